@@ -1,0 +1,226 @@
+"""The contract between training and device: labels, preprocessing, quantisation and the model card. NumPy only.
+
+Whatever both sides must agree on stands here once. What can be read from the .tflite file (shapes, dtypes, scales,
+zero points) is never stored a second time.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from mien_edge import strict
+from mien_edge.errors import ContractError
+from mien_edge.values import Box, Floats, Pixels
+
+VERSION = 1
+LABELS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+"""The order of FER2013 (Goodfellow et al. 2013): a model's output i is the logit of LABELS[i]."""
+
+_TONE_MEAN, _TONE_DEVIATION = 128.0, 51.0  # +-2.5 standard deviations fill 0..255
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocess:
+    """From a gray picture and a face's box to the network's pixels; training and device use this same object.
+
+    size: side of the network's input in pixels.
+    margin: the crop is a square about the box's centre with a side of (1 + margin) times the box's longer side.
+    tone: 'standard' shifts and scales each crop to mean 128 and standard deviation 51 (light and contrast drop
+        out), 'none' leaves the pixels as they are.
+    """
+
+    size: int
+    margin: float
+    tone: Literal["none", "standard"]
+
+    def __post_init__(self) -> None:
+        if not 8 <= self.size <= 512:
+            raise ValueError(f"size must be 8 to 512 pixels, not {self.size}; see contract.Preprocess")
+        if not -0.5 <= self.margin <= 2.0:
+            raise ValueError(f"margin must be -0.5 to 2, not {self.margin}; see contract.Preprocess")
+
+    def __call__(self, gray: Pixels, box: Box) -> Pixels:
+        """The crop of `box` (pixels of `gray`, (height, width) uint8) as (size, size) uint8.
+
+        Pixels are averaged by area when the face is larger than `size`, interpolated linearly when it is smaller;
+        outside of the picture its edge pixels repeat. A FER2013 picture enters as `whole(gray)`.
+        """
+        return self.toned(self.cropped(gray, box.square(1 + self.margin)))
+
+    def whole(self, gray: Pixels) -> Pixels:
+        """The whole of a picture that is a face crop already, (height, width) uint8, as (size, size) uint8."""
+        height, width = gray.shape
+        return self.toned(self.cropped(gray, Box(0, 0, width, height)))
+
+    def cropped(self, gray: Pixels, square: Box) -> Pixels:
+        """`square` resampled to (size, size) uint8, without toning."""
+        top, rows = _resampling(square.y, square.height, gray.shape[0], self.size)
+        left, columns = _resampling(square.x, square.width, gray.shape[1], self.size)
+        patch = gray[top : top + rows.shape[1], left : left + columns.shape[1]].astype(np.float32)
+        return np.rint(rows @ patch @ columns.T).astype(np.uint8)
+
+    def toned(self, crops: Pixels) -> Pixels:
+        """(…, size, size) uint8 in and out; each crop is toned by itself. A crop of one single tone turns mid-gray."""
+        if self.tone == "none":
+            return crops
+        values = crops.astype(np.float32)
+        mean = values.mean(axis=(-2, -1), keepdims=True)
+        deviation = np.maximum(values.std(axis=(-2, -1), keepdims=True), 1.0)
+        toned = (values - mean) * (_TONE_DEVIATION / deviation) + _TONE_MEAN
+        return np.rint(toned.clip(0, 255)).astype(np.uint8)
+
+
+def _resampling(start: float, length: float, n_in: int, n_out: int) -> tuple[int, Floats]:
+    """Offset of the first input pixel needed, and weights (n_out, pixels needed) whose rows sum to 1."""
+    first = min(max(int(np.floor(start)) - 1, 0), n_in - 1)
+    last = max(min(int(np.ceil(start + length)) + 1, n_in), first + 1)
+    weights = _weights(start - first, length, last - first, n_out)
+    return first, weights.astype(np.float32)
+
+
+def _weights(start: float, length: float, n_in: int, n_out: int) -> Floats:
+    step = length / n_out
+    if step >= 1:
+        edges = start + step * np.arange(n_out + 1)
+        left, right = np.arange(n_in, dtype=float), np.arange(1, n_in + 1, dtype=float)
+        left[0], right[-1] = -np.inf, np.inf
+        overlap = np.minimum(edges[1:, None], right) - np.maximum(edges[:-1, None], left)
+        return overlap.clip(0) / step
+    centres = np.clip(start + step * (np.arange(n_out) + 0.5) - 0.5, 0, n_in - 1)
+    return np.maximum(1 - np.abs(centres[:, None] - np.arange(n_in)), 0)
+
+
+def as_floats(crops: Pixels) -> Floats:
+    """What the float network sees: uint8 0..255 as float32 0..1, with a last axis for the one channel."""
+    return (crops.astype(np.float32) / 255)[..., None]
+
+
+@dataclass(frozen=True, slots=True)
+class Quantization:
+    """Affine quantisation of a tensor: real = scale * (q - zero_point) (TensorFlow Lite 8-bit specification)."""
+
+    scale: float
+    zero_point: int
+    dtype: Literal["uint8", "int8"]
+
+    def quantize(self, values: Floats) -> Any:
+        """Real values to the nearest step, saturated to the dtype's range."""
+        limits = np.iinfo(self.dtype)
+        steps = np.rint(np.asarray(values, np.float64) / self.scale) + self.zero_point
+        return steps.clip(limits.min, limits.max).astype(self.dtype)
+
+    def dequantize(self, steps: Any) -> Floats:
+        """Steps to real values, float32."""
+        return ((np.asarray(steps, np.int32) - self.zero_point) * self.scale).astype(np.float32)
+
+
+def softmax(logits: Floats, temperature: float = 1.0) -> Floats:
+    """Probabilities along the last axis of logits divided by `temperature` (Guo et al. 2017)."""
+    scaled = np.asarray(logits, np.float64) / temperature
+    powers = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """One file of a bundle."""
+
+    sha256: str
+    bytes: int
+
+    def __post_init__(self) -> None:
+        if len(self.sha256) != 64 or set(self.sha256) - set("0123456789abcdef"):
+            raise ValueError(f"sha256 must be 64 hexadecimal digits, not {self.sha256!r}; export the bundle again")
+        if self.bytes <= 0:
+            raise ValueError(f"bytes must be positive, not {self.bytes}; export the bundle again")
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Measured on validation data by `mien-train export`, never typed by hand.
+
+    temperature: divides the logits before softmax; positive.
+    uncertain: below this confidence (0..1) a face gets no label.
+    """
+
+    temperature: float
+    uncertain: float
+
+    def __post_init__(self) -> None:
+        if not 0.01 <= self.temperature <= 100:
+            raise ValueError(f"temperature must be 0.01 to 100, not {self.temperature}; export the bundle again")
+        if not 0 <= self.uncertain < 1:
+            raise ValueError(f"uncertain must be from 0 to below 1, not {self.uncertain}; export the bundle again")
+
+
+@dataclass(frozen=True, slots=True)
+class Golden:
+    """How far, in steps of the output, a device may be from golden.npz: measured between kernel families at export."""
+
+    tolerance: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.tolerance <= 16:
+            raise ValueError(f"tolerance must be 0 to 16 steps, not {self.tolerance}; export the bundle again")
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """The model card, card.json. It has no defaults: a missing or unknown key is a ContractError.
+
+    contract: version of this contract. name, version: the bundle's folder is NAME-VERSION; versions grow.
+    labels: must equal LABELS. files: each file of the bundle but the card itself. origin: recipe, data, command.
+    figures: all that `mien-train evaluate` measured. intended, forbidden, limits: for people.
+    """
+
+    contract: int
+    name: str
+    version: int
+    created: str
+    labels: tuple[str, ...]
+    preprocess: Preprocess
+    calibration: Calibration
+    golden: Golden
+    files: dict[str, File]
+    origin: dict[str, Any]
+    figures: dict[str, Any]
+    intended: tuple[str, ...]
+    forbidden: tuple[str, ...]
+    limits: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.labels != LABELS:
+            raise ValueError(f"labels must be {', '.join(LABELS)} in this order; export the bundle with this mien")
+        if not self.name or not self.name.replace("-", "").replace("_", "").isalnum() or not self.name.isascii():
+            raise ValueError(f"name must be letters, digits, - and _, not {self.name!r}; export the bundle again")
+        if self.version < 1:
+            raise ValueError(f"version must be 1 or more, not {self.version}; export the bundle again")
+
+    @property
+    def id(self) -> str:
+        """NAME-VERSION: the bundle's folder and the `model` of a reading."""
+        return f"{self.name}-{self.version}"
+
+    def to_json(self) -> str:
+        """The text of card.json; `parse_card` reads it back to an equal card."""
+        return json.dumps(asdict(self), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def parse_card(text: str, where: str = "card.json") -> Card:
+    """Read a card. Raises ContractError naming the first key that is missing, unknown or out of range."""
+    try:
+        content = json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as problem:
+        raise ContractError(f"{where} is not valid JSON ({problem}); export or copy the bundle again") from None
+    found = content.get("contract") if isinstance(content, dict) else None
+    if isinstance(found, int) and found != VERSION:
+        raise ContractError(
+            f"{where}: the key 'contract' is {found}, this mien reads {VERSION}; update mien or export the bundle anew"
+        )
+    return strict.read(Card, content, where, ContractError)
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")

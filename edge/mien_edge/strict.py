@@ -1,0 +1,85 @@
+"""Mappings from outside (JSON, TOML) into frozen dataclasses, without guessing.
+
+A key that the dataclass does not know, a missing key of a field without default, a value of another type and a
+number that is not finite are errors; each names the key and, for a misspelt one, its nearest neighbour.
+"""
+
+import dataclasses
+import difflib
+import math
+import types
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from mien_edge.errors import MienError
+
+T = TypeVar("T")
+
+
+def read(cls: type[T], mapping: object, where: str, error: type[MienError]) -> T:
+    """Build the dataclass `cls` from `mapping`; `where` is the dotted place of it in messages.
+
+    Raises `error` for anything that does not fit, also for what the dataclass itself refuses with ValueError.
+    """
+    if not isinstance(mapping, Mapping):
+        raise error(f"{where} must be a table of keys and values, not {mapping!r}; see the example in the docs")
+    hints = get_type_hints(cls)
+    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    for key in mapping:
+        if key not in fields:
+            raise error(f"{where}: unknown key {key!r}{_nearest(str(key), fields)}")
+    required = [name for name, field in fields.items() if _required(field)]
+    for name in required:
+        if name not in mapping:
+            raise error(f"{where}: the key {name!r} is missing; add it")
+    values = {key: _convert(hints[key], value, f"{where}.{key}", error) for key, value in mapping.items()}
+    try:
+        return cls(**values)
+    except ValueError as problem:
+        raise error(f"{where}: {problem}") from None
+
+
+def _required(field: "dataclasses.Field[Any]") -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def _nearest(key: str, known: Mapping[str, object]) -> str:
+    found = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    return f"; did you mean {found[0]!r}?" if found else f"; known keys: {', '.join(known)}"
+
+
+def _convert(hint: Any, value: object, where: str, error: type[MienError]) -> Any:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return _choice(arguments, value, where, error)
+    if origin in (Union, types.UnionType):
+        inner = [each for each in arguments if each is not type(None)]
+        return None if value is None else _convert(inner[0], value, where, error)
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise error(f"{where} must be a list, not {value!r}; change it")
+        return tuple(_convert(arguments[0], each, f"{where}[{i}]", error) for i, each in enumerate(value))
+    if origin is dict:
+        if not isinstance(value, Mapping):
+            raise error(f"{where} must be a table, not {value!r}; change it")
+        return {str(key): _convert(arguments[1], each, f"{where}.{key}", error) for key, each in value.items()}
+    if dataclasses.is_dataclass(hint):
+        return read(hint, value, where, error)  # type: ignore[arg-type]
+    return _scalar(hint, value, where, error)
+
+
+def _choice(options: tuple[Any, ...], value: object, where: str, error: type[MienError]) -> object:
+    if value not in options:
+        raise error(f"{where} must be one of {', '.join(map(str, options))}, not {value!r}; change it")
+    return value
+
+
+def _scalar(hint: Any, value: object, where: str, error: type[MienError]) -> object:
+    if hint is float and type(value) in (int, float):
+        number = float(value)  # type: ignore[arg-type]
+        if not math.isfinite(number):
+            raise error(f"{where} must be a finite number, not {value!r}; change it")
+        return number
+    if hint is not Any and type(value) is not hint:
+        raise error(f"{where} must be of type {hint.__name__}, not {value!r}; change it")
+    return value

@@ -1,0 +1,116 @@
+"""The values that flow through the chain. All are immutable; only `Frame` holds pixels."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Pixels = NDArray[np.uint8]
+Floats = NDArray[np.floating[Any]]
+
+
+class Box(NamedTuple):
+    """An upright rectangle in pixels; x, y is its upper left corner. It may reach outside of the picture."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+    @property
+    def area(self) -> float:
+        """Area in square pixels; 0 for an empty box."""
+        return max(self.width, 0.0) * max(self.height, 0.0)
+
+    @property
+    def centre(self) -> tuple[float, float]:
+        """The middle, as (x, y)."""
+        return self.x + self.width / 2, self.y + self.height / 2
+
+    def intersection(self, other: "Box") -> "Box":
+        """The part that both boxes cover; of no area where they do not touch."""
+        x, y = max(self.x, other.x), max(self.y, other.y)
+        right = min(self.x + self.width, other.x + other.width)
+        bottom = min(self.y + self.height, other.y + other.height)
+        return Box(x, y, max(right - x, 0.0), max(bottom - y, 0.0))
+
+    def iou(self, other: "Box") -> float:
+        """Intersection over union, 0..1; 0 if both boxes are empty."""
+        shared = self.intersection(other).area
+        union = self.area + other.area - shared
+        return shared / union if union > 0 else 0.0
+
+    def square(self, scale: float) -> "Box":
+        """The square about the same centre whose side is `scale` times the longer side."""
+        side = max(self.width, self.height) * scale
+        x, y = self.centre
+        return Box(x - side / 2, y - side / 2, side, side)
+
+    def scaled(self, fx: float, fy: float) -> "Box":
+        """The box in a picture that is `fx` times as wide and `fy` times as high."""
+        return Box(self.x * fx, self.y * fy, self.width * fx, self.height * fy)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """One picture: uint8, (height, width) gray or (height, width, 3) BGR.
+
+    `index` counts frames of the source from 0, dropped ones included. `captured_at` is seconds since 1970 (UTC).
+    `name` is the photograph's file name where the source has one, else empty.
+    """
+
+    image: Pixels
+    index: int
+    captured_at: float
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """A detected face. `score` is the detector's, 0..1. `landmarks` are (x, y) of right eye, left eye, nose tip,
+    right and left mouth corner as the subject has them, or empty. `track` is 0 until a tracker gives an id from 1.
+    """
+
+    box: Box
+    score: float
+    landmarks: tuple[tuple[float, float], ...] = ()
+    track: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Emotion:
+    """Probabilities in the order of `labels`; they sum to 1."""
+
+    labels: tuple[str, ...]
+    scores: tuple[float, ...]
+
+    @property
+    def label(self) -> str:
+        """The most probable label; the first of equals."""
+        return self.labels[self.scores.index(max(self.scores))]
+
+    @property
+    def confidence(self) -> float:
+        """The probability of `label`."""
+        return max(self.scores)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What is told of one face in one frame. It holds no pixels.
+
+    `label` is the settled label after smoothing, None while there is none; `quality` then says why: 'too small',
+    'blurred', 'turned away' or 'uncertain', else it is 'good'. `emotion` is the smoothed distribution, None if the
+    face was never classified. `time` is seconds since 1970 (UTC); `model` is NAME-VERSION.
+    """
+
+    time: float
+    frame: int
+    track: int
+    box: Box
+    emotion: Emotion | None
+    label: str | None
+    quality: str
+    model: str
+    source: str = ""

@@ -1,0 +1,45 @@
+"""Float training of a run."""
+
+from typing import Any
+
+import tf_keras
+from mien_edge.contract import LABELS
+
+from mien_train import augment, data, loop, networks
+from mien_train.recipes import Recipe, Stage
+from mien_train.runs import Run
+
+
+def build(recipe: Recipe) -> tf_keras.Model:
+    """The recipe's float network with fresh weights."""
+    return getattr(networks, recipe.network)(size=recipe.preprocess.size, **recipe.arguments)
+
+
+def fit(run: Run) -> list[dict[str, float]]:
+    """Train the run's float network; resumes. Returns the history."""
+    recipe = run.recipe
+    return loop.train(
+        lambda: build(recipe), recipe.fit, material(run, recipe.fit), run.stage("fit"), recipe.seed
+    )
+
+
+def fitted(run: Run) -> tf_keras.Model:
+    """The trained float network."""
+    model = build(run.recipe)
+    model.set_weights(loop.best_weights(run.stage("fit")))
+    return model
+
+
+def material(run: Run, stage: Stage) -> loop.Material:
+    """The run's training and validation rows."""
+    dataset = run.dataset()
+    parts = run.split(dataset)
+    train, validation = dataset.take(parts.train), dataset.take(parts.validation)
+    targets = augment.soft_targets(train.labels, stage.smoothing)
+    return loop.Material(train.images, targets, validation.images, validation.labels, run.recipe.preprocess)
+
+
+def describe(dataset: data.Dataset, rows: Any) -> str:
+    """'3995 angry, 436 disgust, …' of the given rows."""
+    counts = [int((dataset.labels[rows] == i).sum()) for i in range(len(LABELS))]
+    return ", ".join(f"{count} {label}" for count, label in zip(counts, LABELS, strict=True))

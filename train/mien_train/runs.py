@@ -1,0 +1,108 @@
+"""A run folder: everything that one training run reads and writes.
+
+run.json            what was asked: recipe, data and its sha256, split, seed, command, versions
+fit/, quantize/     state.npz (to resume from), best.npz (weights), history.json, curves.png, tensorboard/
+export/NAME-N/      the bundle
+evaluation.json     every figure; report.html shows them
+"""
+
+import dataclasses
+import json
+import platform
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from mien_edge import files
+from mien_edge.contract import Preprocess
+from mien_edge.errors import RunError
+
+from mien_train import data
+from mien_train.augment import Augment
+from mien_train.recipes import Recipe, Stage
+
+_IDENTITY = ("recipe", "data", "split")
+
+
+@dataclass(frozen=True)
+class Run:
+    """An opened run folder and its run.json."""
+
+    folder: Path
+    record: dict[str, Any]
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe as it was when the run began."""
+        return _recipe(self.record["recipe"])
+
+    def dataset(self) -> data.Dataset:
+        """The run's data, with FER+ votes where the run has them. Raises DataError if the file has changed."""
+        source = self.record["data"]
+        plus = Path(source["plus"]) if source["plus"] else None
+        dataset = data.load(Path(source["path"]), plus, source["skip_bad"])
+        if dataset.sha256 != source["sha256"]:
+            raise data.DataError(f"{source['path']}: changed since {self.folder} began; put the old file back")
+        return dataset
+
+    def split(self, dataset: data.Dataset) -> data.Split:
+        """The run's split of its data."""
+        return data.split(dataset, self.record["split"], self.record["recipe"]["seed"])
+
+    def stage(self, name: str) -> Path:
+        """The folder of one stage."""
+        return self.folder / name
+
+
+def begin(folder: Path, recipe: Recipe, path: Path, plus: Path | None, split: str, skip_bad: bool, command: str) -> Run:
+    """Make a run folder, or open it again if it was begun with the same recipe, data and split.
+
+    Raises RunError where the folder holds another run.
+    """
+    dataset = data.load(path, plus, skip_bad)
+    source = {
+        "path": str(path.resolve()),
+        "plus": str(plus.resolve()) if plus else None,
+        "sha256": dataset.sha256,
+        "rows": len(dataset),
+        "skipped": dataset.skipped,
+        "skip_bad": skip_bad,
+    }
+    record = {
+        "recipe": recipe.to_dict(), "data": source, "split": split, "command": command, "versions": versions(),
+    }  # fmt: skip
+    record = json.loads(json.dumps(record))
+    if (folder / "run.json").exists():
+        old = load(folder)
+        differing = [key for key in _IDENTITY if old.record[key] != record[key]]
+        if differing:
+            raise RunError(f"{folder} holds a run with another {differing[0]}; name another folder with --run")
+        return old
+    files.write_text(folder / "run.json", json.dumps(record, indent=1) + "\n")
+    return Run(folder, record)
+
+
+def load(folder: Path) -> Run:
+    """Open an existing run folder."""
+    try:
+        return Run(folder, json.loads((folder / "run.json").read_text()))
+    except FileNotFoundError:
+        raise RunError(f"{folder}: no run here; begin one with: mien-train fit RECIPE --run {folder}") from None
+    except json.JSONDecodeError as problem:
+        raise RunError(f"{folder / 'run.json'} is damaged ({problem}); begin the run anew in another folder") from None
+
+
+def versions() -> dict[str, str]:
+    """The versions that a result depends on."""
+    names = ("mien", "tensorflow", "tf_keras", "tensorflow-model-optimization", "ai-edge-litert", "numpy")
+    return {"python": platform.python_version(), **{name: version(name) for name in names}}
+
+
+def _recipe(values: dict[str, Any]) -> Recipe:
+    stages = {
+        name: Stage(**{**values[name], "augment": Augment(**values[name]["augment"])}) for name in ("fit", "quantize")
+    }
+    known = {field.name for field in dataclasses.fields(Recipe)}
+    plain = {key: value for key, value in values.items() if key in known - {"fit", "quantize", "preprocess"}}
+    return Recipe(**plain, **stages, preprocess=Preprocess(**values["preprocess"]))
