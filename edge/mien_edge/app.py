@@ -1,0 +1,119 @@
+"""Puts a chain together from settings, and runs it from start to summary."""
+
+import signal
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import FrameType
+
+from mien_edge import bundle as bundles
+from mien_edge import detect, pipeline, smooth, sources, track
+from mien_edge.bundle import Bundle
+from mien_edge.classify import Classify
+from mien_edge.interpreter import Classifier
+from mien_edge.settings import Settings
+from mien_edge.values import Reading
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a run did. `skipped` counts unreadable photographs, or frames dropped for a newer one."""
+
+    source: str
+    model: str
+    frames: int
+    skipped: int
+    readings: int
+    faces: int
+    seconds: float
+
+    def __str__(self) -> str:
+        rate = self.frames / self.seconds if self.seconds > 0 else 0.0
+        return (
+            f"{self.frames} frames in {self.seconds:.1f} s ({rate:.1f} fps), {self.skipped} skipped, "
+            f"{self.readings} readings of {self.faces} faces, model {self.model}"
+        )
+
+
+def chain(settings: Settings, bundle: Bundle, still: bool) -> pipeline.Chain:
+    """The stages for one bundle, which has to pass its golden vectors here. `still` is for unrelated photographs.
+
+    Raises BundleError if this device computes something else than the workstation did.
+    """
+    classifier = Classifier(bundle.model, settings.model.threads)
+    bundles.replay(bundle, classifier)
+    classify = Classify(bundle, classifier, settings.quality)
+    uncertain = bundle.card.calibration.uncertain
+    tracker = track.Fresh() if still else track.Tracker(settings.track)
+    return pipeline.Chain(
+        detect.detector(settings.detect), tracker, classify, smooth.Smoother(settings.smooth, uncertain)
+    )
+
+
+class Counter:
+    """A sink that counts readings and different faces."""
+
+    def __init__(self) -> None:
+        self.readings, self.faces = 0, 0
+
+    def __call__(self, readings: tuple[Reading, ...]) -> None:
+        """Count; numbers of faces only grow."""
+        self.readings += len(readings)
+        self.faces = max([self.faces, *(reading.track for reading in readings)])
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+def run(
+    settings: Settings,
+    bundle: Bundle,
+    source: sources.Source,
+    stop: threading.Event,
+    sinks: Sequence[pipeline.Sink],
+    watchers: Sequence[pipeline.Watcher] = (),
+    most: int | None = None,
+) -> Summary:
+    """Run until the source ends, `stop` is set or `most` frames are done; SIGINT and SIGTERM set `stop`."""
+    counter, start = Counter(), time.monotonic()
+    limit = _Limit(most, stop)
+    with _Signals(stop):
+        frames = pipeline.run(
+            source, chain(settings, bundle, source.still), [counter, *sinks], [*watchers, limit], stop.is_set
+        )
+    seconds = time.monotonic() - start
+    return Summary(
+        settings.source.uri, bundle.card.id, frames, source.skipped, counter.readings, counter.faces, seconds
+    )
+
+
+class _Limit:
+    def __init__(self, most: int | None, stop: threading.Event) -> None:
+        self.left, self.stop = most, stop
+
+    def __call__(self, *_: object) -> None:
+        if self.left is not None:
+            self.left -= 1
+            if self.left <= 0:
+                self.stop.set()
+
+
+class _Signals:
+    """While inside, SIGINT and SIGTERM set the event; outside of the main thread signals are left alone."""
+
+    def __init__(self, stop: threading.Event) -> None:
+        self.stop = stop
+
+    def __enter__(self) -> None:
+        self._main = threading.current_thread() is threading.main_thread()
+        if self._main:
+            self._old = {number: signal.signal(number, self._set) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def _set(self, number: int, frame: FrameType | None) -> None:
+        self.stop.set()
+
+    def __exit__(self, *_: object) -> None:
+        if self._main:
+            for number, handler in self._old.items():
+                signal.signal(number, handler)

@@ -1,0 +1,104 @@
+"""Model bundles on disk: a folder with card.json, model.tflite and golden.npz."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mien_edge import files
+from mien_edge.contract import Card, parse_card
+from mien_edge.errors import BundleError
+from mien_edge.interpreter import Classifier
+
+LARGEST = 32 * 1024 * 1024
+"""Bytes; a larger file is refused unread."""
+
+_NEEDED = ("model.tflite", "golden.npz")
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A folder whose files are those that its card pins."""
+
+    folder: Path
+    card: Card
+
+    @property
+    def model(self) -> Path:
+        """The network's file."""
+        return self.folder / "model.tflite"
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """Golden vectors replayed: how many, the greatest difference in steps, and how many top labels differ."""
+
+    vectors: int
+    difference: int
+    labels_differing: int
+
+
+def load(folder: Path) -> Bundle:
+    """Read and verify a bundle: card, presence, size and sha256 of each file. Raises BundleError or ContractError."""
+    card_path = folder / "card.json"
+    try:
+        if card_path.stat().st_size > LARGEST:
+            raise BundleError(f"{card_path}: larger than {LARGEST} bytes; copy the bundle again")
+        card = parse_card(card_path.read_text(encoding="utf-8"), str(card_path))
+    except (OSError, UnicodeDecodeError) as problem:
+        raise BundleError(f"{card_path}: cannot be read ({problem}); name a folder with a model bundle") from None
+    for name in _NEEDED:
+        if name not in card.files:
+            raise BundleError(f"{card_path}: pins no {name}; export the bundle again")
+    for name, pinned in card.files.items():
+        _verify(folder, name, pinned.bytes, pinned.sha256)
+    return Bundle(folder, card)
+
+
+def _verify(folder: Path, name: str, size: int, digest: str) -> None:
+    path = folder / name
+    if Path(name).name != name or path.is_symlink() or not path.is_file():
+        raise BundleError(f"{path}: not a plain file of the bundle; copy the bundle again")
+    found = path.stat().st_size
+    if found != size or found > LARGEST:
+        raise BundleError(f"{path}: {found} bytes where the card pins {size}; copy the bundle again")
+    if files.sha256(path) != digest:
+        raise BundleError(f"{path}: its sha256 is not the card's; copy the bundle again")
+
+
+def find(named: str = "") -> Path:
+    """The folder that settings name, else the installed bundle, else the one that came with mien."""
+    if named:
+        return Path(named)
+    here = Path(__file__).resolve().parent
+    for candidate in (models_folder() / "current", here.parents[1] / "models" / "current", here / "models" / "current"):
+        if (candidate / "card.json").is_file():
+            return candidate
+    raise BundleError("no model bundle is installed; name one with --model, or: mien-edge models install BUNDLE")
+
+
+def models_folder() -> Path:
+    """Where installed bundles live: $MIEN_MODELS, else /var/lib/mien/models."""
+    return Path(os.environ.get("MIEN_MODELS") or "/var/lib/mien/models")
+
+
+def replay(bundle: Bundle, classifier: Classifier) -> Replay:
+    """Run the golden vectors. Raises BundleError if this device computes something else than the workstation did."""
+    path = bundle.folder / "golden.npz"
+    try:
+        with np.load(path, allow_pickle=False) as golden:
+            inputs, expected = golden["inputs"], golden["outputs"].astype(int)
+    except (OSError, ValueError, KeyError, EOFError) as problem:
+        raise BundleError(f"{path}: cannot be read ({problem}); export the bundle again") from None
+    if inputs.dtype != np.uint8 or inputs.shape[1:] != (classifier.size,) * 2 or len(inputs) != len(expected):
+        raise BundleError(f"{path}: {inputs.dtype} {inputs.shape} does not fit the network; export the bundle again")
+    found = np.stack([classifier(crop).astype(int) for crop in inputs])
+    difference = int(np.abs(found - expected).max())
+    differing = int((found.argmax(axis=1) != expected.argmax(axis=1)).sum())
+    if difference > bundle.card.golden.tolerance:
+        raise BundleError(
+            f"{bundle.folder}: golden vectors differ by {difference} steps, {bundle.card.golden.tolerance} are allowed, "
+            f"with {classifier.runtime.name} {classifier.runtime.version}; this device must not run this bundle"
+        )
+    return Replay(len(inputs), difference, differing)

@@ -1,0 +1,257 @@
+"""Live cameras: a thread reads, the newest frame wins, and a camera that goes silent is opened anew.
+
+This is the only place of the runtime with threads.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+
+from mien_edge.errors import RuntimeMissingError, SourceError
+from mien_edge.settings import Source as Settings
+from mien_edge.values import Frame, Pixels
+
+OnEvent = Callable[[str, str], None]
+"""Called with a kind ('camera lost', 'camera back') and a text."""
+
+_log = logging.getLogger("mien.source")
+
+
+def silent(kind: str, text: str) -> None:
+    """An OnEvent that does nothing."""
+
+
+class Device(Protocol):
+    """An opened camera. `read` blocks for one frame and raises SourceError when the camera is gone."""
+
+    def read(self) -> Pixels: ...
+
+    def close(self) -> None: ...
+
+
+class Live:
+    """Frames of a live camera, until `stop` is set.
+
+    Each opening has a reader thread of its own; one that hangs in a driver is left behind and its frames are
+    ignored. The first opening must succeed; later ones are tried again and again. `skipped` counts frames that were
+    dropped because a newer one came before the chain was ready.
+    """
+
+    still = False
+
+    def __init__(
+        self, opener: Callable[[], Device], settings: Settings, stop: threading.Event, on_event: OnEvent = silent
+    ) -> None:
+        self._opener, self._settings, self._stop, self._on_event = opener, settings, stop, on_event
+        self.skipped, self._index = 0, 0
+
+    def __iter__(self) -> Iterator[Frame]:
+        reader = _Reader(self._opener())
+        while not self._stop.is_set():
+            frame = self._wait(reader)
+            if frame is not None:
+                yield frame
+            elif not self._stop.is_set():
+                self._tell("camera lost", reader.problem or f"no frame for {self._settings.patience:g} s")
+                reader.abandon()
+                fresh = self._reopened()
+                if fresh is None:
+                    return
+                reader = fresh
+                self._tell("camera back", "frames flow again")
+        reader.abandon()
+
+    def _wait(self, reader: "_Reader") -> Frame | None:
+        """The newest frame, or None when the reader failed, ran out of patience or `stop` was set."""
+        deadline = time.monotonic() + self._settings.patience
+        while time.monotonic() < deadline and not self._stop.is_set():
+            image, captured_at, dropped = reader.newest(timeout=0.1)
+            if image is not None:
+                self.skipped += dropped
+                self._index += dropped + 1
+                return Frame(image, self._index - 1, captured_at)
+            if reader.problem:
+                return None
+        return None
+
+    def _reopened(self) -> "_Reader | None":
+        """A reader that has yielded a frame, tried with pauses of 1, 2, 4 … seconds; None once `stop` is set."""
+        pause = min(1.0, self._settings.longest_pause)
+        while not self._stop.wait(pause):
+            try:
+                reader = _Reader(self._opener())
+            except (SourceError, RuntimeMissingError) as problem:
+                _log.warning("%s; trying again", problem)
+            else:
+                if reader.arrived(self._settings.patience, self._stop):
+                    return reader
+                reader.abandon()
+            pause = min(pause * 2, self._settings.longest_pause)
+        return None
+
+    def _tell(self, kind: str, text: str) -> None:
+        _log.warning("%s: %s", kind, text)
+        self._on_event(kind, text)
+
+
+class _Reader:
+    def __init__(self, device: Device) -> None:
+        self.problem = ""
+        self._device = device
+        self._condition = threading.Condition()
+        self._image: Pixels | None = None
+        self._captured_at, self._unread, self._ended = 0.0, 0, False
+        threading.Thread(target=self._work, name="mien-camera", daemon=True).start()
+
+    def newest(self, timeout: float) -> tuple[Pixels | None, float, int]:
+        """Take the newest frame, its time and how many older ones were dropped; None after `timeout` seconds."""
+        with self._condition:
+            self._condition.wait_for(lambda: self._image is not None or self.problem, timeout)
+            image, dropped = self._image, max(self._unread - 1, 0)
+            self._image, self._unread = None, 0
+            return image, self._captured_at, dropped
+
+    def arrived(self, timeout: float, stop: threading.Event) -> bool:
+        """Whether a frame came within `timeout` seconds; it stays to be taken."""
+        deadline = time.monotonic() + timeout
+        with self._condition:
+            while self._image is None and not self.problem and time.monotonic() < deadline and not stop.is_set():
+                self._condition.wait(0.1)
+            return self._image is not None
+
+    def abandon(self) -> None:
+        """Tell the thread to close its device; do not wait, for it may hang in a driver."""
+        with self._condition:
+            self._ended = True
+
+    def _work(self) -> None:
+        try:
+            while not self._ended:
+                image = self._device.read()
+                with self._condition:
+                    self._image, self._captured_at = image, time.time()
+                    self._unread += 1
+                    self._condition.notify_all()
+        except Exception as problem:  # a driver may raise anything; whatever it is, the camera is lost
+            with self._condition:
+                self.problem = str(problem) or type(problem).__name__
+                self._condition.notify_all()
+        finally:
+            self._device.close()
+
+
+class PiCamera:
+    """A Raspberry Pi camera through picamera2 0.3: the lores stream's Y plane is the gray picture, no conversion."""
+
+    def __init__(self, settings: Settings) -> None:
+        try:
+            from picamera2 import Picamera2
+        except ImportError as problem:
+            raise RuntimeMissingError(
+                f"picamera2 does not load ({problem}); sudo apt install python3-picamera2, and make the venv with "
+                "--system-site-packages"
+            ) from None
+        number = settings.uri.partition(":")[2] or "0"
+        if not number.isdigit():
+            raise SourceError(f"{settings.uri}: not a camera number; write picamera or picamera:1")
+        self._size, self._patience = (settings.width, settings.height), settings.patience
+        try:
+            self._camera = Picamera2(int(number))
+        except (IndexError, RuntimeError) as problem:
+            raise SourceError(f"{settings.uri}: {problem}; see whether rpicam-hello --list-cameras finds it") from None
+        try:
+            self._configure(settings)
+        except BaseException:
+            self._camera.close()
+            raise
+
+    def _configure(self, settings: Settings) -> None:
+        configuration = self._camera.create_video_configuration(
+            main={"size": self._size, "format": "YUV420"},
+            lores={"size": self._size, "format": "YUV420"},
+            buffer_count=4,
+            controls={"FrameRate": settings.fps},
+        )
+        self._camera.configure(configuration)
+        self._size = tuple(configuration["lores"]["size"])
+        self._camera.start()
+
+    def read(self) -> Pixels:
+        """(height, width) gray uint8; the sensor's stride and the chroma planes are cut off."""
+        job = self._camera.capture_array("lores", wait=False)
+        planes = self._camera.wait(job, timeout=self._patience)
+        width, height = self._size
+        return planes[:height, :width].copy()
+
+    def close(self) -> None:
+        """Stop and release the camera."""
+        self._camera.stop()
+        self._camera.close()
+
+    @staticmethod
+    def opener(settings: Settings) -> Callable[[], Device]:
+        """What opens this camera."""
+        return lambda: PiCamera(settings)
+
+
+class _OpenCv:
+    def __init__(self, capture: Any, name: str, hint: str) -> None:
+        self._capture, self._name = capture, name
+        if not capture.isOpened():
+            raise SourceError(f"{name}: cannot be opened; {hint}")
+
+    def read(self) -> Pixels:
+        """(height, width, 3) BGR or (height, width) gray uint8."""
+        arrived, image = self._capture.read()
+        if not arrived or image is None or not image.size:
+            raise SourceError(f"{self._name}: yields no frame; check its cable or network")
+        return image
+
+    def close(self) -> None:
+        """Release the device."""
+        self._capture.release()
+
+
+class V4l2(_OpenCv):
+    """A USB camera: v4l2:0 or v4l2:/dev/video2."""
+
+    def __init__(self, settings: Settings) -> None:
+        place = settings.uri.partition(":")[2]
+        device = Path(f"/dev/video{place}" if place.isdigit() else place)
+        if not device.exists():
+            raise SourceError(f"{device}: no such camera; plug it in, or list cameras with v4l2-ctl --list-devices")
+        capture = cv2.VideoCapture(str(device), cv2.CAP_V4L2)
+        capture.set(cv2.CAP_PROP_FRAME_WIDTH, settings.width)
+        capture.set(cv2.CAP_PROP_FRAME_HEIGHT, settings.height)
+        capture.set(cv2.CAP_PROP_FPS, settings.fps)
+        super().__init__(capture, str(device), "is it in use, and are you in the group video?")
+
+    @staticmethod
+    def opener(settings: Settings) -> Callable[[], Device]:
+        """What opens this camera."""
+        return lambda: V4l2(settings)
+
+
+class Stream(_OpenCv):
+    """A network stream (rtsp://, http://) through OpenCV's FFmpeg; it gives up a read after `patience` seconds."""
+
+    def __init__(self, settings: Settings) -> None:
+        limit = int(settings.patience * 1000)
+        timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, limit, cv2.CAP_PROP_READ_TIMEOUT_MSEC, limit]
+        capture = cv2.VideoCapture(settings.uri, cv2.CAP_FFMPEG, timeouts)
+        super().__init__(capture, _without_password(settings.uri), "check the address and that the camera is on")
+
+    @staticmethod
+    def opener(settings: Settings) -> Callable[[], Device]:
+        """What opens this stream."""
+        return lambda: Stream(settings)
+
+
+def _without_password(uri: str) -> str:
+    scheme, _, rest = uri.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"

@@ -1,0 +1,290 @@
+"""The command `mien-edge`."""
+
+import argparse
+import dataclasses
+import json
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from mien_edge import __version__, contract
+from mien_edge import settings as configuration
+from mien_edge.errors import MienError
+from mien_edge.settings import Settings
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code: 0 for success, 1 for an error (one line on stderr), 2 for usage."""
+    return guarded("mien-edge", parser(), arguments)
+
+
+def guarded(name: str, commands: argparse.ArgumentParser, arguments: Sequence[str] | None) -> int:
+    """Parse and run; a MienError becomes one line, with a traceback only if MIEN_DEBUG=1."""
+    options = commands.parse_args(arguments)
+    logging.basicConfig(format=f"{name}: %(levelname)s: %(message)s", level=logging.WARNING)
+    try:
+        return int(options.run(options) or 0)
+    except MienError as problem:
+        if os.environ.get("MIEN_DEBUG") == "1":
+            raise
+        sys.stderr.write(f"{name}: error: {problem}\n")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands and options."""
+    top = argparse.ArgumentParser(prog="mien-edge", description="Emotion readings from a camera, on the device.")
+    top.add_argument("--version", action="version", version=f"mien-edge {__version__}")
+    commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_run(commands)
+    _add_check(commands)
+    _add_bench(commands)
+    _add_logs(commands)
+    _add_models(commands)
+    show = _command(commands, "settings", "print a settings file in which every key is explained", _settings)
+    _settings_option(show)
+    return top
+
+
+def _command(
+    commands: Any, name: str, text: str, run: Callable[[argparse.Namespace], int | None]
+) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    command.set_defaults(run=run)
+    return command
+
+
+def _settings_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--settings", type=Path, metavar="FILE", help="settings file (default: built-in settings)")
+
+
+def _model_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--model", metavar="FOLDER", help="model bundle (default: the installed one)")
+
+
+def _json_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _chosen(options: argparse.Namespace) -> Settings:
+    settings = configuration.load(options.settings)
+    if getattr(options, "model", None):
+        settings = dataclasses.replace(settings, model=dataclasses.replace(settings.model, bundle=options.model))
+    if getattr(options, "source", None):
+        settings = dataclasses.replace(settings, source=dataclasses.replace(settings.source, uri=options.source))
+    return settings
+
+
+# --- run ---------------------------------------------------------------------------------------------------------
+
+
+def _add_run(commands: Any) -> None:
+    run = _command(commands, "run", "turn a source into readings until it ends or is stopped", _run)
+    run.add_argument("source", nargs="?", help="picamera, v4l2:0, rtsp://…, video, photo, folder, demo, demo:forever")
+    _settings_option(run)
+    _model_option(run)
+    run.add_argument("--json", action="store_true", help="print readings as JSON lines, then a line with the summary")
+    run.add_argument("--quiet", action="store_true", help="print the summary only")
+    run.add_argument("--jsonl", type=Path, metavar="FILE", help="also write JSON lines to a rotated file")
+    run.add_argument("--csv", type=Path, metavar="FILE", help="also write CSV to a rotated file")
+    run.add_argument("--log", type=Path, metavar="FILE", help="also write the SQLite log that `logs` reads")
+    run.add_argument("--annotate", type=Path, metavar="FILE", help="also draw a picture, a video or a folder of pictures")
+    run.add_argument("--labels", type=Path, metavar="FILE", help="labels.csv to score photographs against")
+    run.add_argument("--max-frames", type=int, metavar="N", help="stop after N frames")
+
+
+def _run(options: argparse.Namespace) -> int:
+    from mien_edge import annotate, app, bundle, log, notify, score, sinks, sources
+
+    settings = _chosen(options)
+    loaded = bundle.load(bundle.find(settings.model.bundle))
+    stop = threading.Event()
+    place = options.log or _log_path(settings)
+    written = log.Log(place, settings.log) if place else None
+    source = sources.open_source(settings.source, stop, written.event if written else lambda kind, text: None)
+    scored = _score(options, source.still)
+    closing: list[Any] = [written] if written else []
+    if options.json and not options.quiet:
+        closing.append(sinks.JsonLines(sys.stdout.write))
+    elif not options.quiet:
+        closing.append(sinks.Console())
+    closing += [sinks.JsonLines.to_file(options.jsonl)] if options.jsonl else []
+    closing += [sinks.Csv(options.csv)] if options.csv else []
+    closing += [scored] if scored else []
+    watchers: list[Any] = [notify.Notifier()]
+    if options.annotate:
+        watchers.append(annotate.annotator(options.annotate, settings.source.fps, many=source.still))
+    if written:
+        written.event("start", f"{settings.source.uri} with {loaded.card.id}")
+    try:
+        summary = app.run(settings, loaded, source, stop, closing, watchers, options.max_frames)
+        if written:
+            written.event("stop", str(summary))
+    finally:
+        for each in [*closing, *watchers]:
+            each.close()
+    _print_summary(options, summary, scored, score)
+    return 0
+
+
+def _score(options: argparse.Namespace, still: bool) -> Any:
+    from mien_edge import score
+
+    beside = Path(options.source or "") / "labels.csv"
+    path = options.labels or (beside if still and beside.is_file() else None)
+    return score.Score(score.read_labels(path)) if path else None
+
+
+def _print_summary(options: argparse.Namespace, summary: Any, scored: Any, score: Any) -> None:
+    result = scored.result() if scored else None
+    if options.json:
+        values = dataclasses.asdict(summary) | ({"score": result} if result else {})
+        print(json.dumps({"summary": values}))  # noqa: T201
+        return
+    print(summary)  # noqa: T201
+    if result:
+        print(score.as_text(result))  # noqa: T201
+    if options.annotate:
+        print(f"annotated: {options.annotate}")  # noqa: T201
+
+
+def _log_path(settings: Settings) -> Path | None:
+    if settings.log.path:
+        return Path(settings.log.path)
+    state = os.environ.get("STATE_DIRECTORY")
+    return Path(state.split(":")[0]) / "readings.db" if state else None
+
+
+# --- check, bench, settings --------------------------------------------------------------------------------------
+
+
+def _add_check(commands: Any) -> None:
+    check = _command(commands, "check", "verify a bundle and replay its golden vectors on this device", _check)
+    _settings_option(check)
+    _model_option(check)
+    _json_option(check)
+
+
+def _check(options: argparse.Namespace) -> None:
+    from mien_edge import bundle
+    from mien_edge.check import check
+
+    settings = _chosen(options)
+    result = check(bundle.find(settings.model.bundle), settings.model.threads)
+    if options.json:
+        print(json.dumps(result))  # noqa: T201
+        return
+    for key, value in result.items():
+        print(f"{key:<17} {' '.join(value) if isinstance(value, list) else value}")  # noqa: T201
+
+
+def _add_bench(commands: Any) -> None:
+    bench = _command(commands, "bench", "measure milliseconds per stage, memory and start-up on this device", _bench)
+    _settings_option(bench)
+    _model_option(bench)
+    _json_option(bench)
+    bench.add_argument("--frames", type=int, default=200, metavar="N", help="frames to measure (default: 200)")
+
+
+def _bench(options: argparse.Namespace) -> None:
+    from mien_edge import bench, bundle
+
+    settings = _chosen(options)
+    result = bench.bench(settings, bundle.load(bundle.find(settings.model.bundle)), max(options.frames, 1))
+    print(json.dumps(result) if options.json else bench.as_text(result))  # noqa: T201
+
+
+def _settings(options: argparse.Namespace) -> None:
+    print(configuration.as_toml(_chosen(options)), end="")  # noqa: T201
+
+
+# --- logs --------------------------------------------------------------------------------------------------------
+
+
+def _add_logs(commands: Any) -> None:
+    logs = _command(commands, "logs", "read the on-device log", _logs)
+    _settings_option(logs)
+    logs.add_argument("--log", type=Path, metavar="FILE", help="the log (default: the service's)")
+    logs.add_argument("--since", metavar="TIME", help="from 90s, 15m, 1h, 7d ago, or an ISO date or time")
+    logs.add_argument("--until", metavar="TIME", help="up to, in the same forms")
+    logs.add_argument("--emotion", choices=contract.LABELS, help="only this label")
+    logs.add_argument("--track", type=int, metavar="N", help="only this face")
+    logs.add_argument("--follow", action="store_true", help="print readings as they are committed")
+    form = logs.add_mutually_exclusive_group()
+    form.add_argument("--summary", action="store_true", help="emotion shares per hour")
+    form.add_argument("--csv", action="store_true", help="print CSV")
+    logs.add_argument("--json", action="store_true", help="print JSON lines, or with --summary one JSON array")
+
+
+def _logs(options: argparse.Namespace) -> None:
+    import time
+
+    from mien_edge import log, logview
+
+    path = options.log or _log_path(configuration.load(options.settings)) or Path("/var/lib/mien/readings.db")
+    now = time.time()
+    wanted = log.Filter(
+        since=logview.moment(options.since, now) if options.since else 0.0,
+        until=logview.moment(options.until, now) if options.until else 1e12,
+        label=options.emotion,
+        track=options.track,
+    )
+    if options.summary:
+        rows = logview.summary(path, wanted)
+        print(json.dumps(rows) if options.json else logview.summary_text(rows))  # noqa: T201
+        return
+    form = "json" if options.json else "csv" if options.csv else "text"
+    for text in logview.lines(path, wanted, form) if not options.follow else logview.follow(path, wanted, form):
+        print(text, flush=options.follow)  # noqa: T201
+
+
+# --- models ------------------------------------------------------------------------------------------------------
+
+
+def _add_models(commands: Any) -> None:
+    models = _command(commands, "models", "list, install or choose model bundles on this device", _models_list)
+    actions = models.add_subparsers(title="actions", required=True, metavar="ACTION")
+    listing = _command(actions, "list", "list installed bundles; * marks the current one", _models_list)
+    _json_option(listing)
+    install = _command(actions, "install", "verify, replay and activate a bundle", _models_install)
+    install.add_argument("bundle", help="folder of the bundle, or - for a tar stream on standard input")
+    activate = _command(actions, "activate", "make an installed bundle the current one", _models_activate)
+    activate.add_argument("name", help="NAME-VERSION as `models list` prints it")
+
+
+def _models_list(options: argparse.Namespace) -> None:
+    from mien_edge import bundle, store
+
+    found = store.installed(bundle.models_folder())
+    if options.json:
+        print(json.dumps([{"name": name, "current": current} for name, current in found]))  # noqa: T201
+        return
+    for name, current in found:
+        print(f"{'*' if current else ' '} {name}")  # noqa: T201
+
+
+def _models_install(options: argparse.Namespace) -> None:
+    from mien_edge import bundle, store
+
+    place = bundle.models_folder()
+    if options.bundle == "-":
+        done = store.receive(sys.stdin.buffer, place)
+    else:
+        done = store.install(Path(options.bundle), place)
+    print(f"{done.card.id} is installed and current; a running service takes it at its next start")  # noqa: T201
+
+
+def _models_activate(options: argparse.Namespace) -> None:
+    from mien_edge import bundle, store
+
+    done = store.activate(options.name, bundle.models_folder())
+    print(f"{done.card.id} is current; a running service takes it at its next start")  # noqa: T201
