@@ -10,9 +10,9 @@ from mien_train.recipes import Recipe, Stage
 from mien_train.runs import Run
 
 
-def build(recipe: Recipe) -> tf_keras.Model:
+def build(recipe: Recipe, batch: int | None = None) -> tf_keras.Model:
     """The recipe's float network with fresh weights."""
-    return getattr(networks, recipe.network)(size=recipe.preprocess.size, **recipe.arguments)
+    return getattr(networks, recipe.network)(size=recipe.preprocess.size, batch=batch, **recipe.arguments)
 
 
 def fit(run: Run) -> list[dict[str, float]]:
@@ -23,9 +23,9 @@ def fit(run: Run) -> list[dict[str, float]]:
     )
 
 
-def fitted(run: Run) -> tf_keras.Model:
+def fitted(run: Run, batch: int | None = None) -> tf_keras.Model:
     """The trained float network."""
-    model = build(run.recipe)
+    model = build(run.recipe, batch)
     model.set_weights(loop.best_weights(run.stage("fit")))
     return model
 

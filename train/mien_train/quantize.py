@@ -1,0 +1,150 @@
+"""From a float network to an int8 .tflite: quantisation-aware training (Jacob et al. 2018), or calibration only."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+from mien_edge import files
+from mien_edge.contract import as_floats
+from mien_edge.errors import RunError
+from numpy.typing import NDArray
+
+from mien_train import fit, loop
+from mien_train.runs import Run
+
+CALIBRATION_ROWS = 500
+
+
+def quantize(run: Run) -> list[dict[str, float]]:
+    """Quantisation-aware training from the fitted weights; resumes. Returns the history."""
+    recipe, fitted = run.recipe, run.stage("fit")
+    weights = loop.best_weights(fitted)
+    return loop.train(
+        lambda: aware(fit.build(recipe), weights),
+        recipe.quantize,
+        fit.material(run, recipe.quantize),
+        run.stage("quantize"),
+        recipe.seed,
+    )
+
+
+def aware(model: tf_keras.Model, weights: list[NDArray[Any]] | None = None) -> tf_keras.Model:
+    """The network with fake quantisation (8 bits, per-channel weights) around every layer."""
+    import tensorflow_model_optimization as tfmot
+
+    if weights is not None:
+        model.set_weights(weights)
+    return tfmot.quantization.keras.quantize_model(model)
+
+
+def quantized(run: Run, batch: int | None = None) -> tf_keras.Model:
+    """The fake-quantised network as trained."""
+    model = aware(fit.build(run.recipe, batch))
+    model.set_weights(loop.best_weights(run.stage("quantize")))
+    return model
+
+
+def convert(model: tf_keras.Model, calibration: NDArray[np.uint8] | None = None) -> bytes:
+    """A full-integer .tflite (uint8 in, int8 out) of a model built for batch 1. A fake-quantised model brings its
+    ranges along; a float model needs `calibration`, toned (n, s, s) uint8 crops, to measure them (post-training
+    quantisation).
+    """
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if calibration is not None:
+        converter.representative_dataset = _representative(calibration)
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_input_type = tf.uint8
+    converter.inference_output_type = tf.int8
+    return bytes(converter.convert())
+
+
+def _representative(crops: NDArray[np.uint8]) -> Callable[[], Iterator[list[Any]]]:
+    def samples() -> Iterator[list[Any]]:
+        for crop in crops[:CALIBRATION_ROWS]:
+            yield [as_floats(crop[None])]
+
+    return samples
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One operator of a .tflite: its name, the dtypes it touches, its multiply-accumulates."""
+
+    name: str
+    dtypes: tuple[str, ...]
+    macs: int
+
+
+_MACS_PER_OUTPUT = {"CONV_2D": (1, 2, 3), "DEPTHWISE_CONV_2D": (1, 2), "FULLY_CONNECTED": (1,)}
+
+
+def operators(content: bytes) -> list[Operator]:
+    """Walk the operators of a .tflite file in order of execution."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = _parsed(content)
+    names, types = _names(schema.BuiltinOperator), _names(schema.TensorType)
+    graph = model.subgraphs[0]
+    found = []
+    for operator in graph.operators:
+        code = model.operatorCodes[operator.opcodeIndex]
+        name = names[max(code.builtinCode, code.deprecatedBuiltinCode)]
+        touched = [graph.tensors[i] for i in (*operator.inputs, *operator.outputs) if i >= 0]
+        macs = 0
+        if name in _MACS_PER_OUTPUT:
+            weights, out = graph.tensors[operator.inputs[1]].shape, graph.tensors[operator.outputs[0]].shape
+            macs = int(np.prod(out) * np.prod([weights[axis] for axis in _MACS_PER_OUTPUT[name]]))
+        found.append(Operator(name, tuple(sorted({types[tensor.type] for tensor in touched})), macs))
+    return found
+
+
+def parameters(content: bytes) -> int:
+    """How many weights and biases a .tflite file holds."""
+    model = _parsed(content)
+    graph = model.subgraphs[0]
+    used = {i for each in graph.operators if _is_weighted(model, each) for i in each.inputs[1:] if i >= 0}
+    return sum(int(np.prod(graph.tensors[i].shape)) for i in used)
+
+
+def _is_weighted(model: Any, operator: Any) -> bool:
+    from ai_edge_litert import schema_py_generated as schema
+
+    code = model.operatorCodes[operator.opcodeIndex]
+    return _names(schema.BuiltinOperator)[max(code.builtinCode, code.deprecatedBuiltinCode)] in _MACS_PER_OUTPUT
+
+
+def _parsed(content: bytes) -> Any:
+    from ai_edge_litert import schema_py_generated as schema
+
+    return schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
+
+
+def _names(enumeration: Any) -> dict[int, str]:
+    return {value: key for key, value in vars(enumeration).items() if not key.startswith("_")}
+
+
+def check_integer(content: bytes) -> None:
+    """Raise RunError if any operator touches anything but integers."""
+    floating = sorted({each.name for each in operators(content) if any("FLOAT" in dtype for dtype in each.dtypes)})
+    if floating:
+        raise RunError(f"the converted network has float operators ({', '.join(floating)}); change the recipe's layers")
+
+
+def write_models(run: Run) -> tuple[Path, Path]:
+    """export/qat.tflite and export/ptq.tflite of a run."""
+    dataset = run.dataset()
+    rows = run.split(dataset).train
+    chosen = np.random.default_rng(run.recipe.seed).choice(rows, min(CALIBRATION_ROWS, len(rows)), replace=False)
+    calibration = run.recipe.preprocess.toned(dataset.images[np.sort(chosen)])
+    folder = run.stage("export")
+    written = []
+    for name, content in (("qat", convert(quantized(run, batch=1))), ("ptq", convert(fit.fitted(run, batch=1), calibration))):
+        check_integer(content)
+        files.write_bytes(folder / f"{name}.tflite", content)
+        written.append(folder / f"{name}.tflite")
+    return written[0], written[1]
