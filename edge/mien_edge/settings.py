@@ -24,7 +24,7 @@ class _Stage:
     def __post_init__(self) -> None:
         for each in dataclasses.fields(self):
             value, low, high = getattr(self, each.name), each.metadata["low"], each.metadata["high"]
-            if low is not None and value < low or high is not None and value > high:
+            if (low is not None and value < low) or (high is not None and value > high):
                 raise ValueError(f"{each.name} must be {low} to {high}, not {value}; change it")
 
 
@@ -133,7 +133,9 @@ def load(path: Path | None) -> Settings:
     try:
         return parse(path.read_text(encoding="utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as problem:
-        raise SettingsError(f"{path}: cannot be read ({problem}); write one with: mien-edge settings > {path}") from None
+        raise SettingsError(
+            f"{path}: cannot be read ({problem}); write one with: mien-edge settings > {path}"
+        ) from None
 
 
 def as_toml(settings: Settings) -> str:

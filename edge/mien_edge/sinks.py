@@ -27,7 +27,9 @@ def as_dict(reading: Reading) -> dict[str, Any]:
         "confidence": None if emotion is None else round(emotion.confidence, 4),
         "quality": reading.quality,
         "box": [round(value) for value in reading.box],
-        "scores": None if emotion is None else dict(zip(emotion.labels, (round(s, 4) for s in emotion.scores), strict=True)),
+        "scores": None
+        if emotion is None
+        else dict(zip(emotion.labels, (round(s, 4) for s in emotion.scores), strict=True)),
         "model": reading.model,
     }
 
@@ -153,7 +155,9 @@ class JsonLines:
             self._write("".join(json.dumps(as_dict(reading)) + "\n" for reading in readings))
 
 
-CSV_COLUMNS = ("time", "source", "frame", "track", "label", "confidence", "quality", "x", "y", "width", "height", *LABELS, "model")  # fmt: skip
+CSV_COLUMNS = (
+    "time", "source", "frame", "track", "label", "confidence", "quality", "x", "y", "width", "height", *LABELS, "model",
+)  # fmt: skip
 
 
 class Csv:
@@ -174,7 +178,11 @@ class Csv:
 
 def csv_row(values: dict[str, Any]) -> list[Any]:
     """The cells of `as_dict`'s result in the order of CSV_COLUMNS; empty where there is no emotion."""
-    flat = {**values, **dict(zip(("x", "y", "width", "height"), values["box"], strict=True)), **(values["scores"] or {})}
+    flat = {
+        **values,
+        **dict(zip(("x", "y", "width", "height"), values["box"], strict=True)),
+        **(values["scores"] or {}),
+    }
     return ["" if flat.get(column) is None else flat[column] for column in CSV_COLUMNS]
 
 

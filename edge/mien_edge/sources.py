@@ -8,7 +8,7 @@ frame for `patience` seconds is closed and opened anew, with growing pauses, for
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from threading import Event
@@ -171,7 +171,9 @@ class Demo:
         y = 20 + 25 * math.sin(2 * turn)
         light = 0.65 + 0.35 * math.cos(turn)
         matrix = np.array([[scale, 0, x], [0, scale, y]])
-        moved = cv2.warpAffine(self._photo, matrix, (width, height), borderMode=cv2.BORDER_CONSTANT, borderValue=(70, 70, 70))
+        moved = cv2.warpAffine(
+            self._photo, matrix, (width, height), borderMode=cv2.BORDER_CONSTANT, borderValue=(70, 70, 70)
+        )
         return cv2.convertScaleAbs(moved, alpha=light)  # type: ignore[return-value]
 
 
@@ -186,5 +188,3 @@ def astronaut() -> Path:
         return Path(str(distribution("scikit-image").locate_file("skimage/data/astronaut.png")))
     except PackageNotFoundError:
         raise RuntimeMissingError("the demo's photograph is missing; pip install scikit-image") from None
-
-

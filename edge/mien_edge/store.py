@@ -39,7 +39,9 @@ def install(source: Path, store: Path) -> Bundle:
     except OSError as problem:
         if isinstance(problem, BundleError):
             raise
-        raise BundleError(f"{store}: the bundle cannot be installed ({problem}); free space or check the owner") from None
+        raise BundleError(
+            f"{store}: the bundle cannot be installed ({problem}); free space or check the owner"
+        ) from None
 
 
 def receive(stream: BinaryIO, store: Path) -> Bundle:
@@ -89,7 +91,9 @@ def replay_apart(folder: Path) -> None:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_REPLAY_SECONDS)
     except subprocess.TimeoutExpired:
-        raise BundleError(f"{folder.name}: its golden vectors took over {_REPLAY_SECONDS} s; it does not suit") from None
+        raise BundleError(
+            f"{folder.name}: its golden vectors took over {_REPLAY_SECONDS} s; it does not suit"
+        ) from None
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or [f"the interpreter ended with code {done.returncode}"])[-1]
         raise BundleError(f"{folder.name} refused: {reason}")

@@ -15,7 +15,8 @@ class _Seen:
 class Tracker:
     """Gives each face the number of the face that was last seen where it is (greatest overlap first).
 
-    A face that is gone keeps its number for `memory` seconds; a number is never given twice.
+    Boxes are compared half as large again, so that a face may move by most of its width between two frames. A face
+    that is gone keeps its number for `memory` seconds; a number is never given twice.
     """
 
     def __init__(self, settings: Track) -> None:
@@ -33,7 +34,11 @@ class Tracker:
         return tracked
 
     def _matches(self, faces: tuple[Face, ...]) -> dict[int, int]:
-        pairs = [(face.box.iou(seen.box), i, n) for i, face in enumerate(faces) for n, seen in self._seen.items()]
+        pairs = [
+            (_reach(face.box).iou(_reach(seen.box)), i, n)
+            for i, face in enumerate(faces)
+            for n, seen in self._seen.items()
+        ]
         found: dict[int, int] = {}
         for overlap, i, number in sorted(pairs, key=lambda pair: -pair[0]):
             if overlap >= self.settings.overlap and i not in found and number not in found.values():
@@ -43,6 +48,10 @@ class Tracker:
     def _new(self) -> int:
         self._last += 1
         return self._last
+
+
+def _reach(box: Box) -> Box:
+    return box.square(1.5)
 
 
 class Fresh:

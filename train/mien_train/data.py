@@ -140,7 +140,9 @@ def _open_text(path: Path) -> Iterator[TextIO]:
         with zipfile.ZipFile(path) as archive:
             names = [name for name in archive.namelist() if name.endswith(".csv")]
             if not names:
-                raise DataError(f"{path}: the archive holds no .csv file; give Kaggle's fer2013 archive or the CSV itself")
+                raise DataError(
+                    f"{path}: the archive holds no .csv file; give Kaggle's fer2013 archive or the CSV itself"
+                )
             name = next((each for each in names if Path(each).name == "fer2013.csv"), names[0])
             with archive.open(name) as raw:
                 yield io.TextIOWrapper(raw, "utf-8", newline="")
@@ -274,9 +276,17 @@ def _read_votes(path: Path) -> tuple[list[str], list[int | None], NDArray[np.uin
                 usages.append(fields["Usage"])
                 found = re.search(r"(\d+)", fields["Image name"])
             except (KeyError, TypeError, ValueError) as problem:
-                raise DataError(f"{path}: line {len(votes) + 2} is malformed ({problem}); copy the file again") from None
+                raise DataError(
+                    f"{path}: line {len(votes) + 2} is malformed ({problem}); copy the file again"
+                ) from None
             numbers.append(int(found.group(1)) if found else None)
     return usages, numbers, np.array(votes, np.uint8)
+
+
+def describe(dataset: Dataset) -> str:
+    """'3995 angry, 436 disgust, …' of a dataset."""
+    counts = [int((dataset.labels == i).sum()) for i in range(len(LABELS))]
+    return ", ".join(f"{count} {label}" for count, label in zip(counts, LABELS, strict=True))
 
 
 # --- duplicates and splits ---------------------------------------------------------------------------------------

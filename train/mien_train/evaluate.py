@@ -149,4 +149,3 @@ def as_text(figures: dict[str, dict[str, Any]]) -> str:
             for label in found["recall"]
         ]
     return "\n".join(lines)
-

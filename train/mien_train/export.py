@@ -27,14 +27,14 @@ INTENDED = (
     "Installations, games and assistive tools whose users know of it and have agreed.",
 )
 FORBIDDEN = (
-    "Inferring emotions of people at work or in education (EU AI Act, Article 5(1)(f)), medical and safety reasons aside.",
+    "Inferring emotions of people at work or in education, medical and safety reasons aside (EU AI Act, Art. 5(1)(f)).",
     "Decisions about people: hiring, credit, policing, border control, insurance, health.",
     "Watching people who have not been told (EU AI Act, Article 50(3)).",
 )
 LIMITS = (
     "It tells what an expression looks like to FER2013's labellers, not what a person feels.",
     "FER2013 was collected by web search; ages, skin tones and cultures are unevenly represented and not annotated.",
-    "Its labels are noisy: people reach about 65 % on them (Goodfellow et al. 2013). Disgust is rare, 1.5 % of the rows.",
+    "Its labels are noisy: people reach about 65 % on them (Goodfellow et al. 2013). Disgust is rare (1.5 %).",
     "Frontal faces of 48 pixels and more; turned, covered, blurred and badly lit faces are less certain.",
 )
 
@@ -122,7 +122,8 @@ def _spread(classifier: Classifier, inputs: NDArray[np.uint8]) -> NDArray[np.uin
 
 def _card(run: Run, name: str, version: int, folder: Path, figures: dict[str, Any], tolerance: int) -> Card:
     pinned = {
-        file: File(files.sha256(folder / file), (folder / file).stat().st_size) for file in ("model.tflite", "golden.npz")
+        file: File(files.sha256(folder / file), (folder / file).stat().st_size)
+        for file in ("model.tflite", "golden.npz")
     }
     int8 = figures["networks"]["int8"]
     recipe, versions = run.record["recipe"], run.record["versions"]
@@ -141,7 +142,8 @@ def _card(run: Run, name: str, version: int, folder: Path, figures: dict[str, An
             "recipe": recipe,
             "command": run.record["command"],
             "epochs": history,
-            "data": {key: run.record["data"][key] for key in ("sha256", "rows", "skipped")} | {"split": run.record["split"]},
+            "data": {key: run.record["data"][key] for key in ("sha256", "rows", "skipped")}
+            | {"split": run.record["split"]},
             "versions": versions,
         },
         figures=figures,
@@ -153,4 +155,3 @@ def _card(run: Run, name: str, version: int, folder: Path, figures: dict[str, An
 
 def _length(run: Run, stage: str) -> int:
     return len(json.loads((run.stage(stage) / "history.json").read_text()))
-

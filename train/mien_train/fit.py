@@ -1,11 +1,8 @@
 """Float training of a run."""
 
-from typing import Any
-
 import tf_keras
-from mien_edge.contract import LABELS
 
-from mien_train import augment, data, loop, networks
+from mien_train import augment, loop, networks
 from mien_train.recipes import Recipe, Stage
 from mien_train.runs import Run
 
@@ -18,9 +15,7 @@ def build(recipe: Recipe, batch: int | None = None) -> tf_keras.Model:
 def fit(run: Run) -> list[dict[str, float]]:
     """Train the run's float network; resumes. Returns the history."""
     recipe = run.recipe
-    return loop.train(
-        lambda: build(recipe), recipe.fit, material(run, recipe.fit), run.stage("fit"), recipe.seed
-    )
+    return loop.train(lambda: build(recipe), recipe.fit, material(run, recipe.fit), run.stage("fit"), recipe.seed)
 
 
 def fitted(run: Run, batch: int | None = None) -> tf_keras.Model:
@@ -37,9 +32,3 @@ def material(run: Run, stage: Stage) -> loop.Material:
     train, validation = dataset.take(parts.train), dataset.take(parts.validation)
     targets = augment.soft_targets(train.labels, stage.smoothing)
     return loop.Material(train.images, targets, validation.images, validation.labels, run.recipe.preprocess)
-
-
-def describe(dataset: data.Dataset, rows: Any) -> str:
-    """'3995 angry, 436 disgust, …' of the given rows."""
-    counts = [int((dataset.labels[rows] == i).sum()) for i in range(len(LABELS))]
-    return ", ".join(f"{count} {label}" for count, label in zip(counts, LABELS, strict=True))

@@ -231,7 +231,13 @@ class _Epoch(tf_keras.callbacks.Callback):
     """Progress bar, validation of the averaged weights, saving, and the stop at a plateau."""
 
     def __init__(
-        self, keeper: _Keeper, stage: Stage, material: Material, history: list[dict[str, float]], steps: int, shows: bool
+        self,
+        keeper: _Keeper,
+        stage: Stage,
+        material: Material,
+        history: list[dict[str, float]],
+        steps: int,
+        shows: bool,
     ) -> None:
         super().__init__()
         self.keeper, self.stage, self.material, self.history = keeper, stage, material, history

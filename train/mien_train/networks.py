@@ -1,8 +1,8 @@
 """Networks as tf_keras functional models: float32 (48, 48, 1) in 0..1 to 7 logits.
 
 Softmax is left to the contract, which divides the logits by the card's temperature first. Every layer has an integer
-TensorFlow Lite kernel, and every convolution is followed by the BatchNormalization and ReLU that quantisation folds. `batch` is
-fixed for export, where the device's interpreter takes one crop at a time.
+TensorFlow Lite kernel, and every convolution is followed by the BatchNormalization and ReLU that quantisation folds.
+`batch` is fixed for export, where the device's interpreter takes one crop at a time.
 """
 
 from collections.abc import Sequence
@@ -14,13 +14,14 @@ from tf_keras import layers
 
 
 def seed(size: int = 48, batch: int | None = None) -> tf_keras.Model:
-    """The slide deck's network: five times (3x3 convolution, ReLU, 2x2 pooling) from 48x48x1 to 1x1x1024, then dense
-    1024-128-64-32-16 with ReLU, and 7 outputs. The deck names no channel counts in between; they double here.
+    """The slide deck's network: 3x3 convolutions with ReLU, each followed by 2x2 pooling, lead from 48x48x1 to
+    1x1x1024; then dense 1024-128-64-32-16 with ReLU, and 7 outputs. Unpadded, as is Keras' default, four such steps
+    end at 1x1. The deck names no channel counts on the way; here they double.
     """
     inputs = layers.Input((size, size, 1), batch)
     x = inputs
-    for filters in (64, 128, 256, 512, 1024):
-        x = layers.Conv2D(filters, 3, padding="same", activation="relu", kernel_initializer="he_normal")(x)
+    for filters in (128, 256, 512, 1024):
+        x = layers.Conv2D(filters, 3, activation="relu", kernel_initializer="he_normal")(x)
         x = layers.MaxPooling2D(2)(x)
     x = layers.Flatten()(x)
     for units in (1024, 128, 64, 32, 16):
@@ -28,7 +29,9 @@ def seed(size: int = 48, batch: int | None = None) -> tf_keras.Model:
     return tf_keras.Model(inputs, layers.Dense(len(LABELS))(x), name="seed")
 
 
-def residual(stem: int, widths: Sequence[int], depths: Sequence[int], size: int = 48, batch: int | None = None) -> tf_keras.Model:
+def residual(
+    stem: int, widths: Sequence[int], depths: Sequence[int], size: int = 48, batch: int | None = None
+) -> tf_keras.Model:
     """A residual network (He et al. 2015): a 3x3 stem of `stem` channels and 2x2 pooling, then stages of `depths[i]`
     blocks of `widths[i]` channels, each stage but the first halving the picture, then the mean over the picture.
     """

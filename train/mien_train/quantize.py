@@ -143,7 +143,10 @@ def write_models(run: Run) -> tuple[Path, Path]:
     calibration = run.recipe.preprocess.toned(dataset.images[np.sort(chosen)])
     folder = run.stage("export")
     written = []
-    for name, content in (("qat", convert(quantized(run, batch=1))), ("ptq", convert(fit.fitted(run, batch=1), calibration))):
+    for name, content in (
+        ("qat", convert(quantized(run, batch=1))),
+        ("ptq", convert(fit.fitted(run, batch=1), calibration)),
+    ):
         check_integer(content)
         files.write_bytes(folder / f"{name}.tflite", content)
         written.append(folder / f"{name}.tflite")

@@ -100,7 +100,7 @@ def versions() -> dict[str, str]:
 
 
 def _recipe(values: dict[str, Any]) -> Recipe:
-    stages = {
+    stages: dict[str, Any] = {
         name: Stage(**{**values[name], "augment": Augment(**values[name]["augment"])}) for name in ("fit", "quantize")
     }
     known = {field.name for field in dataclasses.fields(Recipe)}

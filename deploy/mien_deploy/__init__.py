@@ -1,0 +1,1 @@
+"""mien's deployment side: from a workstation to devices, over SSH."""

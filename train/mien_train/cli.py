@@ -1,0 +1,285 @@
+"""The command `mien-train`."""
+
+import argparse
+import dataclasses
+import json
+import os
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from mien_edge import __version__, files
+from mien_edge.cli import guarded
+from mien_edge.errors import DataError
+
+_DATA_NAMES = ("fer2013.csv", "fer2013.csv.gz", "fer2013.csv.xz", "fer2013.csv.zip", "fer2013.zip")
+_KAGGLE = "msambare/fer2013"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code: 0 for success, 1 for an error (one line on stderr), 2 for usage."""
+    return guarded("mien-train", parser(), arguments)
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands and options."""
+    top = argparse.ArgumentParser(prog="mien-train", description="From FER2013 to a verified int8 model bundle.")
+    top.add_argument("--version", action="version", version=f"mien-train {__version__}")
+    commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_data(commands)
+    run = _command(commands, "run", "run a recipe from data to bundle and report; resumes", _run)
+    _begin_options(run)
+    _models_options(run)
+    _begin_options(_command(commands, "fit", "train a recipe's float network; resumes", _fit))
+    _folder(_command(commands, "quantize", "quantisation-aware training of a fitted run; resumes", _quantize))
+    export = _command(commands, "export", "convert, measure and write the bundle of a quantised run", _export)
+    _folder(export)
+    _models_options(export)
+    evaluate = _command(commands, "evaluate", "measure a run's networks, or a bundle on data", _evaluate)
+    evaluate.add_argument("target", type=Path, help="a run folder or a bundle folder")
+    _data_options(evaluate)
+    evaluate.add_argument("--json", action="store_true", help="print JSON")
+    _folder(_command(commands, "report", "write a run's report.html", _report))
+    crop = _command(commands, "crop", "measure the crop's margin on FER2013, and draw it on photographs", _crop)
+    _folder(crop)
+    crop.add_argument("--model", type=Path, required=True, metavar="FOLDER", help="bundle to measure with")
+    crop.add_argument("--photos", type=Path, metavar="FOLDER", help="photographs with labels.csv")
+    return top
+
+
+def _command(
+    commands: Any, name: str, text: str, run: Callable[[argparse.Namespace], int | None]
+) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(
+        name, help=text, description=text[0].upper() + text[1:] + "."
+    )
+    command.set_defaults(run=run)
+    return command
+
+
+def _folder(command: argparse.ArgumentParser) -> None:
+    command.add_argument("folder", type=Path, help="the run folder, such as runs/edge")
+
+
+def _data_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--data", type=Path, metavar="PATH",
+        help="fer2013.csv (.gz, .xz, .zip) or image folders (default: $MIEN_DATA, else data/fer2013.csv)",
+    )  # fmt: skip
+    command.add_argument(
+        "--plus", type=Path, metavar="FILE", help="FER+ votes (default: fer2013new.csv beside the data)"
+    )
+    command.add_argument("--skip-bad", action="store_true", help="leave malformed rows out and count them")
+    command.add_argument("--split", choices=("honest", "deck"), default="honest", help="split (default: honest)")
+
+
+def _begin_options(command: argparse.ArgumentParser) -> None:
+    from mien_train.recipes import RECIPES
+
+    command.add_argument("recipe", choices=sorted(RECIPES), help="the recipe")
+    _data_options(command)
+    command.add_argument("--folder", type=Path, metavar="FOLDER", help="run folder (default: runs/RECIPE)")
+    command.add_argument("--epochs", type=int, metavar="N", help="at most N epochs in each stage")
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="seed of everything random (default: 0)")
+
+
+def _models_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--models", type=Path, metavar="FOLDER", help="where the bundle goes (default: the run's models/)"
+    )
+    command.add_argument("--name", default="", help="the bundle's name (default: the recipe's)")
+    command.add_argument(
+        "--version", type=int, default=0, metavar="N", dest="number", help="its version (default: next)"
+    )
+
+
+def data_path(given: Path | None) -> Path:
+    """The data that the user named or has in the usual place. Raises DataError telling how to get it."""
+    if given:
+        return given
+    candidates = [Path("data") / name for name in _DATA_NAMES]
+    if os.environ.get("MIEN_DATA"):
+        candidates = [Path(os.environ["MIEN_DATA"])]
+    for path in candidates:
+        if path.exists():
+            return path
+    raise DataError(f"no data at {candidates[0]}; name it with --data, or get it with: mien-train data fetch")
+
+
+def _plus_path(options: argparse.Namespace, path: Path) -> Path | None:
+    beside = path.parent / "fer2013new.csv"
+    return options.plus or (beside if beside.is_file() else None)
+
+
+# --- data --------------------------------------------------------------------------------------------------------
+
+
+def _add_data(commands: Any) -> None:
+    group = _command(commands, "data", "get, look at and audit the data", _audit)
+    actions = group.add_subparsers(title="actions", required=True, metavar="ACTION")
+    fetch = _command(actions, "fetch", "download FER2013 with your own Kaggle token", _fetch)
+    fetch.add_argument("--into", type=Path, default=Path("data/fer2013"), metavar="FOLDER", help="target folder")
+    show = _command(actions, "show", "draw a labelled grid of pictures and print class counts", _show)
+    _path(show)
+    show.add_argument("--out", type=Path, default=Path("out/data.png"), metavar="FILE", help="picture to write")
+    show.add_argument("--count", type=int, default=40, metavar="N", help="how many (default: 40)")
+    show.add_argument("--seed", type=int, metavar="N", help="random rows instead of the first ones")
+    audit = _command(actions, "audit", "report classes, duplicates, faceless and doubtful rows", _audit)
+    _path(audit)
+    audit.add_argument("--json", action="store_true", help="print JSON")
+    audit.add_argument("--html", type=Path, metavar="FILE", help="also write a page with the pictures")
+
+
+def _path(command: argparse.ArgumentParser) -> None:
+    command.add_argument("path", type=Path, nargs="?", help="data file or folder (default: as --data of fit)")
+    command.add_argument(
+        "--plus", type=Path, metavar="FILE", help="FER+ votes (default: fer2013new.csv beside the data)"
+    )
+    command.add_argument("--skip-bad", action="store_true", help="leave malformed rows out and count them")
+
+
+def _dataset(options: argparse.Namespace) -> Any:
+    from mien_train import data
+
+    path = data_path(options.path)
+    return data.load(path, _plus_path(options, path), options.skip_bad)
+
+
+def _fetch(options: argparse.Namespace) -> None:
+    from mien_train.fetch import fetch
+
+    print(f"{fetch(_KAGGLE, options.into)}: ready; look at it with: mien-train data audit {options.into}")  # noqa: T201
+
+
+def _show(options: argparse.Namespace) -> None:
+    from mien_train import audit, data
+
+    dataset = _dataset(options)
+    files.write_bytes(options.out, audit.show(dataset, options.count, options.seed))
+    print(data.describe(dataset))  # noqa: T201
+    print(f"picture: {options.out}")  # noqa: T201
+
+
+def _audit(options: argparse.Namespace) -> None:
+    from mien_train import audit
+
+    dataset = _dataset(options)
+    found = audit.audit(dataset)
+    print(json.dumps(found.figures) if options.json else audit.as_text(found.figures))  # noqa: T201
+    if options.html:
+        files.write_text(options.html, audit.as_html(found, dataset))
+        sys.stderr.write(f"page: {options.html}\n")
+
+
+# --- steps -------------------------------------------------------------------------------------------------------
+
+
+def _begin(options: argparse.Namespace) -> Any:
+    from mien_train import recipes, runs
+
+    chosen = dataclasses.replace(recipes.recipe(options.recipe), seed=options.seed)
+    if options.epochs is not None:
+        if options.epochs < 1:
+            raise DataError(f"--epochs must be 1 or more, not {options.epochs}; change it")
+        chosen = dataclasses.replace(
+            chosen, fit=_cut(chosen.fit, options.epochs), quantize=_cut(chosen.quantize, options.epochs)
+        )
+    path = data_path(options.data)
+    folder = options.folder or Path("runs") / options.recipe
+    command = shlex.join(["mien-train", *sys.argv[1:]])
+    return runs.begin(folder, chosen, path, _plus_path(options, path), options.split, options.skip_bad, command)
+
+
+def _cut(stage: Any, epochs: int) -> Any:
+    return dataclasses.replace(stage, epochs=min(stage.epochs, epochs))
+
+
+def _fit(options: argparse.Namespace) -> None:
+    from mien_train import fit
+
+    run = _begin(options)
+    fit.fit(run)
+    print(f"{run.folder}: fitted; go on with: mien-train quantize {run.folder}")  # noqa: T201
+
+
+def _quantize(options: argparse.Namespace) -> None:
+    from mien_train import quantize, runs
+
+    quantize.quantize(runs.load(options.folder))
+    print(f"{options.folder}: quantised; go on with: mien-train export {options.folder}")  # noqa: T201
+
+
+def _export(options: argparse.Namespace) -> None:
+    from mien_train import runs
+
+    _export_run(runs.load(options.folder), options)
+
+
+def _export_run(run: Any, options: argparse.Namespace) -> Path:
+    from mien_train import evaluate, export
+
+    bundle = export.export(run, options.models or run.folder / "models", options.name, options.number)
+    int8 = bundle.card.figures["networks"]["int8"]
+    test = bundle.card.figures["test"]
+    print(evaluate.as_text(int8["test"] or int8["validation"]))  # noqa: T201
+    print(f"bundle: {bundle.folder} ({test}, int8); on a device: mien-edge check --model {bundle.folder}")  # noqa: T201
+    files.write_text(run.folder / "bundle.json", json.dumps({"bundle": str(bundle.folder.resolve())}) + "\n")
+    return bundle.folder
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from mien_edge import bundle
+
+    from mien_train import data, evaluate, runs
+
+    if (options.target / "card.json").exists():
+        path = data_path(options.data)
+        dataset = data.load(path, _plus_path(options, path), options.skip_bad)
+        found = evaluate.evaluate_bundle(bundle.load(options.target), dataset, options.split)
+        text = (
+            f"{found['model']} on {found['test']}\n{evaluate.as_text(found['figures'])}\n{_network(found['network'])}"
+        )
+    else:
+        found = evaluate.evaluate_run(runs.load(options.target))
+        parts = [
+            f"{name}\n{evaluate.as_text(each['test'] or each['validation'])}"
+            for name, each in found["networks"].items()
+        ]
+        agreement = "  ".join(f"{pair} {share:.2%}" for pair, share in found["agreement"].items())
+        text = "\n".join([*parts, f"agreement: {agreement}", _network(found["network"])])
+    print(json.dumps(found) if options.json else text)  # noqa: T201
+
+
+def _network(found: dict[str, Any]) -> str:
+    operators = ", ".join(f"{count} {name}" for name, count in found["operators"].items())
+    return (
+        f"{found['bytes']:,} bytes, {found['parameters']:,} parameters, {found['macs'] / 1e6:.2f} M "
+        f"multiply-accumulates; operators: {operators}"
+    )
+
+
+def _report(options: argparse.Namespace) -> None:
+    from mien_train import report, runs
+
+    print(f"report: {report.report(runs.load(options.folder))}")  # noqa: T201
+
+
+def _crop(options: argparse.Namespace) -> None:
+    from mien_train import crop, runs
+
+    found = crop.crop(runs.load(options.folder), options.model, options.photos)
+    print(json.dumps(found))  # noqa: T201
+
+
+def _run(options: argparse.Namespace) -> None:
+    from mien_train import fit, quantize, report
+
+    run = _begin(options)
+    fit.fit(run)
+    quantize.quantize(run)
+    exported = run.folder / "bundle.json"
+    if not exported.exists() or not Path(json.loads(exported.read_text())["bundle"]).exists():
+        _export_run(run, options)
+    print(f"report: {report.report(run)}")  # noqa: T201
