@@ -76,6 +76,9 @@ def line(reading: Reading) -> str:
     return f"{clock}  {name}face {reading.track}  {verdict:<13} {confidence}  {reading.model}"
 
 
+_LONGEST_LINE = 65536  # bytes; a reading takes some 400
+
+
 class Rotated:
     """A text file of at most `most` bytes; full, it becomes FILE.1, FILE.1 becomes FILE.2 …, `keep` files in all.
 
@@ -94,11 +97,16 @@ class Rotated:
 
     def _mend(self) -> None:
         """Cut off a half line that a power cut left behind."""
-        if self.path.exists():
-            content = self.path.read_bytes()
-            whole = content.rfind(b"\n") + 1
-            if whole != len(content):
-                os.truncate(self.path, whole)
+        if not self.path.is_file():
+            return
+        with self.path.open("rb+") as file:
+            size = file.seek(0, os.SEEK_END)
+            start = max(size - _LONGEST_LINE, 0)
+            file.seek(start)
+            tail = file.read()
+            whole = tail.rfind(b"\n") + 1
+            if whole != len(tail):
+                file.truncate(start + whole)
 
     def _open(self) -> None:
         self._file = self.path.open("ab", buffering=0)

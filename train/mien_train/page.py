@@ -7,11 +7,11 @@ from typing import Any
 
 _STYLE = """
 :root { color-scheme: light dark; }
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; border-bottom: 1px solid #8886; }
-table { border-collapse: collapse; margin: .8rem 0; } td, th { padding: .2rem .7rem; text-align: right; }
+table { border-collapse: collapse; margin: .8rem 0; } td, th { padding: .2rem .6rem; text-align: right; }
 th { border-bottom: 1px solid #8886; } td:first-child, th:first-child { text-align: left; }
-img { max-width: 100%; background: white; border-radius: 4px; } figure { margin: 1rem 0; }
+.wide { overflow-x: auto; } img { max-width: 100%; background: white; border-radius: 4px; } figure { margin: 1rem 0; }
 figcaption, .note { color: #777; font-size: .9rem; } pre { overflow-x: auto; background: #8882; padding: .7rem; }
 """
 
@@ -43,7 +43,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """A table; the first column is text, the others numbers."""
     head = "".join(f"<th>{html.escape(str(cell))}</th>" for cell in header)
     body = "".join("<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table><tr>{head}</tr>{body}</table>"
+    return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
 
 
 def picture(content: bytes, caption: str) -> str:

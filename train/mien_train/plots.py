@@ -34,6 +34,7 @@ def curves(history: list[dict[str, float]], plateau: int, title: str) -> bytes:
         axes.plot(epochs, [entry[name] for entry in history], label="training (augmented)", color="#999999")
         axes.plot(epochs, [entry[f"val_{name}"] for entry in history], label="validation", color="#1f5fa8")
         axes.set(xlabel="epoch", ylabel=name, title=f"{title}: {name}")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
         if plateau:
             axes.axvline(plateau, color="#c0392b", linestyle="--", linewidth=1)

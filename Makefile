@@ -1,0 +1,48 @@
+# make demo     the main job on a photograph, with the device's packages only
+# make test     the whole test suite, in an environment with everything
+# make check    what has to hold before a change lands: test, lint, types, the edge extra alone
+PYTHON ?= python3
+PIP = -m pip install --quiet --disable-pip-version-check
+
+.PHONY: demo test lint types edge-only check clean
+
+demo: .venv-edge/ready
+	.venv-edge/bin/mien-edge run demo --annotate out/demo.png
+
+test: .venv/ready .venv-edge/ready .venv-tflite/ready
+	.venv/bin/pytest
+
+lint: .venv/ready
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+
+types: .venv/ready
+	.venv/bin/mypy
+
+edge-only:
+	tests/system/edge_only.sh $(PYTHON)
+
+check: test lint types edge-only
+
+# pip 25.1 is the first that reads dependency groups.
+.venv/ready: pyproject.toml
+	$(PYTHON) -m venv .venv
+	.venv/bin/python $(PIP) 'pip>=25.1'
+	.venv/bin/python $(PIP) -e '.[edge,train,deploy]' --group test --group lint
+	touch $@
+
+.venv-edge/ready: pyproject.toml
+	$(PYTHON) -m venv .venv-edge
+	.venv-edge/bin/python $(PIP) -e '.[edge]'
+	touch $@
+
+# The second interpreter, alone: it has wheels up to Python 3.11 only. The tests that need it skip where it is absent.
+# picamera2 is unpacked without what it needs, to compare its real signatures with the adapter's.
+.venv-tflite/ready: pyproject.toml
+	$(PYTHON) -m venv .venv-tflite
+	.venv-tflite/bin/python $(PIP) 'tflite-runtime==2.14.0' 'numpy<2' || echo 'no tflite-runtime for this Python'
+	.venv-tflite/bin/python $(PIP) --no-deps --target .venv-tflite/picamera2 'picamera2==0.3.38'
+	touch $@
+
+clean:
+	rm -rf .venv .venv-edge .venv-tflite out dist

@@ -1,0 +1,52 @@
+"""What several rooms' tests need: the committed bundle, the demo's photograph, and data that users do not have."""
+
+import numpy as np
+import pytest
+from helpers import ROOT, SHARED
+from mien_edge import bundle as bundles
+from mien_edge import sources
+
+
+@pytest.fixture(scope="session")
+def bundle():
+    """The bundle that the repository ships."""
+    return bundles.load(ROOT / "models" / "current")
+
+
+@pytest.fixture(scope="session")
+def astronaut():
+    """(512, 512, 3) BGR uint8 photograph of one face."""
+    return sources.read_photo(sources.astronaut())
+
+
+@pytest.fixture(scope="session")
+def fer2013():
+    """The real fer2013.csv.xz, where it is."""
+    path = SHARED / "data" / "fer2013.csv.xz"
+    if not path.exists():
+        pytest.skip("the real FER2013 is not here: it is not the project's to give")
+    return path
+
+
+@pytest.fixture(scope="session")
+def photographs():
+    """The folder of labelled photographs, where it is."""
+    path = SHARED / "data" / "photos"
+    if not path.exists():
+        pytest.skip("the labelled photographs are not here: they are not the project's to give")
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch, request):
+    """Each test has a cache of its own, but for those that read the real data."""
+    if "fer2013" not in request.fixturenames:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("STATE_DIRECTORY", raising=False)
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+
+
+@pytest.fixture
+def gray():
+    """(48, 64) uint8 gray gradient."""
+    return np.add.outer(np.arange(48) * 2, np.arange(64) * 2).astype(np.uint8)

@@ -1,0 +1,159 @@
+"""Live cameras: faults come back, the newest frame wins, and the picamera2 adapter fits the real package."""
+
+import ast
+import inspect
+import itertools
+import socket
+import sys
+import threading
+import time
+import types
+
+import numpy as np
+import pytest
+from helpers import ROOT
+from mien_edge import camera
+from mien_edge.errors import RuntimeMissingError, SourceError
+from mien_edge.settings import Source
+from mien_edge.testing import FakeCamera, FakePicamera2, openers
+
+PICTURES = [np.full((4, 4), i, np.uint8) for i in range(5)]
+QUICK = Source(patience=0.3, longest_pause=0.1)
+
+
+def live(*cameras, settings=QUICK):
+    told = []
+    source = camera.Live(openers(*cameras), settings, threading.Event(), lambda kind, text: told.append(kind))
+    return source, told
+
+
+def take(source, count, seconds=10):
+    frames, deadline = [], time.monotonic() + seconds
+    for frame in source:
+        frames.append(frame)
+        if len(frames) == count or time.monotonic() > deadline:
+            source._stop.set()
+    return frames
+
+
+def test_frames_arrive_numbered_with_dropped_ones_counted():
+    source, _ = live(FakeCamera(PICTURES, pause=0.001))
+    iterator = iter(source)
+    first = next(iterator)
+    time.sleep(0.1)
+    second = next(iterator)
+    source._stop.set()
+    assert first.index == 0
+    assert second.index == source.skipped + 1 > 1
+
+
+def test_a_camera_that_is_pulled_out_comes_back():
+    source, told = live(FakeCamera([PICTURES[0], SourceError("pulled out")]), FakeCamera([PICTURES[1]]))
+    frames = take(source, 50)
+    assert told[:2] == ["camera lost", "camera back"]
+    assert {int(frame.image[0, 0]) for frame in frames} == {0, 1}
+
+
+def test_a_camera_that_hangs_is_left_and_opened_anew():
+    source, told = live(FakeCamera([PICTURES[0], FakeCamera.HANG]), FakeCamera([PICTURES[1]]))
+    frames = take(source, 3)
+    assert told == ["camera lost", "camera back"]
+    assert int(frames[-1].image[0, 0]) == 1
+
+
+def test_a_driver_that_raises_anything_is_a_lost_camera():
+    source, told = live(FakeCamera([PICTURES[0], ZeroDivisionError("driver bug")]), FakeCamera([PICTURES[1]]))
+    take(source, 50)
+    assert told[:2] == ["camera lost", "camera back"]
+
+
+def test_opening_is_tried_again_until_it_works():
+    gone = SourceError("no such camera; plug it in")
+    source, told = live(FakeCamera([PICTURES[0], gone]), gone, gone, FakeCamera([PICTURES[1]]))
+    take(source, 50)
+    assert told[:2] == ["camera lost", "camera back"]
+
+
+def test_the_first_opening_must_work():
+    source, _ = live(SourceError("no such camera; plug it in"))
+    with pytest.raises(SourceError, match="plug it in"):
+        next(iter(source))
+
+
+def test_stopping_ends_a_silent_camera_at_once():
+    source, _ = live(FakeCamera([FakeCamera.HANG]), settings=Source(patience=60))
+    threading.Timer(0.2, source._stop.set).start()
+    start = time.monotonic()
+    assert list(source) == []
+    assert time.monotonic() - start < 5
+
+
+def test_the_camera_is_closed_at_the_end():
+    device = FakeCamera(PICTURES)
+    source, _ = live(device)
+    take(source, 3)
+    deadline = time.monotonic() + 5
+    while not device.closed and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert device.closed
+
+
+def test_a_missing_usb_camera_is_named():
+    with pytest.raises(SourceError, match=r"/dev/video97: no such camera"):
+        camera.V4l2(Source(uri="v4l2:97"))
+
+
+def test_a_stream_that_accepts_and_says_nothing_gives_up_and_hides_the_password():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with pytest.raises(SourceError, match=f"rtsp://127.0.0.1:{port}/x: cannot be opened") as caught:
+            camera.Stream(Source(uri=f"rtsp://user:secret@127.0.0.1:{port}/x", patience=0.5))
+    assert "secret" not in str(caught.value)
+
+
+@pytest.fixture
+def picamera2(monkeypatch):
+    module = types.ModuleType("picamera2")
+    module.Picamera2 = FakePicamera2
+    monkeypatch.setitem(sys.modules, "picamera2", module)
+
+
+@pytest.mark.usefixtures("picamera2")
+def test_the_pi_camera_gives_the_y_plane_without_padding():
+    device = camera.PiCamera(Source(width=66, height=64))
+    image = device.read()
+    device.close()
+    assert image.shape == (64, 66)
+    assert (image == np.arange(66, dtype=np.uint8)).all()
+    assert device._camera.calls == ["start", "stop", "close"]
+
+
+@pytest.mark.usefixtures("picamera2")
+def test_a_pi_camera_that_is_not_there_is_named():
+    with pytest.raises(SourceError, match="picamera:3"):
+        camera.PiCamera(Source(uri="picamera:3"))
+
+
+def test_without_picamera2_the_error_says_how_to_install_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "picamera2", None)
+    with pytest.raises(RuntimeMissingError, match="apt install python3-picamera2"):
+        camera.PiCamera(Source())
+
+
+def real_methods():
+    found = list((ROOT / ".venv-tflite" / "picamera2" / "picamera2").glob("picamera2.py"))
+    if not found:
+        pytest.skip("picamera2 0.3.38 is not unpacked; run make .venv-tflite/ready")
+    module = ast.parse(found[0].read_text())
+    (definition,) = [node for node in module.body if isinstance(node, ast.ClassDef) and node.name == "Picamera2"]
+    return {node.name: [a.arg for a in node.args.args] for node in definition.body if isinstance(node, ast.FunctionDef)}
+
+
+def test_the_fake_has_the_real_packages_methods_and_arguments():
+    real = real_methods()
+    for name, method in inspect.getmembers(FakePicamera2, inspect.isfunction):
+        ours = list(inspect.signature(method).parameters)
+        assert name in real, name
+        assert set(ours) <= set(real[name]), name
+        keywords = list(itertools.takewhile(lambda each: each not in ("buffer_count", "controls"), ours))
+        assert real[name][: len(keywords)] == keywords, name

@@ -1,0 +1,188 @@
+"""The contract: what training and device must agree on."""
+
+import dataclasses
+import json
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mien_edge import contract
+from mien_edge.contract import LABELS, Calibration, Card, File, Golden, Preprocess, Quantization, parse_card
+from mien_edge.errors import ContractError
+from mien_edge.values import Box
+
+PLAIN = Preprocess(48, 0.0, "none")
+STANDARD = Preprocess(48, 0.0, "standard")
+
+
+def card(**changes):
+    values = {
+        "contract": contract.VERSION, "name": "edge", "version": 1, "created": "2026-01-01T00:00:00+00:00",
+        "labels": LABELS, "preprocess": STANDARD, "calibration": Calibration(1.1, 0.4), "golden": Golden(1),
+        "files": {"model.tflite": File("0" * 64, 10)}, "origin": {}, "figures": {}, "intended": (), "forbidden": (),
+        "limits": (),
+    }  # fmt: skip
+    return Card(**{**values, **changes})
+
+
+def test_a_picture_of_the_networks_size_passes_unchanged():
+    image = np.random.default_rng(0).integers(0, 256, (48, 48), dtype=np.uint8)
+    assert (PLAIN.whole(image) == image).all()
+
+
+def test_shrinking_by_a_whole_factor_averages_areas():
+    image = np.random.default_rng(0).integers(0, 256, (96, 144), dtype=np.uint8)
+    expected = image.reshape(48, 2, 48, 3).mean(axis=(1, 3))
+    assert np.abs(PLAIN.cropped(image, Box(0, 0, 144, 96)) - expected).max() <= 0.5
+
+
+def test_shrinking_agrees_with_opencvs_area_interpolation():
+    image = np.random.default_rng(1).integers(0, 256, (131, 131), dtype=np.uint8)
+    ours = PLAIN.whole(image).astype(int)
+    assert np.abs(ours - cv2.resize(image, (48, 48), interpolation=cv2.INTER_AREA)).max() <= 1
+
+
+def test_enlarging_agrees_with_opencvs_linear_interpolation():
+    image = np.random.default_rng(2).integers(0, 256, (20, 20), dtype=np.uint8)
+    ours = PLAIN.whole(image).astype(int)
+    assert np.abs(ours - cv2.resize(image, (48, 48), interpolation=cv2.INTER_LINEAR)).max() <= 1
+
+
+def test_the_crop_is_the_square_about_the_box_with_the_margin():
+    image = np.zeros((200, 200), np.uint8)
+    image[60:140, 60:140] = 200  # a square of 80 about (100, 100)
+    assert (Preprocess(48, 0.0, "none")(image, Box(70, 60, 60, 80)) == 200).all()
+    wider = Preprocess(48, 1.0, "none")(image, Box(70, 60, 60, 80))
+    assert wider[0, 0] == 0
+    assert wider[24, 24] == 200
+
+
+def test_outside_of_the_picture_its_edge_repeats():
+    image = np.full((50, 50), 77, np.uint8)
+    assert (PLAIN(image, Box(-30, -30, 60, 60)) == 77).all()
+    assert (PLAIN(image, Box(400, 400, 60, 60)) == 77).all()
+
+
+@given(
+    x=st.floats(-300, 300), y=st.floats(-300, 300), width=st.floats(0.5, 400), height=st.floats(0.5, 400),
+    shape=st.tuples(st.integers(1, 90), st.integers(1, 90)),
+)  # fmt: skip
+def test_any_box_on_any_picture_gives_a_crop_within_its_range(x, y, width, height, shape):
+    image = np.random.default_rng(0).integers(40, 200, shape, dtype=np.uint8)
+    crop = PLAIN(image, Box(x, y, width, height))
+    assert crop.shape == (48, 48)
+    assert image.min() <= crop.min()
+    assert crop.max() <= image.max()
+
+
+def test_toning_fixes_mean_and_deviation_and_ignores_light(gray):
+    dark = (gray * 0.4 + 10).astype(np.uint8)
+    bright, dim = STANDARD.whole(gray).astype(int), STANDARD.whole(dark).astype(int)
+    assert abs(bright.mean() - 128) < 1
+    assert abs(bright.std() - 51) < 1
+    assert np.abs(bright - dim).max() <= 5
+
+
+def test_toning_a_single_tone_gives_mid_gray():
+    assert (STANDARD.toned(np.full((48, 48), 9, np.uint8)) == 128).all()
+
+
+def test_toning_a_batch_is_toning_each():
+    batch = np.random.default_rng(3).integers(0, 256, (5, 48, 48), dtype=np.uint8)
+    assert (STANDARD.toned(batch) == np.stack([STANDARD.toned(image) for image in batch])).all()
+
+
+@given(
+    scale=st.floats(1e-4, 10),
+    zero=st.integers(-128, 127),
+    values=st.lists(st.floats(-1000, 1000), min_size=1, max_size=9),
+)
+def test_dequantised_values_are_within_half_a_step_unless_saturated(scale, zero, values):
+    q = Quantization(scale, zero, "int8")
+    low, high = (-128 - zero) * scale, (127 - zero) * scale
+    back = q.dequantize(q.quantize(np.array(values)))
+    expected = np.clip(values, low, high)
+    assert np.abs(back - expected).max() <= scale * 0.5 + 1e-4 * max(1, scale)
+
+
+@given(st.sampled_from(["int8", "uint8"]), st.integers(0, 255))
+def test_quantising_what_was_dequantised_gives_the_same_step(dtype, offset):
+    info = np.iinfo(dtype)
+    q = Quantization(0.0371, int(info.min) + offset, dtype)
+    steps = np.arange(info.min, info.max + 1).astype(dtype)
+    assert (q.quantize(q.dequantize(steps)) == steps).all()
+
+
+def test_softmax_sums_to_one_and_flattens_with_temperature():
+    logits = np.array([[1.0, 2.0, 1000.0], [0.0, 0.0, 0.0]])
+    assert np.allclose(contract.softmax(logits).sum(axis=1), 1)
+    assert contract.softmax(np.array([0.0, 3.0]), 3.0).max() < contract.softmax(np.array([0.0, 3.0])).max()
+
+
+def test_a_card_survives_its_json():
+    assert parse_card(card().to_json()) == card()
+
+
+@pytest.mark.parametrize("key", [field.name for field in dataclasses.fields(Card)])
+def test_a_missing_key_is_named(key):
+    content = json.loads(card().to_json())
+    del content[key]
+    with pytest.raises(ContractError, match=f"'{key}' is missing"):
+        parse_card(json.dumps(content))
+
+
+def test_an_unknown_key_is_named_with_its_neighbour():
+    content = json.loads(card().to_json())
+    content["calibration"]["temprature"] = content["calibration"].pop("temperature")
+    with pytest.raises(ContractError, match=r"calibration: unknown key 'temprature'; did you mean 'temperature'"):
+        parse_card(json.dumps(content))
+
+
+def test_another_contract_version_is_named_before_anything_else():
+    with pytest.raises(ContractError, match="'contract' is 99, this mien reads 1"):
+        parse_card('{"contract": 99, "future": true}')
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"labels": list(reversed(LABELS))}, "labels must be angry"),
+        ({"name": "../evil"}, "name must be letters"),
+        ({"version": 0}, "version must be 1"),
+        ({"calibration": {"temperature": 0, "uncertain": 0.4}}, "temperature must be"),
+        ({"calibration": {"temperature": 1e999, "uncertain": 0.4}}, "no JSON number|finite"),
+        ({"files": {"model.tflite": {"sha256": "zz", "bytes": 1}}}, "64 hexadecimal"),
+        ({"preprocess": {"size": 4, "margin": 0.1, "tone": "none"}}, "size must be"),
+        ({"preprocess": {"size": 48, "margin": 0.1, "tone": "loud"}}, "must be one of none, standard"),
+        ({"version": True}, "must be of type int"),
+    ],
+)
+def test_a_value_out_of_range_is_refused_with_its_reason(change, reason):
+    content = json.loads(card().to_json()) | change
+    with pytest.raises(ContractError, match=reason):
+        parse_card(json.dumps(content))
+
+
+@given(st.text())
+def test_no_text_crashes_the_parser(text):
+    with pytest.raises(ContractError):
+        parse_card(text)
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+        max_leaves=6,
+    ),
+    st.sampled_from([field.name for field in dataclasses.fields(Card)]),
+)
+def test_any_value_under_any_key_is_a_card_or_a_contract_error(value, key):
+    content = json.loads(card().to_json()) | {key: value}
+    try:
+        parsed = parse_card(json.dumps(content))
+    except ContractError:
+        return
+    assert parse_card(parsed.to_json()) == parsed
