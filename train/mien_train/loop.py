@@ -264,7 +264,7 @@ class _Epoch(tf_keras.callbacks.Callback):
             "accuracy": float(logs["accuracy"]),
             "val_loss": float(tf.reduce_mean(losses)),
             "val_accuracy": float((logits.argmax(axis=1) == labels).mean()),
-            "learning_rate": float(self.model.optimizer.learning_rate),
+            "learning_rate": float(tf.convert_to_tensor(self.model.optimizer.learning_rate)),
             "seconds": time.monotonic() - self.started,
         }
         self.history.append(entry)

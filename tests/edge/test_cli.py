@@ -1,0 +1,169 @@
+"""The commands as users call them: processes, exit codes, one line per error."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+import cv2
+import pytest
+from helpers import ROOT
+from mien_edge import cli
+
+ENTRY = [sys.executable, "-m", "mien_edge"]
+
+
+def call(*arguments, **more):
+    return subprocess.run([*ENTRY, *map(str, arguments)], capture_output=True, text=True, timeout=120, **more)
+
+
+def test_a_photo_becomes_one_reading_and_a_picture(tmp_path, astronaut):
+    cv2.imwrite(str(tmp_path / "face.png"), astronaut)
+    done = call("run", tmp_path / "face.png", "--json", "--annotate", tmp_path / "out.png")
+    assert done.returncode == 0, done.stderr
+    reading, summary = map(json.loads, done.stdout.splitlines())
+    assert (reading["source"], reading["label"], reading["track"]) == ("face.png", "happy", 1)
+    assert summary["summary"]["frames"] == 1
+    assert cv2.imread(str(tmp_path / "out.png")).shape == (512, 512, 3)
+
+
+def test_a_folder_with_labels_is_scored(tmp_path, astronaut):
+    cv2.imwrite(str(tmp_path / "face.png"), astronaut)
+    cv2.imwrite(str(tmp_path / "wall.png"), astronaut[300:, 380:])
+    (tmp_path / "labels.csv").write_text("file,emotion\nface.png,happy\nwall.png,sad\n")
+    score = json.loads(call("run", tmp_path, "--json").stdout.splitlines()[-1])["summary"]["score"]
+    assert (score["photographs"], score["faces_missed"], score["accuracy"]) == (2, 1, 0.5)
+
+
+def test_every_sink_at_once_and_the_log_is_read_back(tmp_path):
+    options = [word for name in ("jsonl", "csv", "log") for word in (f"--{name}", tmp_path / f"r.{name}")]
+    settings = tmp_path / "fast.toml"
+    settings.write_text("[source]\nfps = 120.0\n")
+    done = call("run", "demo", "--settings", settings, "--max-frames", 60, "--quiet", *options)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 1
+    assert "60 frames" in done.stdout
+    logs = call("logs", "--log", tmp_path / "r.log").stdout
+    assert "start: demo" in logs
+    assert "stop: 60 frames" in logs
+    assert json.loads(call("logs", "--log", tmp_path / "r.log", "--summary", "--json").stdout)[0]["readings"] >= 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_end_a_run_cleanly_with_its_summary(number):
+    with subprocess.Popen([*ENTRY, "run", "demo:forever"], stdout=subprocess.PIPE, text=True) as process:
+        process.stdout.readline()
+        process.send_signal(number)
+        rest = process.stdout.read()
+    assert process.returncode == 0
+    assert "frames in" in rest.splitlines()[-1]
+
+
+def test_systemd_is_told_ready_watchdog_and_stopping(tmp_path):
+    address = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(address)
+        listener.settimeout(5)
+        call("run", "demo", "--max-frames", 20, env={**os.environ, "NOTIFY_SOCKET": address})
+        messages = [listener.recv(1000).decode()]
+        while messages[-1] != "STOPPING=1":
+            messages.append(listener.recv(1000).decode())
+    assert messages[0] == "READY=1"
+    assert messages[1].startswith("WATCHDOG=1")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["run", "no-such.jpg"], "no-such.jpg: no such source"),
+        (["run", "v4l2:98"], "/dev/video98: no such camera"),
+        (["run", "demo", "--model", "nowhere"], "nowhere/card.json: cannot be read"),
+        (["run", "demo", "--settings", "none.toml"], "none.toml: cannot be read"),
+        (["check", "--model", "nowhere"], "nowhere/card.json"),
+        (["logs", "--log", "none.db"], "none.db: no log here"),
+        (["logs", "--log", "none.db", "--since", "soon"], "'soon' is no time"),
+        (["models", "install", "nowhere"], "nowhere/card.json: cannot be read"),
+        (["run", "demo", "--annotate", "out"], "name a .png"),
+    ],
+)
+def test_an_error_is_one_line_and_exit_code_1(arguments, reason, tmp_path):
+    done = call(*arguments, cwd=tmp_path)
+    errors = [line for line in done.stderr.splitlines() if not line.startswith("INFO")]
+    assert done.returncode == 1
+    assert len(errors) == 1
+    assert errors[0].startswith("mien-edge: error: ")
+    assert reason in errors[0]
+
+
+def test_usage_errors_exit_with_2_and_debug_shows_a_traceback():
+    assert call("run", "demo", "--no-such-option").returncode == 2
+    done = call("run", "no-such.jpg", env={**os.environ, "MIEN_DEBUG": "1"})
+    assert "Traceback" in done.stderr
+
+
+def test_a_closed_pipe_is_no_error(tmp_path):
+    log = tmp_path / "r.db"
+    call("run", "demo", "--max-frames", 5, "--log", log)
+    done = subprocess.run(f"{sys.executable} -m mien_edge logs --log {log} | true", shell=True, capture_output=True)  # noqa: S602
+    assert b"Traceback" not in done.stderr
+
+
+def test_check_and_bench_print_json(bundle):
+    checked = json.loads(call("check", "--json").stdout)
+    assert checked["model"] == bundle.card.id
+    assert checked["difference_steps"] <= checked["allowed_steps"]
+    measured = json.loads(call("bench", "--frames", 10, "--json").stdout)
+    assert measured["milliseconds"]["total"]["median"] > 0
+    assert measured["rss_megabytes"] > 10
+
+
+def test_models_are_installed_listed_and_chosen(bundle, tmp_path):
+    env = {**os.environ, "MIEN_MODELS": str(tmp_path / "models")}
+    assert bundle.card.id in call("models", "install", bundle.folder, env=env).stdout
+    assert call("models", "list", env=env).stdout == f"* {bundle.card.id}\n"
+    assert call("models", "activate", bundle.card.id, env=env).returncode == 0
+    assert call("models", "activate", "other-9", env=env).returncode == 1
+    assert json.loads(call("check", "--json", env=env).stdout)["bundle"] == str(tmp_path / "models" / "current")
+
+
+def commands(parser):
+    """Every command line of a parser that prints help: [], ['run'], ['models', 'list'] …"""
+    yield []
+    for action in parser._actions:
+        if isinstance(action, cli.argparse._SubParsersAction):
+            for name, inner in action.choices.items():
+                yield from ([name, *rest] for rest in commands(inner))
+
+
+FORBIDDEN = """
+import sys
+from mien_edge.cli import main
+for arguments in {arguments}:
+    try:
+        main([*arguments, "--help"])
+    except SystemExit:
+        pass
+loaded = {{"tensorflow", "keras", "tf_keras", "matplotlib", "cv2", "ai_edge_litert"}} & set(sys.modules)
+sys.exit(f"loaded: {{loaded}}" if loaded else 0)
+"""
+
+
+def test_importing_and_helping_load_nothing_heavy():
+    code = FORBIDDEN.format(arguments=list(commands(cli.parser())))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_run_loads_no_tensorflow():
+    code = "import sys; from mien_edge.cli import main; main(['run', 'demo', '--max-frames', '2']); "
+    code += "sys.exit(bool({'tensorflow', 'keras', 'tf_keras', 'matplotlib', 'scipy', 'skimage'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+def test_every_command_is_in_the_rooms_readme():
+    text = (ROOT / "edge" / "README.md").read_text()
+    for words in commands(cli.parser()):
+        if words:
+            assert f"mien-edge {' '.join(words)}" in text, words

@@ -1,0 +1,160 @@
+"""The whole training line with the `tiny` recipe: fit, quantise, export, evaluate, report; killed, resumed, in two."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from mien_edge import bundle as bundles
+from mien_edge import cli as edge_cli
+from mien_edge.interpreter import Classifier
+
+TRAIN = [sys.executable, "-c", "import sys; from mien_train.cli import main; sys.exit(main())"]
+
+
+def train(*arguments, **more):
+    done = subprocess.run([*TRAIN, *map(str, arguments)], capture_output=True, text=True, timeout=400, **more)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def line(small, tmp_path_factory):
+    """A finished run of the tiny recipe."""
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    cache = {**os.environ, "XDG_CACHE_HOME": str(folder.parent / "cache")}
+    train("run", "tiny", "--data", small, "--folder", folder, env=cache)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tiny(line):
+    """The bundle of that run."""
+    return bundles.load(line / "models" / "tiny-1")
+
+
+def test_the_bundle_is_whole_and_every_operator_is_integer(tiny):
+    from mien_train import quantize
+
+    content = tiny.model.read_bytes()
+    quantize.check_integer(content)
+    assert {each.name for each in quantize.operators(content)} >= {"CONV_2D", "FULLY_CONNECTED"}
+    classifier = Classifier(tiny.model)
+    assert (classifier.input.dtype, classifier.output.dtype, classifier.size) == ("uint8", "int8", 48)
+    assert bundles.replay(tiny, classifier).vectors == 64
+
+
+def test_the_input_steps_are_the_pixels_themselves(tiny):
+    classifier = Classifier(tiny.model)
+    assert np.abs(classifier._steps.astype(int) - np.arange(256)).max() <= 1
+
+
+def test_int8_tells_what_the_fake_quantised_network_told(tiny):
+    assert tiny.card.figures["agreement"]["qat/int8"] > 0.95
+    assert set(tiny.card.figures["networks"]) == {"float", "qat", "int8", "int8-ptq"}
+
+
+def test_the_card_says_where_it_comes_from(tiny):
+    origin = tiny.card.origin
+    assert origin["recipe"]["name"] == "tiny"
+    assert "run tiny" in origin["command"]
+    assert origin["epochs"] == {"fit": 3, "quantize": 1}
+    assert len(origin["data"]["sha256"]) == 64
+    assert tiny.card.forbidden
+
+
+def test_the_report_is_one_file_with_its_pictures(line):
+    page = (line / "report.html").read_text()
+    assert page.count("data:image/png;base64,") >= 6
+    assert not re.search(r'(?:src|href)="(?!data:)', page)
+    assert (line / "fit" / "curves.png").exists()
+    assert list((line / "fit" / "tensorboard").rglob("events.*"))
+
+
+def test_a_finished_run_has_nothing_left_to_do(line, small):
+    cache = {**os.environ, "XDG_CACHE_HOME": str(line.parent / "cache")}
+    before = (line / "fit" / "state.npz").stat().st_mtime_ns
+    train("run", "tiny", "--data", small, "--folder", line, env=cache)
+    assert (line / "fit" / "state.npz").stat().st_mtime_ns == before
+    assert [path.name for path in (line / "models").iterdir()] == ["tiny-1"]
+
+
+def test_evaluate_measures_the_bundle_as_its_card_says(tiny, small):
+    found = json.loads(train("evaluate", tiny.folder, "--data", small, "--json"))
+    card = tiny.card.figures["networks"]["int8"]["test"]["fer2013"]
+    assert found["figures"]["fer2013"]["accuracy"] == card["accuracy"]
+    assert found["figures"]["fer2013"]["rows"] == 56
+
+
+def test_the_device_reads_the_photograph_with_the_new_bundle(tiny, capsys, tmp_path):
+    log = tmp_path / "r.db"
+    arguments = ["run", "demo", "--model", str(tiny.folder), "--max-frames", "12", "--log", str(log), "--json"]
+    assert edge_cli.main(arguments) == 0
+    lines = [json.loads(each) for each in capsys.readouterr().out.splitlines()]
+    assert len(lines) == 13
+    assert {each["model"] for each in lines[:-1]} == {"tiny-1"}
+    assert lines[-1]["summary"]["faces"] == 1
+
+
+def test_another_recipe_in_the_same_folder_is_refused(line, small):
+    done = subprocess.run(
+        [*TRAIN, "fit", "tiny", "--seed", "5", "--data", str(small), "--folder", str(line)],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "holds a run with another recipe" in done.stderr.splitlines()[-1]
+
+
+def start(folder, small, **environment):
+    return subprocess.Popen(
+        [*TRAIN, "fit", "tiny", "--data", str(small), "--folder", str(folder)],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, **environment},
+    )  # fmt: skip
+
+
+def test_a_run_killed_and_resumed_ends_as_if_it_had_not_been(line, small, tmp_path):
+    process = start(tmp_path / "run", small)
+    state = tmp_path / "run" / "fit" / "state.npz"
+    deadline = time.monotonic() + 120
+    while not state.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    with np.load(state) as killed:
+        assert 1 <= len(json.loads(str(killed["history"]))) < 3
+    train("fit", "tiny", "--data", small, "--folder", tmp_path / "run")
+    with np.load(state) as resumed, np.load(line / "fit" / "state.npz") as whole:
+        assert set(resumed.files) == set(whole.files)
+        for name in whole.files:
+            if name != "history":
+                np.testing.assert_allclose(resumed[name], whole[name], rtol=1e-3, atol=1e-4, err_msg=name)
+        curves = [[e["val_loss"] for e in json.loads(str(each["history"]))] for each in (resumed, whole)]
+    np.testing.assert_allclose(*curves, rtol=1e-3)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def test_two_workers_train_one_network(small, tmp_path):
+    workers = [f"127.0.0.1:{free_port()}" for _ in range(2)]
+    processes = []
+    for index in range(2):
+        task = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
+        processes.append(start(tmp_path / "run", small, TF_CONFIG=json.dumps(task)))
+    outputs = [process.communicate(timeout=300)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs[0][-2000:] + outputs[1][-2000:]
+    history = json.loads((tmp_path / "run" / "fit" / "history.json").read_text())
+    assert len(history) == 3
+    assert history[-1]["loss"] < history[0]["loss"]
+    assert "validation" in outputs[0]
+    assert "validation" not in outputs[1]
