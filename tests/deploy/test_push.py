@@ -123,10 +123,10 @@ def test_the_same_bundle_packs_to_the_same_bytes(bundle):
 
 
 def test_a_wrong_key_and_an_unknown_host_are_refused_without_a_question(sshd, bundle):
-    with pytest.raises(DeployError, match="cannot be reached .*Permission denied"):
+    with pytest.raises(DeployError, match=r"cannot be reached .*Permission denied"):
         remote.push(bundle, sshd.device("other"))
     sshd.pin("other")
-    with pytest.raises(DeployError, match="cannot be reached .*[Hh]ost key"):
+    with pytest.raises(DeployError, match=r"cannot be reached .*[Hh]ost key"):
         remote.push(bundle, sshd.device())
 
 

@@ -158,14 +158,25 @@ def test_exact_and_near_duplicates_are_found(doubled):
     assert near[2] == near[37]
 
 
-def test_the_honest_split_keeps_duplicates_apart(doubled):
+def test_the_strict_split_keeps_all_duplicates_apart(doubled):
     near = data.near_groups(doubled.images)
     for seed in range(5):
-        parts = data.split(doubled, "honest", seed, share=0.3)
+        parts = data.split(doubled, "strict", seed, share=0.3)
         groups = [set(near[rows_].tolist()) for rows_ in (parts.train, parts.validation, parts.test)]
         assert not groups[0] & groups[1]
         assert not (groups[0] | groups[1]) & groups[2]
         assert parts.test.tolist() == [38]
+
+
+def test_the_honest_split_validates_on_the_same_rows_and_trains_on_all_others(doubled):
+    near = data.near_groups(doubled.images)
+    for seed in range(5):
+        strict, honest = (data.split(doubled, kind, seed, share=0.3) for kind in ("strict", "honest"))
+        assert honest.validation.tolist() == strict.validation.tolist()
+        assert len(honest.train) + len(honest.validation) == 38
+        assert not set(near[honest.train].tolist()) & set(near[honest.validation].tolist())
+        assert data.unseen(doubled, strict).tolist() == [True]
+        assert data.unseen(doubled, honest).tolist() == [False]
 
 
 def test_the_decks_split_validates_on_both_tests(small):
@@ -210,7 +221,7 @@ def test_the_real_file_has_the_real_counts(fer2013):
 def test_the_real_split_shares_no_near_duplicate(fer2013):
     found = data.load(fer2013)
     groups = data.cached_near_groups(found)
-    parts = data.split(found, "honest")
+    parts = data.split(found, "strict")
     train, validation, test = (set(groups[rows_].tolist()) for rows_ in (parts.train, parts.validation, parts.test))
     assert not train & validation
     assert not (train | validation) & test

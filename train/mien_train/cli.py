@@ -72,7 +72,9 @@ def _data_options(command: argparse.ArgumentParser) -> None:
         "--plus", type=Path, metavar="FILE", help="FER+ votes (default: fer2013new.csv beside the data)"
     )
     command.add_argument("--skip-bad", action="store_true", help="leave malformed rows out and count them")
-    command.add_argument("--split", choices=("honest", "deck"), default="honest", help="split (default: honest)")
+    command.add_argument(
+        "--split", choices=("honest", "strict", "deck"), default="honest", help="split (default: honest)"
+    )
 
 
 def _begin_options(command: argparse.ArgumentParser) -> None:

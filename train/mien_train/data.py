@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 SIZE = 48
+SPLITS = ("honest", "strict", "deck")
 USAGES = ("Training", "PublicTest", "PrivateTest")
 VOTES = (
     "neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF",
@@ -360,21 +361,29 @@ class Split:
 
 
 def split(dataset: Dataset, kind: str, seed: int = 0, share: float = 0.1) -> Split:
-    """`honest` or `deck`.
+    """`honest`, `strict` or `deck`.
 
-    honest: validation is `share` of Training, in whole groups of near duplicates; rows of Training that equal or
-    nearly equal a test row are left out of both; test is PublicTest.
+    honest: validation is `share` of Training, in whole groups of near duplicates that no test row belongs to; the rest
+    is for training; test is PublicTest. `unseen` tells which test rows have no near duplicate to train on.
+    strict: the same validation, but rows of Training that nearly equal a test row are left out as well.
     deck: the slide deck's split: all of Training to train on, PublicTest and PrivateTest together for validation, no
     test. Its figure is chosen on the rows that it reports, so it flatters.
     """
     training = np.flatnonzero(dataset.usages == 0)
     if kind == "deck":
         return Split(training, np.flatnonzero(dataset.usages != 0), np.zeros(0, np.int64), "none")
-    if kind != "honest":
-        raise DataError(f"unknown split {kind!r}; choose honest or deck")
+    if kind not in SPLITS:
+        raise DataError(f"unknown split {kind!r}; choose one of {', '.join(SPLITS)}")
     groups = cached_near_groups(dataset)
     clean = training[~np.isin(groups[training], groups[dataset.usages != 0])]
     names = np.unique(groups[clean])
     chosen = np.random.default_rng(seed).permutation(names)[: max(1, round(len(names) * share))]
-    held = np.isin(groups[clean], chosen)
-    return Split(clean[~held], clean[held], np.flatnonzero(dataset.usages == 1), "PublicTest")
+    kept = clean if kind == "strict" else training
+    held = np.isin(groups[kept], chosen)
+    return Split(kept[~held], kept[held], np.flatnonzero(dataset.usages == 1), "PublicTest")
+
+
+def unseen(dataset: Dataset, parts: Split) -> NDArray[np.bool_]:
+    """Which test rows have no near duplicate among the training rows, (len(parts.test),)."""
+    groups = cached_near_groups(dataset)
+    return ~np.isin(groups[parts.test], groups[parts.train])

@@ -23,18 +23,23 @@ TRUST = 0.75
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Rows to measure on: toned crops, FER2013 labels and, where there are votes, FER+ majorities (-1 for none)."""
+    """Rows to measure on: toned crops, FER2013 labels; FER+ majorities (-1 for none) where there are votes; which rows
+    have no near duplicate among the training rows where that was asked for.
+    """
 
     crops: NDArray[np.uint8]
     labels: NDArray[np.int8]
     majority: NDArray[np.int8] | None
+    unseen: NDArray[np.bool_] | None = None
 
 
-def rows(dataset: data.Dataset, chosen: NDArray[Any], preprocess: Preprocess) -> Rows:
+def rows(
+    dataset: data.Dataset, chosen: NDArray[Any], preprocess: Preprocess, unseen: NDArray[np.bool_] | None = None
+) -> Rows:
     """The chosen rows of a dataset, ready for a network."""
     part = dataset.take(chosen)
     majority = None if part.votes is None else part.majority()
-    return Rows(preprocess.toned(part.images), part.labels, majority)
+    return Rows(preprocess.toned(part.images), part.labels, majority, unseen)
 
 
 def int8_logits(model: Path, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -45,8 +50,10 @@ def int8_logits(model: Path, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def measure(logits: NDArray[Any], on: Rows, temperature: float) -> dict[str, Any]:
-    """Figures against FER2013 labels, and against FER+ majorities where there are votes."""
+    """Figures against FER2013 labels; the same on unseen rows only; against FER+ majorities where there are votes."""
     found = {"fer2013": metrics.figures(logits, on.labels, temperature)}
+    if on.unseen is not None:
+        found["fer2013-unseen"] = metrics.figures(logits[on.unseen], on.labels[on.unseen], temperature)
     if on.majority is not None:
         known = on.majority >= 0
         found["ferplus"] = metrics.figures(logits[known], on.majority[known], temperature)
@@ -78,7 +85,7 @@ def evaluate_run(run: Run) -> dict[str, Any]:
     parts = run.split(dataset)
     preprocess = run.recipe.preprocess
     validation = rows(dataset, parts.validation, preprocess)
-    test = rows(dataset, parts.test, preprocess)
+    test = rows(dataset, parts.test, preprocess, data.unseen(dataset, parts))
     result: dict[str, Any] = {"test": parts.test_name, "networks": {}, "network": {}}
     told = {}
     for name, both in _all_logits(run, np.concatenate([validation.crops, test.crops])):
@@ -126,7 +133,8 @@ def evaluate_bundle(bundle: Bundle, dataset: data.Dataset, split: str, seed: int
     """Figures of a bundle's int8 network on the test rows (on validation where the split has no test)."""
     parts = data.split(dataset, split, seed)
     chosen, name = (parts.test, parts.test_name) if len(parts.test) else (parts.validation, "validation")
-    on = rows(dataset, chosen, bundle.card.preprocess)
+    unseen = data.unseen(dataset, parts) if len(parts.test) else None
+    on = rows(dataset, chosen, bundle.card.preprocess, unseen)
     logits = int8_logits(bundle.model, on.crops)
     return {
         "model": bundle.card.id,
@@ -141,8 +149,8 @@ def as_text(figures: dict[str, dict[str, Any]]) -> str:
     lines = []
     for labels, found in figures.items():
         lines.append(
-            f"{labels:<8} {found['rows']:>5} rows  accuracy {found['accuracy']:.2%}  macro-F1 {found['macro_f1']:.2%}  "
-            f"calibration error {found['calibration_error']:.2%}"
+            f"{labels:<14} {found['rows']:>5} rows  accuracy {found['accuracy']:.2%}  "
+            f"macro-F1 {found['macro_f1']:.2%}  calibration error {found['calibration_error']:.2%}"
         )
         lines += [
             f"    {label:<9} precision {found['precision'][label]:.1%}  recall {found['recall'][label]:.1%}"

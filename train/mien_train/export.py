@@ -17,7 +17,7 @@ from mien_edge.interpreter import Classifier
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from mien_train import evaluate, quantize
+from mien_train import evaluate, quantize, runs
 from mien_train.runs import Run
 
 GOLDEN_VECTORS = 64
@@ -126,8 +126,6 @@ def _card(run: Run, name: str, version: int, folder: Path, figures: dict[str, An
         for file in ("model.tflite", "golden.npz")
     }
     int8 = figures["networks"]["int8"]
-    recipe, versions = run.record["recipe"], run.record["versions"]
-    history = {stage: _length(run, stage) for stage in ("fit", "quantize")}
     return Card(
         contract=contract.VERSION,
         name=name,
@@ -138,19 +136,26 @@ def _card(run: Run, name: str, version: int, folder: Path, figures: dict[str, An
         calibration=Calibration(int8["temperature"], int8["uncertain"]),
         golden=Golden(tolerance),
         files=pinned,
-        origin={
-            "recipe": recipe,
-            "command": run.record["command"],
-            "epochs": history,
-            "data": {key: run.record["data"][key] for key in ("sha256", "rows", "skipped")}
-            | {"split": run.record["split"]},
-            "versions": versions,
-        },
+        origin=_origin(run),
         figures=figures,
         intended=INTENDED,
         forbidden=FORBIDDEN,
         limits=LIMITS,
     )
+
+
+def _origin(run: Run) -> dict[str, Any]:
+    """Where a run's weights come from, down to the run that it started from."""
+    record = run.record
+    stages = [stage for stage in ("fit", "quantize") if (run.stage(stage) / "history.json").exists()]
+    return {
+        "recipe": record["recipe"],
+        "command": record["command"],
+        "epochs": {stage: _length(run, stage) for stage in stages},
+        "data": {key: record["data"][key] for key in ("sha256", "rows", "skipped")} | {"split": record["split"]},
+        "versions": record["versions"],
+        "start": _origin(runs.base(run)) if run.recipe.start else None,
+    }
 
 
 def _length(run: Run, stage: str) -> int:

@@ -2,7 +2,7 @@
 
 import tf_keras
 
-from mien_train import augment, loop, networks
+from mien_train import augment, loop, networks, runs
 from mien_train.recipes import Recipe, Stage
 from mien_train.runs import Run
 
@@ -13,9 +13,20 @@ def build(recipe: Recipe, batch: int | None = None) -> tf_keras.Model:
 
 
 def fit(run: Run) -> list[dict[str, float]]:
-    """Train the run's float network; resumes. Returns the history."""
-    recipe = run.recipe
-    return loop.train(lambda: build(recipe), recipe.fit, material(run, recipe.fit), run.stage("fit"), recipe.seed)
+    """Train the run's float network, after the recipe that it starts from; resumes. Returns the history."""
+    recipe, weights = run.recipe, None
+    if recipe.start:
+        base = runs.base(run)
+        fit(base)
+        weights = loop.best_weights(base.stage("fit"))
+
+    def started() -> tf_keras.Model:
+        model = build(recipe)
+        if weights is not None:
+            model.set_weights(weights)
+        return model
+
+    return loop.train(started, recipe.fit, material(run, recipe.fit), run.stage("fit"), recipe.seed)
 
 
 def fitted(run: Run, batch: int | None = None) -> tf_keras.Model:

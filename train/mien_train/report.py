@@ -13,6 +13,7 @@ from mien_train import evaluate, loop, metrics, page, plots
 from mien_train.runs import Run
 
 _WORST = 40
+_COLUMNS = (("validation", "fer2013"), ("test", "fer2013"), ("test", "fer2013-unseen"), ("test", "ferplus"))
 
 
 def report(run: Run) -> Path:
@@ -39,20 +40,20 @@ def _summary(run: Run, found: dict[str, Any]) -> list[str]:
     rows = []
     for name, each in found["networks"].items():
         cells = [name]
-        for part in ("validation", "test"):
-            for labels in ("fer2013", "ferplus"):
-                figures = each[part].get(labels)
-                cells += [f"{figures['accuracy']:.2%}", f"{figures['macro_f1']:.2%}"] if figures else ["–", "–"]
+        for part, labels in _COLUMNS:
+            figures = each[part].get(labels)
+            cells += [f"{figures['accuracy']:.2%}", f"{figures['macro_f1']:.2%}"] if figures else ["–", "–"]
         figures = each["test"].get("fer2013") or each["validation"]["fer2013"]
         rows.append([*cells, f"{figures['calibration_error']:.2%}", f"{each['temperature']:.3f}"])
     test = found["test"]
     header = [
-        "network", "validation", "macro-F1", "FER+ validation", "macro-F1",
-        test, "macro-F1", f"FER+ {test}", "macro-F1", "calibration error", "temperature",
+        "network", "validation", "macro-F1", test, "macro-F1", f"{test} unseen", "macro-F1",
+        f"{test} FER+", "macro-F1", "calibration error", "temperature",
     ]  # fmt: skip
     text = (
         f"int8 file: {network['bytes']:,} bytes, {network['parameters']:,} parameters, {network['macs'] / 1e6:.1f} M "
-        "multiply-accumulates. Temperature and threshold are fitted on validation rows only."
+        "multiply-accumulates. Temperature and threshold are fitted on validation rows only. 'Unseen' are the test "
+        "rows without a near duplicate among the training rows."
     )
     agreement = [[pair, f"{share:.2%}"] for pair, share in found["agreement"].items()]
     operators = list(network["operators"].items())

@@ -20,7 +20,7 @@ from mien_edge.errors import RunError
 
 from mien_train import data
 from mien_train.augment import Augment
-from mien_train.recipes import Recipe, Stage
+from mien_train.recipes import Recipe, Stage, recipe
 
 _IDENTITY = ("recipe", "data", "split")
 
@@ -55,7 +55,7 @@ class Run:
         return self.folder / name
 
 
-def begin(folder: Path, recipe: Recipe, path: Path, plus: Path | None, split: str, skip_bad: bool, command: str) -> Run:
+def begin(folder: Path, chosen: Recipe, path: Path, plus: Path | None, split: str, skip_bad: bool, command: str) -> Run:
     """Make a run folder, or open it again if it was begun with the same recipe, data and split.
 
     Raises RunError where the folder holds another run.
@@ -70,17 +70,33 @@ def begin(folder: Path, recipe: Recipe, path: Path, plus: Path | None, split: st
         "skip_bad": skip_bad,
     }
     record = {
-        "recipe": recipe.to_dict(), "data": source, "split": split, "command": command, "versions": versions(),
+        "recipe": chosen.to_dict(), "data": source, "split": split, "command": command, "versions": versions(),
     }  # fmt: skip
     record = json.loads(json.dumps(record))
     if (folder / "run.json").exists():
         old = load(folder)
         differing = [key for key in _IDENTITY if old.record[key] != record[key]]
         if differing:
-            raise RunError(f"{folder} holds a run with another {differing[0]}; name another folder with --run")
+            raise RunError(f"{folder} holds a run with another {differing[0]}; name another folder with --folder")
         return old
     files.write_text(folder / "run.json", json.dumps(record, indent=1) + "\n")
     return Run(folder, record)
+
+
+def base(run: Run) -> Run:
+    """The run that this one starts from, beside it: opened, or begun on the same data, split and seed."""
+    folder = run.folder.parent / run.recipe.start
+    if (folder / "run.json").exists():
+        found = load(folder)
+        if found.record["data"]["sha256"] != run.record["data"]["sha256"]:
+            raise RunError(f"{folder} was trained on other data; remove it, or name another folder with --folder")
+        return found
+    source = run.record["data"]
+    chosen = dataclasses.replace(recipe(run.recipe.start), seed=run.recipe.seed)
+    plus = Path(source["plus"]) if source["plus"] else None
+    return begin(
+        folder, chosen, Path(source["path"]), plus, run.record["split"], source["skip_bad"], run.record["command"]
+    )
 
 
 def load(folder: Path) -> Run:
@@ -88,7 +104,7 @@ def load(folder: Path) -> Run:
     try:
         return Run(folder, json.loads((folder / "run.json").read_text()))
     except FileNotFoundError:
-        raise RunError(f"{folder}: no run here; begin one with: mien-train fit RECIPE --run {folder}") from None
+        raise RunError(f"{folder}: no run here; begin one with: mien-train fit RECIPE --folder {folder}") from None
     except json.JSONDecodeError as problem:
         raise RunError(f"{folder / 'run.json'} is damaged ({problem}); begin the run anew in another folder") from None
 
