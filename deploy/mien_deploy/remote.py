@@ -29,8 +29,8 @@ class Device:
     def command(self, arguments: Sequence[str]) -> list[str]:
         """The local command that runs `mien-edge ARGUMENTS` on the device."""
         remote = f"{self.program} {shlex.join(arguments)}"
-        keep = ["-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", f"ConnectTimeout={self.seconds}"]
-        return ["ssh", *keep, *self.options, "--", self.host, remote]
+        never_ask = ["-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes"]
+        return ["ssh", *never_ask, *self.options, "-o", f"ConnectTimeout={self.seconds}", "--", self.host, remote]
 
     def run(self, arguments: Sequence[str], stdin: bytes = b"") -> str:
         """What `mien-edge ARGUMENTS` prints on the device. Raises DeployError with the device's own reason."""

@@ -1,7 +1,5 @@
 """python -m mien_edge"""
 
-import sys
+from mien_edge.cli import script
 
-from mien_edge.cli import main
-
-sys.exit(main())
+script()

@@ -74,7 +74,7 @@ def _bars(picture: Pixels, reading: Reading, sides: tuple[int, int, int], unit: 
 
 
 class Picture:
-    """Keeps the annotated frame that shows most (settled labels, then size), and writes it to `path` at the end."""
+    """Keeps the annotated frame with the most settled labels, then the surest; writes it to `path` at the end."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -98,18 +98,19 @@ class Picture:
                 if not cv2.imwrite(str(temporary), drawn(frame.image, readings)):
                     raise OSError(f"OpenCV cannot write {self.path.suffix} files")
         except (OSError, cv2.error) as problem:
-            raise SinkError(f"{self.path}: cannot be written ({problem}); name a .png or .jpg file") from None
+            reason = problem.strerror if isinstance(problem, OSError) and problem.strerror else "OpenCV refuses it"
+            raise SinkError(f"{self.path}: cannot be written ({reason}); name a .png or .jpg file") from None
 
 
 class Folder:
-    """Writes each photograph, annotated, to a folder under its own name."""
+    """Writes each photograph, annotated, to a folder: a.jpg becomes a.jpg.png."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def __call__(self, frame: Frame, readings: tuple[Reading, ...]) -> None:
         """Write one photograph."""
-        single = Picture(self.path / f"{Path(frame.name).stem or frame.index}.png")
+        single = Picture(self.path / f"{frame.name or frame.index}.png")
         single(frame, readings)
         single.close()
 
@@ -125,15 +126,20 @@ class Video:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._temporary = path.with_name(f".{path.stem}{path.suffix}")
         self._writer: cv2.VideoWriter | None = None
+        self._size = (0, 0)
 
     def __call__(self, frame: Frame, readings: tuple[Reading, ...]) -> None:
         """Append one frame. Raises SinkError if OpenCV cannot write the format."""
         picture = drawn(frame.image, readings)
         if self._writer is None:
-            code = cv2.VideoWriter.fourcc(*_VIDEOS[self.path.suffix])
-            self._writer = cv2.VideoWriter(str(self._temporary), code, self.fps, picture.shape[1::-1])
+            self._size = picture.shape[1::-1]
+            code = cv2.VideoWriter.fourcc(*_VIDEOS[self.path.suffix.lower()])
+            self._writer = cv2.VideoWriter(str(self._temporary), code, self.fps, self._size)
             if not self._writer.isOpened():
+                self._writer = None
                 raise SinkError(f"{self.path}: OpenCV cannot write this video; name an .avi file")
+        if picture.shape[1::-1] != self._size:
+            picture = cv2.resize(picture, self._size)  # type: ignore[assignment]
         self._writer.write(picture)
 
     def close(self) -> None:
@@ -144,8 +150,13 @@ class Video:
             self._temporary.replace(self.path)
 
 
-def annotator(path: Path, fps: float, many: bool) -> Picture | Folder | Video:
-    """What writes `path`: a video by its suffix, a folder for many photographs, else a single picture."""
+def annotator(path: Path, fps: float, many: bool, source: Path) -> Picture | Folder | Video:
+    """What writes `path`: a video by its suffix, a folder for many photographs, else a single picture.
+
+    Raises SinkError for a name without format, and for one that would overwrite `source` or lies in it.
+    """
+    if source.exists() and source.resolve() in (path.resolve(), path.resolve().parent):
+        raise SinkError(f"{path}: would overwrite what is read; name a place outside of {source}")
     if path.suffix.lower() in _VIDEOS:
         return Video(path, fps)
     if many and not path.suffix:

@@ -10,6 +10,7 @@ from types import FrameType
 from mien_edge import bundle as bundles
 from mien_edge import detect, pipeline, smooth, sources, track
 from mien_edge.bundle import Bundle
+from mien_edge.camera import without_password
 from mien_edge.classify import Classify
 from mien_edge.interpreter import Classifier
 from mien_edge.settings import Settings
@@ -84,7 +85,13 @@ def run(
         )
     seconds = time.monotonic() - start
     return Summary(
-        settings.source.uri, bundle.card.id, frames, source.skipped, counter.readings, counter.faces, seconds
+        without_password(settings.source.uri),
+        bundle.card.id,
+        frames,
+        source.skipped,
+        counter.readings,
+        counter.faces,
+        seconds,
     )
 
 
@@ -112,6 +119,8 @@ class _Signals:
 
     def _set(self, number: int, frame: FrameType | None) -> None:
         self.stop.set()
+        for each, handler in self._old.items():
+            signal.signal(each, handler)  # so that a second one ends a program whose driver hangs
 
     def __exit__(self, *_: object) -> None:
         if self._main:

@@ -72,7 +72,17 @@ def _rss() -> float:
 
 def _start_up(folder: Path) -> float:
     """Seconds from the start of a new process to its first reading and exit."""
-    command = [sys.executable, "-m", "mien_edge", "run", str(sources.astronaut()), "--model", str(folder), "--quiet"]
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "mien_edge",
+        "run",
+        str(sources.astronaut()),
+        "--model",
+        str(folder),
+        "--quiet",
+    ]
     start = time.monotonic()
     subprocess.run(command, check=True, capture_output=True, timeout=120)
     return time.monotonic() - start

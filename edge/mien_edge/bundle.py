@@ -1,6 +1,7 @@
 """Model bundles on disk: a folder with card.json, model.tflite and golden.npz."""
 
 import os
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +42,7 @@ class Replay:
 
 def load(folder: Path) -> Bundle:
     """Read and verify a bundle: card, presence, size and sha256 of each file. Raises BundleError or ContractError."""
+    folder = folder.resolve()  # `current` may change while this bundle is in use
     card_path = folder / "card.json"
     try:
         if card_path.stat().st_size > LARGEST:
@@ -73,9 +75,16 @@ def find(named: str = "") -> Path:
         return Path(named)
     here = Path(__file__).resolve().parent
     for candidate in (models_folder() / "current", here.parents[1] / "models" / "current", here / "models" / "current"):
-        if (candidate / "card.json").is_file():
+        if _has_card(candidate):
             return candidate
     raise BundleError("no model bundle is installed; name one with --model, or: mien-edge models install BUNDLE")
+
+
+def _has_card(folder: Path) -> bool:
+    try:
+        return (folder / "card.json").is_file()
+    except OSError as problem:
+        raise BundleError(f"{folder}: cannot be read ({problem.strerror}); run it as the folder's owner") from None
 
 
 def models_folder() -> Path:
@@ -86,12 +95,18 @@ def models_folder() -> Path:
 def replay(bundle: Bundle, classifier: Classifier) -> Replay:
     """Run the golden vectors. Raises BundleError if this device computes something else than the workstation did."""
     path = bundle.folder / "golden.npz"
+    if bundle.card.preprocess.size != classifier.size:
+        raise BundleError(
+            f"{bundle.folder}: the card's preprocess.size is {bundle.card.preprocess.size}, the network takes "
+            f"{classifier.size}; export the bundle again"
+        )
     try:
         with np.load(path, allow_pickle=False) as golden:
             inputs, expected = golden["inputs"], golden["outputs"].astype(int)
-    except (OSError, ValueError, KeyError, EOFError) as problem:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as problem:
         raise BundleError(f"{path}: cannot be read ({problem}); export the bundle again") from None
-    if inputs.dtype != np.uint8 or inputs.shape[1:] != (classifier.size,) * 2 or len(inputs) != len(expected):
+    fits = inputs.dtype == np.uint8 and inputs.shape[1:] == (classifier.size,) * 2 and len(inputs) > 0
+    if not fits or expected.shape != (len(inputs), len(bundle.card.labels)):
         raise BundleError(f"{path}: {inputs.dtype} {inputs.shape} does not fit the network; export the bundle again")
     found = np.stack([classifier(crop).astype(int) for crop in inputs])
     difference = int(np.abs(found - expected).max())

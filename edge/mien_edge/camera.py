@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import urlsplit, urlunsplit
 
 import cv2
 
@@ -18,6 +19,9 @@ from mien_edge.values import Frame, Pixels
 
 OnEvent = Callable[[str, str], None]
 """Called with a kind ('camera lost', 'camera back') and a text."""
+
+THREAD = "mien-camera"
+_CLOSING = 2.0  # seconds
 
 _log = logging.getLogger("mien.source")
 
@@ -51,20 +55,25 @@ class Live:
         self.skipped, self._index = 0, 0
 
     def __iter__(self) -> Iterator[Frame]:
-        reader = _Reader(self._opener())
-        while not self._stop.is_set():
-            frame = self._wait(reader)
-            if frame is not None:
-                yield frame
-            elif not self._stop.is_set():
-                self._tell("camera lost", reader.problem or f"no frame for {self._settings.patience:g} s")
-                reader.abandon()
-                fresh = self._reopened()
-                if fresh is None:
-                    return
-                reader = fresh
-                self._tell("camera back", "frames flow again")
-        reader.abandon()
+        reader: _Reader | None = _Reader(self._opener())
+        try:
+            while reader is not None and not self._stop.is_set():
+                frame = self._wait(reader)
+                if frame is not None:
+                    yield frame
+                elif not self._stop.is_set():
+                    reader = self._replaced(reader)
+        finally:
+            if reader is not None:
+                reader.close()
+
+    def _replaced(self, lost: "_Reader") -> "_Reader | None":
+        self._tell("camera lost", lost.problem or f"no frame for {self._settings.patience:g} s")
+        lost.abandon()
+        fresh = self._reopened()
+        if fresh is not None:
+            self._tell("camera back", "frames flow again")
+        return fresh
 
     def _wait(self, reader: "_Reader") -> Frame | None:
         """The newest frame, or None when the reader failed, ran out of patience or `stop` was set."""
@@ -85,7 +94,7 @@ class Live:
         while not self._stop.wait(pause):
             try:
                 reader = _Reader(self._opener())
-            except (SourceError, RuntimeMissingError) as problem:
+            except Exception as problem:  # a driver may raise anything
                 _log.warning("%s; trying again", problem)
             else:
                 if reader.arrived(self._settings.patience, self._stop):
@@ -106,7 +115,8 @@ class _Reader:
         self._condition = threading.Condition()
         self._image: Pixels | None = None
         self._captured_at, self._unread, self._ended = 0.0, 0, False
-        threading.Thread(target=self._work, name="mien-camera", daemon=True).start()
+        self._thread = threading.Thread(target=self._work, name=THREAD, daemon=True)
+        self._thread.start()
 
     def newest(self, timeout: float) -> tuple[Pixels | None, float, int]:
         """Take the newest frame, its time and how many older ones were dropped; None after `timeout` seconds."""
@@ -128,6 +138,11 @@ class _Reader:
         """Tell the thread to close its device; do not wait, for it may hang in a driver."""
         with self._condition:
             self._ended = True
+
+    def close(self) -> None:
+        """Abandon the device and wait up to two seconds until it is closed."""
+        self.abandon()
+        self._thread.join(_CLOSING)
 
     def _work(self) -> None:
         try:
@@ -151,7 +166,7 @@ class PiCamera:
     def __init__(self, settings: Settings) -> None:
         try:
             from picamera2 import Picamera2
-        except ImportError as problem:
+        except Exception as problem:  # a picamera2 built for another NumPy raises ValueError
             raise RuntimeMissingError(
                 f"picamera2 does not load ({problem}); sudo apt install python3-picamera2, and make the venv with "
                 "--system-site-packages"
@@ -160,15 +175,16 @@ class PiCamera:
         if not number.isdigit():
             raise SourceError(f"{settings.uri}: not a camera number; write picamera or picamera:1")
         self._size, self._patience = (settings.width, settings.height), settings.patience
+        hint = "see whether rpicam-hello --list-cameras finds it, and whether another program uses it"
         try:
             self._camera = Picamera2(int(number))
-        except (IndexError, RuntimeError) as problem:
-            raise SourceError(f"{settings.uri}: {problem}; see whether rpicam-hello --list-cameras finds it") from None
+        except Exception as problem:  # libcamera's errors come as IndexError, RuntimeError and others
+            raise SourceError(f"{settings.uri}: {problem}; {hint}") from None
         try:
             self._configure(settings)
-        except BaseException:
+        except Exception as problem:
             self._camera.close()
-            raise
+            raise SourceError(f"{settings.uri}: {problem}; {hint}") from None
 
     def _configure(self, settings: Settings) -> None:
         configuration = self._camera.create_video_configuration(
@@ -189,7 +205,8 @@ class PiCamera:
         return planes[:height, :width].copy()
 
     def close(self) -> None:
-        """Stop and release the camera."""
+        """Stop and release the camera, also one that hangs: an unfinished capture would block stop() for ever."""
+        self._camera.cancel_all_and_flush()
         self._camera.stop()
         self._camera.close()
 
@@ -244,7 +261,7 @@ class Stream(_OpenCv):
         limit = int(settings.patience * 1000)
         timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, limit, cv2.CAP_PROP_READ_TIMEOUT_MSEC, limit]
         capture = cv2.VideoCapture(settings.uri, cv2.CAP_FFMPEG, timeouts)
-        super().__init__(capture, _without_password(settings.uri), "check the address and that the camera is on")
+        super().__init__(capture, without_password(settings.uri), "check the address and that the camera is on")
 
     @staticmethod
     def opener(settings: Settings) -> Callable[[], Device]:
@@ -252,6 +269,7 @@ class Stream(_OpenCv):
         return lambda: Stream(settings)
 
 
-def _without_password(uri: str) -> str:
-    scheme, _, rest = uri.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}"
+def without_password(uri: str) -> str:
+    """A source's URI as it may be printed and logged."""
+    parts = urlsplit(uri)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if "@" in parts.netloc else uri

@@ -21,7 +21,7 @@ def check(folder: Path, threads: int = 1) -> dict[str, Any]:
     replay = bundles.replay(bundle, classifier)
     return {
         "model": bundle.card.id,
-        "bundle": str(folder),
+        "bundle": str(bundle.folder),
         "vectors": replay.vectors,
         "difference_steps": replay.difference,
         "allowed_steps": bundle.card.golden.tolerance,

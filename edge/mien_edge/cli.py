@@ -1,13 +1,14 @@
 """The command `mien-edge`."""
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import logging
 import os
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return guarded("mien-edge", parser(), arguments)
 
 
+def script() -> None:
+    """The console script: as `main`, and never held back at its end by a camera driver that hangs."""
+    from mien_edge.camera import THREAD
+
+    code = main()
+    if any(thread.name == THREAD for thread in threading.enumerate()):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
 def guarded(name: str, commands: argparse.ArgumentParser, arguments: Sequence[str] | None) -> int:
     """Parse and run; a MienError becomes one line, with a traceback only if MIEN_DEBUG=1."""
     options = commands.parse_args(arguments)
     logging.basicConfig(format=f"{name}: %(levelname)s: %(message)s", level=logging.WARNING)
     try:
-        return int(options.run(options) or 0)
+        code = int(options.run(options) or 0)
+        sys.stdout.flush()
+        return code
     except MienError as problem:
         if os.environ.get("MIEN_DEBUG") == "1":
             raise
@@ -107,48 +122,62 @@ def _add_run(commands: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from mien_edge import annotate, app, bundle, log, notify, score, sinks, sources
+    from mien_edge import annotate, app, bundle, camera, log, notify, sources
 
-    settings = _chosen(options)
+    settings, stop = _chosen(options), threading.Event()
     loaded = bundle.load(bundle.find(settings.model.bundle))
-    stop = threading.Event()
-    place = options.log or _log_path(settings)
-    written = log.Log(place, settings.log) if place else None
-    source = sources.open_source(settings.source, stop, written.event if written else lambda kind, text: None)
-    scored = _score(options, source.still)
-    closing: list[Any] = [written] if written else []
-    if options.json and not options.quiet:
-        closing.append(sinks.JsonLines(sys.stdout.write))
-    elif not options.quiet:
-        closing.append(sinks.Console())
-    closing += [sinks.JsonLines.to_file(options.jsonl)] if options.jsonl else []
-    closing += [sinks.Csv(options.csv)] if options.csv else []
-    closing += [scored] if scored else []
-    watchers: list[Any] = [notify.Notifier()]
-    if options.annotate:
-        watchers.append(annotate.annotator(options.annotate, settings.source.fps, many=source.still))
-    if written:
-        written.event("start", f"{settings.source.uri} with {loaded.card.id}")
-    try:
-        summary = app.run(settings, loaded, source, stop, closing, watchers, options.max_frames)
-        if written:
-            written.event("stop", str(summary))
-    finally:
-        for each in [*closing, *watchers]:
-            each.close()
-    _print_summary(options, summary, scored, score)
+    place, uri = options.log or _log_path(settings), settings.source.uri
+    with contextlib.ExitStack() as closing:
+
+        def opened(each: Any) -> Any:
+            closing.callback(each.close)
+            return each
+
+        written = opened(log.Log(place, settings.log)) if place else None
+        event = written.event if written else camera.silent
+        try:
+            source = sources.open_source(settings.source, stop, event)
+            scored = _score(options, uri, source.still)
+            sinks = [opened(sink) for sink in _sinks(options)] + ([scored] if scored else [])
+            watchers: list[Any] = [opened(notify.Notifier())]
+            if options.annotate:
+                fps = getattr(source, "fps", 0) or settings.source.fps
+                watchers.append(opened(annotate.annotator(options.annotate, fps, source.still, Path(uri))))
+            event("start", f"{camera.without_password(uri)} with {loaded.card.id}")
+            every = [written, *sinks] if written else sinks
+            summary = app.run(settings, loaded, source, stop, every, watchers, options.max_frames)
+        except MienError as problem:
+            event("failed", str(problem))
+            raise
+        event("stop", str(summary))
+    _print_summary(options, summary, scored)
     return 0
 
 
-def _score(options: argparse.Namespace, still: bool) -> Any:
+def _sinks(options: argparse.Namespace) -> Iterator[Any]:
+    from mien_edge import sinks
+
+    if options.json and not options.quiet:
+        yield sinks.JsonLines(lambda text: print(text, end="", flush=True))  # noqa: T201
+    elif not options.quiet:
+        yield sinks.Console()
+    if options.jsonl:
+        yield sinks.JsonLines.to_file(options.jsonl)
+    if options.csv:
+        yield sinks.Csv(options.csv)
+
+
+def _score(options: argparse.Namespace, uri: str, still: bool) -> Any:
     from mien_edge import score
 
-    beside = Path(options.source or "") / "labels.csv"
+    beside = Path(uri) / "labels.csv"
     path = options.labels or (beside if still and beside.is_file() else None)
     return score.Score(score.read_labels(path)) if path else None
 
 
-def _print_summary(options: argparse.Namespace, summary: Any, scored: Any, score: Any) -> None:
+def _print_summary(options: argparse.Namespace, summary: Any, scored: Any) -> None:
+    from mien_edge import score
+
     result = scored.result() if scored else None
     if options.json:
         values = dataclasses.asdict(summary) | ({"score": result} if result else {})
@@ -157,7 +186,7 @@ def _print_summary(options: argparse.Namespace, summary: Any, scored: Any, score
     print(summary)  # noqa: T201
     if result:
         print(score.as_text(result))  # noqa: T201
-    if options.annotate:
+    if options.annotate and options.annotate.exists():
         print(f"annotated: {options.annotate}")  # noqa: T201
 
 

@@ -30,6 +30,8 @@ CREATE TABLE IF NOT EXISTS events (
 """
 
 _INSERT = "INSERT INTO readings VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_TABLES = ("readings", "events")
+_LEAST = 100  # rows that are kept of each table whatever the bytes
 _TRIM_EVERY = 60.0  # seconds between looks at the bounds
 
 _log = logging.getLogger("mien.log")
@@ -68,14 +70,12 @@ class Log:
         self.commit([(time.time(), time.monotonic(), kind, text)])
 
     def commit(self, events: list[tuple[Any, ...]] | None = None) -> None:
-        """Write what is pending to disk."""
+        """Write what is pending to disk, and now and then hold the log within its bounds."""
         self._committed = time.monotonic()
         try:
             with self._connection:
                 self._connection.executemany(_INSERT, self._pending)
                 self._connection.executemany("INSERT INTO events VALUES (NULL, ?, ?, ?, ?)", events or [])
-            if self._committed - self._trimmed >= _TRIM_EVERY:
-                self._trim()
             self._failing = False
         except sqlite3.Error as problem:
             self.dropped += len(self._pending)
@@ -85,28 +85,49 @@ class Log:
         self._pending = []
         horizon = time.time() - max(self.settings.interval, 60)
         self._last = {track: last for track, last in self._last.items() if last[0] >= horizon}
+        if self._committed - self._trimmed >= _TRIM_EVERY:
+            self._trim()
 
     def _trim(self) -> None:
-        """Hold the log within its age, rows and bytes; the oldest readings go first."""
+        """Hold readings and events within their age, rows and bytes; the oldest go first."""
         self._trimmed = time.monotonic()
         oldest = time.time() - self.settings.days * 86400
-        with self._connection:
-            for table in ("readings", "events"):
-                self._connection.execute(f"DELETE FROM {table} WHERE time < ?", (oldest,))  # noqa: S608 - two fixed names
-            self._keep_newest(self.settings.rows)
-        while self.size() > self.settings.megabytes * 1e6 and (rows := self._count()) > 100:
+        try:
+            for table in _TABLES:
+                with self._connection:
+                    self._connection.execute(f"DELETE FROM {table} WHERE time < ?", (oldest,))  # noqa: S608 - two fixed names
+                    self._keep_newest(table, self.settings.rows)
+            self._shrink()
+        except sqlite3.Error as problem:
+            _log.warning("%s: cannot be trimmed now (%s); tried again in a minute", self.path, problem)
+
+    def _shrink(self) -> None:
+        """Remove the oldest until the pages in use are few enough, then give the free ones back, if the disk allows."""
+        most = self.settings.megabytes * 1e6
+        while self._used() > most and (counts := [self._count(table) for table in _TABLES]) and max(counts) > _LEAST:
             with self._connection:
-                self._keep_newest(rows * 3 // 4)
+                for table, count in zip(_TABLES, counts, strict=True):
+                    self._keep_newest(table, max(count * 3 // 4, _LEAST))
+        if self.size() > most:
             self._connection.execute("VACUUM")
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
-    def _keep_newest(self, rows: int) -> None:
+    def _keep_newest(self, table: str, rows: int) -> None:
         self._connection.execute(
-            "DELETE FROM readings WHERE id <= (SELECT id FROM readings ORDER BY id DESC LIMIT 1 OFFSET ?)", (rows,)
+            f"DELETE FROM {table} WHERE id <= (SELECT id FROM {table} ORDER BY id DESC LIMIT 1 OFFSET ?)",  # noqa: S608
+            (rows,),
         )
 
-    def _count(self) -> int:
-        return int(self._connection.execute("SELECT COUNT(*) FROM readings").fetchone()[0])
+    def _count(self, table: str) -> int:
+        return int(self._connection.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0])  # noqa: S608
+
+    def _used(self) -> int:
+        """Bytes of the pages that hold something."""
+        pages, free, size = (
+            int(self._connection.execute(f"PRAGMA {name}").fetchone()[0])
+            for name in ("page_count", "freelist_count", "page_size")
+        )
+        return (pages - free) * size
 
     def size(self) -> int:
         """Bytes on disk, the write-ahead log included."""
@@ -126,12 +147,21 @@ def _open(path: Path) -> sqlite3.Connection:
     except (sqlite3.DatabaseError, OSError) as problem:
         if isinstance(problem, OSError | sqlite3.OperationalError) or not path.exists():
             raise SinkError(f"{path}: the log cannot be opened ({problem}); check the folder and its owner") from None
+        if not _is_ours(path):
+            raise SinkError(f"{path}: not a log of mien's; name another file with --log") from None
         aside = path.with_name(f"{path.name}.corrupt-{int(time.time())}")
         path.replace(aside)
         for suffix in ("-wal", "-shm"):
             path.with_name(path.name + suffix).unlink(missing_ok=True)
         _log.error("%s was corrupt (%s): moved to %s, a new log begun", path, problem, aside.name)
         return _connect(path)
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a file that SQLite refuses was a database, or is what a power cut leaves: zeros, or nothing."""
+    with path.open("rb") as file:
+        head = file.read(16)
+    return head == b"SQLite format 3\0" or not any(head)
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -183,14 +213,19 @@ class Filter:
 
 def open_to_read(path: Path) -> sqlite3.Connection:
     """The log, read-only. Raises SinkError if there is none."""
-    if not path.is_file():
-        raise SinkError(f"{path}: no log here; the service writes one, or: mien-edge run SOURCE --log {path}")
-    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)
-    connection.row_factory = sqlite3.Row
     try:
+        found = path.is_file()
+    except OSError as problem:
+        raise SinkError(f"{path}: cannot be read ({problem.strerror}); run it as root") from None
+    if not found:
+        raise SinkError(f"{path}: no log here; the service writes one, or: mien-edge run SOURCE --log {path}")
+    try:
+        connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=5)
+        connection.row_factory = sqlite3.Row
         connection.execute("SELECT 1 FROM readings LIMIT 1")
-    except sqlite3.DatabaseError as problem:
-        raise SinkError(f"{path}: not a readable log ({problem}); name another file with --log") from None
+    except sqlite3.Error as problem:
+        hint = "run it as root or as the service's user, or name another file with --log"
+        raise SinkError(f"{path}: not a readable log ({problem}); {hint}") from None
     return connection
 
 

@@ -32,31 +32,35 @@ def moment(text: str, now: float) -> float:
 def lines(path: Path, wanted: log.Filter, form: str) -> Iterator[str]:
     """Readings and, in text form, events, oldest first; `form` is 'text', 'json' or 'csv'."""
     connection = log.open_to_read(path)
-    if form == "csv":
-        yield sinks.csv_line(sinks.CSV_COLUMNS).rstrip("\n")
-    entries: list[tuple[float, str]] = [
-        (reading.time, _formatted(reading, form)) for _, reading in log.readings(connection, wanted)
-    ]
+    yield from _header(form)
+    entries = [(reading.time, _formatted(reading, form)) for _, reading in log.readings(connection, wanted)]
     if form == "text" and wanted.label is None and wanted.track is None:
-        for event in log.events(connection, wanted.since):
-            if event["time"] < wanted.until:
-                clock = time.strftime("%H:%M:%S", time.localtime(event["time"]))
-                entries.append((event["time"], f"{clock}  * {event['kind']}: {event['text']}"))
+        entries += [(e["time"], _event(e)) for e in log.events(connection, wanted.since) if e["time"] < wanted.until]
         entries.sort(key=lambda entry: entry[0])
     connection.close()
     yield from (text for _, text in entries)
 
 
 def follow(path: Path, wanted: log.Filter, form: str, pause: float = 0.5) -> Iterator[str]:
-    """Readings as they are committed, without end."""
+    """Readings since `wanted.since` (0: from now on), and then as they are committed, without end."""
     connection = log.open_to_read(path)
-    last = connection.execute("SELECT COALESCE(MAX(id), 0) FROM readings").fetchone()[0]
+    last = 0 if wanted.since else connection.execute("SELECT COALESCE(MAX(id), 0) FROM readings").fetchone()[0]
+    yield from _header(form)
     while True:
-        fresh = log.Filter(0.0, wanted.until, wanted.label, wanted.track, last)
+        fresh = log.Filter(wanted.since, wanted.until, wanted.label, wanted.track, last)
         for number, reading in log.readings(connection, fresh):
             last = number
             yield _formatted(reading, form)
         time.sleep(pause)
+
+
+def _header(form: str) -> list[str]:
+    return [sinks.csv_line(sinks.CSV_COLUMNS).rstrip("\n")] if form == "csv" else []
+
+
+def _event(event: dict[str, Any]) -> str:
+    clock = time.strftime("%H:%M:%S", time.localtime(event["time"]))
+    return f"{clock}  * {event['kind']}: {event['text']}"
 
 
 def _formatted(reading: Any, form: str) -> str:

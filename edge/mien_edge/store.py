@@ -6,6 +6,7 @@ power cut at any point leaves the old or the new bundle.
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,10 +18,11 @@ from typing import BinaryIO
 from mien_edge import bundle as bundles
 from mien_edge import files
 from mien_edge.bundle import Bundle
-from mien_edge.errors import BundleError
+from mien_edge.errors import BundleError, ContractError
 
 _REPLAY_SECONDS = 120
 _STAGING = ".staging-"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 def install(source: Path, store: Path) -> Bundle:
@@ -58,36 +60,49 @@ def unpack(stream: BinaryIO, folder: Path) -> None:
         with tarfile.open(fileobj=stream, mode="r|") as archive:
             for member in archive:
                 left -= member.size
-                if not member.isfile() or Path(member.name).name != member.name or left < 0:
+                if not member.isfile() or not _NAME.fullmatch(member.name) or left < 0:
                     raise BundleError(f"{member.name!r} is no file of a bundle; make the archive with mien-deploy push")
                 content = archive.extractfile(member)
                 assert content is not None  # noqa: S101 - a plain file has content
                 (folder / member.name).write_bytes(content.read())
     except (tarfile.TarError, EOFError) as problem:
         raise BundleError(f"the bundle's archive is damaged ({problem}); send it again") from None
+    except OSError as problem:
+        raise BundleError(f"{folder}: cannot be written ({problem.strerror}); free some space") from None
 
 
 def activate(name: str, store: Path) -> Bundle:
     """Make an installed bundle the current one, by one rename. Raises BundleError if it is not there or damaged."""
+    if name not in [each for each, _ in installed(store)]:
+        raise BundleError(f"{name}: not installed in {store}; see: mien-edge models list")
     chosen = bundles.load(store / name)
     link = store / f".current-{os.getpid()}"
-    link.unlink(missing_ok=True)
-    link.symlink_to(name)
-    link.replace(store / "current")
-    files.sync(store)
+    try:
+        link.unlink(missing_ok=True)
+        link.symlink_to(name)
+        link.replace(store / "current")
+        files.sync(store)
+    except OSError as problem:
+        raise BundleError(f"{store}: cannot be changed ({problem.strerror}); run it as the folder's owner") from None
     return chosen
 
 
 def installed(store: Path) -> list[tuple[str, bool]]:
     """(name, whether it is current) of the bundles in the store."""
-    current = os.readlink(store / "current") if (store / "current").is_symlink() else ""
-    names = sorted(path.parent.name for path in store.glob("*/card.json") if not path.parent.is_symlink())
+    try:
+        current = os.readlink(store / "current") if (store / "current").is_symlink() else ""
+        folders = (
+            [path for path in store.iterdir() if path.is_dir() and not path.is_symlink()] if store.exists() else []
+        )
+    except OSError as problem:
+        raise BundleError(f"{store}: cannot be read ({problem.strerror}); run it as the folder's owner") from None
+    names = sorted(path.name for path in folders if not path.name.startswith("."))
     return [(name, name == current) for name in names]
 
 
 def replay_apart(folder: Path) -> None:
     """Replay golden vectors in a process of its own. Raises BundleError with that process's reason."""
-    command = [sys.executable, "-m", "mien_edge", "check", "--model", str(folder)]
+    command = [sys.executable, "-P", "-m", "mien_edge", "check", "--model", str(folder)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_REPLAY_SECONDS)
     except subprocess.TimeoutExpired:
@@ -109,10 +124,14 @@ def _copy(bundle: Bundle, target: Path) -> None:
 
 def _place(staged: Path, target: Path) -> None:
     if target.exists():
-        if (target / "card.json").read_bytes() == (staged / "card.json").read_bytes():
-            bundles.load(target)
-            return
-        raise BundleError(f"{target}: another bundle of this name and version is installed; export a higher version")
+        try:
+            same = bundles.load(target).card == bundles.load(staged).card
+        except (BundleError, ContractError):
+            shutil.rmtree(target)  # damaged: what is staged takes its place
+        else:
+            if same:
+                return
+            raise BundleError(f"{target}: another bundle of this name and version is here; export a higher version")
     staged.rename(target)
     files.sync(target.parent)
 

@@ -76,10 +76,18 @@ def _choice(options: tuple[Any, ...], value: object, where: str, error: type[Mie
 
 def _scalar(hint: Any, value: object, where: str, error: type[MienError]) -> object:
     if hint is float and type(value) in (int, float):
-        number = float(value)  # type: ignore[arg-type]
-        if not math.isfinite(number):
+        number = _finite(value)
+        if number is None:
             raise error(f"{where} must be a finite number, not {value!r}; change it")
         return number
     if hint is not Any and type(value) is not hint:
         raise error(f"{where} must be of type {hint.__name__}, not {value!r}; change it")
     return value
+
+
+def _finite(value: object) -> float | None:
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None

@@ -133,6 +133,10 @@ class FakePicamera2:
         planes[:height, :width] = np.arange(width, dtype=np.uint8)
         return planes
 
+    def cancel_all_and_flush(self) -> None:
+        """Drop unfinished jobs."""
+        self.calls.append("cancel_all_and_flush")
+
     def stop(self) -> None:
         """End."""
         self.calls.append("stop")

@@ -23,15 +23,20 @@ class Tracker:
         self.settings = settings
         self._seen: dict[int, _Seen] = {}
         self._last = 0
+        self._previous = 0.0
 
     def __call__(self, frame: Frame, faces: tuple[Face, ...]) -> tuple[Face, ...]:
         """The faces with `track` set, in the order given."""
         now = frame.captured_at
-        self._seen = {n: seen for n, seen in self._seen.items() if abs(now - seen.time) <= self.settings.memory}
+        self._seen = {n: seen for n, seen in self._seen.items() if self._remembers(seen, now)}
         numbers = self._matches(faces)
         tracked = tuple(replace(face, track=numbers.get(i) or self._new()) for i, face in enumerate(faces))
         self._seen.update({face.track: _Seen(face.box, now) for face in tracked})
+        self._previous = now
         return tracked
+
+    def _remembers(self, seen: _Seen, now: float) -> bool:
+        return seen.time == self._previous or abs(now - seen.time) <= self.settings.memory
 
     def _matches(self, faces: tuple[Face, ...]) -> dict[int, int]:
         pairs = [

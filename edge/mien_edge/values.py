@@ -101,8 +101,8 @@ class Reading:
     """What is told of one face in one frame. It holds no pixels.
 
     `label` is the settled label after smoothing, None while there is none; `quality` then says why: 'too small',
-    'blurred', 'turned away' or 'uncertain', else it is 'good'. `emotion` is the smoothed distribution, None if the
-    face was never classified. `time` is seconds since 1970 (UTC); `model` is NAME-VERSION.
+    'blurred', 'turned away' or 'uncertain', else it is 'good'. `emotion` is the smoothed distribution, None where
+    the face was not classified in this frame. `time` is seconds since 1970 (UTC); `model` is NAME-VERSION.
     """
 
     time: float

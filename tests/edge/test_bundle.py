@@ -172,6 +172,29 @@ def test_another_bundle_of_the_same_version_is_refused(bundle, copy, tmp_path):
         store.install(copy, tmp_path / "models")
 
 
+@pytest.mark.parametrize("name", ["current", "../outside", "none-1", ".", ""])
+def test_only_an_installed_bundle_can_be_chosen(bundle, tmp_path, name):
+    store.install(bundle.folder, tmp_path / "models")
+    shutil.copytree(bundle.folder, tmp_path / "outside")
+    with pytest.raises(BundleError, match="not installed"):
+        store.activate(name, tmp_path / "models")
+    assert store.installed(tmp_path / "models") == [(bundle.card.id, True)]
+
+
+def test_a_damaged_installed_bundle_is_replaced_by_installing_again(bundle, tmp_path):
+    store.install(bundle.folder, tmp_path / "models")
+    flip(tmp_path / "models" / bundle.card.id / "model.tflite")
+    store.install(bundle.folder, tmp_path / "models")
+    assert bundles.load(tmp_path / "models" / "current").card == bundle.card
+
+
+def test_a_card_whose_size_is_not_the_networks_is_refused(bundle, copy):
+    pin_again(copy, preprocess=dataclasses.replace(bundle.card.preprocess, size=64))
+    loaded = bundles.load(copy)
+    with pytest.raises(BundleError, match=r"preprocess.size is 64, the network takes 48"):
+        bundles.replay(loaded, Classifier(loaded.model))
+
+
 def archive(*entries):
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as made:
@@ -195,10 +218,12 @@ def link(name, target):
         archive((tarfile.TarInfo("/etc/passwd"), b"{}")),
         archive((tarfile.TarInfo("a/b"), b"{}")),
         archive((link("card.json", "/etc/passwd"), b"")),
+        archive((tarfile.TarInfo(".."), b"{}")),
+        archive((tarfile.TarInfo("a" * 300), b"{}")),
         io.BytesIO(b"no archive at all" * 99),
         io.BytesIO(b""),
     ],
-    ids=["parent", "absolute", "folder", "symlink", "garbage", "empty"],
+    ids=["parent", "absolute", "folder", "symlink", "dots", "long", "garbage", "empty"],
 )
 def test_a_hostile_archive_is_refused_and_writes_nothing(stream, tmp_path):
     (tmp_path / "inside").mkdir()

@@ -88,14 +88,30 @@ def test_stopping_ends_a_silent_camera_at_once():
     assert time.monotonic() - start < 5
 
 
-def test_the_camera_is_closed_at_the_end():
+@pytest.mark.parametrize("way", ["break", "error"])
+def test_the_camera_is_closed_when_the_loop_over_it_ends(way):
     device = FakeCamera(PICTURES)
     source, _ = live(device)
-    take(source, 3)
-    deadline = time.monotonic() + 5
-    while not device.closed and time.monotonic() < deadline:
-        time.sleep(0.01)
+    iterator = iter(source)
+    next(iterator)
+    if way == "break":
+        iterator.close()
+    else:
+        with pytest.raises(RuntimeError, match="chain"):
+            iterator.throw(RuntimeError("the chain failed"))
     assert device.closed
+
+
+def test_any_error_while_opening_anew_is_tried_again():
+    source, told = live(FakeCamera([PICTURES[0], SourceError("gone")]), RuntimeError("busy"), FakeCamera([PICTURES[1]]))
+    take(source, 50)
+    assert told[:2] == ["camera lost", "camera back"]
+
+
+def test_a_password_is_never_told():
+    assert camera.without_password("rtsp://me:secret@cam:554/a@b") == "rtsp://cam:554/a@b"
+    assert camera.without_password("rtsp://cam/a@b") == "rtsp://cam/a@b"
+    assert camera.without_password("photos/a@b.jpg") == "photos/a@b.jpg"
 
 
 def test_a_missing_usb_camera_is_named():
@@ -125,7 +141,7 @@ def test_the_pi_camera_gives_the_y_plane_without_padding():
     device.close()
     assert image.shape == (64, 66)
     assert (image == np.arange(66, dtype=np.uint8)).all()
-    assert device._camera.calls == ["start", "stop", "close"]
+    assert device._camera.calls == ["start", "cancel_all_and_flush", "stop", "close"]
 
 
 @pytest.mark.usefixtures("picamera2")

@@ -75,6 +75,47 @@ def test_the_log_is_bounded_by_age_rows_and_bytes(tmp_path):
     assert kept(path)[-1].time == NOW + 7999 * 2
 
 
+def test_a_reader_in_the_way_does_not_cost_readings(tmp_path):
+    path = written(tmp_path / "log.db", stream(*["happy"] * 8000))
+    reader = sqlite3.connect(path)
+    reader.execute("BEGIN")
+    reader.execute("SELECT COUNT(*) FROM readings").fetchone()
+    Log(path, Settings(days=3650, megabytes=1)).close()
+    reader.close()
+    assert len(kept(path)) > 3000
+
+
+def test_events_are_bounded_as_well(tmp_path):
+    sink = Log(tmp_path / "log.db", Settings(days=3650, rows=100))
+    sink.commit([(NOW, 0.0, "start", str(i)) for i in range(300)])
+    sink._trim()
+    assert [event["text"] for event in log.events(sink_reader(sink))] == [str(i) for i in range(200, 300)]
+    sink.close()
+
+
+def sink_reader(sink):
+    return log.open_to_read(sink.path)
+
+
+def test_a_locked_log_can_be_opened(tmp_path, caplog, monkeypatch):
+    path = written(tmp_path / "log.db", stream("happy"))
+    monkeypatch.setattr(Log, "_shrink", lambda self: (_ for _ in ()).throw(sqlite3.OperationalError("disk is full")))
+    Log(path, Settings(days=3650)).close()
+    assert "cannot be trimmed now (disk is full)" in caplog.text
+
+
+def test_somebody_elses_file_is_not_moved_aside(tmp_path):
+    (tmp_path / "notes.txt").write_text("my notes " * 100)
+    with pytest.raises(SinkError, match="not a log of mien's"):
+        Log(tmp_path / "notes.txt", Settings())
+    assert (tmp_path / "notes.txt").read_text().startswith("my notes")
+
+
+def test_a_file_of_zeros_is_what_a_power_cut_leaves(tmp_path):
+    (tmp_path / "log.db").write_bytes(bytes(9000))
+    assert len(kept(written(tmp_path / "log.db", stream("happy")))) == 1
+
+
 def test_a_corrupt_file_is_moved_aside_and_said(tmp_path, caplog):
     path = tmp_path / "log.db"
     path.write_bytes(b"SQLite format 3\0" + os.urandom(9000))
@@ -169,6 +210,8 @@ def test_following_yields_what_is_committed_later(tmp_path):
 
     threading.Timer(0.2, later).start()
     assert json.loads(next(following))["label"] == "sad"
+    since = logview.follow(path, Filter(since=NOW - 1), "json", pause=0.01)
+    assert [json.loads(next(since))["label"] for _ in range(2)] == ["happy", "sad"]
     sink.close()
 
 

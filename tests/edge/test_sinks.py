@@ -100,7 +100,7 @@ def test_the_picture_kept_is_the_one_that_shows_most(tmp_path):
 
 
 def test_a_video_is_written_whole(tmp_path):
-    video = annotate.annotator(tmp_path / "out.avi", 10, many=False)
+    video = annotate.annotator(tmp_path / "out.avi", 10, many=False, source=Path("demo"))
     for index in range(5):
         video(Frame(np.full((480, 640, 3), 9, np.uint8), index, index / 10), (testing.reading(),))
     assert not (tmp_path / "out.avi").exists()
@@ -111,9 +111,38 @@ def test_a_video_is_written_whole(tmp_path):
 
 def test_a_name_without_format_is_refused(tmp_path):
     with pytest.raises(SinkError, match=r"name a \.png"):
-        annotate.annotator(tmp_path / "out", 10, many=False)
-    picture = annotate.annotator(tmp_path / "out.nonsense", 10, many=False)
+        annotate.annotator(tmp_path / "out", 10, many=False, source=Path("demo"))
+    picture = annotate.annotator(tmp_path / "out.nonsense", 10, many=False, source=Path("demo"))
     picture(Frame(np.zeros((9, 9, 3), np.uint8), 0, 0.0), ())
     with pytest.raises(SinkError, match="cannot be written"):
         picture.close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_video_takes_any_case_and_frames_of_another_size(tmp_path):
+    video = annotate.annotator(tmp_path / "out.AVI", 10, many=False, source=Path("demo"))
+    for index, height in enumerate([480, 480, 720, 480]):
+        video(Frame(np.full((height, 640, 3), 9, np.uint8), index, index / 10), ())
+    video.close()
+    assert int(cv2.VideoCapture(str(tmp_path / "out.AVI")).get(cv2.CAP_PROP_FRAME_COUNT)) == 4
+
+
+def test_photographs_of_one_stem_keep_their_own_pictures(tmp_path):
+    folder = annotate.annotator(tmp_path / "out", 10, many=True, source=tmp_path / "photos")
+    for name in ("a.jpg", "a.png"):
+        folder(Frame(np.zeros((480, 480, 3), np.uint8), 0, 0.0, name), ())
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.jpg.png", "a.png.png"]
+
+
+@pytest.mark.parametrize("target", ["photos", "photos/out.png"])
+def test_what_is_read_is_never_overwritten(tmp_path, target):
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(SinkError, match="would overwrite what is read"):
+        annotate.annotator(tmp_path / target, 10, many=True, source=tmp_path / "photos")
+
+
+def test_a_file_that_is_not_ours_is_left_alone(tmp_path):
+    (tmp_path / "notes.txt").write_text("one line without an end")
+    with pytest.raises(SinkError, match="not a file of mien's readings"):
+        sinks.Rotated(tmp_path / "notes.txt")
+    assert (tmp_path / "notes.txt").read_text() == "one line without an end"

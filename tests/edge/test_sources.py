@@ -79,11 +79,27 @@ def test_a_video_yields_every_frame_at_its_own_pace(tmp_path):
     assert frames[5].captured_at - frames[0].captured_at == pytest.approx(0.5)
 
 
-def test_a_damaged_video_ends_where_it_can_no_longer_be_read(tmp_path):
+def test_a_damaged_video_ends_where_it_can_no_longer_be_read_and_says_so(tmp_path, caplog):
     path = video(tmp_path / "clip.avi", 40)
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
-    assert len(list(opened(path))) < 40
+    source = opened(path)
+    frames = len(list(source))
+    assert 0 < frames < 40
+    assert source.skipped == 40 - frames
+    assert f"ends after {frames} of 40 frames" in caplog.text
+
+
+def test_a_jpeg_with_a_clip_behind_its_end_is_whole(tmp_path, astronaut):
+    path = write(tmp_path / "motion.jpg", astronaut)
+    path.write_bytes(path.read_bytes() + b"\0" * 9000)
+    assert sources.read_photo(path).shape == astronaut.shape
+
+
+def test_a_picture_of_over_100_megapixels_is_refused(tmp_path):
+    path = write(tmp_path / "huge.png", np.zeros((10100, 10100), np.uint8))
+    with pytest.raises(SourceError, match="over 100 megapixels"):
+        sources.read_photo(path)
 
 
 def test_a_file_that_is_no_video_is_an_error(tmp_path):

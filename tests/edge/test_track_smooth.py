@@ -51,6 +51,10 @@ def test_a_face_back_within_the_memory_keeps_its_number_and_later_is_new():
     assert follow(Tracker(Track(memory=1)), [face(0)], *long, [face(0)])[-1] == [2]
 
 
+def test_without_memory_a_face_that_stays_keeps_its_number():
+    assert follow(Tracker(Track(memory=0)), [face(0)], [face(2)], [], [face(2)]) == [[1], [1], [], [2]]
+
+
 def test_a_number_is_given_once_per_frame():
     assert sorted(follow(Tracker(Track()), [face(0)], [face(0), face(2)])[-1]) == [1, 2]
 

@@ -148,5 +148,13 @@ def show(dataset: data.Dataset, count: int = 40, seed: int | None = None) -> byt
 
 
 def _grid(dataset: data.Dataset, rows: NDArray[np.int64]) -> bytes:
-    titles = [f"row {row}: {LABELS[dataset.labels[row]]}" for row in rows]
+    titles = [f"row {row}: {LABELS[dataset.labels[row]]}{_other_label(dataset, row)}" for row in rows]
     return plots.faces(dataset.images[rows], titles)
+
+
+def _other_label(dataset: data.Dataset, row: int) -> str:
+    """FER+'s majority in a second line where it is another one."""
+    if dataset.votes is None:
+        return ""
+    majority = int(dataset.take(np.array([row])).majority()[0])
+    return f"\nFER+ {LABELS[majority]}" if majority not in (-1, dataset.labels[row]) else ""

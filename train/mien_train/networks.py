@@ -16,11 +16,11 @@ from tf_keras import layers
 def seed(size: int = 48, batch: int | None = None) -> tf_keras.Model:
     """The slide deck's network: 3x3 convolutions with ReLU, each followed by 2x2 pooling, lead from 48x48x1 to
     1x1x1024; then dense 1024-128-64-32-16 with ReLU, and 7 outputs. Unpadded, as is Keras' default, four such steps
-    end at 1x1. The deck names no channel counts on the way; here they double.
+    end at 1x1. The deck names no channel counts on the way; here they grow fourfold.
     """
     inputs = layers.Input((size, size, 1), batch)
     x = inputs
-    for filters in (128, 256, 512, 1024):
+    for filters in (16, 64, 256, 1024):
         x = layers.Conv2D(filters, 3, activation="relu", kernel_initializer="he_normal")(x)
         x = layers.MaxPooling2D(2)(x)
     x = layers.Flatten()(x)
