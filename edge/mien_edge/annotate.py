@@ -9,7 +9,7 @@ import cv2
 
 from mien_edge import files
 from mien_edge.errors import SinkError
-from mien_edge.values import Frame, Pixels, Reading
+from mien_edge.values import Box, Frame, Pixels, Reading
 
 _COLOURS = {
     "angry": (60, 60, 230), "disgust": (60, 150, 60), "fear": (200, 80, 170), "happy": (40, 190, 250),
@@ -74,7 +74,7 @@ def _bars(picture: Pixels, reading: Reading, sides: tuple[int, int, int], unit: 
 
 
 class Picture:
-    """Keeps the annotated frame with the most settled labels, then the surest; writes it to `path` at the end."""
+    """Keeps the frame with the most settled labels, then the largest whole faces; writes it to `path` at the end."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -82,9 +82,10 @@ class Picture:
 
     def __call__(self, frame: Frame, readings: tuple[Reading, ...]) -> None:
         """Look at a frame."""
-        labelled = [reading for reading in readings if reading.label and reading.emotion]
-        confidence = max((reading.emotion.confidence for reading in labelled if reading.emotion), default=0.0)
-        rank = len(labelled), confidence
+        height, width = frame.image.shape[:2]
+        labelled = [reading.box for reading in readings if reading.label]
+        whole = [box.area for box in labelled if box.intersection(Box(0, 0, width, height)) == box]
+        rank = len(labelled), sum(whole)
         if self._best is None or rank > self._best[0]:
             self._best = rank, frame, readings
 

@@ -1,6 +1,7 @@
 """Console, JSON lines, CSV, rotation, and annotated pictures."""
 
 import csv
+import dataclasses
 import io
 import json
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from mien_edge import annotate, sinks, testing
 from mien_edge.errors import SinkError
-from mien_edge.values import Frame
+from mien_edge.values import Box, Frame
 
 
 def test_the_console_tells_changes_once_and_the_empty_picture():
@@ -93,7 +94,10 @@ def test_drawing_marks_the_picture_and_leaves_the_original(shape):
 
 def test_the_picture_kept_is_the_one_that_shows_most(tmp_path):
     picture = annotate.Picture(tmp_path / "out" / "best.png")
-    for index, readings in enumerate([(), (testing.reading("happy"),), (testing.reading("happy", confidence=0.5),)]):
+    whole = testing.reading("happy")
+    small = dataclasses.replace(whole, box=Box(0, 0, 30, 30))
+    cut = dataclasses.replace(whole, box=Box(-50, 0, 400, 400))
+    for index, readings in enumerate([(), (whole,), (small,), (cut,)]):
         picture(Frame(np.full((480, 480, 3), index * 50, np.uint8), index, 0.0), readings)
     picture.close()
     assert cv2.imread(str(tmp_path / "out" / "best.png"))[-1, -1, 0] == 50
