@@ -5,11 +5,10 @@ import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 from mien_edge import __version__
 from mien_edge import bundle as bundles
-from mien_edge.cli import guarded
+from mien_edge.cli import add_command, guarded
 from mien_edge.errors import MienError
 
 from mien_deploy import remote
@@ -28,33 +27,23 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="mien-deploy", description="From this workstation to devices, over SSH.")
     top.add_argument("--version", action="version", version=f"mien-deploy {__version__}")
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    push = _command(commands, "push", "send a bundle to devices, which verify, replay and activate it", _push)
+    push = add_command(commands, "push", "send a bundle to devices, which verify, replay and activate it", _push)
     push.add_argument("bundle", type=Path, help="folder of the bundle")
     _hosts(push)
-    check = _command(commands, "check", "replay the current bundle's golden vectors on devices", _check)
+    check = add_command(commands, "check", "replay the current bundle's golden vectors on devices", _check)
     _hosts(check)
-    models = _command(commands, "models", "list the bundles on devices", _models)
+    models = add_command(commands, "models", "list the bundles on devices", _models)
     _hosts(models)
-    activate = _command(commands, "activate", "go back, or on, to a bundle that is on the devices", _activate)
+    activate = add_command(commands, "activate", "go back, or on, to a bundle that is on the devices", _activate)
     activate.add_argument("name", help="NAME-VERSION as `models` prints it")
     _hosts(activate)
-    logs = _command(commands, "logs", "read a device's log", _logs)
+    logs = add_command(commands, "logs", "read a device's log", _logs)
     _hosts(logs)
     logs.add_argument("--since", metavar="TIME", help="from 15m, 1h, 7d ago, or an ISO date or time")
     logs.add_argument("--follow", action="store_true", help="print readings as they are committed (one device)")
     logs.add_argument("--summary", action="store_true", help="emotion shares per hour")
     logs.add_argument("--json", action="store_true", help="print JSON")
     return top
-
-
-def _command(
-    commands: Any, name: str, text: str, run: Callable[[argparse.Namespace], int | None]
-) -> argparse.ArgumentParser:
-    command: argparse.ArgumentParser = commands.add_parser(
-        name, help=text, description=text[0].upper() + text[1:] + "."
-    )
-    command.set_defaults(run=run)
-    return command
 
 
 def _hosts(command: argparse.ArgumentParser) -> None:

@@ -65,19 +65,18 @@ def parser() -> argparse.ArgumentParser:
     _add_bench(commands)
     _add_logs(commands)
     _add_models(commands)
-    show = _command(commands, "settings", "print a settings file in which every key is explained", _settings)
+    show = add_command(commands, "settings", "print a settings file in which every key is explained", _settings)
     _settings_option(show)
     return top
 
 
-def _command(
+def add_command(
     commands: Any, name: str, text: str, run: Callable[[argparse.Namespace], int | None]
 ) -> argparse.ArgumentParser:
-    command: argparse.ArgumentParser = commands.add_parser(
-        name, help=text, description=text[0].upper() + text[1:] + "."
-    )
-    command.set_defaults(run=run)
-    return command
+    """A subcommand of an argparse group: `text` is its help, `run` what it calls with the parsed options."""
+    made: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    made.set_defaults(run=run)
+    return made
 
 
 def _settings_option(command: argparse.ArgumentParser) -> None:
@@ -105,7 +104,7 @@ def _chosen(options: argparse.Namespace) -> Settings:
 
 
 def _add_run(commands: Any) -> None:
-    run = _command(commands, "run", "turn a source into readings until it ends or is stopped", _run)
+    run = add_command(commands, "run", "turn a source into readings until it ends or is stopped", _run)
     run.add_argument("source", nargs="?", help="picamera, v4l2:0, rtsp://…, video, photo, folder, demo, demo:forever")
     _settings_option(run)
     _model_option(run)
@@ -201,7 +200,7 @@ def _log_path(settings: Settings) -> Path | None:
 
 
 def _add_check(commands: Any) -> None:
-    check = _command(commands, "check", "verify a bundle and replay its golden vectors on this device", _check)
+    check = add_command(commands, "check", "verify a bundle and replay its golden vectors on this device", _check)
     _settings_option(check)
     _model_option(check)
     _json_option(check)
@@ -221,7 +220,7 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _add_bench(commands: Any) -> None:
-    bench = _command(commands, "bench", "measure milliseconds per stage, memory and start-up on this device", _bench)
+    bench = add_command(commands, "bench", "measure milliseconds per stage, memory and start-up on this device", _bench)
     _settings_option(bench)
     _model_option(bench)
     _json_option(bench)
@@ -244,7 +243,7 @@ def _settings(options: argparse.Namespace) -> None:
 
 
 def _add_logs(commands: Any) -> None:
-    logs = _command(commands, "logs", "read the on-device log", _logs)
+    logs = add_command(commands, "logs", "read the on-device log", _logs)
     _settings_option(logs)
     logs.add_argument("--log", type=Path, metavar="FILE", help="the log (default: the service's)")
     logs.add_argument("--since", metavar="TIME", help="from 90s, 15m, 1h, 7d ago, or an ISO date or time")
@@ -284,13 +283,13 @@ def _logs(options: argparse.Namespace) -> None:
 
 
 def _add_models(commands: Any) -> None:
-    models = _command(commands, "models", "list, install or choose model bundles on this device", _models_list)
+    models = add_command(commands, "models", "list, install or choose model bundles on this device", _models_list)
     actions = models.add_subparsers(title="actions", required=True, metavar="ACTION")
-    listing = _command(actions, "list", "list installed bundles; * marks the current one", _models_list)
+    listing = add_command(actions, "list", "list installed bundles; * marks the current one", _models_list)
     _json_option(listing)
-    install = _command(actions, "install", "verify, replay and activate a bundle", _models_install)
+    install = add_command(actions, "install", "verify, replay and activate a bundle", _models_install)
     install.add_argument("bundle", help="folder of the bundle, or - for a tar stream on standard input")
-    activate = _command(actions, "activate", "make an installed bundle the current one", _models_activate)
+    activate = add_command(actions, "activate", "make an installed bundle the current one", _models_activate)
     activate.add_argument("name", help="NAME-VERSION as `models list` prints it")
 
 

@@ -6,12 +6,12 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from mien_edge import __version__, files
-from mien_edge.cli import guarded
+from mien_edge.cli import add_command, guarded
 from mien_edge.errors import DataError
 
 _DATA_NAMES = ("fer2013.csv", "fer2013.csv.gz", "fer2013.csv.xz", "fer2013.csv.zip", "fer2013.zip")
@@ -29,34 +29,24 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"mien-train {__version__}")
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_data(commands)
-    run = _command(commands, "run", "run a recipe from data to bundle and report; resumes", _run)
+    run = add_command(commands, "run", "run a recipe from data to bundle and report; resumes", _run)
     _begin_options(run)
     _models_options(run)
-    _begin_options(_command(commands, "fit", "train a recipe's float network; resumes", _fit))
-    _folder(_command(commands, "quantize", "quantisation-aware training of a fitted run; resumes", _quantize))
-    export = _command(commands, "export", "convert, measure and write the bundle of a quantised run", _export)
+    _begin_options(add_command(commands, "fit", "train a recipe's float network; resumes", _fit))
+    _folder(add_command(commands, "quantize", "quantisation-aware training of a fitted run; resumes", _quantize))
+    export = add_command(commands, "export", "convert, measure and write the bundle of a quantised run", _export)
     _folder(export)
     _models_options(export)
-    evaluate = _command(commands, "evaluate", "measure a run's networks, or a bundle on data", _evaluate)
+    evaluate = add_command(commands, "evaluate", "measure a run's networks, or a bundle on data", _evaluate)
     evaluate.add_argument("target", type=Path, help="a run folder or a bundle folder")
     _data_options(evaluate)
     evaluate.add_argument("--json", action="store_true", help="print JSON")
-    _folder(_command(commands, "report", "write a run's report.html", _report))
-    crop = _command(commands, "crop", "measure the crop's margin on FER2013, and draw it on photographs", _crop)
+    _folder(add_command(commands, "report", "write a run's report.html", _report))
+    crop = add_command(commands, "crop", "measure the crop's margin on FER2013, and draw it on photographs", _crop)
     _folder(crop)
     crop.add_argument("--model", type=Path, required=True, metavar="FOLDER", help="bundle to measure with")
     crop.add_argument("--photos", type=Path, metavar="FOLDER", help="photographs with labels.csv")
     return top
-
-
-def _command(
-    commands: Any, name: str, text: str, run: Callable[[argparse.Namespace], int | None]
-) -> argparse.ArgumentParser:
-    command: argparse.ArgumentParser = commands.add_parser(
-        name, help=text, description=text[0].upper() + text[1:] + "."
-    )
-    command.set_defaults(run=run)
-    return command
 
 
 def _folder(command: argparse.ArgumentParser) -> None:
@@ -119,16 +109,16 @@ def _plus_path(options: argparse.Namespace, path: Path) -> Path | None:
 
 
 def _add_data(commands: Any) -> None:
-    group = _command(commands, "data", "get, look at and audit the data", _audit)
+    group = add_command(commands, "data", "get, look at and audit the data", _audit)
     actions = group.add_subparsers(title="actions", required=True, metavar="ACTION")
-    fetch = _command(actions, "fetch", "download FER2013 with your own Kaggle token", _fetch)
+    fetch = add_command(actions, "fetch", "download FER2013 with your own Kaggle token", _fetch)
     fetch.add_argument("--into", type=Path, default=Path("data/fer2013"), metavar="FOLDER", help="target folder")
-    show = _command(actions, "show", "draw a labelled grid of pictures and print class counts", _show)
+    show = add_command(actions, "show", "draw a labelled grid of pictures and print class counts", _show)
     _path(show)
     show.add_argument("--out", type=Path, default=Path("out/data.png"), metavar="FILE", help="picture to write")
     show.add_argument("--count", type=int, default=40, metavar="N", help="how many (default: 40)")
     show.add_argument("--seed", type=int, metavar="N", help="random rows instead of the first ones")
-    audit = _command(actions, "audit", "report classes, duplicates, faceless and doubtful rows", _audit)
+    audit = add_command(actions, "audit", "report classes, duplicates, faceless and doubtful rows", _audit)
     _path(audit)
     audit.add_argument("--json", action="store_true", help="print JSON")
     audit.add_argument("--html", type=Path, metavar="FILE", help="also write a page with the pictures")
