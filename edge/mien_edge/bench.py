@@ -21,7 +21,7 @@ STAGES = ("detect", "track", "classify", "smooth")
 def bench(settings: Settings, bundle: Bundle, frames: int = 200) -> dict[str, Any]:
     """Run `frames` pictures of the demo, after a tenth as many to warm up, as fast as they go."""
     demo = sources.Demo(settings.source.fps, paced=False)
-    pictures = [demo.picture(i / 10) for i in range(80)]
+    pictures = [demo.picture(i / 2) for i in range(16)]
     chain = app.chain(settings, bundle, still=False)
     warm = max(frames // 10, 1)
     seconds: dict[str, list[float]] = {stage: [] for stage in STAGES}

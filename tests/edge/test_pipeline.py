@@ -4,7 +4,7 @@ import threading
 
 import numpy as np
 import pytest
-from mien_edge import app, classify, detect, pipeline, quality, sources, testing
+from mien_edge import app, classify, detect, pipeline, quality, score, sources, testing
 from mien_edge.interpreter import Classifier
 from mien_edge.settings import Detect, Model, Quality, Settings, Source
 from mien_edge.values import Box, Face, Frame
@@ -149,3 +149,15 @@ def test_more_threads_compute_the_same(bundle):
 def test_the_run_ends_after_the_frames_asked_for(bundle):
     summary = app.run(Settings(), bundle, sources.Demo(15, paced=False), threading.Event(), [], most=5)
     assert summary.frames == 5
+
+
+def test_labelled_photographs_are_found_and_mostly_told_better_than_by_chance(bundle, photographs):
+    labels = score.read_labels(photographs / "labels.csv")
+    scored = score.Score(labels)
+    settings = Settings(source=Source(uri=str(photographs)))
+    source = sources.open_source(settings.source, threading.Event())
+    app.run(settings, bundle, source, threading.Event(), [scored])
+    result = scored.result()
+    assert result["photographs"] == 274
+    assert result["faces_missed"] <= 3
+    assert result["accuracy"] > 0.4

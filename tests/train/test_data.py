@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from mien_edge.contract import LABELS
 from mien_edge.errors import DataError
-from mien_train import audit, data, fetch
+from mien_train import audit, data, evaluate, fetch
 from small_data import rows, write_csv
 
 PACKERS = {".gz": gzip.compress, ".xz": lzma.compress, ".bz2": bz2.compress}
@@ -226,3 +226,21 @@ def test_the_real_split_shares_no_near_duplicate(fer2013):
     assert not train & validation
     assert not (train | validation) & test
     assert len(parts.validation) > 2500
+
+
+def test_the_committed_bundle_is_as_good_on_publictest_as_its_card_says(fer2013, bundle):
+    dataset = data.load(fer2013, fer2013.with_name("fer2013new.csv"))
+    found = evaluate.evaluate_bundle(bundle, dataset, "honest")
+    card = bundle.card.figures
+    assert found["test"] == "PublicTest"
+    for labels, figures in found["figures"].items():
+        pinned = card["networks"]["int8"]["test"][labels]["accuracy"]
+        assert figures["accuracy"] == pytest.approx(
+            pinned, abs=0.003
+        )  # another processor may round a few rows otherwise
+    assert found["figures"]["fer2013"]["accuracy"] >= 0.66
+    assert (
+        abs(found["figures"]["fer2013"]["accuracy"] - card["networks"]["float"]["test"]["fer2013"]["accuracy"]) <= 0.005
+    )
+    assert found["network"]["bytes"] <= 1_000_000
+    assert found["network"]["macs"] <= 30_000_000
