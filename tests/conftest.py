@@ -42,6 +42,7 @@ def _own_cache(tmp_path, monkeypatch, request):
     """Each test has a cache of its own, but for those that read the real data."""
     if "fer2013" not in request.fixturenames:
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("MIEN_MODELS", str(tmp_path / "no-models"))
     monkeypatch.delenv("STATE_DIRECTORY", raising=False)
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
 

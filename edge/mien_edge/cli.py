@@ -48,6 +48,12 @@ def guarded(name: str, commands: argparse.ArgumentParser, arguments: Sequence[st
             raise
         sys.stderr.write(f"{name}: error: {problem}\n")
         return 1
+    except ModuleNotFoundError as problem:
+        if os.environ.get("MIEN_DEBUG") == "1" or (problem.name or "").startswith("mien"):
+            raise
+        extra = name.removeprefix("mien-")
+        sys.stderr.write(f"{name}: error: {problem.name} is not installed; pip install 'mien[{extra}]'\n")
+        return 1
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:

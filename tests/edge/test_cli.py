@@ -10,7 +10,7 @@ import sys
 
 import cv2
 import pytest
-from helpers import ROOT
+from helpers import ROOT, environment
 from mien_edge import cli
 
 ENTRY = [sys.executable, "-m", "mien_edge"]
@@ -103,6 +103,15 @@ def test_usage_errors_exit_with_2_and_debug_shows_a_traceback():
     assert call("run", "demo", "--no-such-option").returncode == 2
     done = call("run", "no-such.jpg", env={**os.environ, "MIEN_DEBUG": "1"})
     assert "Traceback" in done.stderr
+
+
+def test_a_missing_package_is_one_line_with_what_to_install():
+    python = environment(".venv-edge")
+    code = "import sys; from mien_train.cli import main; sys.exit(main(['data', 'audit', 'x.csv']))"
+    done = subprocess.run([python, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "is not installed; pip install 'mien[train]'" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_closed_pipe_is_no_error(tmp_path):

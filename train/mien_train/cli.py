@@ -14,7 +14,7 @@ from mien_edge import __version__, files
 from mien_edge.cli import add_command, guarded
 from mien_edge.errors import DataError
 
-_DATA_NAMES = ("fer2013.csv", "fer2013.csv.gz", "fer2013.csv.xz", "fer2013.csv.zip", "fer2013.zip")
+_DATA_NAMES = ("fer2013.csv", "fer2013.csv.gz", "fer2013.csv.xz", "fer2013.csv.zip", "fer2013.zip", "fer2013")
 _KAGGLE = "msambare/fer2013"
 
 
