@@ -67,14 +67,15 @@ def _on_each(options: argparse.Namespace, work: Callable[[Device], str]) -> int:
         except MienError as problem:
             return str(problem), False
 
+    failed = False
     with ThreadPoolExecutor(min(len(devices), _AT_ONCE)) as pool:
         for device, (text, worked) in zip(devices, pool.map(attempt, devices), strict=True):
             if worked:
                 print("\n".join(f"{device.host}: {line}" for line in text.splitlines()))  # noqa: T201
             else:
                 sys.stderr.write(f"mien-deploy: error: {text}\n")
-                options.failed = True
-    return int(getattr(options, "failed", False))
+                failed = True
+    return int(failed)
 
 
 def _push(options: argparse.Namespace) -> int:

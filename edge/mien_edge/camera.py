@@ -210,11 +210,6 @@ class PiCamera:
         self._camera.stop()
         self._camera.close()
 
-    @staticmethod
-    def opener(settings: Settings) -> Callable[[], Device]:
-        """What opens this camera."""
-        return lambda: PiCamera(settings)
-
 
 class _OpenCv:
     def __init__(self, capture: Any, name: str, hint: str) -> None:
@@ -248,11 +243,6 @@ class V4l2(_OpenCv):
         capture.set(cv2.CAP_PROP_FPS, settings.fps)
         super().__init__(capture, str(device), "is it in use, and are you in the group video?")
 
-    @staticmethod
-    def opener(settings: Settings) -> Callable[[], Device]:
-        """What opens this camera."""
-        return lambda: V4l2(settings)
-
 
 class Stream(_OpenCv):
     """A network stream (rtsp://, http://) through OpenCV's FFmpeg; it gives up a read after `patience` seconds."""
@@ -262,11 +252,6 @@ class Stream(_OpenCv):
         timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, limit, cv2.CAP_PROP_READ_TIMEOUT_MSEC, limit]
         capture = cv2.VideoCapture(settings.uri, cv2.CAP_FFMPEG, timeouts)
         super().__init__(capture, without_password(settings.uri), "check the address and that the camera is on")
-
-    @staticmethod
-    def opener(settings: Settings) -> Callable[[], Device]:
-        """What opens this stream."""
-        return lambda: Stream(settings)
 
 
 def without_password(uri: str) -> str:

@@ -8,7 +8,8 @@ frame for `patience` seconds is closed and opened anew, with growing pauses, for
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from threading import Event
@@ -43,13 +44,16 @@ def open_source(settings: Settings, stop: Event, on_event: camera.OnEvent = came
     uri = settings.uri
     if uri == "demo" or uri == "demo:forever":
         return Demo(settings.fps, stop, forever=uri.endswith("forever"))
+    device = _device(uri)
+    return camera.Live(partial(device, settings), settings, stop, on_event) if device else _from_path(Path(uri))
+
+
+def _device(uri: str) -> Callable[[Settings], camera.Device] | None:
     if uri == "picamera" or uri.startswith("picamera:"):
-        return camera.Live(camera.PiCamera.opener(settings), settings, stop, on_event)
+        return camera.PiCamera
     if uri.startswith("v4l2:"):
-        return camera.Live(camera.V4l2.opener(settings), settings, stop, on_event)
-    if "://" in uri:
-        return camera.Live(camera.Stream.opener(settings), settings, stop, on_event)
-    return _from_path(Path(uri))
+        return camera.V4l2
+    return camera.Stream if "://" in uri else None
 
 
 def _from_path(path: Path) -> Source:

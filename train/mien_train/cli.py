@@ -58,13 +58,17 @@ def _data_options(command: argparse.ArgumentParser) -> None:
         "--data", type=Path, metavar="PATH",
         help="fer2013.csv (.gz, .xz, .zip) or image folders (default: $MIEN_DATA, else data/fer2013.csv)",
     )  # fmt: skip
+    _reading_options(command)
+    command.add_argument(
+        "--split", choices=("honest", "strict", "deck"), default="honest", help="split (default: honest)"
+    )
+
+
+def _reading_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--plus", type=Path, metavar="FILE", help="FER+ votes (default: fer2013new.csv beside the data)"
     )
     command.add_argument("--skip-bad", action="store_true", help="leave malformed rows out and count them")
-    command.add_argument(
-        "--split", choices=("honest", "strict", "deck"), default="honest", help="split (default: honest)"
-    )
 
 
 def _begin_options(command: argparse.ArgumentParser) -> None:
@@ -126,16 +130,13 @@ def _add_data(commands: Any) -> None:
 
 def _path(command: argparse.ArgumentParser) -> None:
     command.add_argument("path", type=Path, nargs="?", help="data file or folder (default: as --data of fit)")
-    command.add_argument(
-        "--plus", type=Path, metavar="FILE", help="FER+ votes (default: fer2013new.csv beside the data)"
-    )
-    command.add_argument("--skip-bad", action="store_true", help="leave malformed rows out and count them")
+    _reading_options(command)
 
 
-def _dataset(options: argparse.Namespace) -> Any:
+def _dataset(options: argparse.Namespace, given: Path | None) -> Any:
     from mien_train import data
 
-    path = data_path(options.path)
+    path = data_path(given)
     return data.load(path, _plus_path(options, path), options.skip_bad)
 
 
@@ -148,7 +149,7 @@ def _fetch(options: argparse.Namespace) -> None:
 def _show(options: argparse.Namespace) -> None:
     from mien_train import audit, data
 
-    dataset = _dataset(options)
+    dataset = _dataset(options, options.path)
     files.write_bytes(options.out, audit.show(dataset, options.count, options.seed))
     print(data.describe(dataset))  # noqa: T201
     print(f"picture: {options.out}")  # noqa: T201
@@ -157,7 +158,7 @@ def _show(options: argparse.Namespace) -> None:
 def _audit(options: argparse.Namespace) -> None:
     from mien_train import audit
 
-    dataset = _dataset(options)
+    dataset = _dataset(options, options.path)
     found = audit.audit(dataset)
     print(json.dumps(found.figures) if options.json else audit.as_text(found.figures))  # noqa: T201
     if options.html:
@@ -209,7 +210,7 @@ def _export(options: argparse.Namespace) -> None:
     _export_run(runs.load(options.folder), options)
 
 
-def _export_run(run: Any, options: argparse.Namespace) -> Path:
+def _export_run(run: Any, options: argparse.Namespace) -> None:
     from mien_train import evaluate, export
 
     bundle = export.export(run, options.models or run.folder / "models", options.name, options.number)
@@ -218,17 +219,15 @@ def _export_run(run: Any, options: argparse.Namespace) -> Path:
     print(evaluate.as_text(int8["test"] or int8["validation"]))  # noqa: T201
     print(f"bundle: {bundle.folder} ({test}, int8); on a device: mien-edge check --model {bundle.folder}")  # noqa: T201
     files.write_text(run.folder / "bundle.json", json.dumps({"bundle": str(bundle.folder.resolve())}) + "\n")
-    return bundle.folder
 
 
 def _evaluate(options: argparse.Namespace) -> None:
     from mien_edge import bundle
 
-    from mien_train import data, evaluate, runs
+    from mien_train import evaluate, runs
 
     if (options.target / "card.json").exists():
-        path = data_path(options.data)
-        dataset = data.load(path, _plus_path(options, path), options.skip_bad)
+        dataset = _dataset(options, options.data)
         found = evaluate.evaluate_bundle(bundle.load(options.target), dataset, options.split)
         text = (
             f"{found['model']} on {found['test']}\n{evaluate.as_text(found['figures'])}\n{_network(found['network'])}"

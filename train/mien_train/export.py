@@ -1,7 +1,6 @@
 """From a trained run to a bundle: model.tflite, golden.npz and card.json in models/NAME-VERSION."""
 
 import json
-import os
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -70,13 +69,6 @@ def next_version(models: Path, name: str) -> int:
     """One more than the highest version of that name."""
     endings = [path.name.removeprefix(f"{name}-") for path in models.glob(f"{name}-*")]
     return 1 + max([int(ending) for ending in endings if ending.isdigit()], default=0)
-
-
-def choose(bundle: Path) -> None:
-    """Let models/current name this bundle."""
-    link = bundle.parent / f".current-{os.getpid()}"
-    link.symlink_to(bundle.name)
-    link.replace(bundle.parent / "current")
 
 
 def golden_inputs(size: int, count: int, seed: int) -> NDArray[np.uint8]:

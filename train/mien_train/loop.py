@@ -6,6 +6,7 @@ every epoch one file, state.npz, appears whole; whoever is killed repeats at mos
 
 import json
 import math
+import os
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -117,8 +118,6 @@ def predict(model: tf_keras.Model, crops: NDArray[np.uint8], batch_size: int = 2
 
 
 def _strategy() -> Any:
-    import os
-
     return tf.distribute.MultiWorkerMirroredStrategy() if os.environ.get("TF_CONFIG") else tf.distribute.get_strategy()
 
 

@@ -87,41 +87,39 @@ def operators(content: bytes) -> list[Operator]:
     """Walk the operators of a .tflite file in order of execution."""
     from ai_edge_litert import schema_py_generated as schema
 
-    model = _parsed(content)
-    names, types = _names(schema.BuiltinOperator), _names(schema.TensorType)
-    graph = model.subgraphs[0]
+    types = _names(schema.TensorType)
     found = []
-    for operator in graph.operators:
-        code = model.operatorCodes[operator.opcodeIndex]
-        name = names[max(code.builtinCode, code.deprecatedBuiltinCode)]
-        touched = [graph.tensors[i] for i in (*operator.inputs, *operator.outputs) if i >= 0]
+    for name, operator, tensors in _walk(content):
+        touched = [tensors[i] for i in (*operator.inputs, *operator.outputs) if i >= 0]
         macs = 0
         if name in _MACS_PER_OUTPUT:
-            weights, out = graph.tensors[operator.inputs[1]].shape, graph.tensors[operator.outputs[0]].shape
+            weights, out = tensors[operator.inputs[1]].shape, tensors[operator.outputs[0]].shape
             macs = int(np.prod(out) * np.prod([weights[axis] for axis in _MACS_PER_OUTPUT[name]]))
         found.append(Operator(name, tuple(sorted({types[tensor.type] for tensor in touched})), macs))
     return found
 
 
 def parameters(content: bytes) -> int:
-    """How many weights and biases a .tflite file holds."""
-    model = _parsed(content)
-    graph = model.subgraphs[0]
-    used = {i for each in graph.operators if _is_weighted(model, each) for i in each.inputs[1:] if i >= 0}
-    return sum(int(np.prod(graph.tensors[i].shape)) for i in used)
+    """How many weights and biases a .tflite file holds; shared ones count once."""
+    used = {
+        i: int(np.prod(tensors[i].shape))
+        for name, operator, tensors in _walk(content)
+        if name in _MACS_PER_OUTPUT
+        for i in operator.inputs[1:]
+        if i >= 0
+    }
+    return sum(used.values())
 
 
-def _is_weighted(model: Any, operator: Any) -> bool:
+def _walk(content: bytes) -> Iterator[tuple[str, Any, Any]]:
+    """(name, operator, all tensors) of each operator."""
     from ai_edge_litert import schema_py_generated as schema
 
-    code = model.operatorCodes[operator.opcodeIndex]
-    return _names(schema.BuiltinOperator)[max(code.builtinCode, code.deprecatedBuiltinCode)] in _MACS_PER_OUTPUT
-
-
-def _parsed(content: bytes) -> Any:
-    from ai_edge_litert import schema_py_generated as schema
-
-    return schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
+    names, graph = _names(schema.BuiltinOperator), model.subgraphs[0]
+    for operator in graph.operators:
+        code = model.operatorCodes[operator.opcodeIndex]
+        yield names[max(code.builtinCode, code.deprecatedBuiltinCode)], operator, graph.tensors
 
 
 def _names(enumeration: Any) -> dict[int, str]:

@@ -2,7 +2,8 @@
 
 run.json            what was asked: recipe, data and its sha256, split, seed, command, versions
 fit/, quantize/     state.npz (to resume from), best.npz (weights), history.json, curves.png, tensorboard/
-export/NAME-N/      the bundle
+export/             qat.tflite and ptq.tflite
+models/NAME-N/      the bundle, unless --models names another place; bundle.json says where it is
 evaluation.json     every figure; report.html shows them
 """
 
