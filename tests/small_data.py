@@ -2,6 +2,7 @@
 
 import numpy as np
 from mien_edge.contract import LABELS
+from mien_train.data import VOTE_OF_LABEL
 
 
 def picture(label, rng):
@@ -19,6 +20,19 @@ def rows(counts, seed=0):
         for index in range(count * len(LABELS)):
             label = index % len(LABELS)
             yield label, picture(label, rng), usage
+
+
+def write_votes(path, entries):
+    """FER+'s file for those rows: six people agree with the label, two say neutral, two do not know."""
+    lines = ["Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"]
+    for number, (label, _, usage) in enumerate(entries):
+        votes = dict.fromkeys(range(10), 0)
+        votes[VOTE_OF_LABEL[label]] += 6
+        votes[0] += 2
+        votes[8] += 2
+        lines.append(f"{usage},fer{number:07d}.png," + ",".join(str(votes[i]) for i in range(10)))
+    path.write_text("\n".join(lines) + "\n")
+    return path
 
 
 def write_csv(path, entries, header="emotion,pixels,Usage"):

@@ -4,14 +4,16 @@ import itertools
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mien_edge import app, sources
+from mien_edge import app, graph, interpreter, sources
 from mien_edge.bundle import Bundle
+from mien_edge.errors import RuntimeMissingError
 from mien_edge.settings import Settings
 from mien_edge.values import Frame
 
@@ -43,7 +45,65 @@ def bench(settings: Settings, bundle: Bundle, frames: int = 200) -> dict[str, An
         "rss_megabytes": round(_rss() / 1e6, 1),
         "peak_rss_megabytes": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6, 1),
         "start_up_seconds": round(_start_up(bundle.folder), 2),
+        "estimates": _estimates(bundle.model),
     }
+
+
+def _estimates(model: Path) -> dict[str, Any]:
+    try:
+        return graph.estimates(graph.operators(model.read_bytes()))
+    except RuntimeMissingError:
+        return {}
+
+
+def layers(model: Path, repeats: int = 200) -> list[dict[str, Any]]:
+    """Each operator of a .tflite with its multiply-accumulates and milliseconds on this machine, one thread.
+
+    The time of an operator is that of the network ended after it less that of the network ended before it; each is
+    the least of `repeats`, taken in turns, so that a busy moment does not fall on one layer. Small layers can come out
+    as 0.
+    """
+    content = model.read_bytes()
+    found = graph.operators(content)
+    with tempfile.TemporaryDirectory() as folder:
+        networks = []
+        for count in range(1, len(found) + 1):
+            part = Path(folder) / f"{count}.tflite"
+            part.write_bytes(graph.prefix(content, count))
+            networks.append(interpreter.loaded(part))
+        least = np.full(len(networks), np.inf)
+        for _ in range(repeats):
+            for i, network in enumerate(networks):
+                least[i] = min(least[i], _seconds(network))
+    spent = np.diff(np.maximum.accumulate(least), prepend=0.0) * 1000
+    return [
+        {"operator": each.name, "output": list(each.shape[1:]), "macs": each.macs, "milliseconds": round(float(ms), 4)}
+        for each, ms in zip(found, spent, strict=True)
+    ]
+
+
+def invoke_milliseconds(model: Path, repeats: int = 200) -> float:
+    """The least time that the network takes on this machine, one thread."""
+    network = interpreter.loaded(model)
+    return 1000 * min(_seconds(network) for _ in range(repeats))
+
+
+def _seconds(network: Any) -> float:
+    start = time.perf_counter()
+    network.invoke()
+    return time.perf_counter() - start
+
+
+def layers_as_text(found: list[dict[str, Any]]) -> str:
+    """The layers as a table."""
+    lines = [f"{'operator':<18}{'output':<14}{'M MACs':>8}{'ms':>9}"]
+    lines += [
+        f"{each['operator']:<18}{'x'.join(map(str, each['output'])):<14}{each['macs'] / 1e6:>8.2f}"
+        f"{each['milliseconds']:>9.4f}"
+        for each in found
+    ]
+    total = sum(each["milliseconds"] for each in found)
+    return "\n".join([*lines, f"{'all':<32}{sum(each['macs'] for each in found) / 1e6:>8.2f}{total:>9.4f}"])
 
 
 def _timed(chain: Any, frame: Frame) -> tuple[list[float], int]:
@@ -97,4 +157,5 @@ def as_text(result: dict[str, Any]) -> str:
         f"memory {result['rss_megabytes']} MB, at most {result['peak_rss_megabytes']} MB; "
         f"start-up {result['start_up_seconds']} s; model {result['model']}"
     )
+    lines += [graph.estimate_as_text(core, each) for core, each in result["estimates"].items()]
     return "\n".join(lines)

@@ -230,6 +230,7 @@ def _add_bench(commands: Any) -> None:
     _settings_option(bench)
     _model_option(bench)
     _json_option(bench)
+    bench.add_argument("--layers", action="store_true", help="measure each layer of the network instead")
     bench.add_argument("--frames", type=int, default=200, metavar="N", help="frames to measure (default: 200)")
 
 
@@ -237,7 +238,12 @@ def _bench(options: argparse.Namespace) -> None:
     from mien_edge import bench, bundle
 
     settings = _chosen(options)
-    result = bench.bench(settings, bundle.load(bundle.find(settings.model.bundle)), max(options.frames, 1))
+    found = bundle.load(bundle.find(settings.model.bundle))
+    if options.layers:
+        measured = bench.layers(found.model)
+        print(json.dumps(measured) if options.json else bench.layers_as_text(measured))  # noqa: T201
+        return
+    result = bench.bench(settings, found, max(options.frames, 1))
     print(json.dumps(result) if options.json else bench.as_text(result))  # noqa: T201
 
 

@@ -53,6 +53,22 @@ def _creator(module: Any) -> Callable[[Path, int, bool], Any]:
     return create
 
 
+def loaded(path: Path, threads: int = 1, reference: bool = False) -> Any:
+    """An interpreter with its tensors allocated. Raises BundleError for a file that it refuses."""
+    found = runtime()
+    try:
+        interpreter = found.create(path, threads, reference)
+        interpreter.allocate_tensors()
+    except (ValueError, RuntimeError) as problem:
+        first_line = (str(problem).splitlines() or ["no reason given"])[0]
+        raise BundleError(f"{path}: the interpreter refuses it ({first_line}); copy the bundle again") from None
+    except SystemError as problem:
+        raise RuntimeMissingError(
+            f"{found} does not work with NumPy {np.__version__} ({problem}); pip install 'numpy<2'"
+        ) from None
+    return interpreter
+
+
 class Classifier:
     """An int8 network that turns one (size, size) uint8 crop into 7 output steps.
 
@@ -62,16 +78,7 @@ class Classifier:
 
     def __init__(self, path: Path, threads: int = 1, reference: bool = False) -> None:
         self.runtime = runtime()
-        try:
-            self._interpreter = self.runtime.create(path, threads, reference)
-            self._interpreter.allocate_tensors()
-        except (ValueError, RuntimeError) as problem:
-            first_line = (str(problem).splitlines() or ["no reason given"])[0]
-            raise BundleError(f"{path}: the interpreter refuses it ({first_line}); copy the bundle again") from None
-        except SystemError as problem:
-            raise RuntimeMissingError(
-                f"{self.runtime} does not work with NumPy {np.__version__} ({problem}); pip install 'numpy<2'"
-            ) from None
+        self._interpreter = loaded(path, threads, reference)
         source, sink = self._only(path, "input"), self._only(path, "output")
         self.input, self.output = _quantization(path, source), _quantization(path, sink)
         self.size = _check_shapes(path, source, sink)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from mien_edge import bundle as bundles
 from mien_edge import cli as edge_cli
+from mien_edge import graph
 from mien_edge.interpreter import Classifier
 
 TRAIN = [sys.executable, "-c", "import sys; from mien_train.cli import main; sys.exit(main())"]
@@ -44,7 +45,7 @@ def test_the_bundle_is_whole_and_every_operator_is_integer(tiny):
 
     content = tiny.model.read_bytes()
     quantize.check_integer(content)
-    assert {each.name for each in quantize.operators(content)} >= {"CONV_2D", "FULLY_CONNECTED"}
+    assert {each.name for each in graph.operators(content)} >= {"CONV_2D", "FULLY_CONNECTED"}
     classifier = Classifier(tiny.model)
     assert (classifier.input.dtype, classifier.output.dtype, classifier.size) == ("uint8", "int8", 48)
     assert bundles.replay(tiny, classifier).vectors == 64

@@ -40,7 +40,33 @@ def parser() -> argparse.ArgumentParser:
     evaluate = add_command(commands, "evaluate", "measure a run's networks, or a bundle on data", _evaluate)
     evaluate.add_argument("target", type=Path, help="a run folder or a bundle folder")
     _data_options(evaluate)
+    evaluate.add_argument("--against", type=Path, metavar="FOLDER", help="another bundle: McNemar's test against it")
     evaluate.add_argument("--json", action="store_true", help="print JSON")
+    members = add_command(commands, "ensemble", "average fitted runs, weighted on validation; measure each", _ensemble)
+    members.add_argument("folder", type=Path, help="where ensemble.json goes, such as runs/teachers")
+    members.add_argument("runs", type=Path, nargs="+", help="fitted run folders with the same heads and data")
+    members.add_argument("--json", action="store_true", help="print JSON")
+    tune = add_command(commands, "tune", "search networks and training for accuracy against cost", _tune)
+    _data_options(tune)
+    tune.add_argument("--folder", type=Path, default=Path("runs/tune"), metavar="FOLDER", help="the study's folder")
+    tune.add_argument("--resume", action="store_true", help="go on with the study, or work on it together")
+    tune.add_argument("--trials", type=int, default=30, metavar="N", help="finished trials to reach in all (30)")
+    tune.add_argument("--rows", type=int, default=0, metavar="N", help="train on N rows (default: all)")
+    tune.add_argument("--most-macs", type=float, default=30, metavar="M", help="give up designs above M million (30)")
+    tune.add_argument("--sampler", choices=("tpe", "nsga2", "random"), default="tpe", help="default: tpe")
+    tune.add_argument("--seed", type=int, default=0, metavar="N", help="of the sampler; give each process another")
+    tune.add_argument("--storage", default="", metavar="URL", help="a database for several machines (default: a file)")
+    ablate = add_command(commands, "ablate", "measure what each part of the recipe is worth; resumes", _ablate)
+    _data_options(ablate)
+    ablate.add_argument("--teacher", type=Path, required=True, metavar="FOLDER", help="the ensemble that teaches")
+    ablate.add_argument("--folder", type=Path, default=Path("runs"), metavar="FOLDER", help="where the runs go")
+    ablate.add_argument("--epochs", type=int, default=15, metavar="N", help="of float training each (15)")
+    ablate.add_argument("--aware-epochs", type=int, default=3, metavar="N", help="of quantisation-aware training (3)")
+    robust = add_command(commands, "robustness", "accuracy of bundles under eight corruptions", _robustness)
+    robust.add_argument("bundles", type=Path, nargs="+", help="bundle folders")
+    _data_options(robust)
+    robust.add_argument("--out", type=Path, default=Path("out/robustness.png"), metavar="FILE", help="picture to write")
+    robust.add_argument("--json", action="store_true", help="print JSON")
     _folder(add_command(commands, "report", "write a run's report.html", _report))
     crop = add_command(commands, "crop", "measure the crop's margin on FER2013, and draw it on photographs", _crop)
     _folder(crop)
@@ -78,6 +104,9 @@ def _begin_options(command: argparse.ArgumentParser) -> None:
     _data_options(command)
     command.add_argument("--folder", type=Path, metavar="FOLDER", help="run folder (default: runs/RECIPE)")
     command.add_argument("--epochs", type=int, metavar="N", help="at most N epochs in each stage")
+    command.add_argument(
+        "--teacher", type=Path, metavar="FOLDER", help="the ensemble that teaches a recipe with `taught` stages"
+    )
     command.add_argument("--seed", type=int, default=0, metavar="N", help="seed of everything random (default: 0)")
 
 
@@ -182,7 +211,8 @@ def _begin(options: argparse.Namespace) -> Any:
     path = data_path(options.data)
     folder = options.folder or Path("runs") / options.recipe
     command = shlex.join(["mien-train", *sys.argv[1:]])
-    return runs.begin(folder, chosen, path, _plus_path(options, path), options.split, options.skip_bad, command)
+    plus = _plus_path(options, path)
+    return runs.begin(folder, chosen, path, plus, options.split, options.skip_bad, command, options.teacher)
 
 
 def _cut(stage: Any, epochs: int) -> Any:
@@ -213,12 +243,15 @@ def _export(options: argparse.Namespace) -> None:
 def _export_run(run: Any, options: argparse.Namespace) -> None:
     from mien_train import evaluate, export
 
-    bundle = export.export(run, options.models or run.folder / "models", options.name, options.number)
-    int8 = bundle.card.figures["networks"]["int8"]
-    test = bundle.card.figures["test"]
-    print(evaluate.as_text(int8["test"] or int8["validation"]))  # noqa: T201
-    print(f"bundle: {bundle.folder} ({test}, int8); on a device: mien-edge check --model {bundle.folder}")  # noqa: T201
-    files.write_text(run.folder / "bundle.json", json.dumps({"bundle": str(bundle.folder.resolve())}) + "\n")
+    written = []
+    for head in run.recipe.heads:
+        bundle = export.export(run, options.models or run.folder / "models", head, options.name, options.number)
+        int8 = bundle.card.figures["networks"]["int8"]
+        test = bundle.card.figures["test"]
+        print(evaluate.as_text(int8["test"] or int8["validation"]))  # noqa: T201
+        print(f"bundle: {bundle.folder} ({test}, int8); on a device: mien-edge check --model {bundle.folder}")  # noqa: T201
+        written.append(str(bundle.folder.resolve()))
+    files.write_text(run.folder / "bundles.json", json.dumps(written) + "\n")
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -227,28 +260,74 @@ def _evaluate(options: argparse.Namespace) -> None:
     from mien_train import evaluate, runs
 
     if (options.target / "card.json").exists():
+        against = bundle.load(options.against) if options.against else None
         dataset = _dataset(options, options.data)
-        found = evaluate.evaluate_bundle(bundle.load(options.target), dataset, options.split)
-        text = (
-            f"{found['model']} on {found['test']}\n{evaluate.as_text(found['figures'])}\n{_network(found['network'])}"
-        )
+        found = evaluate.evaluate_bundle(bundle.load(options.target), dataset, options.split, against)
+        text = evaluate.bundle_as_text(found)
     else:
-        found = evaluate.evaluate_run(runs.load(options.target))
-        parts = [
-            f"{name}\n{evaluate.as_text(each['test'] or each['validation'])}"
-            for name, each in found["networks"].items()
-        ]
-        agreement = "  ".join(f"{pair} {share:.2%}" for pair, share in found["agreement"].items())
-        text = "\n".join([*parts, f"agreement: {agreement}", _network(found["network"])])
+        run = runs.load(options.target)
+        found = {head: evaluate.evaluate_run(run, head) for head in run.recipe.heads}
+        text = "\n".join(_run_as_text(head, each) for head, each in found.items())
     print(json.dumps(found) if options.json else text)  # noqa: T201
 
 
-def _network(found: dict[str, Any]) -> str:
-    operators = ", ".join(f"{count} {name}" for name, count in found["operators"].items())
-    return (
-        f"{found['bytes']:,} bytes, {found['parameters']:,} parameters, {found['macs'] / 1e6:.2f} M "
-        f"multiply-accumulates; operators: {operators}"
-    )
+def _run_as_text(head: str, found: dict[str, Any]) -> str:
+    from mien_train import evaluate
+
+    parts = [
+        f"{name}, tells {head} labels\n{evaluate.as_text(each['test'] or each['validation'])}"
+        for name, each in found["networks"].items()
+    ]
+    agreement = "  ".join(f"{pair} {share:.2%}" for pair, share in found["agreement"].items())
+    return "\n".join([*parts, f"agreement: {agreement}", evaluate.network_as_text(found["network"])])
+
+
+def _ensemble(options: argparse.Namespace) -> None:
+    from mien_train import ensemble, runs
+
+    found = ensemble.make(options.folder, [runs.load(member) for member in options.runs])
+    print(json.dumps(found) if options.json else ensemble.as_text(found))  # noqa: T201
+    sys.stderr.write(f"picture: {options.folder / 'ensemble.png'}; teach with: --teacher {options.folder}\n")
+
+
+def _tune(options: argparse.Namespace) -> None:
+    from mien_train import tune
+    from mien_train.recipes import EDGE
+
+    found = tune.study(options.folder, options.storage, options.sampler, options.seed, options.resume)
+    dataset = _dataset(options, options.data)
+    parts = tune.split(dataset, options.split, options.rows)
+    tune.work(found, EDGE, dataset, parts, options.folder, options.trials, options.most_macs)
+    print(tune.as_text(found))  # noqa: T201
+    sys.stderr.write(f"page: {options.folder / 'tune.html'}\n")
+
+
+def _ablate(options: argparse.Namespace) -> None:
+    from mien_train import ablate, runs
+
+    path = data_path(options.data)
+    command = shlex.join(["mien-train", *sys.argv[1:]])
+
+    def begin(recipe: Any) -> Any:
+        plus = _plus_path(options, path)
+        folder = options.folder / recipe.name
+        teacher = options.teacher if recipe.fit.taught or recipe.quantize.taught else None
+        return runs.begin(folder, recipe, path, plus, options.split, options.skip_bad, command, teacher)
+
+    print(ablate.as_text(ablate.ablate(begin, options.epochs, options.aware_epochs, options.folder)))  # noqa: T201
+    sys.stderr.write(f"page: {options.folder / 'ablation.html'}\n")
+
+
+def _robustness(options: argparse.Namespace) -> None:
+    from mien_edge import bundle
+
+    from mien_train import plots, robustness
+
+    dataset = _dataset(options, options.data)
+    found = [robustness.measure(bundle.load(folder), dataset, options.split) for folder in options.bundles]
+    files.write_bytes(options.out, plots.robustness(found))
+    print(json.dumps(found) if options.json else "\n".join(map(robustness.as_text, found)))  # noqa: T201
+    sys.stderr.write(f"picture: {options.out}\n")
 
 
 def _report(options: argparse.Namespace) -> None:
@@ -270,7 +349,7 @@ def _run(options: argparse.Namespace) -> None:
     run = _begin(options)
     fit.fit(run)
     quantize.quantize(run)
-    exported = run.folder / "bundle.json"
-    if not exported.exists() or not Path(json.loads(exported.read_text())["bundle"]).exists():
+    exported = run.folder / "bundles.json"
+    if not exported.exists() or not all(Path(each).exists() for each in json.loads(exported.read_text())):
         _export_run(run, options)
     print(f"report: {report.report(run)}")  # noqa: T201

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from mien_edge import detect, files, score, sources
 from mien_edge.bundle import Bundle
@@ -24,12 +23,11 @@ from mien_edge.values import Face, Frame
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from mien_train import plots
+from mien_train import faces, plots
 from mien_train.runs import Run
 
 MARGINS = (-0.3, -0.25, -0.2, -0.15, -0.1, -0.05, 0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4)
 _PICTURES = 1500
-_SIDE, _BORDER = 192, 64
 
 
 def crop(run: Run, bundle_folder: Path, photographs: Path | None) -> dict[str, Any]:
@@ -37,7 +35,7 @@ def crop(run: Run, bundle_folder: Path, photographs: Path | None) -> dict[str, A
     bundle = load_bundle(bundle_folder)
     dataset = run.dataset()
     chosen = run.split(dataset).validation[:_PICTURES]
-    sides = longer_sides(dataset.images[chosen])
+    sides = longer_sides(faces.boxes(dataset.images[chosen]))
     median = float(np.median(sides))
     result: dict[str, Any] = {
         "pictures": len(sides), "missed": len(chosen) - len(sides),
@@ -53,17 +51,10 @@ def crop(run: Run, bundle_folder: Path, photographs: Path | None) -> dict[str, A
     return result
 
 
-def longer_sides(images: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """The detector's longer box side as a share of the picture's side, for each picture in which it finds a face."""
-    finder = detect.YuNet(Detect(threshold=0.6, blur=False))
-    found = []
-    for image in tqdm(images, desc="finding faces", unit=" pictures", leave=False, disable=None):
-        large = cv2.resize(image, (_SIDE, _SIDE), interpolation=cv2.INTER_CUBIC)
-        framed = cv2.copyMakeBorder(large, _BORDER, _BORDER, _BORDER, _BORDER, cv2.BORDER_REPLICATE)
-        faces = finder(Frame(framed, 0, 0.0))  # type: ignore[arg-type]
-        if faces:
-            found.append(max(faces[0].box.width, faces[0].box.height) / _SIDE)
-    return np.array(found)
+def longer_sides(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The longer side of each box that is there."""
+    longer = boxes[:, 2:].max(axis=1)
+    return longer[np.isfinite(longer)]
 
 
 def accuracies(bundle: Bundle, photographs: Path) -> dict[str, Sequence[float]]:
@@ -89,6 +80,6 @@ def _accuracy(
     card = dataclasses.replace(bundle.card, preprocess=preprocess)
     classify = Classify(dataclasses.replace(bundle, card=card), classifier, Quality(level=level))
     scored = score.Score(labels)
-    for frame, faces in found:
-        scored(classify(frame, faces))
+    for frame, seen in found:
+        scored(classify(frame, seen))
     return float(scored.result()["accuracy"])

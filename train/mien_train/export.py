@@ -16,7 +16,7 @@ from mien_edge.interpreter import Classifier
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from mien_train import evaluate, quantize, runs
+from mien_train import ensemble, evaluate, quantize
 from mien_train.runs import Run
 
 GOLDEN_VECTORS = 64
@@ -30,26 +30,30 @@ FORBIDDEN = (
     "Decisions about people: hiring, credit, policing, border control, insurance, health.",
     "Watching people who have not been told (EU AI Act, Article 50(3)).",
 )
+_TELLS = {
+    "fer2013": "It tells what an expression looks like to FER2013's labellers, not what a person feels.",
+    "ferplus": "It tells what an expression looks like to most of ten FER+ labellers, not what a person feels.",
+}
 LIMITS = (
-    "It tells what an expression looks like to FER2013's labellers, not what a person feels.",
     "FER2013 was collected by web search; ages, skin tones and cultures are unevenly represented and not annotated.",
     "Its labels are noisy: people reach about 65 % on them (Goodfellow et al. 2013). Disgust is rare (1.5 %).",
     "Frontal faces of 48 pixels and more; turned, covered, blurred and badly lit faces are less certain.",
 )
 
 
-def export(run: Run, models: Path, name: str = "", version: int = 0) -> Bundle:
-    """Convert, measure, and write the bundle; `name` defaults to the recipe's, `version` to the next free one.
+def export(run: Run, models: Path, head: str, name: str = "", version: int = 0) -> Bundle:
+    """Convert one head, measure it, and write its bundle; `name` defaults to the recipe's, with the head's where there
+    are several, `version` to the next free one.
 
     The bundle's folder appears whole. Raises RunError if it exists already.
     """
-    name = name or run.recipe.name
+    name = (name or run.recipe.name) + (f"-{head}" if len(run.recipe.heads) > 1 else "")
     version = version or next_version(models, name)
     target = models / f"{name}-{version}"
     if target.exists():
         raise RunError(f"{target} exists; choose another --version")
-    content = quantize.write_models(run)[0].read_bytes()
-    figures = evaluate.evaluate_run(run)
+    content = quantize.write_models(run, head)[0].read_bytes()
+    figures = evaluate.evaluate_run(run, head)
     models.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=models) as folder:
         staged = Path(folder) / target.name
@@ -128,16 +132,16 @@ def _card(run: Run, name: str, version: int, folder: Path, figures: dict[str, An
         calibration=Calibration(int8["temperature"], int8["uncertain"]),
         golden=Golden(tolerance),
         files=pinned,
-        origin=_origin(run),
+        origin={"head": figures["head"], **_origin(run)},
         figures=figures,
         intended=INTENDED,
         forbidden=FORBIDDEN,
-        limits=LIMITS,
+        limits=(_TELLS[figures["head"]], *LIMITS),
     )
 
 
 def _origin(run: Run) -> dict[str, Any]:
-    """Where a run's weights come from, down to the run that it started from."""
+    """Where a run's weights come from, and who taught it."""
     record = run.record
     stages = [stage for stage in ("fit", "quantize") if (run.stage(stage) / "history.json").exists()]
     return {
@@ -146,7 +150,7 @@ def _origin(run: Run) -> dict[str, Any]:
         "epochs": {stage: _length(run, stage) for stage in stages},
         "data": {key: record["data"][key] for key in ("sha256", "rows", "skipped")} | {"split": record["split"]},
         "versions": record["versions"],
-        "start": _origin(runs.base(run)) if run.recipe.start else None,
+        "teacher": ensemble.origin(Path(record["teacher"])) if record.get("teacher") else None,
     }
 
 

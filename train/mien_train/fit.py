@@ -2,44 +2,35 @@
 
 import tf_keras
 
-from mien_train import augment, loop, networks, runs
-from mien_train.recipes import Recipe, Stage
+from mien_train import loop, networks, teach
+from mien_train import material as materials
+from mien_train.material import Material
+from mien_train.recipes import Stage
 from mien_train.runs import Run
 
 
-def build(recipe: Recipe, batch: int | None = None) -> tf_keras.Model:
-    """The recipe's float network with fresh weights."""
-    return getattr(networks, recipe.network)(size=recipe.preprocess.size, batch=batch, **recipe.arguments)
-
-
 def fit(run: Run) -> list[dict[str, float]]:
-    """Train the run's float network, after the recipe that it starts from; resumes. Returns the history."""
-    recipe, weights = run.recipe, None
-    if recipe.start:
-        base = runs.base(run)
-        fit(base)
-        weights = loop.best_weights(base.stage("fit"))
-
-    def started() -> tf_keras.Model:
-        model = build(recipe)
-        if weights is not None:
-            model.set_weights(weights)
-        return model
-
-    return loop.train(started, recipe.fit, material(run, recipe.fit), run.stage("fit"), recipe.seed)
+    """Train the run's float network; resumes. Returns the history."""
+    recipe = run.recipe
+    return loop.train(
+        lambda: networks.build(recipe, precision=recipe.precision),
+        recipe.fit,
+        material(run, recipe.fit),
+        run.stage("fit"),
+        recipe.seed,
+    )
 
 
-def fitted(run: Run, batch: int | None = None) -> tf_keras.Model:
-    """The trained float network."""
-    model = build(run.recipe, batch)
-    model.set_weights(loop.best_weights(run.stage("fit")))
+def fitted(run: Run, head: str, batch: int | None = None) -> tf_keras.Model:
+    """The trained float network with one of its heads."""
+    model = networks.build(run.recipe, batch, heads=1)
+    weights = loop.best_weights(run.stage("fit"))
+    model.set_weights(networks.one_head(weights, model, run.recipe.heads.index(head)))
     return model
 
 
-def material(run: Run, stage: Stage) -> loop.Material:
-    """The run's training and validation rows."""
+def material(run: Run, stage: Stage) -> Material:
+    """The run's training and validation rows, with the teacher's opinions where the stage is taught."""
     dataset = run.dataset()
-    parts = run.split(dataset)
-    train, validation = dataset.take(parts.train), dataset.take(parts.validation)
-    targets = augment.soft_targets(train.labels, stage.smoothing)
-    return loop.Material(train.images, targets, validation.images, validation.labels, run.recipe.preprocess)
+    made = materials.of(dataset, run.split(dataset), run.recipe.heads, run.recipe.preprocess, stage.smoothing)
+    return teach.taught(run, stage, made) if stage.taught else made

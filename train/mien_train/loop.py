@@ -1,6 +1,6 @@
 """The one training loop, for float and for fake-quantised networks; it resumes after a kill at any moment.
 
-All randomness is a function of (seed, epoch, step): see augment.batches. There is no dropout for that reason. After
+All randomness is a function of (seed, epoch, step): see material.batches. There is no dropout for that reason. After
 every epoch one file, state.npz, appears whole; whoever is killed repeats at most one epoch.
 """
 
@@ -10,7 +10,6 @@ import os
 import time
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,49 +17,41 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 from mien_edge import files
-from mien_edge.contract import LABELS, Preprocess, as_floats
+from mien_edge.contract import LABELS, as_floats
 from mien_edge.errors import RunError
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from mien_train import augment
+from mien_train import material as materials
+from mien_train import metrics
+from mien_train.material import Material
 from mien_train.recipes import Stage
 
 
-@dataclass(frozen=True, eq=False)
-class Material:
-    """What is trained on and chosen by: uint8 (n, s, s) images; (n, 7) float32 targets; (m,) validation labels."""
+class Falling(tf_keras.optimizers.schedules.LearningRateSchedule):
+    """Linear warm-up to `peak`, then half a cosine (Loshchilov & Hutter 2016) or a line to zero at step `total`."""
 
-    images: NDArray[np.uint8]
-    targets: NDArray[np.float32]
-    validation_images: NDArray[np.uint8]
-    validation_labels: NDArray[np.int8]
-    preprocess: Preprocess
-
-
-class Cosine(tf_keras.optimizers.schedules.LearningRateSchedule):
-    """Linear warm-up to `peak`, then half a cosine to zero at step `total` (Loshchilov & Hutter 2016)."""
-
-    def __init__(self, peak: float, warmup: int, total: int) -> None:
-        self.peak, self.warmup, self.total = peak, warmup, total
+    def __init__(self, peak: float, warmup: int, total: int, shape: str) -> None:
+        self.peak, self.warmup, self.total, self.shape = peak, warmup, total, shape
 
     def __call__(self, step: Any) -> Any:
         """The learning rate at `step`."""
         step = tf.cast(step, tf.float32)
         rising = (step + 1) / max(self.warmup, 1)
-        share = (step - self.warmup) / max(self.total - self.warmup, 1)
-        falling = 0.5 * (1 + tf.cos(math.pi * tf.clip_by_value(share, 0.0, 1.0)))
+        share = tf.clip_by_value((step - self.warmup) / max(self.total - self.warmup, 1), 0.0, 1.0)
+        falling = 0.5 * (1 + tf.cos(math.pi * share)) if self.shape == "cosine" else 1 - share
         return self.peak * tf.minimum(1.0, tf.where(step < self.warmup, rising, falling))
 
-    def get_config(self) -> dict[str, float]:
+    def get_config(self) -> dict[str, Any]:
         """The arguments, as Keras asks for."""
-        return {"peak": self.peak, "warmup": self.warmup, "total": self.total}
+        return {"peak": self.peak, "warmup": self.warmup, "total": self.total, "shape": self.shape}
 
 
 def train(
-    build: Callable[[], tf_keras.Model], stage: Stage, material: Material, folder: Path, seed: int
+    build: Callable[[], tf_keras.Model], stage: Stage, material: Material, folder: Path, seed: int, until: int = 0
 ) -> list[dict[str, float]]:
-    """Train to the end of `stage` or to its plateau, and return the history, one entry per epoch.
+    """Train to the end of `stage`, to its plateau, or to epoch `until` where that is not 0, and return the history, one
+    entry per epoch.
 
     `build` makes the network with its starting weights. The averaged weights of the epoch with the best validation
     accuracy are in `folder`/best.npz afterwards. Calling again resumes, or does nothing when all is done.
@@ -75,14 +66,15 @@ def train(
         model = build()
         optimizer = _optimizer(stage, steps)
         optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias", "min", "max"])
-        model.compile(optimizer, tf_keras.losses.CategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+        model.compile(optimizer, loss, metrics=[accuracy])
         optimizer.build(model.trainable_variables)
     tf_keras.utils.set_random_seed(seed)
     averaged = build()
     averaged.set_weights(model.get_weights())
     keeper = _Keeper(folder, model, optimizer, averaged, _is_chief(strategy))
     history = keeper.restore()
-    if _is_over(history, stage):
+    epochs = min(until or stage.epochs, stage.epochs)
+    if len(history) >= epochs or _is_over(history, stage):
         return history
     callbacks = [
         _Average(averaged, stage.average),
@@ -91,10 +83,22 @@ def train(
     if _is_chief(strategy):
         callbacks.append(tf_keras.callbacks.TensorBoard(str(folder / "tensorboard"), write_graph=False))
     dataset = _dataset(strategy, material, stage, seed, len(history))
-    model.fit(
-        dataset, epochs=stage.epochs, initial_epoch=len(history), steps_per_epoch=steps, verbose=0, callbacks=callbacks
-    )
+    model.fit(dataset, epochs=epochs, initial_epoch=len(history), steps_per_epoch=steps, verbose=0, callbacks=callbacks)
     return history
+
+
+def loss(targets: Any, logits: Any) -> Any:
+    """(b,) sums of the heads' cross-entropies in nats: (b, heads, 7) targets, (b, heads * 7) logits.
+
+    Written out, for TensorFlow's fused kernel takes the targets of a row to sum to one, and FER+'s need not.
+    """
+    logits = tf.reshape(logits, tf.shape(targets))
+    return -tf.reduce_sum(targets * tf.nn.log_softmax(logits), axis=(1, 2))
+
+
+def accuracy(targets: Any, logits: Any) -> Any:
+    """(b,) 1 where the first head's largest logit is its target's largest share, else 0."""
+    return tf.cast(tf.argmax(targets[:, 0], -1) == tf.argmax(logits[:, : len(LABELS)], -1), tf.float32)
 
 
 def best_weights(folder: Path) -> list[NDArray[Any]]:
@@ -113,7 +117,7 @@ def plateau(history: list[dict[str, float]], gain: float = 0.002) -> int:
 
 
 def predict(model: tf_keras.Model, crops: NDArray[np.uint8], batch_size: int = 256) -> NDArray[np.float32]:
-    """(n, 7) logits of toned (n, s, s) uint8 crops."""
+    """(n, heads * 7) logits of toned (n, s, s) uint8 crops."""
     return model.predict(as_floats(crops), batch_size=batch_size, verbose=0)
 
 
@@ -127,22 +131,23 @@ def _is_chief(strategy: Any) -> bool:
 
 
 def _optimizer(stage: Stage, steps: int) -> tf_keras.optimizers.Optimizer:
-    schedule = Cosine(stage.learning_rate, stage.warmup * steps, stage.epochs * steps)
-    return tf_keras.optimizers.AdamW(schedule, weight_decay=stage.weight_decay, global_clipnorm=5.0)
+    schedule = Falling(stage.learning_rate, stage.warmup * steps, stage.epochs * steps, stage.schedule)
+    more = {"weight_decay": stage.weight_decay, "global_clipnorm": 5.0}
+    if stage.optimizer == "sgd":
+        return tf_keras.optimizers.SGD(schedule, momentum=0.9, nesterov=True, **more)
+    return tf_keras.optimizers.AdamW(schedule, **more)
 
 
 def _dataset(strategy: Any, material: Material, stage: Stage, seed: int, first_epoch: int) -> Any:
     """Each worker makes every batch and keeps its own rows, so that any number of workers sees the same batches."""
 
     def rows(worker: int, workers: int) -> Iterator[tuple[Any, Any]]:
-        for images, targets in augment.batches(
-            material.images, material.targets, material.preprocess, stage.augment, stage.batch_size, seed, first_epoch
-        ):
+        for images, targets in materials.batches(material, stage.augment, stage.batch_size, seed, first_epoch):
             yield images[worker::workers], targets[worker::workers]
 
     def make(context: Any) -> tf.data.Dataset:
         size = material.preprocess.size
-        signature = (tf.TensorSpec((None, size, size, 1)), tf.TensorSpec((None, len(LABELS))))
+        signature = (tf.TensorSpec((None, size, size, 1)), tf.TensorSpec((None, material.heads, len(LABELS))))
         arguments = (context.input_pipeline_id, context.num_input_pipelines)
         return tf.data.Dataset.from_generator(lambda: rows(*arguments), output_signature=signature).prefetch(4)
 
@@ -254,15 +259,14 @@ class _Epoch(tf_keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self.bar.close()
-        logits = predict(self.keeper.averaged, self.crops)
-        labels = self.material.validation_labels.astype(np.int64)
-        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+        heads = self._validate()
         entry = {
             "epoch": epoch + 1,
             "loss": float(logs["loss"]),
             "accuracy": float(logs["accuracy"]),
-            "val_loss": float(tf.reduce_mean(losses)),
-            "val_accuracy": float((logits.argmax(axis=1) == labels).mean()),
+            "val_loss": sum(lost for lost, _ in heads),
+            "val_accuracy": float(np.mean([right for _, right in heads])),
+            **({f"val_accuracy_{i}": right for i, (_, right) in enumerate(heads)} if len(heads) > 1 else {}),
             "learning_rate": float(tf.convert_to_tensor(self.model.optimizer.learning_rate)),
             "seconds": time.monotonic() - self.started,
         }
@@ -275,3 +279,14 @@ class _Epoch(tf_keras.callbacks.Callback):
                 f"accuracy {entry['accuracy']:.3f}  validation {entry['val_accuracy']:.4f}  {entry['seconds']:.0f} s"
             )
         self.model.stop_training = _is_over(self.history, self.stage)
+
+    def _validate(self) -> list[tuple[float, float]]:
+        """(negative log-likelihood, accuracy) of each head, on the rows that have a label for it."""
+        logits = predict(self.keeper.averaged, self.crops).reshape(len(self.crops), -1, len(LABELS))
+        found = []
+        for head in range(logits.shape[1]):
+            labels = self.material.validation_labels[:, head]
+            known = labels >= 0
+            right = logits[known, head].argmax(axis=1) == labels[known]
+            found.append((metrics.nll(logits[known, head], labels[known], 1.0), float(right.mean())))
+        return found

@@ -1,12 +1,15 @@
-"""Figures of a classifier, from calibrated probabilities and labels. NumPy only."""
+"""Figures of a classifier, from calibrated probabilities and labels. NumPy and SciPy only."""
 
 from typing import Any
 
 import numpy as np
 from mien_edge.contract import LABELS, softmax
 from numpy.typing import NDArray
+from scipy import stats
 
 BINS = 15
+WANTED = (0.8, 0.9, 0.95)
+"""Accuracies that the risk-coverage table is made for."""
 
 
 def confusion(labels: NDArray[Any], told: NDArray[Any]) -> NDArray[np.int64]:
@@ -17,8 +20,8 @@ def confusion(labels: NDArray[Any], told: NDArray[Any]) -> NDArray[np.int64]:
 
 
 def figures(logits: NDArray[Any], labels: NDArray[Any], temperature: float = 1.0) -> dict[str, Any]:
-    """Accuracy, macro-F1, precision and recall per class, confusion matrix, expected calibration error and negative
-    log-likelihood (nats) of (n, 7) logits against (n,) labels.
+    """Accuracy, macro-F1, precision and recall per class, confusion matrix, expected calibration error, negative
+    log-likelihood (nats) and risk-coverage of (n, 7) logits against (n,) labels.
     """
     probabilities = softmax(logits, temperature)
     table = confusion(labels, probabilities.argmax(axis=1))
@@ -34,6 +37,7 @@ def figures(logits: NDArray[Any], labels: NDArray[Any], temperature: float = 1.0
         "confusion": table.tolist(),
         "calibration_error": calibration_error(probabilities, labels),
         "nll": nll(logits, labels, temperature),
+        "coverage": {f"{wanted:.0%}": trust_threshold(probabilities, labels, wanted)[1] for wanted in WANTED},
     }
 
 
@@ -76,10 +80,21 @@ def trust_threshold(probabilities: NDArray[Any], labels: NDArray[Any], wanted: f
     """(threshold, coverage): the least confidence such that rows at or above it are right in a share of at least
     `wanted`; coverage is those rows' share of all. Where no threshold reaches it, the one with the best accuracy.
     """
+    confidence, accuracy = risk_coverage(probabilities, labels)
+    reached = np.flatnonzero(accuracy >= wanted)
+    last = int(reached[-1]) if len(reached) else int(accuracy.argmax())
+    return round(float(confidence[last]), 4), (last + 1) / len(labels)
+
+
+def risk_coverage(probabilities: NDArray[Any], labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """(n,) confidences, falling, and the accuracy of the rows with at least each (Geifman & El-Yaniv 2017)."""
     confidence = probabilities.max(axis=1)
     order = np.argsort(-confidence, kind="stable")
     right = (probabilities.argmax(axis=1) == labels)[order]
-    accuracy = np.cumsum(right) / np.arange(1, len(right) + 1)
-    reached = np.flatnonzero(accuracy >= wanted)
-    last = int(reached[-1]) if len(reached) else int(accuracy.argmax())
-    return round(float(confidence[order[last]]), 4), (last + 1) / len(right)
+    return confidence[order], np.cumsum(right) / np.arange(1, len(right) + 1)
+
+
+def mcnemar(right: NDArray[np.bool_], other: NDArray[np.bool_]) -> tuple[int, int, float]:
+    """(rows that only the first got right, only the other, exact two-sided p) of McNemar's test on the same rows."""
+    gained, lost = int((right & ~other).sum()), int((~right & other).sum())
+    return gained, lost, float(stats.binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0

@@ -1,8 +1,8 @@
-"""Networks as tf_keras functional models: float32 (48, 48, 1) in 0..1 to 7 logits.
+"""Networks as tf_keras functional models: float32 (48, 48, 1) in 0..1 to 7 logits a head, one head after the other.
 
 Softmax is left to the contract, which divides the logits by the card's temperature first. Every layer has an integer
 TensorFlow Lite kernel, and every convolution is followed by the BatchNormalization and ReLU that quantisation folds.
-`batch` is fixed for export, where the device's interpreter takes one crop at a time.
+`batch` is fixed for export, where the device's interpreter takes one crop at a time. A bundle carries one head.
 """
 
 from collections.abc import Sequence
@@ -10,10 +10,23 @@ from typing import Any
 
 import tf_keras
 from mien_edge.contract import LABELS
+from numpy.typing import NDArray
 from tf_keras import layers
 
+from mien_train.recipes import Recipe
 
-def seed(size: int = 48, batch: int | None = None) -> tf_keras.Model:
+
+def build(recipe: Recipe, batch: int | None = None, heads: int = 0, precision: str = "float32") -> tf_keras.Model:
+    """The recipe's float network with fresh weights, with so many heads (0: all of the recipe's)."""
+    tf_keras.mixed_precision.set_global_policy(precision)
+    try:
+        make = globals()[recipe.network]
+        return make(size=recipe.preprocess.size, batch=batch, heads=heads or len(recipe.heads), **recipe.arguments)
+    finally:
+        tf_keras.mixed_precision.set_global_policy("float32")
+
+
+def seed(size: int = 48, batch: int | None = None, heads: int = 1) -> tf_keras.Model:
     """The slide deck's network: 3x3 convolutions with ReLU, each followed by 2x2 pooling, lead from 48x48x1 to
     1x1x1024; then dense 1024-128-64-32-16 with ReLU, and 7 outputs. Unpadded, as is Keras' default, four such steps
     end at 1x1. The deck names no channel counts on the way; here they grow fourfold.
@@ -26,29 +39,82 @@ def seed(size: int = 48, batch: int | None = None) -> tf_keras.Model:
     x = layers.Flatten()(x)
     for units in (1024, 128, 64, 32, 16):
         x = layers.Dense(units, activation="relu", kernel_initializer="he_normal")(x)
-    return tf_keras.Model(inputs, layers.Dense(len(LABELS))(x), name="seed")
+    return tf_keras.Model(inputs, _logits(x, heads), name="seed")
 
 
 def residual(
-    stem: int, widths: Sequence[int], depths: Sequence[int], size: int = 48, batch: int | None = None
+    stem: int,
+    widths: Sequence[int],
+    depths: Sequence[int],
+    block: str = "basic",
+    size: int = 48,
+    batch: int | None = None,
+    heads: int = 1,
 ) -> tf_keras.Model:
     """A residual network (He et al. 2015): a 3x3 stem of `stem` channels and 2x2 pooling, then stages of `depths[i]`
     blocks of `widths[i]` channels, each stage but the first halving the picture, then the mean over the picture.
+
+    block: 'basic' (two 3x3), 'bottleneck' (1x1 to half the channels, 3x3, 1x1) or 'inverted' (1x1 to four times the
+    channels, 3x3 depthwise, 1x1; Sandler et al. 2018).
     """
+    make = {"basic": _basic, "bottleneck": _bottleneck, "inverted": _inverted}[block]
     inputs = layers.Input((size, size, 1), batch)
     x = layers.MaxPooling2D(2)(_convolution(inputs, stem))
     for stage, (width, depth) in enumerate(zip(widths, depths, strict=True)):
-        for block in range(depth):
-            x = _block(x, width, stride=2 if stage and not block else 1)
-    x = layers.GlobalAveragePooling2D()(x)
-    return tf_keras.Model(inputs, layers.Dense(len(LABELS))(x), name="residual")
+        for number in range(depth):
+            x = make(x, width, 2 if stage and not number else 1)
+    return tf_keras.Model(inputs, _logits(layers.GlobalAveragePooling2D()(x), heads), name="residual")
 
 
-def _block(x: Any, width: int, stride: int) -> Any:
-    y = _convolution(_convolution(x, width, stride), width, active=False)
-    if stride != 1 or x.shape[-1] != width:
-        x = _convolution(x, width, stride, kernel=1, active=False)
+def plain(
+    widths: Sequence[int], depths: Sequence[int], size: int = 48, batch: int | None = None, heads: int = 1
+) -> tf_keras.Model:
+    """Stages of `depths[i]` 3x3 convolutions of `widths[i]` channels, each followed by 2x2 pooling, without shortcuts
+    (VGG, Simonyan & Zisserman 2014, with batch normalisation), then the mean over the picture.
+    """
+    inputs = layers.Input((size, size, 1), batch)
+    x = inputs
+    for width, depth in zip(widths, depths, strict=True):
+        for _ in range(depth):
+            x = _convolution(x, width)
+        x = layers.MaxPooling2D(2)(x)
+    return tf_keras.Model(inputs, _logits(layers.GlobalAveragePooling2D()(x), heads), name="plain")
+
+
+def one_head(weights: Sequence[NDArray[Any]], model: tf_keras.Model, head: int) -> list[NDArray[Any]]:
+    """The weights of a network of several heads, cut to fit `model`, the same network with head number `head` only."""
+    part = slice(head * len(LABELS), (head + 1) * len(LABELS))
+    return [
+        given if given.shape == own.shape else given[..., part]
+        for given, own in zip(weights, model.get_weights(), strict=True)
+    ]
+
+
+def _logits(x: Any, heads: int) -> Any:
+    return layers.Dense(heads * len(LABELS), dtype="float32")(x)
+
+
+def _basic(x: Any, width: int, stride: int) -> Any:
+    return _shortcut(x, _convolution(_convolution(x, width, stride), width, active=False), stride)
+
+
+def _bottleneck(x: Any, width: int, stride: int) -> Any:
+    y = _convolution(_convolution(x, width // 2, kernel=1), width // 2, stride)
+    return _shortcut(x, _convolution(y, width, kernel=1, active=False), stride)
+
+
+def _shortcut(x: Any, y: Any, stride: int) -> Any:
+    if stride != 1 or x.shape[-1] != y.shape[-1]:
+        x = _convolution(x, y.shape[-1], stride, kernel=1, active=False)
     return layers.ReLU()(layers.Add()([x, y]))
+
+
+def _inverted(x: Any, width: int, stride: int) -> Any:
+    y = _convolution(x, 4 * x.shape[-1], kernel=1)
+    y = layers.DepthwiseConv2D(3, stride, padding="same", use_bias=False, depthwise_initializer="he_normal")(y)
+    y = layers.ReLU()(layers.BatchNormalization(momentum=0.98)(y))
+    y = _convolution(y, width, kernel=1, active=False)
+    return layers.Add()([x, y]) if stride == 1 and x.shape[-1] == width else y
 
 
 def _convolution(x: Any, filters: int, stride: int = 1, kernel: int = 3, active: bool = True) -> Any:

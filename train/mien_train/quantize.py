@@ -1,19 +1,18 @@
 """From a float network to an int8 .tflite: quantisation-aware training (Jacob et al. 2018), or calibration only."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 import tf_keras
-from mien_edge import files
+from mien_edge import files, graph
 from mien_edge.contract import as_floats
 from mien_edge.errors import RunError
 from numpy.typing import NDArray
 
-from mien_train import fit, loop
+from mien_train import fit, loop, networks
 from mien_train.runs import Run
 
 CALIBRATION_ROWS = 500
@@ -24,7 +23,7 @@ def quantize(run: Run) -> list[dict[str, float]]:
     recipe, fitted = run.recipe, run.stage("fit")
     weights = loop.best_weights(fitted)
     return loop.train(
-        lambda: aware(fit.build(recipe), weights),
+        lambda: aware(networks.build(recipe), weights),
         recipe.quantize,
         fit.material(run, recipe.quantize),
         run.stage("quantize"),
@@ -41,10 +40,11 @@ def aware(model: tf_keras.Model, weights: list[NDArray[Any]] | None = None) -> t
     return tfmot.quantization.keras.quantize_model(model)
 
 
-def quantized(run: Run, batch: int | None = None) -> tf_keras.Model:
-    """The fake-quantised network as trained."""
-    model = aware(fit.build(run.recipe, batch))
-    model.set_weights(loop.best_weights(run.stage("quantize")))
+def quantized(run: Run, head: str, batch: int | None = None) -> tf_keras.Model:
+    """The fake-quantised network as trained, with one of its heads."""
+    model = aware(networks.build(run.recipe, batch, heads=1))
+    weights = loop.best_weights(run.stage("quantize"))
+    model.set_weights(networks.one_head(weights, model, run.recipe.heads.index(head)))
     return model
 
 
@@ -71,79 +71,26 @@ def _representative(crops: NDArray[np.uint8]) -> Callable[[], Iterator[list[Any]
     return samples
 
 
-@dataclass(frozen=True)
-class Operator:
-    """One operator of a .tflite: its name, the dtypes it touches, its multiply-accumulates."""
-
-    name: str
-    dtypes: tuple[str, ...]
-    macs: int
-
-
-_MACS_PER_OUTPUT = {"CONV_2D": (1, 2, 3), "DEPTHWISE_CONV_2D": (1, 2), "FULLY_CONNECTED": (1,)}
-
-
-def operators(content: bytes) -> list[Operator]:
-    """Walk the operators of a .tflite file in order of execution."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    types = _names(schema.TensorType)
-    found = []
-    for name, operator, tensors in _walk(content):
-        touched = [tensors[i] for i in (*operator.inputs, *operator.outputs) if i >= 0]
-        macs = 0
-        if name in _MACS_PER_OUTPUT:
-            weights, out = tensors[operator.inputs[1]].shape, tensors[operator.outputs[0]].shape
-            macs = int(np.prod(out) * np.prod([weights[axis] for axis in _MACS_PER_OUTPUT[name]]))
-        found.append(Operator(name, tuple(sorted({types[tensor.type] for tensor in touched})), macs))
-    return found
-
-
-def parameters(content: bytes) -> int:
-    """How many weights and biases a .tflite file holds; shared ones count once."""
-    used = {
-        i: int(np.prod(tensors[i].shape))
-        for name, operator, tensors in _walk(content)
-        if name in _MACS_PER_OUTPUT
-        for i in operator.inputs[1:]
-        if i >= 0
-    }
-    return sum(used.values())
-
-
-def _walk(content: bytes) -> Iterator[tuple[str, Any, Any]]:
-    """(name, operator, all tensors) of each operator."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
-    names, graph = _names(schema.BuiltinOperator), model.subgraphs[0]
-    for operator in graph.operators:
-        code = model.operatorCodes[operator.opcodeIndex]
-        yield names[max(code.builtinCode, code.deprecatedBuiltinCode)], operator, graph.tensors
-
-
-def _names(enumeration: Any) -> dict[int, str]:
-    return {value: key for key, value in vars(enumeration).items() if not key.startswith("_")}
-
-
 def check_integer(content: bytes) -> None:
     """Raise RunError if any operator touches anything but integers."""
-    floating = sorted({each.name for each in operators(content) if any("FLOAT" in dtype for dtype in each.dtypes)})
+    floating = sorted(
+        {each.name for each in graph.operators(content) if any("FLOAT" in dtype for dtype in each.dtypes)}
+    )
     if floating:
         raise RunError(f"the converted network has float operators ({', '.join(floating)}); change the recipe's layers")
 
 
-def write_models(run: Run) -> tuple[Path, Path]:
-    """export/qat.tflite and export/ptq.tflite of a run."""
+def write_models(run: Run, head: str) -> tuple[Path, Path]:
+    """export/HEAD/qat.tflite and ptq.tflite of a run."""
     dataset = run.dataset()
     rows = run.split(dataset).train
     chosen = np.random.default_rng(run.recipe.seed).choice(rows, min(CALIBRATION_ROWS, len(rows)), replace=False)
     calibration = run.recipe.preprocess.toned(dataset.images[np.sort(chosen)])
-    folder = run.stage("export")
+    folder = run.stage("export") / head
     written = []
     for name, content in (
-        ("qat", convert(quantized(run, batch=1))),
-        ("ptq", convert(fit.fitted(run, batch=1), calibration)),
+        ("qat", convert(quantized(run, head, batch=1))),
+        ("ptq", convert(fit.fitted(run, head, batch=1), calibration)),
     ):
         check_integer(content)
         files.write_bytes(folder / f"{name}.tflite", content)

@@ -13,10 +13,12 @@ from mien_train.augment import Augment
 class Stage:
     """One training stage.
 
-    epochs, batch_size: counts. learning_rate: its peak, reached after `warmup` epochs, then a cosine to zero.
-    weight_decay: of AdamW (Loshchilov & Hutter 2017). smoothing: label smoothing 0..1. average: decay of the
+    epochs, batch_size: counts. learning_rate: its peak, reached after `warmup` epochs, then falling to zero as
+    `schedule` says: 'cosine' or 'linear'. optimizer: 'adamw' (Loshchilov & Hutter 2017) or 'sgd' with Nesterov's
+    momentum of 0.9; weight_decay: decoupled, for either. smoothing: label smoothing 0..1. average: decay of the
     exponential moving average of weights, 0 for none. patience: epochs without a better validation accuracy after
-    which training stops.
+    which training stops. taught: how much of a target is the teacher's opinion, 0..1; views: over how many cached
+    augmented views of the training rows the epochs then go round.
     """
 
     epochs: int
@@ -28,15 +30,19 @@ class Stage:
     average: float = 0.998
     patience: int = 20
     augment: Augment = field(default_factory=Augment)
+    taught: float = 0.0
+    views: int = 16
+    optimizer: str = "adamw"
+    schedule: str = "cosine"
 
 
 @dataclass(frozen=True)
 class Recipe:
     """A model from data to bundle.
 
-    start: the recipe whose fitted weights this one starts from (a warm restart); it must have the same network.
     network: a function's name in networks.py; arguments: its keyword arguments. fit: float training; quantize:
-    quantisation-aware training from the fitted weights.
+    quantisation-aware training from the fitted weights. heads: what the outputs are, of material.HEADS; a bundle
+    carries one of them. precision: Keras' policy for float training, 'mixed_bfloat16' is faster for plain convolutions.
     """
 
     name: str
@@ -46,7 +52,8 @@ class Recipe:
     arguments: dict[str, Any] = field(default_factory=dict)
     preprocess: Preprocess = field(default_factory=lambda: Preprocess(size=48, margin=-0.03, tone="standard"))
     seed: int = 0
-    start: str = ""
+    heads: tuple[str, ...] = ("fer2013",)
+    precision: str = "float32"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -74,26 +81,45 @@ TINY = Recipe(
     quantize=replace(_quantize(1, Augment()), batch_size=32, average=0.9),
 )
 
-EDGE_BASE = Recipe(
-    "edge-base",
+_HARD = Augment(
+    rotate=15, scale=0.2, shift=3.5, brightness=25, contrast=0.3, gamma=0.4, blur=0.15, noise=8, erase=0.4, mixup=0.2,
+    device=0.3, shrink=0.15, jpeg=0.15,
+)  # fmt: skip
+"""What cameras and detectors do to a face; see models/README.md for what it is worth."""
+
+_LEARN = Stage(45, learning_rate=1.5e-3, patience=45, augment=_HARD)
+
+TEACHER_PLAIN = Recipe(
+    "teacher-plain",
+    "plain",
+    arguments={"widths": (48, 96, 192, 384), "depths": (2, 2, 2, 2)},
+    fit=_LEARN,
+    quantize=_quantize(1, _HARD),
+    heads=("fer2013", "ferplus"),
+    precision="mixed_bfloat16",
+)
+
+TEACHER_RESIDUAL = replace(
+    TEACHER_PLAIN,
+    name="teacher-residual",
+    network="residual",
+    arguments={"stem": 32, "widths": (48, 96, 192, 320), "depths": (2, 2, 2, 1)},
+    fit=replace(_LEARN, epochs=36),
+)
+
+_CAMERA = replace(_HARD, noise=12)
+
+EDGE = Recipe(
+    "edge",
     "residual",
-    arguments={"stem": 16, "widths": (24, 48, 96, 160), "depths": (1, 1, 2, 1)},
-    fit=Stage(60),
-    quantize=_quantize(8, Augment(mixup=0)),
+    arguments={"stem": 16, "widths": (24, 56, 104, 184), "depths": (1, 1, 2, 1)},
+    fit=Stage(60, learning_rate=2e-3, smoothing=0, patience=60, augment=_CAMERA, taught=0.9),
+    quantize=replace(_quantize(6, _CAMERA), smoothing=0, taught=0.9),
+    heads=("fer2013", "ferplus"),
+    precision="mixed_bfloat16",
 )
 
-_MILD = Augment(rotate=10, scale=0.12, shift=2.5, brightness=10, contrast=0.1, noise=4, erase=0.2, mixup=0)
-
-EDGE = replace(
-    EDGE_BASE,
-    name="edge",
-    start="edge-base",
-    fit=Stage(45, learning_rate=1e-3, warmup=1, patience=45, augment=_MILD),
-    # The strong augmentation again: with the mild one, small steps learn the training rows by heart.
-    quantize=_quantize(4, Augment()),
-)
-
-RECIPES = {recipe.name: recipe for recipe in (SEED, TINY, EDGE_BASE, EDGE)}
+RECIPES = {recipe.name: recipe for recipe in (SEED, TINY, EDGE, TEACHER_PLAIN, TEACHER_RESIDUAL)}
 
 
 def recipe(name: str) -> Recipe:

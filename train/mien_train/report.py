@@ -13,55 +13,55 @@ from mien_train import evaluate, loop, metrics, page, plots
 from mien_train.runs import Run
 
 _WORST = 40
-_COLUMNS = (("validation", "fer2013"), ("test", "fer2013"), ("test", "fer2013-unseen"), ("test", "ferplus"))
+_COLUMNS = (
+    ("validation", "fer2013"), ("validation", "ferplus"),
+    ("test", "fer2013"), ("test", "fer2013-unseen"), ("test", "ferplus"),
+)  # fmt: skip
+_NAMES = {"fer2013": "FER2013 labels", "ferplus": "FER+ majorities"}
 
 
 def report(run: Run) -> Path:
     """Write report.html and the curve pictures; return the page's path. Raises RunError before `export`."""
-    path = run.folder / "evaluation.json"
-    if not path.exists():
-        raise RunError(f"{path}: nothing measured yet; run: mien-train export {run.folder}")
-    found = json.loads(path.read_text())
-    parts = [
-        page.pre(f"$ {run.record['command']}"),
-        *_summary(run, found),
-        *_curves(run),
-        *_quality(run, found),
-        *_crop(run),
-        *_facts(run),
-    ]
+    parts = [page.pre(f"$ {run.record['command']}")]
+    for head in run.recipe.heads:
+        path = run.folder / f"evaluation-{head}.json"
+        if not path.exists():
+            raise RunError(f"{path}: nothing measured yet; run: mien-train export {run.folder}")
+        found = json.loads(path.read_text())
+        parts += [page.heading(f"Tells {_NAMES[head]}"), *_summary(found), *_quality(run, found)]
+    parts += [*_curves(run), *_crop(run), *_facts(run)]
     target = run.folder / "report.html"
     files.write_text(target, page.page(f"mien: {run.recipe.name}", parts))
     return target
 
 
-def _summary(run: Run, found: dict[str, Any]) -> list[str]:
+def _summary(found: dict[str, Any]) -> list[str]:
     network = found["network"]
+    columns = [(part, labels) for part, labels in _COLUMNS if labels in found["networks"]["float"][part]]
     rows = []
     for name, each in found["networks"].items():
         cells = [name]
-        for part, labels in _COLUMNS:
-            figures = each[part].get(labels)
-            cells += [f"{figures['accuracy']:.2%}", f"{figures['macro_f1']:.2%}"] if figures else ["–", "–"]
-        figures = each["test"].get("fer2013") or each["validation"]["fer2013"]
+        for part, labels in columns:
+            figures = each[part][labels]
+            cells += [f"{figures['accuracy']:.2%}", f"{figures['macro_f1']:.2%}"]
+        figures = (each["test"] or each["validation"])[found["head"]]
         rows.append([*cells, f"{figures['calibration_error']:.2%}", f"{each['temperature']:.3f}"])
-    test = found["test"]
-    header = [
-        "network", "validation", "macro-F1", test, "macro-F1", f"{test} unseen", "macro-F1",
-        f"{test} FER+", "macro-F1", "calibration error", "temperature",
-    ]  # fmt: skip
+    header = ["network"]
+    for part, labels in columns:
+        header += [f"{found['test'] if part == 'test' else part} {labels}", "macro-F1"]
     text = (
         f"int8 file: {network['bytes']:,} bytes, {network['parameters']:,} parameters, {network['macs'] / 1e6:.1f} M "
         "multiply-accumulates. Temperature and threshold are fitted on validation rows only. 'Unseen' are the test "
         "rows without a near duplicate among the training rows."
     )
     agreement = [[pair, f"{share:.2%}"] for pair, share in found["agreement"].items()]
-    operators = list(network["operators"].items())
-    return [
-        page.heading("Figures"), page.table(header, rows), page.note(text),
-        page.heading("Agreement between networks (same top label)"), page.table(["pair", "share"], agreement),
-        page.heading("Operators of the int8 file"), page.table(["operator", "count"], operators),
+    parts = [
+        page.table([*header, "calibration error", "temperature"], rows), page.note(text),
+        *([page.note(evaluate.device_as_text(found["device"]))] if "device" in found else []),
+        page.note("Agreement between networks (same top label)"), page.table(["pair", "share"], agreement),
+        page.note("Operators of the int8 file"), page.table(["operator", "count"], list(network["operators"].items())),
     ]  # fmt: skip
+    return parts
 
 
 def _curves(run: Run) -> list[str]:
@@ -78,31 +78,45 @@ def _curves(run: Run) -> list[str]:
 def _quality(run: Run, found: dict[str, Any]) -> list[str]:
     if not found["networks"]["int8"]["test"]:
         return [page.note("This split has no test rows: its validation figures are chosen on what they report.")]
-    tables = {
-        f"{name} on {found['test']}": found["networks"][name]["test"]["fer2013"]["confusion"]
-        for name in ("float", "int8")
-    }
+    head, int8 = found["head"], found["networks"]["int8"]
+    measured = {name: found["networks"][name]["test"][head] for name in ("float", "int8")}
     dataset = run.dataset()
-    chosen = run.split(dataset).test
-    labels, images = dataset.labels[chosen], dataset.images[chosen]
-    logits = evaluate.test_logits(run, "int8")
-    temperature = found["networks"]["int8"]["temperature"]
-    calibrated = softmax(logits, temperature)
+    on = evaluate.rows(dataset, run.split(dataset).test, run.recipe.preprocess)
+    known, labels = on.known(head)
+    images = dataset.images[run.split(dataset).test][known]
+    logits = evaluate.test_logits(run, head, "int8")
+    calibrated = softmax(logits[known], int8["temperature"])
     points = {
-        "before": metrics.reliability(softmax(logits), labels),
-        f"temperature {temperature:.2f}": metrics.reliability(calibrated, labels),
+        "before": metrics.reliability(softmax(logits[known]), labels),
+        f"temperature {int8['temperature']:.2f}": metrics.reliability(calibrated, labels),
     }
-    recalls = {name: list(found["networks"][name]["test"]["fer2013"]["recall"].values()) for name in ("float", "int8")}
+    recalls = {name: list(each["recall"].values()) for name, each in measured.items()}
     told, confidence = calibrated.argmax(axis=1), calibrated.max(axis=1)
     worst = np.argsort(np.where(told != labels, -confidence, 1), kind="stable")[:_WORST]
     titles = [f"{LABELS[labels[i]]}\n→ {LABELS[told[i]]} {confidence[i]:.0%}" for i in worst]
+    tables = {f"{name} on {found['test']}": each["confusion"] for name, each in measured.items()}
     return [
-        page.heading("Where it errs"),
-        page.picture(plots.confusion(tables), "Confusion matrices, FER2013 labels, rows in per cent"),
+        page.picture(plots.confusion(tables), f"Confusion matrices, {_NAMES[head]}, rows in per cent"),
         page.picture(plots.bars(recalls, LABELS, "recall"), "Recall per class, float against int8"),
         page.picture(plots.reliability(points), "Reliability of the int8 network"),
+        *_coverage(on, logits, int8),
         page.picture(plots.faces(images[worst], titles), "Worst mistakes: label → what it told, and how sure it was"),
     ]
+
+
+def _coverage(on: evaluate.Rows, logits: Any, int8: dict[str, Any]) -> list[str]:
+    """Risk-coverage on the test rows, as a table and drawn, for each kind of labels."""
+    series, rows = {}, []
+    for head, name in _NAMES.items():
+        known, labels = on.known(head)
+        if known.any():
+            probabilities = softmax(logits[known], int8["temperature"])
+            series[name] = metrics.risk_coverage(probabilities, labels)
+            rows.append([name, *(f"{share:.1%}" for share in int8["test"][head]["coverage"].values())])
+    header = ["faces that get a label, by", *(f"{wanted:.0%} right" for wanted in metrics.WANTED)]
+    text = f"Below a confidence of {int8['uncertain']:.0%}, a device says 'uncertain'; chosen on validation rows."
+    picture = plots.coverage(series, metrics.WANTED)
+    return [page.table(header, rows), page.picture(picture, f"Risk-coverage of the int8 network. {text}")]
 
 
 def _crop(run: Run) -> list[str]:

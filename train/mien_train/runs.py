@@ -2,9 +2,9 @@
 
 run.json            what was asked: recipe, data and its sha256, split, seed, command, versions
 fit/, quantize/     state.npz (to resume from), best.npz (weights), history.json, curves.png, tensorboard/
-export/             qat.tflite and ptq.tflite
-models/NAME-N/      the bundle, unless --models names another place; bundle.json says where it is
-evaluation.json     every figure; report.html shows them
+export/HEAD/        qat.tflite and ptq.tflite
+models/NAME-N/      a bundle for each head, unless --models names another place; bundles.json says where they are
+evaluation-HEAD.json  every figure; report.html shows them
 """
 
 import dataclasses
@@ -21,9 +21,9 @@ from mien_edge.errors import RunError
 
 from mien_train import data
 from mien_train.augment import Augment
-from mien_train.recipes import Recipe, Stage, recipe
+from mien_train.recipes import Recipe, Stage
 
-_IDENTITY = ("recipe", "data", "split")
+_IDENTITY = ("recipe", "data", "split", "teacher")
 
 
 @dataclass(frozen=True)
@@ -48,16 +48,25 @@ class Run:
         return dataset
 
     def split(self, dataset: data.Dataset) -> data.Split:
-        """The run's split of its data."""
-        return data.split(dataset, self.record["split"], self.record["recipe"]["seed"])
+        """The run's split of its data; it does not depend on the seed, so that runs compare and make ensembles."""
+        return data.split(dataset, self.record["split"])
 
     def stage(self, name: str) -> Path:
         """The folder of one stage."""
         return self.folder / name
 
 
-def begin(folder: Path, chosen: Recipe, path: Path, plus: Path | None, split: str, skip_bad: bool, command: str) -> Run:
-    """Make a run folder, or open it again if it was begun with the same recipe, data and split.
+def begin(
+    folder: Path,
+    chosen: Recipe,
+    path: Path,
+    plus: Path | None,
+    split: str,
+    skip_bad: bool,
+    command: str,
+    teacher: Path | None = None,
+) -> Run:
+    """Make a run folder, or open it again if it was begun with the same recipe, data, split and teacher.
 
     Raises RunError where the folder holds another run.
     """
@@ -72,32 +81,17 @@ def begin(folder: Path, chosen: Recipe, path: Path, plus: Path | None, split: st
     }
     record = {
         "recipe": chosen.to_dict(), "data": source, "split": split, "command": command, "versions": versions(),
+        "teacher": str(teacher.resolve()) if teacher else None,
     }  # fmt: skip
     record = json.loads(json.dumps(record))
     if (folder / "run.json").exists():
         old = load(folder)
-        differing = [key for key in _IDENTITY if old.record[key] != record[key]]
+        differing = [key for key in _IDENTITY if old.record.get(key) != record[key]]
         if differing:
             raise RunError(f"{folder} holds a run with another {differing[0]}; name another folder with --folder")
         return old
     files.write_text(folder / "run.json", json.dumps(record, indent=1) + "\n")
     return Run(folder, record)
-
-
-def base(run: Run) -> Run:
-    """The run that this one starts from, beside it: opened, or begun on the same data, split and seed."""
-    folder = run.folder.parent / run.recipe.start
-    if (folder / "run.json").exists():
-        found = load(folder)
-        if found.record["data"]["sha256"] != run.record["data"]["sha256"]:
-            raise RunError(f"{folder} was trained on other data; remove it, or name another folder with --folder")
-        return found
-    source = run.record["data"]
-    chosen = dataclasses.replace(recipe(run.recipe.start), seed=run.recipe.seed)
-    plus = Path(source["plus"]) if source["plus"] else None
-    return begin(
-        folder, chosen, Path(source["path"]), plus, run.record["split"], source["skip_bad"], run.record["command"]
-    )
 
 
 def load(folder: Path) -> Run:
@@ -121,5 +115,6 @@ def _recipe(values: dict[str, Any]) -> Recipe:
         name: Stage(**{**values[name], "augment": Augment(**values[name]["augment"])}) for name in ("fit", "quantize")
     }
     known = {field.name for field in dataclasses.fields(Recipe)}
-    plain = {key: value for key, value in values.items() if key in known - {"fit", "quantize", "preprocess"}}
+    plain = {key: value for key, value in values.items() if key in known - {"fit", "quantize", "preprocess", "heads"}}
+    plain["heads"] = tuple(values["heads"])
     return Recipe(**plain, **stages, preprocess=Preprocess(**values["preprocess"]))

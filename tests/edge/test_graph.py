@@ -1,0 +1,45 @@
+"""What a .tflite consists of, told from the file itself, and what it may cost."""
+
+import numpy as np
+import pytest
+from mien_edge import bench, graph, interpreter
+
+
+def test_the_operators_of_the_bundle_are_integer_and_their_work_adds_up(bundle):
+    found = graph.operators(bundle.model.read_bytes())
+    assert not [each for each in found if any("FLOAT" in dtype for dtype in each.dtypes)]
+    assert sum(each.macs for each in found) == bundle.card.figures["network"]["macs"]
+    assert found[-1].shape == (1, 7)
+
+
+def test_a_prefix_computes_what_the_whole_network_computes_there(bundle, tmp_path):
+    content = bundle.model.read_bytes()
+    count = len(graph.operators(content))
+    whole = tmp_path / "whole.tflite"
+    whole.write_bytes(graph.prefix(content, count))
+    outputs = []
+    for path in (bundle.model, whole):
+        network = interpreter.loaded(path)
+        network.set_tensor(network.get_input_details()[0]["index"], np.full((1, 48, 48, 1), 77, np.uint8))
+        network.invoke()
+        outputs.append(network.get_tensor(network.get_output_details()[0]["index"]))
+    assert (outputs[0] == outputs[1]).all()
+
+
+def test_each_layer_is_timed(bundle):
+    found = bench.layers(bundle.model, repeats=2)
+    assert [each["operator"] for each in found] == [each.name for each in graph.operators(bundle.model.read_bytes())]
+    assert all(each["milliseconds"] >= 0 for each in found)
+    assert sum(each["milliseconds"] for each in found) > 0
+    assert bench.layers_as_text(found).count("\n") == len(found) + 1
+
+
+def test_the_rates_give_the_published_milliseconds_back():
+    """MobileNet v1 and v2 by the estimate take what XNNPACK's table says they take, on four cores."""
+    for (convolutions, depthwise), milliseconds in ((graph._V1, graph._V1_MS), (graph._V2, graph._V2_MS)):
+        network = [
+            graph.Operator("CONV_2D", (), int(convolutions * 1e6), ()),
+            graph.Operator("DEPTHWISE_CONV_2D", (), int(depthwise * 1e6), ()),
+        ]
+        one_core = graph.estimates(network)["Cortex-A72 1.5 GHz (Pi 4)"]["milliseconds"]
+        assert one_core / 4 == pytest.approx(milliseconds, rel=1e-3)

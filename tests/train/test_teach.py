@@ -1,0 +1,195 @@
+"""Teachers, the ensemble, distillation and two heads, all with minute networks on small data."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from mien_edge.errors import RunError
+from mien_train import augment, cli, data, ensemble, evaluate, export, fit, quantize, report, runs, teach
+from mien_train import material as materials
+from mien_train.material import HEADS
+from mien_train.recipes import TINY
+
+TWO_HEADS = dataclasses.replace(TINY, heads=HEADS, fit=dataclasses.replace(TINY.fit, epochs=2))
+TAUGHT = dataclasses.replace(
+    TWO_HEADS,
+    name="taught",
+    fit=dataclasses.replace(TWO_HEADS.fit, taught=0.8, views=2),
+    quantize=dataclasses.replace(TWO_HEADS.quantize, taught=0.8, views=2),
+)
+
+
+@pytest.fixture(scope="module")
+def begin(voted, tmp_path_factory):
+    """Begins a run of a recipe on the small data, in a folder shared by these tests."""
+    folder = tmp_path_factory.mktemp("runs")
+    patch = pytest.MonkeyPatch()
+    patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+
+    def started(recipe, name, teacher=None):
+        plus = voted.parent / "fer2013new.csv"
+        return runs.begin(folder / name, recipe, voted, plus, "honest", False, f"test {name}", teacher)
+
+    yield started
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def teachers(begin):
+    """Two fitted runs of other networks, and their ensemble's folder and figures."""
+    plain = {"network": "plain", "arguments": {"widths": (8, 12), "depths": (1, 1)}, "precision": "mixed_bfloat16"}
+    members = [begin(TWO_HEADS, "first"), begin(dataclasses.replace(TWO_HEADS, seed=1, **plain), "second")]
+    for member in members:
+        fit.fit(member)
+    folder = members[0].folder.parent / "teachers"
+    return folder, members, ensemble.make(folder, members)
+
+
+@pytest.fixture(scope="module")
+def student(begin, teachers):
+    """A distilled, quantised and exported run, with the bundle of each head."""
+    run = begin(TAUGHT, "student", teachers[0])
+    fit.fit(run)
+    quantize.quantize(run)
+    return run, {head: export.export(run, run.folder / "models", head) for head in HEADS}
+
+
+def test_the_ensemble_is_the_weighted_mean_of_its_members(teachers):
+    folder, _, _ = teachers
+    asked = ensemble.load(folder)
+    crops = np.random.default_rng(0).integers(0, 256, (5, 48, 48), np.uint8)
+    parts = [each.weight * each.calibrated(each.logits(crops)) for each in asked.members]
+    told = asked(crops)
+    assert told == pytest.approx(sum(parts))
+    assert told.shape == (5, 2, 7)
+    assert told.sum(axis=2) == pytest.approx(1)
+    assert sum(each.weight for each in asked.members) == pytest.approx(1)
+
+
+def test_the_ensemble_measures_each_member_and_the_whole(teachers):
+    folder, members, found = teachers
+    assert [each["name"] for each in found["members"]] == [member.folder.name for member in members]
+    for figures in (found["figures"], found["equal"], *(each["figures"] for each in found["members"])):
+        assert set(figures) == {"validation", "PublicTest", "PublicTest unseen"}
+        assert figures["PublicTest"]["ferplus"]["rows"] == 56
+    assert (folder / "ensemble.png").read_bytes().startswith(b"\x89PNG")
+    assert ensemble.as_text(found).count("\n") == len(members) + 2
+
+
+def test_members_that_differ_in_heads_are_refused(begin, teachers, tmp_path):
+    other = begin(TINY, "one-head")
+    with pytest.raises(RunError, match="other heads"):
+        ensemble.make(tmp_path, [teachers[1][0], other])
+
+
+def test_weights_go_to_the_member_that_is_right():
+    labels = np.array([[0], [1], [2], [3]])
+    right = np.eye(7)[labels] * 0.9 + 0.1 / 7
+    wrong = np.eye(7)[(labels + 1) % 7] * 0.9 + 0.1 / 7
+    assert ensemble.best_weights([wrong, right], labels).tolist() == [0, 1]
+
+
+def test_a_taught_recipe_without_a_teacher_says_how_to_get_one(begin):
+    with pytest.raises(RunError, match="--teacher"):
+        fit.fit(begin(TAUGHT, "untaught"))
+
+
+def test_opinions_are_what_the_teacher_says_of_the_very_view(student, teachers):
+    run, _ = student
+    made = fit.material(run, run.recipe.fit)
+    view = materials.View(made, run.recipe.fit.augment, run.recipe.seed, 1)(np.arange(len(made.images)))
+    assert np.abs(made.opinions[1].astype(float) - ensemble.load(teachers[0])(view)).max() < 0.01
+
+
+def test_opinions_are_asked_for_once_and_a_missing_one_again(student, teachers):
+    run, _ = student
+    kept = sorted((teachers[0] / "opinions").rglob("*.npz"))
+    assert len(kept) == 2  # the same augmentation in both stages
+    before = [path.stat().st_mtime_ns for path in kept]
+    kept[0].unlink()
+    dataset = run.dataset()
+    plain = materials.of(dataset, run.split(dataset), HEADS, run.recipe.preprocess, 0.1)
+    assert len(teach.taught(run, run.recipe.fit, plain).opinions) == 2
+    after = [path.stat().st_mtime_ns for path in kept]
+    assert after[0] > before[0]
+    assert after[1] == before[1]
+
+
+def test_each_heads_bundle_computes_that_heads_logits(student):
+    run, made = student
+    crops = np.random.default_rng(0).integers(0, 256, (20, 48, 48), np.uint8)
+    for head in HEADS:
+        told = evaluate.int8_logits(made[head].model, crops)
+        aware = quantize.quantized(run, head).predict(crops[..., None] / np.float32(255), verbose=0)
+        assert np.abs(told - aware).max() < 0.1 * np.ptp(aware)
+    heads = [fit.fitted(run, head).predict(crops[..., None] / np.float32(255), verbose=0) for head in HEADS]
+    assert np.abs(heads[0] - heads[1]).max() > 1e-3
+
+
+def test_bundles_are_named_after_their_heads_and_say_who_taught_them(student, teachers):
+    _, made = student
+    assert [each.card.id for each in made.values()] == ["taught-fer2013-1", "taught-ferplus-1"]
+    for head, each in made.items():
+        assert each.card.origin["head"] == head
+        assert sum(member["weight"] for member in each.card.origin["teacher"]) == pytest.approx(1)
+        assert each.card.figures["device"]["faces"] + each.card.figures["device"]["missed"] == 56
+
+
+def test_the_report_shows_both_heads(student):
+    page = report.report(student[0]).read_text()
+    assert "Tells FER2013 labels" in page
+    assert "Tells FER+ majorities" in page
+    assert page.count("<figcaption>Risk-coverage") == 2
+
+
+def test_evaluate_compares_two_bundles(student, voted, capsys):
+    _, made = student
+    first, second = (str(each.folder) for each in made.values())
+    assert cli.main(["evaluate", first, "--against", second, "--data", str(voted), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert set(found["against"]) == {"model", "fer2013", "ferplus"}
+    assert 0 < found["against"]["fer2013"]["p"] <= 1
+    assert {each["operator"] for each in found["layers"]} >= {"CONV_2D", "FULLY_CONNECTED"}
+    assert "Cortex-A72" in "".join(found["network"]["estimates"])
+
+
+def test_votes_become_shares_and_doubt_counts_less(voted):
+    dataset = data.load(voted, voted.parent / "fer2013new.csv")
+    shares = materials.targets(dataset, ("ferplus",), 0.1)[:, 0]
+    assert shares.sum(axis=1) == pytest.approx(0.8)  # two of ten did not know
+    assert shares[0, 0] == pytest.approx(0.6)
+
+
+def test_a_recipe_of_votes_needs_votes(small):
+    with pytest.raises(data.DataError, match="--plus"):
+        materials.targets(data.load(small), HEADS, 0.1)
+
+
+def test_the_loss_of_a_row_is_its_cross_entropy_whatever_it_sums_to():
+    from mien_train import loop
+
+    targets = np.array([[[0.5, 0.25, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0, 0]]], np.float32)
+    logits = np.array([[1, 2, 0, 0, 0, 0, 0, 9, 9, 9, 9, 9, 9, 9]], np.float32)
+    logs = logits[0, :7] - np.log(np.exp(logits[0, :7]).sum())
+    assert loop.loss(targets, logits).numpy() == pytest.approx([-(0.5 * logs[0] + 0.25 * logs[1])])
+
+
+def test_the_detectors_crop_of_a_picture_is_the_one_that_training_draws(voted):
+    """A real face: the device's crop and the augmentation's agree, but for how they resample."""
+    import cv2
+    from mien_edge import sources
+    from mien_edge.contract import Preprocess
+    from mien_train import faces
+
+    gray = cv2.cvtColor(sources.read_photo(sources.astronaut()), cv2.COLOR_BGR2GRAY)
+    face = cv2.resize(gray[50:210, 145:305], (48, 48), interpolation=cv2.INTER_AREA)[None]
+    dataset = dataclasses.replace(
+        data.load(voted), images=face, labels=np.zeros(1, np.int8), usages=np.zeros(1, np.int8), sha256="one-face"
+    )
+    plain = Preprocess(48, -0.03, "none")
+    found, crops = evaluate.device_rows(dataset, np.array([0]), plain)
+    assert found.tolist() == [0]
+    always = augment.draw(1, dataclasses.replace(augment.OFF, device=1.0), np.random.default_rng(0))
+    drawn = augment.apply(face, always, faces.squares(dataset, plain))
+    assert np.corrcoef(drawn.ravel(), crops.ravel())[0, 1] > 0.98

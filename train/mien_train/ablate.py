@@ -1,0 +1,143 @@
+"""`mien-train ablate`: what each part of the recipe is worth, measured one after the other on the same rows.
+
+Each row is a run folder of its own, trained for the same number of epochs, so the command resumes after a kill. A short
+training favours what learns fast; augmentation, averaging and distillation pay more the longer it is.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mien_edge import files
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from mien_train import evaluate, fit, loop, metrics, page, plots, quantize
+from mien_train.augment import OFF
+from mien_train.recipes import EDGE, SEED, Recipe
+from mien_train.runs import Run
+
+_PLAIN = replace(EDGE.fit, augment=OFF, average=0, taught=0, smoothing=0)
+_AUGMENTED = replace(_PLAIN, augment=EDGE.fit.augment)
+_AVERAGED = replace(_AUGMENTED, average=EDGE.fit.average)
+_ONE_HEAD = replace(EDGE, heads=("fer2013",), fit=_PLAIN)
+
+ROWS: tuple[tuple[str, Recipe], ...] = (
+    ("seed network", replace(SEED, name="ablation-seed")),
+    ("edge network, plain", replace(_ONE_HEAD, name="ablation-plain")),
+    ("+ augmentation", replace(_ONE_HEAD, name="ablation-augmented", fit=_AUGMENTED)),
+    ("+ averaged weights", replace(_ONE_HEAD, name="ablation-averaged", fit=_AVERAGED)),
+    ("+ FER+ votes", replace(EDGE, name="ablation-votes", fit=_AVERAGED)),
+    ("+ distillation", replace(EDGE, name="ablation-taught")),
+)
+"""Title and recipe of each float network; each adds one thing to the one before. The last is quantised, too."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: accuracies on the test rows (None where the network has no such head), and seconds of
+    training, all stages that led to it together.
+    """
+
+    title: str
+    fer2013: float
+    ferplus: float | None
+    seconds: float
+
+
+def ablate(begin: Callable[[Recipe], Run], epochs: int, aware_epochs: int, folder: Path) -> list[Row]:
+    """Train what is missing, measure all, and write ablation.csv, .png and .html into `folder`. `begin` opens the run
+    of a recipe.
+    """
+    found = []
+    for title, recipe in tqdm(ROWS, desc="ablation", unit=" networks", disable=None):
+        run = begin(_shortened(recipe, epochs, aware_epochs))
+        fit.fit(run)
+        found.append(_row(title, run, "fit", partial(_float_logits, run)))
+    found += _quantized(run, begin)
+    _write(found, epochs, aware_epochs, folder)
+    return found
+
+
+def _shortened(recipe: Recipe, epochs: int, aware_epochs: int) -> Recipe:
+    return replace(
+        recipe,
+        fit=replace(recipe.fit, epochs=epochs, patience=epochs),
+        quantize=replace(recipe.quantize, epochs=aware_epochs, patience=aware_epochs),
+    )
+
+
+def _quantized(taught: Run, begin: Callable[[Recipe], Run]) -> Iterator[Row]:
+    """The distilled float network as int8, in three ways."""
+    alone = begin(
+        replace(taught.recipe, name="ablation-quantized", quantize=replace(taught.recipe.quantize, taught=0.0))
+    )
+    for file in ("best.npz", "state.npz", "history.json"):
+        files.write_bytes(alone.stage("fit") / file, (taught.stage("fit") / file).read_bytes())
+    for run in (taught, alone):
+        quantize.quantize(run)
+    for title, run, way in (
+        ("int8, PTQ", taught, 1),
+        ("int8, QAT", alone, 0),
+        ("int8, QAT + distillation", taught, 0),
+    ):
+        models = {head: quantize.write_models(run, head)[way] for head in run.recipe.heads}
+        stage = "fit" if way else "quantize"
+        yield _row(title, run, stage, partial(_int8_logits, models))
+
+
+def _float_logits(run: Run, head: str, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+    return loop.predict(fit.fitted(run, head), crops)
+
+
+def _int8_logits(models: dict[str, Path], head: str, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+    return evaluate.int8_logits(models[head], crops)
+
+
+def _row(title: str, run: Run, stage: str, logits: Callable[[str, NDArray[np.uint8]], NDArray[Any]]) -> Row:
+    dataset = run.dataset()
+    on = evaluate.rows(dataset, run.split(dataset).test, run.recipe.preprocess)
+    accuracy = {}
+    for head in run.recipe.heads:
+        known, labels = on.known(head)
+        accuracy[head] = metrics.figures(logits(head, on.crops[known]), labels)["accuracy"]
+    seconds = sum(_seconds(run, each) for each in {"fit", stage})
+    return Row(title, accuracy["fer2013"], accuracy.get("ferplus"), seconds)
+
+
+def _seconds(run: Run, stage: str) -> float:
+    return sum(entry["seconds"] for entry in json.loads((run.stage(stage) / "history.json").read_text()))
+
+
+def as_text(rows: list[Row]) -> str:
+    """The table."""
+    return "\n".join(
+        "".join(f"{cell:<28}" if not i else f"{cell:>16}" for i, cell in enumerate(row)) for row in _table(rows)
+    )
+
+
+def _table(rows: list[Row]) -> list[list[str]]:
+    cells = [
+        [row.title, f"{row.fer2013:.2%}", "" if row.ferplus is None else f"{row.ferplus:.2%}", f"{row.seconds:,.0f}"]
+        for row in rows
+    ]
+    return [["network", "FER2013", "FER+", "seconds"], *cells]
+
+
+def _write(rows: list[Row], epochs: int, aware_epochs: int, folder: Path) -> None:
+    header, *cells = _table(rows)
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([header, *cells])
+    files.write_text(folder / "ablation.csv", text.getvalue())
+    values = {"FER2013": [row.fer2013 for row in rows], "FER+": [row.ferplus or 0.0 for row in rows]}
+    picture = plots.steps(values, [row.title for row in rows])
+    files.write_bytes(folder / "ablation.png", picture)
+    caption = f"Accuracy on the test rows; {epochs} epochs each, {aware_epochs} of quantisation-aware training"
+    parts = [page.picture(picture, caption), page.table(header, cells)]
+    files.write_text(folder / "ablation.html", page.page("mien: ablation", parts))
