@@ -87,6 +87,10 @@ _HARD = Augment(
 )  # fmt: skip
 """What cameras and detectors do to a face; see models/README.md for what it is worth."""
 
+_MILD = replace(
+    _HARD, rotate=10, scale=0.12, shift=2.5, gamma=0.25, noise=6, erase=0.25, mixup=0.1, shrink=0.1, jpeg=0.1
+)
+
 _LEARN = Stage(45, learning_rate=1.5e-3, patience=45, augment=_HARD)
 
 TEACHER_PLAIN = Recipe(
@@ -104,7 +108,7 @@ TEACHER_RESIDUAL = replace(
     name="teacher-residual",
     network="residual",
     arguments={"stem": 32, "widths": (48, 96, 192, 320), "depths": (2, 2, 2, 1)},
-    fit=replace(_LEARN, epochs=36),
+    fit=replace(_LEARN, epochs=36, augment=_MILD),
 )
 
 _CAMERA = replace(_HARD, noise=12)
