@@ -108,7 +108,7 @@ TEACHER_RESIDUAL = replace(
     name="teacher-residual",
     network="residual",
     arguments={"stem": 32, "widths": (48, 96, 192, 320), "depths": (2, 2, 2, 1)},
-    fit=replace(_LEARN, epochs=36, augment=_MILD),
+    fit=replace(_LEARN, epochs=30, augment=_MILD),
 )
 
 _CAMERA = replace(_HARD, noise=12)
@@ -117,8 +117,8 @@ EDGE = Recipe(
     "edge",
     "residual",
     arguments={"stem": 16, "widths": (24, 56, 104, 184), "depths": (1, 1, 2, 1)},
-    fit=Stage(60, learning_rate=2e-3, smoothing=0, patience=60, augment=_CAMERA, taught=0.9),
-    quantize=replace(_quantize(6, _CAMERA), smoothing=0, taught=0.9),
+    fit=Stage(50, learning_rate=2e-3, smoothing=0, patience=50, augment=_CAMERA, taught=0.9, views=12),
+    quantize=replace(_quantize(6, _CAMERA), smoothing=0, taught=0.9, views=12),
     heads=("fer2013", "ferplus"),
     precision="mixed_bfloat16",
 )
