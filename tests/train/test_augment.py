@@ -81,7 +81,7 @@ def test_a_mirrored_crop_is_the_mirror_image_of_the_crop():
 
 def test_rows_taken_alone_look_as_they_do_among_all():
     rows = np.array([3, 17, 29])
-    view = materials.View(MATERIAL, Augment(jpeg=0.5, gamma=0.3), 5, 2)
+    view = materials.View(MATERIAL, Augment(jpeg=0.5, gamma=0.3), (5, 2))
     assert (view(rows) == view(np.arange(len(IMAGES)))[rows]).all()
 
 
@@ -90,7 +90,7 @@ def test_epochs_go_round_the_views_that_the_teacher_judged():
     taught = dataclasses.replace(MATERIAL, opinions=opinions, share=1.0)
     shown = batches(material=taught, strengths=Augment(mixup=0), count=12)
     assert [float(targets[0, 0, 0]) for _, targets in shown[::4]] == [0.25, 0.75, 0.25]
-    view = materials.View(taught, Augment(mixup=0), 1, 1)(np.arange(40))
+    view = materials.judged(taught, Augment(mixup=0), 1, 1)(np.arange(40))
     # Erasing aside, the second epoch's pictures are the second view's.
     seen = np.rint(np.concatenate([images for images, _ in shown[4:8]])[..., 0] * 255).astype(np.uint8)
     assert sum(any((each == other).all() for other in view) for each in seen) > 20

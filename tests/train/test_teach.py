@@ -2,11 +2,12 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
 from mien_edge.errors import RunError
-from mien_train import augment, cli, data, ensemble, evaluate, export, fit, quantize, report, runs, teach
+from mien_train import ablate, augment, cli, data, ensemble, evaluate, export, fit, quantize, report, runs, teach
 from mien_train import material as materials
 from mien_train.material import HEADS
 from mien_train.recipes import TINY
@@ -90,15 +91,38 @@ def test_weights_go_to_the_member_that_is_right():
     assert ensemble.best_weights([wrong, right], labels).tolist() == [0, 1]
 
 
-def test_a_taught_recipe_without_a_teacher_says_how_to_get_one(begin):
+def test_a_taught_recipe_without_a_teacher_says_how_to_get_one_and_that_helps(begin, teachers):
     with pytest.raises(RunError, match="--teacher"):
-        fit.fit(begin(TAUGHT, "untaught"))
+        begin(TAUGHT, "untaught")
+    assert begin(TAUGHT, "untaught", teachers[0]).teacher() == teachers[0]
+
+
+def test_a_teacher_that_saw_other_rows_is_refused(begin, teachers, monkeypatch):
+    run = begin(TAUGHT, "strict", teachers[0])
+    run.record["split"] = "strict"
+    with pytest.raises(RunError, match="other split"):
+        fit.fit(run)
+
+
+def test_an_ensemble_of_members_that_were_trained_on_is_refused(teachers, tmp_path):
+    shutil.copytree(teachers[0], tmp_path / "copy")
+    text = (tmp_path / "copy" / "ensemble.json").read_text()
+    digest = json.loads(text)["members"][0]["sha256"]
+    (tmp_path / "copy" / "ensemble.json").write_text(text.replace(digest, "0" * 64))
+    with pytest.raises(RunError, match="trained on since"):
+        ensemble.load(tmp_path / "copy")
+
+
+def test_a_member_whose_training_is_not_over_is_refused(begin, tmp_path):
+    begun = begin(TWO_HEADS, "begun")
+    with pytest.raises(RunError, match="not over"):
+        ensemble.make(tmp_path, [begun])
 
 
 def test_opinions_are_what_the_teacher_says_of_the_very_view(student, teachers):
     run, _ = student
     made = fit.material(run, run.recipe.fit)
-    view = materials.View(made, run.recipe.fit.augment, run.recipe.seed, 1)(np.arange(len(made.images)))
+    view = materials.judged(made, run.recipe.fit.augment, run.recipe.seed, 1)(np.arange(len(made.images)))
     assert np.abs(made.opinions[1].astype(float) - ensemble.load(teachers[0])(view)).max() < 0.01
 
 
@@ -152,6 +176,22 @@ def test_evaluate_compares_two_bundles(student, voted, capsys):
     assert 0 < found["against"]["fer2013"]["p"] <= 1
     assert {each["operator"] for each in found["layers"]} >= {"CONV_2D", "FULLY_CONNECTED"}
     assert "Cortex-A72" in "".join(found["network"]["estimates"])
+
+
+def test_the_ablation_measures_each_row_and_three_ways_to_int8(begin, teachers, tmp_path):
+    def started(recipe):
+        teacher = teachers[0] if recipe.fit.taught or recipe.quantize.taught else None
+        return begin(recipe, recipe.name, teacher)
+
+    rows = [("plain", dataclasses.replace(TINY, name="ablated")), ("+ all", dataclasses.replace(TAUGHT, name="last"))]
+    found = ablate.ablate(rows, started, 1, 1, tmp_path)
+    titles = ["plain", "+ all", "int8, PTQ", "int8, QAT", "int8, QAT + distillation"]
+    assert [row.title for row in found] == titles
+    assert found[0].ferplus is None
+    assert all(0 <= row.fer2013 <= 1 and row.ferplus is not None for row in found[1:])
+    assert found[4].seconds > found[2].seconds == found[1].seconds > 0
+    assert (tmp_path / "ablation.csv").read_text().count("\n") == 6
+    assert "data:image/png;base64," in (tmp_path / "ablation.html").read_text()
 
 
 def test_votes_become_shares_and_doubt_counts_less(voted):

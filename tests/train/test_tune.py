@@ -6,8 +6,10 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import optuna
 import pytest
+from mien_edge.errors import RunError
 from mien_train import cli, tune
 from mien_train.recipes import EDGE
 
@@ -76,7 +78,8 @@ def test_a_killed_study_goes_on_with_its_trial_and_two_processes_share_it(voted,
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    assert state.exists()
+    with np.load(state) as killed:
+        before = json.loads(str(killed["history"]))
     together = [start(voted, folder, seed, 2, "--resume") for seed in (1, 2)]
     outputs = [finished(each) for each in together]
     study = optuna.load_study(study_name=tune.STUDY, storage=tune.storage(folder, ""))
@@ -85,15 +88,19 @@ def test_a_killed_study_goes_on_with_its_trial_and_two_processes_share_it(voted,
     assert [each.number for each in study.trials] == list(range(len(study.trials)))
     assert study.trials[0].state.is_finished()
     assert not [each for each in study.trials if each.state == optuna.trial.TrialState.FAIL]
+    assert study.trials[0].user_attrs["accuracy after 1"] == before[0]["val_accuracy"]
     assert "trials trained to the end" in outputs[0]
     history = json.loads((folder / "trials" / "0000" / "fit" / "history.json").read_text())
+    assert history[: len(before)] == before, "it went on after the epochs that it had"
     assert [entry["epoch"] for entry in history] == list(range(1, len(history) + 1))
-    assert (folder / "tune.csv").read_text().count("\n") == len(done) + 1
+    assert (folder / "tune.csv").read_text().startswith("trial,accuracy after 1,")
 
 
 def test_a_study_is_not_begun_twice_by_mistake_nor_resumed_where_there_is_none(tmp_path, voted, capsys):
-    tune.study(tmp_path / "study", "", "random", 0, resume=False)
+    tune.study(tmp_path / "study", "", "random", 0, resume=False, about={"rows": 7})
     common = ["tune", "--data", str(voted), "--folder"]
+    with pytest.raises(RunError, match="another rows"):
+        tune.study(tmp_path / "study", "", "random", 0, resume=True, about={"rows": 8})
     assert cli.main([*common, str(tmp_path / "study")]) == 1
     assert "--resume" in capsys.readouterr().err
     assert cli.main([*common, str(tmp_path / "none"), "--resume"]) == 1
@@ -101,7 +108,7 @@ def test_a_study_is_not_begun_twice_by_mistake_nor_resumed_where_there_is_none(t
 
 
 def test_the_page_draws_the_front(tmp_path):
-    study = tune.study(tmp_path, "", "random", 0, resume=False)
+    study = tune.study(tmp_path, "", "random", 0, resume=False, about={})
     for number in range(6):
         asked = study.ask()
         tune.recipe(asked, EDGE)

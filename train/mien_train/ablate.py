@@ -7,7 +7,7 @@ training favours what learns fast; augmentation, averaging and distillation pay 
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,12 +18,12 @@ from mien_edge import files
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from mien_train import evaluate, fit, loop, metrics, page, plots, quantize
+from mien_train import data, evaluate, fit, loop, page, plots, quantize
 from mien_train.augment import OFF
 from mien_train.recipes import EDGE, SEED, Recipe
 from mien_train.runs import Run
 
-_PLAIN = replace(EDGE.fit, augment=OFF, average=0, taught=0, smoothing=0)
+_PLAIN = replace(EDGE.fit, augment=replace(OFF, flip=0.5), average=0, taught=0, smoothing=0)
 _AUGMENTED = replace(_PLAIN, augment=EDGE.fit.augment)
 _AVERAGED = replace(_AUGMENTED, average=EDGE.fit.average)
 _ONE_HEAD = replace(EDGE, heads=("fer2013",), fit=_PLAIN)
@@ -36,27 +36,31 @@ ROWS: tuple[tuple[str, Recipe], ...] = (
     ("+ FER+ votes", replace(EDGE, name="ablation-votes", fit=_AVERAGED)),
     ("+ distillation", replace(EDGE, name="ablation-taught")),
 )
-"""Title and recipe of each float network; each adds one thing to the one before. The last is quantised, too."""
+"""Title and recipe of each float network. From the second on, which has mirror images as the first, each adds one thing
+to the one before. The last is quantised, too."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: accuracies on the test rows (None where the network has no such head), and seconds of
-    training, all stages that led to it together.
+    """One line of the table: accuracies on validation rows by FER2013's labels, on test rows by those and by FER+
+    majorities (None where the network has no such head), and seconds of training this network, teachers aside.
     """
 
     title: str
+    validation: float
     fer2013: float
     ferplus: float | None
     seconds: float
 
 
-def ablate(begin: Callable[[Recipe], Run], epochs: int, aware_epochs: int, folder: Path) -> list[Row]:
-    """Train what is missing, measure all, and write ablation.csv, .png and .html into `folder`. `begin` opens the run
-    of a recipe.
+def ablate(
+    rows: Sequence[tuple[str, Recipe]], begin: Callable[[Recipe], Run], epochs: int, aware_epochs: int, folder: Path
+) -> list[Row]:
+    """Train what is missing of `rows`, such as ROWS, measure all, and write ablation.csv, .png and .html into `folder`.
+    `begin` opens the run of a recipe.
     """
     found = []
-    for title, recipe in tqdm(ROWS, desc="ablation", unit=" networks", disable=None):
+    for title, recipe in tqdm(rows, desc="ablation", unit=" networks", disable=None):
         run = begin(_shortened(recipe, epochs, aware_epochs))
         fit.fit(run)
         found.append(_row(title, run, "fit", partial(_float_logits, run)))
@@ -102,13 +106,16 @@ def _int8_logits(models: dict[str, Path], head: str, crops: NDArray[np.uint8]) -
 
 def _row(title: str, run: Run, stage: str, logits: Callable[[str, NDArray[np.uint8]], NDArray[Any]]) -> Row:
     dataset = run.dataset()
-    on = evaluate.rows(dataset, run.split(dataset).test, run.recipe.preprocess)
-    accuracy = {}
-    for head in run.recipe.heads:
+    parts = data.with_test(run.split(dataset))
+
+    def accuracy(chosen: NDArray[np.int64], head: str) -> float:
+        on = evaluate.rows(dataset, chosen, run.recipe.preprocess)
         known, labels = on.known(head)
-        accuracy[head] = metrics.figures(logits(head, on.crops[known]), labels)["accuracy"]
+        return float((logits(head, on.crops[known]).argmax(axis=1) == labels).mean())
+
+    ferplus = accuracy(parts.test, "ferplus") if "ferplus" in run.recipe.heads else None
     seconds = sum(_seconds(run, each) for each in {"fit", stage})
-    return Row(title, accuracy["fer2013"], accuracy.get("ferplus"), seconds)
+    return Row(title, accuracy(parts.validation, "fer2013"), accuracy(parts.test, "fer2013"), ferplus, seconds)
 
 
 def _seconds(run: Run, stage: str) -> float:
@@ -124,10 +131,13 @@ def as_text(rows: list[Row]) -> str:
 
 def _table(rows: list[Row]) -> list[list[str]]:
     cells = [
-        [row.title, f"{row.fer2013:.2%}", "" if row.ferplus is None else f"{row.ferplus:.2%}", f"{row.seconds:,.0f}"]
+        [
+            row.title, f"{row.validation:.2%}", f"{row.fer2013:.2%}",
+            "" if row.ferplus is None else f"{row.ferplus:.2%}", f"{row.seconds:,.0f}",
+        ]
         for row in rows
-    ]
-    return [["network", "FER2013", "FER+", "seconds"], *cells]
+    ]  # fmt: skip
+    return [["network", "validation", "test FER2013", "test FER+", "seconds"], *cells]
 
 
 def _write(rows: list[Row], epochs: int, aware_epochs: int, folder: Path) -> None:

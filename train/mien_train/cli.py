@@ -55,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
     tune.add_argument("--most-macs", type=float, default=30, metavar="M", help="give up designs above M million (30)")
     tune.add_argument("--sampler", choices=("tpe", "nsga2", "random"), default="tpe", help="default: tpe")
     tune.add_argument("--seed", type=int, default=0, metavar="N", help="of the sampler; give each process another")
-    tune.add_argument("--storage", default="", metavar="URL", help="a database for several machines (default: a file)")
+    tune.add_argument("--storage", default="", metavar="URL", help="a database instead of a file in --folder")
     ablate = add_command(commands, "ablate", "measure what each part of the recipe is worth; resumes", _ablate)
     _data_options(ablate)
     ablate.add_argument("--teacher", type=Path, required=True, metavar="FOLDER", help="the ensemble that teaches")
@@ -240,18 +240,22 @@ def _export(options: argparse.Namespace) -> None:
     _export_run(runs.load(options.folder), options)
 
 
-def _export_run(run: Any, options: argparse.Namespace) -> None:
+def _export_run(run: Any, options: argparse.Namespace, missing: bool = False) -> None:
+    """Write a bundle for each head, or for those that have none yet; bundles.json tells where each is."""
     from mien_train import evaluate, export
 
-    written = []
+    record = run.folder / "bundles.json"
+    written = json.loads(record.read_text()) if record.exists() else {}
     for head in run.recipe.heads:
+        if missing and head in written and Path(written[head]).exists():
+            continue
         bundle = export.export(run, options.models or run.folder / "models", head, options.name, options.number)
         int8 = bundle.card.figures["networks"]["int8"]
         test = bundle.card.figures["test"]
         print(evaluate.as_text(int8["test"] or int8["validation"]))  # noqa: T201
         print(f"bundle: {bundle.folder} ({test}, int8); on a device: mien-edge check --model {bundle.folder}")  # noqa: T201
-        written.append(str(bundle.folder.resolve()))
-    files.write_text(run.folder / "bundles.json", json.dumps(written) + "\n")
+        written[head] = str(bundle.folder.resolve())
+        files.write_text(record, json.dumps(written) + "\n")
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -294,8 +298,9 @@ def _tune(options: argparse.Namespace) -> None:
     from mien_train import tune
     from mien_train.recipes import EDGE
 
-    found = tune.study(options.folder, options.storage, options.sampler, options.seed, options.resume)
     dataset = _dataset(options, options.data)
+    about = tune.about(EDGE, dataset, options.split, options.rows)
+    found = tune.study(options.folder, options.storage, options.sampler, options.seed, options.resume, about)
     parts = tune.split(dataset, options.split, options.rows)
     tune.work(found, EDGE, dataset, parts, options.folder, options.trials, options.most_macs)
     print(tune.as_text(found))  # noqa: T201
@@ -314,7 +319,8 @@ def _ablate(options: argparse.Namespace) -> None:
         teacher = options.teacher if recipe.fit.taught or recipe.quantize.taught else None
         return runs.begin(folder, recipe, path, plus, options.split, options.skip_bad, command, teacher)
 
-    print(ablate.as_text(ablate.ablate(begin, options.epochs, options.aware_epochs, options.folder)))  # noqa: T201
+    rows = ablate.ablate(ablate.ROWS, begin, options.epochs, options.aware_epochs, options.folder)
+    print(ablate.as_text(rows))  # noqa: T201
     sys.stderr.write(f"page: {options.folder / 'ablation.html'}\n")
 
 
@@ -349,7 +355,5 @@ def _run(options: argparse.Namespace) -> None:
     run = _begin(options)
     fit.fit(run)
     quantize.quantize(run)
-    exported = run.folder / "bundles.json"
-    if not exported.exists() or not all(Path(each).exists() for each in json.loads(exported.read_text())):
-        _export_run(run, options)
+    _export_run(run, options, missing=True)
     print(f"report: {report.report(run)}")  # noqa: T201

@@ -383,6 +383,13 @@ def split(dataset: Dataset, kind: str, seed: int = 0, share: float = 0.1) -> Spl
     return Split(kept[~held], kept[held], np.flatnonzero(dataset.usages == 1), "PublicTest")
 
 
+def with_test(parts: Split) -> Split:
+    """The same split. Raises DataError where it has no test rows to report on."""
+    if not len(parts.test):
+        raise DataError("this split has no test rows to report on; use --split honest or strict")
+    return parts
+
+
 def unseen(dataset: Dataset, parts: Split) -> NDArray[np.bool_]:
     """Which test rows have no near duplicate among the training rows, (len(parts.test),)."""
     groups = cached_near_groups(dataset)

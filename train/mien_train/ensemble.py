@@ -63,23 +63,36 @@ def load(folder: Path) -> Ensemble:
             Member(runs.load(Path(each["run"])), each["weight"], tuple(each["temperatures"].values()))
             for each in found["members"]
         ]
-        return Ensemble(tuple(found["heads"]), tuple(members))
+        digests = [each["sha256"] for each in found["members"]]
     except FileNotFoundError:
         raise RunError(f"{path}: no ensemble here; make one with: mien-train ensemble {folder} RUN …") from None
     except (json.JSONDecodeError, KeyError, TypeError) as problem:
         raise RunError(f"{path} is damaged ({problem}); make it again with: mien-train ensemble") from None
+    for member, digest in zip(members, digests, strict=True):
+        if _digest(member.run) != digest:
+            raise RunError(f"{member.run.folder} was trained on since {path} was made; make the ensemble again")
+    return Ensemble(tuple(found["heads"]), tuple(members))
+
+
+def _digest(run: Run) -> str:
+    path = run.stage("fit") / "best.npz"
+    return files.sha256(path) if path.exists() else ""
 
 
 def make(folder: Path, members: Sequence[Run]) -> dict[str, Any]:
     """Weigh the members on validation rows, measure each and the whole, and write ensemble.json and ensemble.png.
 
-    Raises RunError where the members differ in data, split, heads or preprocessing.
+    Raises RunError where a member's training is not over, or members differ in data, split, heads or preprocessing.
     """
     first = members[0]
-    for other in members[1:]:
-        _check_alike(first, other)
+    for member in members:
+        check_alike(first, member)
+        if not loop.is_over(member.stage("fit"), member.recipe.fit):
+            raise RunError(
+                f"{member.folder}: its training is not over; go on with: mien-train fit {member.recipe.name}"
+            )
     recipe, dataset = first.recipe, first.dataset()
-    parts = first.split(dataset)
+    parts = data.with_test(first.split(dataset))
     chosen = np.concatenate([parts.validation, parts.test])
     crops = recipe.preprocess.toned(dataset.images[chosen])
     labels = materials.labels(dataset.take(chosen), recipe.heads)
@@ -97,14 +110,18 @@ def make(folder: Path, members: Sequence[Run]) -> dict[str, Any]:
     def figures(probabilities: NDArray[Any]) -> dict[str, Any]:
         found = {name: _figures(probabilities[rows], labels[rows], recipe.heads) for name, rows in part.items()}
         seen = part[parts.test_name]
-        found[f"{parts.test_name} unseen"] = _figures(probabilities[seen][unseen], labels[seen][unseen], recipe.heads)
+        if unseen.any():
+            found[f"{parts.test_name} unseen"] = _figures(
+                probabilities[seen][unseen], labels[seen][unseen], recipe.heads
+            )
         return found
 
     result = {
         "heads": list(recipe.heads),
         "members": [
             {
-                "run": str(run.folder.resolve()), "name": run.folder.name, "weight": round(float(weight), 4),
+                "run": str(run.folder.resolve()), "name": run.folder.name, "sha256": _digest(run),
+                "weight": round(float(weight), 4),
                 "temperatures": dict(zip(recipe.heads, given, strict=True)), "figures": figures(each),
             }
             for run, weight, given, each in zip(members, weights, temperatures, told, strict=True)
@@ -153,7 +170,10 @@ def as_text(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _check_alike(first: Run, other: Run) -> None:
+def check_alike(first: Run, other: Run) -> None:
+    """Raise RunError unless two runs can be averaged, or one teach the other: a split of its own would let a teacher
+    tell a student what the student is measured on.
+    """
     for name, a, b in (
         ("data", first.record["data"]["sha256"], other.record["data"]["sha256"]),
         ("split", first.record["split"], other.record["split"]),
@@ -161,7 +181,7 @@ def _check_alike(first: Run, other: Run) -> None:
         ("preprocessing", first.recipe.preprocess, other.recipe.preprocess),
     ):
         if a != b:
-            raise RunError(f"{other.folder} has other {name} than {first.folder}; an ensemble needs the same for all")
+            raise RunError(f"{other.folder} has other {name} than {first.folder}; they must be the same")
 
 
 def _logits(run: Run, crops: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -10,6 +10,7 @@ import numpy as np
 from mien_edge import bench, files, graph
 from mien_edge.bundle import Bundle
 from mien_edge.contract import LABELS, Calibration, Preprocess
+from mien_edge.errors import RunError
 from mien_edge.interpreter import Classifier
 from numpy.typing import NDArray
 from tqdm import tqdm
@@ -38,9 +39,9 @@ class Rows:
         labels = self.labels if head == "fer2013" else self.majority
         return labels >= 0, labels[labels >= 0]
 
-    def take(self, rows: NDArray[Any], crops: NDArray[np.uint8]) -> "Rows":
-        """Some of the rows, with other crops."""
-        return Rows(crops, self.labels[rows], self.majority[rows])
+    def take(self, rows: NDArray[Any]) -> "Rows":
+        """Some of the rows."""
+        return Rows(self.crops[rows], self.labels[rows], self.majority[rows])
 
 
 def rows(
@@ -62,7 +63,7 @@ def int8_logits(model: Path, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
 def measure(logits: NDArray[Any], on: Rows, temperature: float) -> dict[str, Any]:
     """Figures against FER2013 labels; the same on unseen rows only; against FER+ majorities where there are votes."""
     found = {"fer2013": metrics.figures(logits, on.labels, temperature)}
-    if on.unseen is not None:
+    if on.unseen is not None and on.unseen.any():
         found["fer2013-unseen"] = metrics.figures(logits[on.unseen], on.labels[on.unseen], temperature)
     known, majority = on.known("ferplus")
     if known.any():
@@ -116,7 +117,7 @@ def device_figures(
     """Accuracy on the device's crops of faces beside that on FER2013's crops of the same faces."""
     accuracy: dict[str, dict[str, float]] = {"whole": {}, "device": {}}
     for name, each in (("whole", logits[found]), ("device", seen)) if len(found) else ():
-        measured = measure(each, on.take(found, on.crops[found]), temperature)
+        measured = measure(each, on.take(found), temperature)
         accuracy[name] = {head: figures["accuracy"] for head, figures in measured.items()}
     cost = {head: value - accuracy["device"][head] for head, value in accuracy["whole"].items()}
     return {"faces": len(found), "missed": len(on.labels) - len(found), **accuracy, "cost": cost}
@@ -166,7 +167,10 @@ def _all_logits(run: Run, head: str, crops: NDArray[np.uint8]) -> Iterable[tuple
     yield "float", loop.predict(fit.fitted(run, head), crops)
     yield "qat", loop.predict(quantize.quantized(run, head), crops)
     for name, file in (("int8", "qat.tflite"), ("int8-ptq", "ptq.tflite")):
-        yield name, int8_logits(run.stage("export") / head / file, crops)
+        path = run.stage("export") / head / file
+        if not path.exists():
+            raise RunError(f"{path}: not converted yet; run: mien-train export {run.folder}")
+        yield name, int8_logits(path, crops)
 
 
 def _keep_logits(run: Run, head: str, name: str, logits: NDArray[np.float32]) -> None:

@@ -148,9 +148,10 @@ def _origin(run: Run) -> dict[str, Any]:
         "recipe": record["recipe"],
         "command": record["command"],
         "epochs": {stage: _length(run, stage) for stage in stages},
-        "data": {key: record["data"][key] for key in ("sha256", "rows", "skipped")} | {"split": record["split"]},
+        "data": {key: record["data"][key] for key in ("sha256", "plus_sha256", "rows", "skipped")}
+        | {"split": record["split"]},
         "versions": record["versions"],
-        "teacher": ensemble.origin(Path(record["teacher"])) if record.get("teacher") else None,
+        "teacher": ensemble.origin(teacher) if (teacher := run.teacher()) else None,
     }
 
 

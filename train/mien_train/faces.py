@@ -1,5 +1,6 @@
 """Where the device's detector sees the faces of a data set, so that training can crop as the device does."""
 
+import hashlib
 import zipfile
 from typing import Any
 
@@ -19,9 +20,9 @@ _SIDE, _BORDER = 192, 64
 
 def boxes(images: NDArray[np.uint8]) -> NDArray[np.float64]:
     """(n, 4) x, y, width and height of the largest face in each face crop, as shares of the picture's side; NaN where
-    the detector finds none. It is shown each picture at 192 pixels within a border of repeated edge pixels.
+    the detector, set as a device's is by default, finds none. It is shown each picture as `framed`.
     """
-    finder = detect.YuNet(Detect(threshold=0.6, blur=False))
+    finder = detect.YuNet(Detect())
     found = np.full((len(images), 4), np.nan)
     for i, image in enumerate(tqdm(images, desc="finding faces", unit=" pictures", leave=False, disable=None)):
         faces = finder(Frame(framed(image), 0, 0.0))
@@ -45,7 +46,8 @@ def framed(image: NDArray[np.uint8]) -> Any:
 
 def known_boxes(dataset: data.Dataset) -> NDArray[np.float64]:
     """`boxes` of the dataset's images, kept beside the cached data."""
-    cache = data.cache_folder() / f"{dataset.sha256}-{len(dataset)}-boxes.npz"
+    shown = hashlib.sha256(repr((Detect(), _SIDE, _BORDER)).encode()).hexdigest()[:8]
+    cache = data.cache_folder() / f"{dataset.sha256}-{len(dataset)}-boxes-{shown}.npz"
     try:
         with np.load(cache) as stored:
             return stored["boxes"]

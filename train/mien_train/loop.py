@@ -110,6 +110,12 @@ def best_weights(folder: Path) -> list[NDArray[Any]]:
         raise RunError(f"{folder / 'best.npz'}: no trained weights; run the step {folder.name!r} first") from None
 
 
+def is_over(folder: Path, stage: Stage) -> bool:
+    """Whether `train` has nothing left to do in that folder."""
+    path = folder / "history.json"
+    return path.exists() and _is_over(json.loads(path.read_text()), stage)
+
+
 def plateau(history: list[dict[str, float]], gain: float = 0.002) -> int:
     """The epoch (1-based) after which validation accuracy rose by less than `gain` in all; 0 for no history."""
     accuracies = [entry["val_accuracy"] for entry in history]

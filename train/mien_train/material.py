@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mien_train import augment, data, faces
 from mien_train.augment import Augment
 
-_VIEWS = 0x51E3  # keeps a view's draws apart from an epoch's order
+_VIEWS, _JUDGED = 0x51E3, 0x51E4  # keep the draws of views apart from each other and from an epoch's order
 
 HEADS = ("fer2013", "ferplus")
 """What a network's outputs can be: FER2013's one label a picture, or the votes of FER+'s ten people."""
@@ -83,17 +83,22 @@ def _vote_shares(dataset: data.Dataset) -> NDArray[np.float32]:
 
 
 class View:
-    """One augmented view of a material's pictures: a function of (seed, number), made when rows are asked for."""
+    """One augmented view of a material's pictures: a function of `seed`, made when rows are asked for."""
 
-    def __init__(self, material: Material, strengths: Augment, seed: int, number: int) -> None:
+    def __init__(self, material: Material, strengths: Augment, seed: tuple[int, ...]) -> None:
         self.material = material
-        self.draws = augment.draw(len(material.images), strengths, np.random.default_rng((_VIEWS, seed, number)))
+        self.draws = augment.draw(len(material.images), strengths, np.random.default_rng(seed))
 
     def __call__(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
         """(len(rows), s, s) toned crops."""
         squares = None if self.material.squares is None else self.material.squares[rows]
         pictures = augment.apply(self.material.images[rows], self.draws.take(rows), squares)
         return self.material.preprocess.toned(pictures)
+
+
+def judged(material: Material, strengths: Augment, seed: int, number: int) -> View:
+    """The view that a teacher has its opinions[number] on; none that a teacher of the same seed was trained on."""
+    return View(material, strengths, (_JUDGED, seed, number))
 
 
 def batches(
@@ -106,10 +111,10 @@ def batches(
     epoch = first_epoch
     while True:
         order = np.random.default_rng((seed, epoch)).permutation(len(material.images))
-        number = epoch % len(material.opinions) if material.opinions else epoch
-        view = View(material, strengths, seed, number)
-        aims = material.targets
+        view, aims = View(material, strengths, (_VIEWS, seed, epoch)), material.targets
         if material.opinions:
+            number = epoch % len(material.opinions)
+            view = judged(material, strengths, seed, number)
             aims = (1 - material.share) * aims + material.share * material.opinions[number].astype(np.float32)
         for step in range(len(order) // batch_size):
             rng = np.random.default_rng((seed, epoch, step + 1))

@@ -128,12 +128,11 @@ def _crop(run: Run) -> list[str]:
         f"On {found['pictures']} FER2013 validation pictures the detector's longer side is {found['median']:.3f} of "
         f"the picture's in the median, which gives a margin of {found['margin']:.3f}."
     )
-    picture = (run.folder / "crop.png").read_bytes()
-    return [
-        page.heading("The crop"),
-        page.note(text),
-        page.picture(picture, "Photographs: accuracy against the margin"),
-    ]
+    drawn = run.folder / "crop.png"
+    parts = [page.heading("The crop"), page.note(text)]
+    if drawn.exists():
+        parts.append(page.picture(drawn.read_bytes(), "Photographs: accuracy against the margin"))
+    return parts
 
 
 def _facts(run: Run) -> list[str]:

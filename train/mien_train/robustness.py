@@ -81,10 +81,9 @@ def corrupted(images: Picture, corruption: Corruption, strength: float) -> Pictu
 def measure(bundle: Bundle, dataset: data.Dataset, split: str) -> dict[str, Any]:
     """Accuracy on the test rows, by the labels that the bundle tells: clean, and for each corruption and strength."""
     head = evaluate.head_of(bundle)
-    part = dataset.take(data.split(dataset, split).test)
-    known = np.arange(len(part)) if head == "fer2013" else np.flatnonzero(part.majority() >= 0)
-    labels = (part.labels if head == "fer2013" else part.majority())[known]
-    images = part.images[known]
+    chosen = data.with_test(data.split(dataset, split)).test
+    known, labels = evaluate.rows(dataset, chosen, bundle.card.preprocess).known(head)
+    images = dataset.images[chosen[known]]
 
     def accuracy(pictures: Picture) -> float:
         logits = evaluate.int8_logits(bundle.model, bundle.card.preprocess.toned(pictures))

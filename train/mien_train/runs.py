@@ -23,7 +23,7 @@ from mien_train import data
 from mien_train.augment import Augment
 from mien_train.recipes import Recipe, Stage
 
-_IDENTITY = ("recipe", "data", "split", "teacher")
+_PLUS = "FER+'s fer2013new.csv"
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,26 @@ class Run:
         return _recipe(self.record["recipe"])
 
     def dataset(self) -> data.Dataset:
-        """The run's data, with FER+ votes where the run has them. Raises DataError if the file has changed."""
+        """The run's data, with FER+ votes where the run has them. Raises DataError if a file has changed."""
         source = self.record["data"]
         plus = Path(source["plus"]) if source["plus"] else None
         dataset = data.load(Path(source["path"]), plus, source["skip_bad"])
-        if dataset.sha256 != source["sha256"]:
-            raise data.DataError(f"{source['path']}: changed since {self.folder} began; put the old file back")
+        for path, now, then in (
+            (source["path"], dataset.sha256, source["sha256"]),
+            (plus, files.sha256(plus) if plus else None, source["plus_sha256"]),
+        ):
+            if now != then:
+                raise data.DataError(f"{path}: changed since {self.folder} began; put the old file back")
         return dataset
+
+    def teacher(self) -> Path | None:
+        """The ensemble that teaches, where the recipe is taught. Raises RunError if it was made anew since."""
+        if not self.record["teacher"]:
+            return None
+        folder = Path(self.record["teacher"]["folder"])
+        if _teacher(folder) != self.record["teacher"]:
+            raise RunError(f"{folder} was made anew since {self.folder} began; begin another run in another folder")
+        return folder
 
     def split(self, dataset: data.Dataset) -> data.Split:
         """The run's split of its data; it does not depend on the seed, so that runs compare and make ensembles."""
@@ -68,12 +81,21 @@ def begin(
 ) -> Run:
     """Make a run folder, or open it again if it was begun with the same recipe, data, split and teacher.
 
-    Raises RunError where the folder holds another run.
+    Raises RunError where the folder holds another run or a taught recipe has no teacher, and DataError where a recipe
+    that learns from votes has none.
     """
+    taught = bool(chosen.fit.taught or chosen.quantize.taught)
+    if taught and not teacher:
+        raise RunError(f"the recipe {chosen.name} is taught; name an ensemble with --teacher (see mien-train ensemble)")
+    if "ferplus" in chosen.heads and not plus:
+        raise data.DataError(
+            f"the recipe {chosen.name} learns from FER+ votes; put {_PLUS} beside the data, or --plus it"
+        )
     dataset = data.load(path, plus, skip_bad)
     source = {
         "path": str(path.resolve()),
         "plus": str(plus.resolve()) if plus else None,
+        "plus_sha256": files.sha256(plus) if plus else None,
         "sha256": dataset.sha256,
         "rows": len(dataset),
         "skipped": dataset.skipped,
@@ -81,12 +103,13 @@ def begin(
     }
     record = {
         "recipe": chosen.to_dict(), "data": source, "split": split, "command": command, "versions": versions(),
-        "teacher": str(teacher.resolve()) if teacher else None,
+        "teacher": _teacher(teacher.resolve()) if teacher and taught else None,
     }  # fmt: skip
     record = json.loads(json.dumps(record))
     if (folder / "run.json").exists():
         old = load(folder)
-        differing = [key for key in _IDENTITY if old.record.get(key) != record[key]]
+        differing = [key for key in ("data", "split", "teacher") if old.record[key] != record[key]]
+        differing += ["recipe"] if old.recipe != _recipe(record["recipe"]) else []
         if differing:
             raise RunError(f"{folder} holds a run with another {differing[0]}; name another folder with --folder")
         return old
@@ -97,11 +120,22 @@ def begin(
 def load(folder: Path) -> Run:
     """Open an existing run folder."""
     try:
-        return Run(folder, json.loads((folder / "run.json").read_text()))
+        run = Run(folder, json.loads((folder / "run.json").read_text()))
+        _ = run.recipe, run.record["data"]["plus_sha256"], run.record["teacher"], run.record["split"]
+        return run
+    except (KeyError, TypeError, ValueError) as problem:
+        if isinstance(problem, json.JSONDecodeError):
+            raise RunError(f"{folder / 'run.json'} is damaged ({problem}); begin the run anew elsewhere") from None
+        raise RunError(f"{folder / 'run.json'}: {problem} does not fit this mien; use the one that began it") from None
     except FileNotFoundError:
         raise RunError(f"{folder}: no run here; begin one with: mien-train fit RECIPE --folder {folder}") from None
-    except json.JSONDecodeError as problem:
-        raise RunError(f"{folder / 'run.json'} is damaged ({problem}); begin the run anew in another folder") from None
+
+
+def _teacher(folder: Path) -> dict[str, str]:
+    path = folder / "ensemble.json"
+    if not path.exists():
+        raise RunError(f"{path}: no ensemble here; make one with: mien-train ensemble {folder} RUN …")
+    return {"folder": str(folder), "sha256": files.sha256(path)}
 
 
 def versions() -> dict[str, str]:

@@ -12,43 +12,34 @@ from pathlib import Path
 
 import numpy as np
 from mien_edge import files
-from mien_edge.errors import RunError
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from mien_train import ensemble
-from mien_train.material import Material, View
+from mien_train.material import Material, judged
 from mien_train.recipes import Stage
 from mien_train.runs import Run
 
 
 def taught(run: Run, stage: Stage, material: Material) -> Material:
     """The material with the opinions of the run's teacher on `stage.views` views; asks the teacher for those that are
-    not cached yet, so it goes on where a killed call was. Raises RunError where the run has no fitting teacher.
+    not cached yet, so it goes on where a killed call was. Raises RunError where the teacher does not fit the run.
     """
-    if not run.record.get("teacher"):
-        raise RunError(f"{run.folder}: its recipe is taught; begin it with --teacher ENSEMBLE (mien-train ensemble)")
-    teacher = Path(run.record["teacher"])
-    asked = ensemble.load(teacher)
-    if asked.heads != run.recipe.heads:
-        raise RunError(f"{teacher} has the heads {asked.heads} and {run.folder} {run.recipe.heads}; they must be equal")
-    cache = teacher / "opinions" / _key(run, stage, teacher)
+    folder = run.teacher()
+    assert folder is not None  # noqa: S101 - runs.begin has seen to it
+    asked = ensemble.load(folder)
+    ensemble.check_alike(asked.members[0].run, run)
+    cache = folder / "opinions" / _key(run, stage)
     numbers = tqdm(range(stage.views), desc="asking the teacher", unit=" views", leave=False, disable=None)
-    return replace(
-        material,
-        opinions=tuple(
-            _opinions(cache / f"{number:02d}.npz", asked, material, run, stage, number) for number in numbers
-        ),
-        share=stage.taught,
-    )
+    found = [_opinions(cache / f"{number:02d}.npz", asked, material, run, stage, number) for number in numbers]
+    return replace(material, opinions=tuple(found), share=stage.taught)
 
 
-def _key(run: Run, stage: Stage, teacher: Path) -> str:
+def _key(run: Run, stage: Stage) -> str:
     """Names what the opinions depend on: the views' pictures, the rows, the teacher."""
     seen = {key: value for key, value in asdict(stage.augment).items() if key not in ("erase", "mixup")}
-    members = json.loads((teacher / "ensemble.json").read_text())["members"]
     facts = [seen, asdict(run.recipe.preprocess), run.recipe.seed, run.record["data"]["sha256"], run.record["split"]]
-    facts.append([[each["run"], each["weight"], each["temperatures"]] for each in members])
+    facts.append(run.record["teacher"]["sha256"])
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -59,7 +50,7 @@ def _opinions(
         with np.load(path) as stored:
             return stored["opinions"]
     except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError):
-        view = View(material, stage.augment, run.recipe.seed, number)
+        view = judged(material, stage.augment, run.recipe.seed, number)
         told = teacher(view(np.arange(len(material.images)))).astype(np.float16)
         with files.appearing(path) as temporary:
             np.savez(temporary, opinions=told)

@@ -4,9 +4,9 @@ Three objectives: validation accuracy, multiply-accumulates, and measured millis
 studies of one objective only, so successive halving (ASHA, Li et al. 2018) is done here, on the Pareto rank: at each
 rung a trial goes on if it is among the best third by how many others are better and cost no more.
 
-A study is one journal file (or a database, --storage), which any number of processes and machines may work on. Each
-trial has a folder with its checkpoints and a lock; the lock of a killed process falls free, and whoever resumes goes on
-with its trial where it was.
+A study is one journal file (or a database, --storage), which any number of processes and machines may work on as long
+as they share its folder. There each trial has its checkpoints and a lock; the lock of a killed process falls free, and
+whoever resumes goes on with its trial where it was.
 """
 
 import csv
@@ -44,6 +44,7 @@ SAMPLERS = {
     "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
 }
 OBJECTIVES = ("accuracy", "M MACs", "milliseconds")
+_DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 def storage(folder: Path, url: str) -> BaseStorage:
@@ -52,9 +53,11 @@ def storage(folder: Path, url: str) -> BaseStorage:
     return RDBStorage(url) if url else JournalStorage(JournalFileBackend(str(folder / "study.log")))
 
 
-def study(folder: Path, url: str, sampler: str, seed: int, resume: bool) -> optuna.Study:
-    """Begin the study, or open it again. Raises RunError where there is one and `resume` is false, or there is none and
-    it is true.
+def study(folder: Path, url: str, sampler: str, seed: int, resume: bool, about: dict[str, Any]) -> optuna.Study:
+    """Begin the study, or open it again. about: what its trials have in common (data, rows, recipe).
+
+    Raises RunError where there is one and `resume` is false, there is none and it is true, or it is about something
+    else.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     kept = storage(folder, url)
@@ -63,10 +66,22 @@ def study(folder: Path, url: str, sampler: str, seed: int, resume: bool) -> optu
         raise RunError(f"{folder} holds a study; go on with it (--resume), or name another --folder")
     if resume and not exists:
         raise RunError(f"{folder} holds no study to resume; begin one without --resume")
-    return optuna.create_study(
+    found = optuna.create_study(
         storage=kept, sampler=SAMPLERS[sampler](seed), study_name=STUDY, load_if_exists=True,
         directions=["maximize", "minimize", "minimize"],
     )  # fmt: skip
+    if not exists:
+        for key, value in about.items():
+            found.set_user_attr(key, value)
+    differing = [key for key, value in about.items() if found.user_attrs.get(key) != json.loads(json.dumps(value))]
+    if differing:
+        raise RunError(f"{folder} holds a study with another {differing[0]}; name another --folder")
+    return found
+
+
+def about(base: Recipe, dataset: data.Dataset, split: str, rows: int) -> dict[str, Any]:
+    """What makes trials comparable."""
+    return {"recipe": base.to_dict(), "data": dataset.sha256, "split": split, "rows": rows}
 
 
 def split(dataset: data.Dataset, kind: str, rows: int) -> data.Split:
@@ -123,31 +138,40 @@ def work(
     with tqdm(total=trials, initial=_finished(found), desc="trials", unit=" trials", disable=None) as bar:
         while _finished(found) < trials:
             with _trial(found, folder) as trial:
-                _run(found, trial, recipe(trial, base), dataset, parts, _place(folder, trial.number), limit)
+                try:
+                    _run(found, trial, recipe(trial, base), dataset, parts, _place(folder, trial.number), limit)
+                except Exception as problem:
+                    _stop(found, trial, f"{type(problem).__name__}: {problem}", TrialState.FAIL)
+                    raise
             report(found, folder)
             bar.n = _finished(found)
             bar.refresh()
 
 
 def _finished(found: optuna.Study) -> int:
-    return len(found.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)))
-
-
-def _place(folder: Path, number: int) -> Path:
-    return folder / "trials" / f"{number:04d}"
+    return len(found.get_trials(deepcopy=False, states=_DONE))
 
 
 @contextmanager
 def _trial(found: optuna.Study, folder: Path) -> Iterator[Trial]:
     """A trial that is this process's own as long as the block lasts: one whose process died, else a new one."""
-    for each in found.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        with _locked(folder, each.number) as mine:
-            if mine:
-                yield Trial(found, each._trial_id)
+    for number in _candidates(found):
+        with _locked(folder, number) as mine:
+            trial = found.get_trials(deepcopy=False)[number]
+            if mine and trial.state == TrialState.RUNNING:
+                yield Trial(found, trial._trial_id)
                 return
-    trial = found.ask()
-    with _locked(folder, trial.number):
-        yield trial
+
+
+def _candidates(found: optuna.Study) -> Iterator[int]:
+    """Numbers of trials that may be had: those that run, of which some are orphans, then new ones."""
+    yield from [each.number for each in found.get_trials(deepcopy=False, states=(TrialState.RUNNING,))]
+    while True:
+        yield found.ask().number
+
+
+def _place(folder: Path, number: int) -> Path:
+    return folder / "trials" / f"{number:04d}"
 
 
 @contextmanager
@@ -158,26 +182,22 @@ def _locked(folder: Path, number: int) -> Iterator[bool]:
     with (place / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            yield True
+            mine = True
         except BlockingIOError:
-            yield False
+            mine = False
+        yield mine
 
 
 def _run(
-    found: optuna.Study,
-    trial: Trial,
-    chosen: Recipe,
-    dataset: data.Dataset,
-    parts: data.Split,
-    place: Path,
+    found: optuna.Study, trial: Trial, chosen: Recipe, dataset: data.Dataset, parts: data.Split, place: Path,
     limit: float,
-) -> None:
+) -> None:  # fmt: skip
     macs, milliseconds = cost(chosen, place)
     trial.set_user_attr("M MACs", macs)
     trial.set_user_attr("milliseconds", milliseconds)
     if macs > limit:
-        trial.set_user_attr("stopped", f"above {limit:g} M MACs")
-        found.tell(trial, state=TrialState.PRUNED)
+        # Failed, not pruned: samplers learn from what was pruned, and this was never trained.
+        _stop(found, trial, f"above {limit:g} M MACs", TrialState.FAIL)
         return
 
     def build() -> Any:
@@ -186,13 +206,18 @@ def _run(
     material = materials.of(dataset, parts, chosen.heads, chosen.preprocess, chosen.fit.smoothing)
     for epochs in RUNGS:
         history = loop.train(build, chosen.fit, material, place / "fit", chosen.seed, until=epochs)
-        accuracy = max(entry["val_accuracy"] for entry in history)
+        accuracy = max(entry["val_accuracy"] for entry in history[:epochs])
         trial.set_user_attr(_rung(epochs), accuracy)
-        if epochs < RUNGS[-1] and not goes_on(found.get_trials(deepcopy=False), trial.number, epochs):
-            trial.set_user_attr("stopped", f"after {epochs} epochs")
-            found.tell(trial, state=TrialState.PRUNED)
+        passed = len(history) > epochs or epochs == RUNGS[-1]
+        if not passed and not goes_on(found.get_trials(deepcopy=False), trial.number, epochs):
+            _stop(found, trial, f"after {epochs} epochs", TrialState.PRUNED)
             return
     found.tell(trial, [accuracy, macs, milliseconds])
+
+
+def _stop(found: optuna.Study, trial: Trial, why: str, state: TrialState) -> None:
+    trial.set_user_attr("stopped", why)
+    found.tell(trial, state=state)
 
 
 def cost(chosen: Recipe, place: Path) -> tuple[float, float]:
@@ -230,9 +255,12 @@ def _rung(epochs: int) -> str:
 
 
 def table(found: optuna.Study) -> tuple[list[str], list[list[str]]]:
-    """(header, a row per finished trial): its choices, cost, accuracy at each rung, and whether it is on the front."""
+    """(header, a row per trial that is over and came to a cost): accuracy at each rung, cost, whether it is on the
+    front or why it stopped, its choices.
+    """
     front = {trial.number for trial in found.best_trials}
-    trials = found.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+    over = found.get_trials(deepcopy=False, states=(*_DONE, TrialState.FAIL))
+    trials = [trial for trial in over if OBJECTIVES[2] in trial.user_attrs]
     names = sorted({name for trial in trials for name in trial.params})
     rungs = [_rung(epochs) for epochs in RUNGS]
     rows = []
