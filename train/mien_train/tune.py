@@ -14,6 +14,7 @@ import dataclasses
 import fcntl
 import io
 import json
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -285,6 +286,9 @@ def importances(found: optuna.Study) -> dict[str, float]:
     if len(complete) < 4:
         return {}
     evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+    warnings.filterwarnings(
+        "ignore", message="PedAnova.*low `target`"
+    )  # the target below is low where accuracy is high
     return optuna.importance.get_param_importances(found, evaluator=evaluator, target=lambda trial: -trial.values[0])
 
 
