@@ -104,8 +104,9 @@ class Core:
     source: str
 
 
-_V1, _V2 = (551.0, 17.4), (280.0, 20.6)
-"""Million multiply-accumulates of MobileNet v1 and v2 at 224 pixels: (convolutions and dense layers, depthwise)."""
+_V1, _V2 = (551.4, 17.4), (280.1, 20.7)
+"""Million multiply-accumulates of MobileNet v1 and v2 at 224 pixels: (convolutions and dense layers, depthwise), counted
+on Keras' MobileNet and MobileNetV2."""
 _V1_MS, _V2_MS, _THREADS = 24.0, 17.0, 4
 """int8 on a Raspberry Pi 4 (Cortex-A72, 1.5 GHz, ARM64, all four cores), XNNPACK's README, February 2022."""
 
@@ -114,7 +115,7 @@ def _cortex_a72() -> Core:
     convolution, depthwise = np.linalg.solve(np.array([_V1, _V2]), np.array([_V1_MS, _V2_MS]))
     source = (
         f"XNNPACK's README: int8 MobileNet v1 {_V1_MS:.0f} ms and v2 {_V2_MS:.0f} ms on a Raspberry Pi 4, four cores; "
-        f"{_V1[0]:.0f} x + {_V1[1]} y = {_V1_MS:.0f} and {_V2[0]:.0f} x + {_V2[1]} y = {_V2_MS:.0f} give "
+        f"{_V1[0]} x + {_V1[1]} y = {_V1_MS:.0f} and {_V2[0]} x + {_V2[1]} y = {_V2_MS:.0f} give "
         f"x = {convolution:.4f} and y = {depthwise:.3f} ms a million, over {_THREADS} cores"
     )
     return Core("Cortex-A72 1.5 GHz (Pi 4)", 1 / convolution / _THREADS, 1 / depthwise / _THREADS, source)

@@ -128,6 +128,9 @@ def test_check_and_bench_print_json(bundle):
     measured = json.loads(call("bench", "--frames", 10, "--json").stdout)
     assert measured["milliseconds"]["total"]["median"] > 0
     assert measured["rss_megabytes"] > 10
+    assert {core.split()[0] for core in measured["estimates"]} == {"Cortex-A72", "Cortex-A76"}
+    layers = json.loads(call("bench", "--layers", "--json").stdout)
+    assert layers[-1]["output"] == [7]
 
 
 def test_models_are_installed_listed_and_chosen(bundle, tmp_path):

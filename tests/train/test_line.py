@@ -72,7 +72,9 @@ def test_the_card_says_where_it_comes_from(tiny):
 
 def test_the_report_is_one_file_with_its_pictures(line):
     page = (line / "report.html").read_text()
-    assert page.count("data:image/png;base64,") >= 6
+    assert page.count("data:image/png;base64,") >= 8
+    assert "When pictures get worse" in page
+    assert "Cortex-A72" in page
     assert not re.search(r'(?:src|href)="(?!data:)', page)
     assert (line / "fit" / "curves.png").exists()
     assert list((line / "fit" / "tensorboard").rglob("events.*"))

@@ -165,6 +165,7 @@ def test_the_report_shows_both_heads(student):
     assert "Tells FER2013 labels" in page
     assert "Tells FER+ majorities" in page
     assert page.count("<figcaption>Risk-coverage") == 2
+    assert "The teacher" in page
 
 
 def test_evaluate_compares_two_bundles(student, voted, capsys):

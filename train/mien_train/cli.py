@@ -240,8 +240,8 @@ def _export(options: argparse.Namespace) -> None:
     _export_run(runs.load(options.folder), options)
 
 
-def _export_run(run: Any, options: argparse.Namespace, missing: bool = False) -> None:
-    """Write a bundle for each head, or for those that have none yet; bundles.json tells where each is."""
+def _export_run(run: Any, options: argparse.Namespace, missing: bool = False) -> list[Path]:
+    """Write a bundle for each head, or for those that have none, and tell in bundles.json and return where each is."""
     from mien_train import evaluate, export
 
     record = run.folder / "bundles.json"
@@ -256,6 +256,7 @@ def _export_run(run: Any, options: argparse.Namespace, missing: bool = False) ->
         print(f"bundle: {bundle.folder} ({test}, int8); on a device: mien-edge check --model {bundle.folder}")  # noqa: T201
         written[head] = str(bundle.folder.resolve())
         files.write_text(record, json.dumps(written) + "\n")
+    return [Path(folder) for folder in written.values()]
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -350,10 +351,13 @@ def _crop(options: argparse.Namespace) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from mien_train import fit, quantize, report
+    from mien_edge import bundle
+
+    from mien_train import fit, quantize, report, robustness
 
     run = _begin(options)
     fit.fit(run)
     quantize.quantize(run)
-    _export_run(run, options, missing=True)
+    written = _export_run(run, options, missing=True)
+    robustness.of_run(run, [bundle.load(folder) for folder in written])
     print(f"report: {report.report(run)}")  # noqa: T201

@@ -136,7 +136,7 @@ def steps(values: Mapping[str, Sequence[float]], names: Sequence[str]) -> bytes:
     axes.set_yticks(np.arange(len(names)) + 0.4 - height / 2, names)
     axes.invert_yaxis()
     axes.set(xlabel="accuracy", xlim=(0.3, 1))
-    axes.legend(frameon=False, loc="lower right")
+    axes.legend(frameon=False, loc="upper right")
     return png(figure)
 
 

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mien_edge import files
+from mien_edge import bench, files, graph
 from mien_edge.contract import LABELS, softmax
 from mien_edge.errors import RunError
 
-from mien_train import evaluate, loop, metrics, page, plots
+from mien_train import ensemble, evaluate, loop, metrics, page, plots
 from mien_train.runs import Run
 
 _WORST = 40
@@ -29,7 +29,7 @@ def report(run: Run) -> Path:
             raise RunError(f"{path}: nothing measured yet; run: mien-train export {run.folder}")
         found = json.loads(path.read_text())
         parts += [page.heading(f"Tells {_NAMES[head]}"), *_summary(found), *_quality(run, found)]
-    parts += [*_curves(run), *_crop(run), *_facts(run)]
+    parts += [*_robustness(run), *_layers(run), *_teacher(run), *_curves(run), *_crop(run), *_facts(run)]
     target = run.folder / "report.html"
     files.write_text(target, page.page(f"mien: {run.recipe.name}", parts))
     return target
@@ -62,6 +62,49 @@ def _summary(found: dict[str, Any]) -> list[str]:
         page.note("Operators of the int8 file"), page.table(["operator", "count"], list(network["operators"].items())),
     ]  # fmt: skip
     return parts
+
+
+def _robustness(run: Run) -> list[str]:
+    path = run.folder / "robustness.json"
+    if not path.exists():
+        return []
+    found = json.loads(path.read_text())
+    means = ", ".join(f"{each['model']} {each['clean']:.1%} clean, {each['mean']:.1%} over all" for each in found)
+    caption = f"Accuracy on the test rows under eight corruptions, by the labels that each tells: {means}"
+    return [page.heading("When pictures get worse"), page.picture(plots.robustness(found), caption)]
+
+
+def _layers(run: Run) -> list[str]:
+    """Of the first head's file: they differ in the last layer only."""
+    content = run.stage("export") / run.recipe.heads[0] / "qat.tflite"
+    found = bench.layers(content)
+    rows = [
+        [
+            each["operator"],
+            "x".join(map(str, each["output"])),
+            f"{each['macs'] / 1e6:.2f}",
+            f"{each['milliseconds']:.4f}",
+        ]
+        for each in found
+    ]
+    estimates = graph.estimates(graph.operators(content.read_bytes()))
+    return [
+        page.heading("Layer by layer"),
+        page.table(["operator", "output", "M multiply-accumulates", "ms on this machine, one thread"], rows),
+        *(page.note(graph.estimate_as_text(core, each)) for core, each in estimates.items()),
+    ]
+
+
+def _teacher(run: Run) -> list[str]:
+    folder = run.teacher()
+    if folder is None:
+        return []
+    found = json.loads((folder / "ensemble.json").read_text())
+    return [
+        page.heading("The teacher"),
+        page.picture((folder / "ensemble.png").read_bytes(), "Members and the whole, on the test rows"),
+        page.pre(ensemble.as_text(found)),
+    ]
 
 
 def _curves(run: Run) -> list[str]:

@@ -4,16 +4,19 @@ After ImageNet-C (Hendrycks & Dietterich 2019), with what cameras, detectors and
 randomness comes from a fixed seed.
 """
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
+from mien_edge import files
 from mien_edge.bundle import Bundle
 from numpy.typing import NDArray
 
 from mien_train import augment, data, evaluate
+from mien_train.runs import Run
 
 Picture = NDArray[np.uint8]
 
@@ -100,6 +103,21 @@ def measure(bundle: Bundle, dataset: data.Dataset, split: str) -> dict[str, Any]
         "model": bundle.card.id, "head": head, "rows": len(labels), "clean": accuracy(images), "mean": mean,
         "corruptions": found,
     }  # fmt: skip
+
+
+def of_run(run: Run, bundles: Sequence[Bundle]) -> list[dict[str, Any]]:
+    """`measure` of a run's bundles, kept in its robustness.json; those that are there are not measured again. Empty for
+    a split without test rows.
+    """
+    path, dataset = run.folder / "robustness.json", run.dataset()
+    if not len(run.split(dataset).test):
+        return []
+    known = {each["model"]: each for each in json.loads(path.read_text())} if path.exists() else {}
+    found = []
+    for each in bundles:
+        found.append(known.get(each.card.id) or measure(each, dataset, run.record["split"]))
+        files.write_text(path, json.dumps(found, indent=1) + "\n")
+    return found
 
 
 def as_text(found: dict[str, Any]) -> str:

@@ -4,7 +4,7 @@ run.json            what was asked: recipe, data and its sha256, split, seed, co
 fit/, quantize/     state.npz (to resume from), best.npz (weights), history.json, curves.png, tensorboard/
 export/HEAD/        qat.tflite and ptq.tflite
 models/NAME-N/      a bundle for each head, unless --models names another place; bundles.json says where they are
-evaluation-HEAD.json  every figure; report.html shows them
+evaluation-HEAD.json, robustness.json  every figure; report.html shows them
 """
 
 import dataclasses
