@@ -105,8 +105,8 @@ class Core:
 
 
 _V1, _V2 = (551.4, 17.4), (280.1, 20.7)
-"""Million multiply-accumulates of MobileNet v1 and v2 at 224 pixels: (convolutions and dense layers, depthwise), counted
-on Keras' MobileNet and MobileNetV2."""
+"""Million multiply-accumulates of MobileNet v1 and v2 at 224 pixels: (convolutions and dense layers, depthwise),
+counted on Keras' MobileNet and MobileNetV2."""
 _V1_MS, _V2_MS, _THREADS = 24.0, 17.0, 4
 """int8 on a Raspberry Pi 4 (Cortex-A72, 1.5 GHz, ARM64, all four cores), XNNPACK's README, February 2022."""
 
