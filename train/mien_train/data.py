@@ -13,7 +13,7 @@ import lzma
 import os
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -339,15 +339,20 @@ def _root(parent: NDArray[np.int64], i: int) -> int:
 
 def cached_near_groups(dataset: Dataset) -> NDArray[np.int64]:
     """`near_groups` of the dataset's images, kept beside the cached data."""
-    cache = cache_folder() / f"{dataset.sha256}-{len(dataset)}-near.npz"
+    path = cache_folder() / f"{dataset.sha256}-{len(dataset)}-near.npz"
+    return kept(path, lambda: near_groups(dataset.images))
+
+
+def kept(path: Path, make: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+    """The array that is kept in that .npz file; where there is none, or a damaged one, it is made and kept."""
     try:
-        with np.load(cache) as stored:
-            return stored["groups"]
+        with np.load(path) as stored:
+            return stored["kept"]
     except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError):
-        groups = near_groups(dataset.images)
-        with files.appearing(cache) as temporary:
-            np.savez(temporary, groups=groups)
-        return groups
+        made = make()
+        with files.appearing(path) as temporary:
+            np.savez(temporary, kept=made)
+        return made
 
 
 @dataclass(frozen=True, eq=False)

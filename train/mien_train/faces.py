@@ -1,12 +1,11 @@
 """Where the device's detector sees the faces of a data set, so that training can crop as the device does."""
 
 import hashlib
-import zipfile
 from typing import Any
 
 import cv2
 import numpy as np
-from mien_edge import detect, files
+from mien_edge import detect
 from mien_edge.contract import Preprocess
 from mien_edge.settings import Detect
 from mien_edge.values import Box, Frame
@@ -47,15 +46,8 @@ def framed(image: NDArray[np.uint8]) -> Any:
 def known_boxes(dataset: data.Dataset) -> NDArray[np.float64]:
     """`boxes` of the dataset's images, kept beside the cached data."""
     shown = hashlib.sha256(repr((Detect(), _SIDE, _BORDER)).encode()).hexdigest()[:8]
-    cache = data.cache_folder() / f"{dataset.sha256}-{len(dataset)}-boxes-{shown}.npz"
-    try:
-        with np.load(cache) as stored:
-            return stored["boxes"]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError):
-        found = boxes(dataset.images)
-        with files.appearing(cache) as temporary:
-            np.savez(temporary, boxes=found)
-        return found
+    path = data.cache_folder() / f"{dataset.sha256}-{len(dataset)}-boxes-{shown}.npz"
+    return data.kept(path, lambda: boxes(dataset.images))
 
 
 def squares(dataset: data.Dataset, preprocess: Preprocess) -> NDArray[np.float64]:

@@ -6,16 +6,14 @@ pass a view, once for all students of the same augmentation.
 
 import hashlib
 import json
-import zipfile
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
-from mien_edge import files
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from mien_train import ensemble
+from mien_train import data, ensemble
 from mien_train.material import Material, judged
 from mien_train.recipes import Stage
 from mien_train.runs import Run
@@ -46,12 +44,8 @@ def _key(run: Run, stage: Stage) -> str:
 def _opinions(
     path: Path, teacher: ensemble.Ensemble, material: Material, run: Run, stage: Stage, number: int
 ) -> NDArray[np.float16]:
-    try:
-        with np.load(path) as stored:
-            return stored["opinions"]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError):
+    def asked() -> NDArray[np.float16]:
         view = judged(material, stage.augment, run.recipe.seed, number)
-        told = teacher(view(np.arange(len(material.images)))).astype(np.float16)
-        with files.appearing(path) as temporary:
-            np.savez(temporary, opinions=told)
-        return told
+        return teacher(view(np.arange(len(material.images)))).astype(np.float16)
+
+    return data.kept(path, asked)
