@@ -44,7 +44,8 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--json", action="store_true", help="print JSON")
     members = add_command(commands, "ensemble", "average fitted runs, weighted on validation; measure each", _ensemble)
     members.add_argument("folder", type=Path, help="where ensemble.json goes, such as runs/teachers")
-    members.add_argument("runs", type=Path, nargs="+", help="fitted run folders with the same heads and data")
+    members.add_argument("members", type=Path, nargs="+", help="fitted run folders, or other ensembles' folders")
+    _data_options(members)
     members.add_argument("--json", action="store_true", help="print JSON")
     tune = add_command(commands, "tune", "search networks and training for accuracy against cost", _tune)
     _data_options(tune)
@@ -288,9 +289,10 @@ def _run_as_text(head: str, found: dict[str, Any]) -> str:
 
 
 def _ensemble(options: argparse.Namespace) -> None:
-    from mien_train import ensemble, runs
+    from mien_train import ensemble
 
-    found = ensemble.make(options.folder, [runs.load(member) for member in options.runs])
+    chosen = [member for path in options.members for member in ensemble.members(path)]
+    found = ensemble.make(options.folder, chosen, _dataset(options, options.data))
     print(json.dumps(found) if options.json else ensemble.as_text(found))  # noqa: T201
     sys.stderr.write(f"picture: {options.folder / 'ensemble.png'}; teach with: --teacher {options.folder}\n")
 

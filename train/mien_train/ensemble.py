@@ -1,12 +1,14 @@
-"""Several trained runs as one teacher: their probabilities averaged, weighted by what validation rows say.
+"""Several trained networks as one teacher: their probabilities averaged, weighted by what validation rows say.
 
-ensemble.json holds the members (run folder, weight, a temperature for each head) and every figure; ensemble.png draws
-them. The weights are chosen on validation rows only; PublicTest is reported.
+An ensemble's folder needs nothing else: ensemble.json holds each member's recipe, weight, temperatures and every
+figure, NAME.npz its network (kernels in half precision), ensemble.png draws them. The weights are chosen on validation
+rows only; PublicTest is reported.
 """
 
 import json
+import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from numpy.typing import NDArray
 
 from mien_train import data, loop, metrics, networks, plots, runs
 from mien_train import material as materials
+from mien_train.recipes import Recipe
 from mien_train.runs import Run
 
 _ROUNDS = 40
@@ -25,15 +28,23 @@ _ROUNDS = 40
 
 @dataclass(frozen=True, eq=False)
 class Member:
-    """A fitted run, how much it counts (the weights of an ensemble sum to 1), and a temperature for each head."""
+    """A trained network. facts: what it must have in common with others, see `facts`. share: how much it counts (the
+    shares of an ensemble sum to 1). temperatures: one for each head.
+    """
 
-    run: Run
-    weight: float
-    temperatures: tuple[float, ...]
+    name: str
+    recipe: Recipe
+    command: str
+    facts: dict[str, Any]
+    weights: list[NDArray[Any]]
+    share: float = 0.0
+    temperatures: tuple[float, ...] = ()
 
     def logits(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(n, heads, 7) of toned (n, s, s) crops."""
-        return _logits(self.run, crops)
+        model = networks.build(self.recipe, precision=self.recipe.precision)
+        model.set_weights(self.weights)
+        return loop.predict(model, crops).reshape(len(crops), -1, len(LABELS))
 
     def calibrated(self, logits: NDArray[Any]) -> NDArray[np.float64]:
         """(n, heads, 7) probabilities of the member's logits."""
@@ -42,91 +53,118 @@ class Member:
 
 @dataclass(frozen=True, eq=False)
 class Ensemble:
-    """The members that count, and what their heads are."""
+    """The members; they have the same facts."""
 
-    heads: tuple[str, ...]
     members: tuple[Member, ...]
 
     def __call__(self, crops: NDArray[np.uint8]) -> NDArray[np.float64]:
         """(n, heads, 7) probabilities of toned (n, s, s) crops."""
-        return sum(  # type: ignore[return-value]
-            member.weight * member.calibrated(member.logits(crops)) for member in self.members if member.weight
-        )
+        asked = [member for member in self.members if member.share]
+        return sum(member.share * member.calibrated(member.logits(crops)) for member in asked)  # type: ignore[return-value]
 
 
 def load(folder: Path) -> Ensemble:
-    """The ensemble of a folder. Raises RunError where there is none."""
+    """The ensemble of a folder. Raises RunError where there is none, or a damaged one."""
     path = folder / "ensemble.json"
     try:
         found = json.loads(path.read_text())
-        members = [
-            Member(runs.load(Path(each["run"])), each["weight"], tuple(each["temperatures"].values()))
-            for each in found["members"]
-        ]
-        digests = [each["sha256"] for each in found["members"]]
-    except FileNotFoundError:
-        raise RunError(f"{path}: no ensemble here; make one with: mien-train ensemble {folder} RUN …") from None
-    except (json.JSONDecodeError, KeyError, TypeError) as problem:
+        return Ensemble(tuple(_read(folder, each, found["facts"]) for each in found["members"]))
+    except FileNotFoundError as problem:
+        raise RunError(
+            f"{problem.filename}: not here; make the ensemble with: mien-train ensemble {folder} RUN …"
+        ) from None
+    except (ValueError, KeyError, TypeError, zipfile.BadZipFile) as problem:
         raise RunError(f"{path} is damaged ({problem}); make it again with: mien-train ensemble") from None
-    for member, digest in zip(members, digests, strict=True):
-        if _digest(member.run) != digest:
-            raise RunError(f"{member.run.folder} was trained on since {path} was made; make the ensemble again")
-    return Ensemble(tuple(found["heads"]), tuple(members))
 
 
-def _digest(run: Run) -> str:
-    path = run.stage("fit") / "best.npz"
-    return files.sha256(path) if path.exists() else ""
+def _read(folder: Path, found: dict[str, Any], facts: dict[str, Any]) -> Member:
+    path = folder / f"{found['name']}.npz"
+    if files.sha256(path) != found["sha256"]:
+        raise RunError(f"{path}: not the file that ensemble.json names; copy the folder again")
+    with np.load(path) as stored:
+        weights = [stored[f"w{i}"].astype(np.float32) for i in range(len(stored.files))]
+    recipe = runs.parse_recipe(found["recipe"])
+    temperatures = tuple(found["temperatures"][head] for head in recipe.heads)
+    return Member(found["name"], recipe, found["command"], facts, weights, found["share"], temperatures)
 
 
-def make(folder: Path, members: Sequence[Run]) -> dict[str, Any]:
-    """Weigh the members on validation rows, measure each and the whole, and write ensemble.json and ensemble.png.
+def members(path: Path) -> list[Member]:
+    """The members of an ensemble's folder, or a run as the only one. Raises RunError where its training is not over."""
+    if (path / "ensemble.json").exists():
+        return list(load(path).members)
+    run = runs.load(path)
+    if not loop.is_over(run.stage("fit"), run.recipe.fit):
+        raise RunError(f"{path}: its training is not over; go on with: mien-train fit {run.recipe.name}")
+    weights = [_halved(each) for each in loop.best_weights(run.stage("fit"))]
+    return [Member(path.name, run.recipe, run.record["command"], facts(run), weights)]
 
-    Raises RunError where a member's training is not over, or members differ in data, split, heads or preprocessing.
+
+def _halved(weights: NDArray[Any]) -> NDArray[Any]:
+    """Kernels in half precision: as they are kept, so that what is measured is what teaches."""
+    return weights.astype(np.float16).astype(np.float32) if weights.ndim > 1 else weights
+
+
+def facts(run: Run) -> dict[str, Any]:
+    """What networks must have in common to be averaged, or to teach one another. A split of its own would let a
+    teacher tell a student what the student is measured on.
     """
-    first = members[0]
-    for member in members:
-        check_alike(first, member)
-        if not loop.is_over(member.stage("fit"), member.recipe.fit):
-            raise RunError(
-                f"{member.folder}: its training is not over; go on with: mien-train fit {member.recipe.name}"
-            )
-    recipe, dataset = first.recipe, first.dataset()
-    parts = data.with_test(first.split(dataset))
+    return {
+        "data": run.record["data"]["sha256"], "FER+ votes": run.record["data"]["plus_sha256"],
+        "split": run.record["split"], "heads": list(run.recipe.heads), "preprocessing": asdict(run.recipe.preprocess),
+    }  # fmt: skip
+
+
+def check_alike(name: str, known: dict[str, Any], other_name: str, other: dict[str, Any]) -> None:
+    """Raise RunError unless the facts of two networks are the same."""
+    differing = [key for key, value in known.items() if other[key] != value]
+    if differing:
+        raise RunError(f"{other_name} has other {differing[0]} than {name}; they must be the same")
+
+
+def make(folder: Path, found: Sequence[Member], dataset: data.Dataset) -> dict[str, Any]:
+    """Weigh the members on validation rows, measure each and the whole, and write the ensemble's folder.
+
+    Raises RunError where members differ in data, split, heads or preprocessing, or share a name.
+    """
+    first = found[0]
+    for member in found[1:]:
+        check_alike(first.name, first.facts, member.name, member.facts)
+    check_alike(first.name, first.facts, "the data given", first.facts | {"data": dataset.sha256})
+    if len({member.name for member in found}) < len(found):
+        raise RunError(f"{folder}: two members have the same name; rename a run's folder")
+    recipe = first.recipe
+    parts = data.with_test(data.split(dataset, first.facts["split"]))
     chosen = np.concatenate([parts.validation, parts.test])
     crops = recipe.preprocess.toned(dataset.images[chosen])
     labels = materials.labels(dataset.take(chosen), recipe.heads)
-    part = {"validation": slice(len(parts.validation)), parts.test_name: slice(len(parts.validation), None)}
-    logits = [_logits(run, crops) for run in members]
-    on = part["validation"]
-    temperatures = [_temperatures(each[on], labels[on]) for each in logits]
-    told = [
-        Member(run, 0, given).calibrated(each) for run, given, each in zip(members, temperatures, logits, strict=True)
+    held = slice(len(parts.validation))
+    logits = [member.logits(crops) for member in found]
+    fitted = [
+        replace(member, temperatures=_temperatures(each[held], labels[held]))
+        for member, each in zip(found, logits, strict=True)
     ]
-    weights = best_weights([each[on] for each in told], labels[on])
-    whole = np.tensordot(weights, np.stack(told), 1)
-    unseen = data.unseen(dataset, parts)
+    told = [member.calibrated(each) for member, each in zip(fitted, logits, strict=True)]
+    shares = best_weights([each[held] for each in told], labels[held])
+    rows = {
+        "validation": np.arange(len(parts.validation)),
+        parts.test_name: np.arange(len(parts.validation), len(chosen)),
+    }
+    rows[f"{parts.test_name} unseen"] = rows[parts.test_name][data.unseen(dataset, parts)]
 
     def figures(probabilities: NDArray[Any]) -> dict[str, Any]:
-        found = {name: _figures(probabilities[rows], labels[rows], recipe.heads) for name, rows in part.items()}
-        seen = part[parts.test_name]
-        if unseen.any():
-            found[f"{parts.test_name} unseen"] = _figures(
-                probabilities[seen][unseen], labels[seen][unseen], recipe.heads
-            )
-        return found
+        return {name: _figures(probabilities[at], labels[at], recipe.heads) for name, at in rows.items() if len(at)}
 
     result = {
-        "heads": list(recipe.heads),
+        "facts": first.facts,
         "members": [
             {
-                "run": str(run.folder.resolve()), "name": run.folder.name, "sha256": _digest(run),
-                "weight": round(float(weight), 4),
-                "temperatures": dict(zip(recipe.heads, given, strict=True)), "figures": figures(each),
+                "name": member.name, "share": round(float(share), 4), "sha256": _write(folder, member),
+                "temperatures": dict(zip(recipe.heads, member.temperatures, strict=True)), "figures": figures(each),
+                "recipe": member.recipe.to_dict(), "command": member.command,
             }
-            for run, weight, given, each in zip(members, weights, temperatures, told, strict=True)
+            for member, share, each in zip(fitted, shares, told, strict=True)
         ],
-        "figures": figures(whole),
+        "figures": figures(np.tensordot(shares, np.stack(told), 1)),
         "equal": figures(np.mean(told, axis=0)),
     }  # fmt: skip
     files.write_text(folder / "ensemble.json", json.dumps(result, indent=1) + "\n")
@@ -134,12 +172,21 @@ def make(folder: Path, members: Sequence[Run]) -> dict[str, Any]:
     return result
 
 
+def _write(folder: Path, member: Member) -> str:
+    """Keep the member's weights in the folder; returns the file's sha256."""
+    path = folder / f"{member.name}.npz"
+    arrays = {f"w{i}": each.astype(np.float16) if each.ndim > 1 else each for i, each in enumerate(member.weights)}
+    with files.appearing(path) as temporary:
+        np.savez(temporary, **arrays)  # type: ignore[arg-type]
+    return files.sha256(path)
+
+
 def origin(folder: Path) -> list[dict[str, Any]]:
-    """What a card says of a teacher: each member that counts, with its weight, recipe and seed."""
+    """What a card says of a teacher: each member that counts, with its share, recipe and command."""
     return [
-        {"weight": member.weight, "recipe": member.run.record["recipe"], "command": member.run.record["command"]}
+        {"share": member.share, "recipe": member.recipe.to_dict(), "command": member.command}
         for member in load(folder).members
-        if member.weight
+        if member.share
     ]
 
 
@@ -159,35 +206,16 @@ def best_weights(told: Sequence[NDArray[Any]], labels: NDArray[Any]) -> NDArray[
 def as_text(result: dict[str, Any]) -> str:
     """A row per member, then the whole by chosen and by equal weights."""
     parts = list(result["figures"])
-    columns = [f"{part} {head}" for part in parts for head in result["heads"]]
-    rows = [(f"{each['name']} ({each['weight']:.2f})", each["figures"]) for each in result["members"]]
+    heads = result["facts"]["heads"]
+    columns = [f"{part} {head}" for part in parts for head in heads]
+    rows = [(f"{each['name']} ({each['share']:.2f})", each["figures"]) for each in result["members"]]
     rows += [("equal weights", result["equal"]), ("ensemble", result["figures"])]
     width = max(len(name) for name, _ in rows)
     lines = [" " * width + "".join(f"{column:>28}" for column in columns)]
     for name, figures in rows:
-        cells = [f"{figures[part][head]['accuracy']:>28.2%}" for part in parts for head in result["heads"]]
+        cells = [f"{figures[part][head]['accuracy']:>28.2%}" for part in parts for head in heads]
         lines.append(f"{name:<{width}}" + "".join(cells))
     return "\n".join(lines)
-
-
-def check_alike(first: Run, other: Run) -> None:
-    """Raise RunError unless two runs can be averaged, or one teach the other: a split of its own would let a teacher
-    tell a student what the student is measured on.
-    """
-    for name, a, b in (
-        ("data", first.record["data"]["sha256"], other.record["data"]["sha256"]),
-        ("split", first.record["split"], other.record["split"]),
-        ("heads", first.recipe.heads, other.recipe.heads),
-        ("preprocessing", first.recipe.preprocess, other.recipe.preprocess),
-    ):
-        if a != b:
-            raise RunError(f"{other.folder} has other {name} than {first.folder}; they must be the same")
-
-
-def _logits(run: Run, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-    model = networks.build(run.recipe, precision=run.recipe.precision)
-    model.set_weights(loop.best_weights(run.stage("fit")))
-    return loop.predict(model, crops).reshape(len(crops), -1, len(LABELS))
 
 
 def _temperatures(logits: NDArray[Any], labels: NDArray[Any]) -> tuple[float, ...]:
@@ -214,5 +242,5 @@ def _figures(probabilities: NDArray[Any], labels: NDArray[Any], heads: Sequence[
 def _picture(result: dict[str, Any]) -> bytes:
     test = next(name for name in result["figures"] if name != "validation")
     rows = [(each["name"], each["figures"]) for each in result["members"]] + [("ensemble", result["figures"])]
-    values = {head: [figures[test][head]["accuracy"] for _, figures in rows] for head in result["heads"]}
+    values = {head: [figures[test][head]["accuracy"] for _, figures in rows] for head in result["facts"]["heads"]}
     return plots.bars(values, [name for name, _ in rows], f"accuracy on {test}", floor=0.5)

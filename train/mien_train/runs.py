@@ -36,7 +36,7 @@ class Run:
     @property
     def recipe(self) -> Recipe:
         """The recipe as it was when the run began."""
-        return _recipe(self.record["recipe"])
+        return parse_recipe(self.record["recipe"])
 
     def dataset(self) -> data.Dataset:
         """The run's data, with FER+ votes where the run has them. Raises DataError if a file has changed."""
@@ -109,7 +109,7 @@ def begin(
     if (folder / "run.json").exists():
         old = load(folder)
         differing = [key for key in ("data", "split", "teacher") if old.record[key] != record[key]]
-        differing += ["recipe"] if old.recipe != _recipe(record["recipe"]) else []
+        differing += ["recipe"] if old.recipe != parse_recipe(record["recipe"]) else []
         if differing:
             raise RunError(f"{folder} holds a run with another {differing[0]}; name another folder with --folder")
         return old
@@ -144,7 +144,8 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in names}}
 
 
-def _recipe(values: dict[str, Any]) -> Recipe:
+def parse_recipe(values: dict[str, Any]) -> Recipe:
+    """A recipe from what `Recipe.to_dict` made of it."""
     stages: dict[str, Any] = {
         name: Stage(**{**values[name], "augment": Augment(**values[name]["augment"])}) for name in ("fit", "quantize")
     }
