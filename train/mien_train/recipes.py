@@ -117,7 +117,7 @@ _CAMERA = replace(_MILD, noise=12, gamma=0.4, shrink=0.15, jpeg=0.15)
 EDGE = Recipe(
     "edge",
     "residual",
-    arguments={"stem": 16, "widths": (24, 56, 104, 184), "depths": (1, 1, 2, 1)},
+    arguments={"stem": 16, "widths": (32, 48, 96, 192), "depths": (1, 1, 2, 1)},
     fit=Stage(50, learning_rate=2e-3, smoothing=0, patience=50, augment=_CAMERA, taught=0.9, views=12),
     quantize=replace(_quantize(6, _CAMERA), smoothing=0, taught=0.9, views=12),
     heads=("fer2013", "ferplus"),
