@@ -87,7 +87,7 @@ def test_the_ensemble_measures_each_member_and_the_whole(teachers):
 def test_members_that_differ_in_heads_are_refused(begin, teachers, tmp_path):
     other = begin(TINY, "one-head")
     fit.fit(other)
-    with pytest.raises(RunError, match=r"other (FER\+ votes|heads)"):
+    with pytest.raises(RunError, match="other heads"):
         gather(tmp_path, [teachers[1][0], other])
 
 

@@ -38,6 +38,7 @@ VOTE_OF_LABEL = tuple(VOTES.index(name) for name in (
 """VOTE_OF_LABEL[i] is the FER+ column of LABELS[i]."""
 
 _COLUMNS = ("emotion", "pixels", "Usage")
+_HELD = Path(__file__).with_name("held.txt")
 
 
 @dataclass(frozen=True, eq=False)
@@ -369,7 +370,9 @@ def split(dataset: Dataset, kind: str, seed: int = 0, share: float = 0.1) -> Spl
     """`honest`, `strict` or `deck`.
 
     honest: validation is `share` of Training, in whole groups of near duplicates that no test row belongs to; the rest
-    is for training; test is PublicTest. `unseen` tells which test rows have no near duplicate to train on.
+    is for training; test is PublicTest. `unseen` tells which test rows have no near duplicate to train on. For FER2013,
+    in whichever file, validation is the pictures that held.txt names (drawn that way with seed 0), so that everybody's
+    runs compare and anybody's teachers can teach.
     strict: the same validation, but rows of Training that nearly equal a test row are left out as well.
     deck: the slide deck's split: all of Training to train on, PublicTest and PrivateTest together for validation, no
     test. Its figure is chosen on the rows that it reports, so it flatters.
@@ -381,11 +384,33 @@ def split(dataset: Dataset, kind: str, seed: int = 0, share: float = 0.1) -> Spl
         raise DataError(f"unknown split {kind!r}; choose one of {', '.join(SPLITS)}")
     groups = cached_near_groups(dataset)
     clean = training[~np.isin(groups[training], groups[dataset.usages != 0])]
-    names = np.unique(groups[clean])
-    chosen = np.random.default_rng(seed).permutation(names)[: max(1, round(len(names) * share))]
+    held = _held(dataset, training) if seed == 0 else clean[:0]
+    if not len(held):
+        names = np.unique(groups[clean])
+        chosen = np.random.default_rng(seed).permutation(names)[: max(1, round(len(names) * share))]
+        held = clean[np.isin(groups[clean], chosen)]
     kept = clean if kind == "strict" else training
-    held = np.isin(groups[kept], chosen)
-    return Split(kept[~held], kept[held], np.flatnonzero(dataset.usages == 1), "PublicTest")
+    train = kept[~np.isin(groups[kept], groups[held])]
+    return Split(train, held, np.flatnonzero(dataset.usages == 1), "PublicTest")
+
+
+def _held(dataset: Dataset, training: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The Training rows that held.txt names; none where this is not FER2013, or less than all of them are here."""
+    names = set(_HELD.read_text().split())
+    told = np.array([digest(dataset.images[row]) for row in training])
+    found = np.isin(told, list(names))
+    return training[found] if names == set(told[found].tolist()) else training[:0]
+
+
+def digest(image: NDArray[np.uint8]) -> str:
+    """Ten hexadecimal digits that name a picture by its pixels."""
+    return hashlib.sha1(image.tobytes(), usedforsecurity=False).hexdigest()[:10]
+
+
+def held_digest(dataset: Dataset, parts: Split) -> str:
+    """Names a split by the pictures that it holds for validation, in whichever file they came."""
+    names = sorted({digest(dataset.images[row]) for row in parts.validation})
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()
 
 
 def with_test(parts: Split) -> Split:

@@ -105,11 +105,12 @@ def _halved(weights: NDArray[Any]) -> NDArray[Any]:
 
 
 def facts(run: Run) -> dict[str, Any]:
-    """What networks must have in common to be averaged, or to teach one another. A split of its own would let a
-    teacher tell a student what the student is measured on.
+    """What networks must have in common to be averaged, or to teach one another. Other held rows would let a teacher
+    tell a student what the student is measured on.
     """
+    dataset = run.dataset()
     return {
-        "data": run.record["data"]["sha256"], "FER+ votes": run.record["data"]["plus_sha256"],
+        "held rows": data.held_digest(dataset, run.split(dataset)),
         "split": run.record["split"], "heads": list(run.recipe.heads), "preprocessing": asdict(run.recipe.preprocess),
     }  # fmt: skip
 
@@ -129,7 +130,8 @@ def make(folder: Path, found: Sequence[Member], dataset: data.Dataset) -> dict[s
     first = found[0]
     for member in found[1:]:
         check_alike(first.name, first.facts, member.name, member.facts)
-    check_alike(first.name, first.facts, "the data given", first.facts | {"data": dataset.sha256})
+    given = data.held_digest(dataset, data.split(dataset, first.facts["split"]))
+    check_alike(first.name, first.facts, "the data given", first.facts | {"held rows": given})
     if len({member.name for member in found}) < len(found):
         raise RunError(f"{folder}: two members have the same name; rename a run's folder")
     recipe = first.recipe

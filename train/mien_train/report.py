@@ -37,18 +37,17 @@ def report(run: Run) -> Path:
 
 def _summary(found: dict[str, Any]) -> list[str]:
     network = found["network"]
-    columns = [(part, labels) for part, labels in _COLUMNS if labels in found["networks"]["float"][part]]
+    networks = found["networks"].values()
     rows = []
-    for name, each in found["networks"].items():
-        cells = [name]
-        for part, labels in columns:
-            figures = each[part][labels]
-            cells += [f"{figures['accuracy']:.2%}", f"{figures['macro_f1']:.2%}"]
-        figures = (each["test"] or each["validation"])[found["head"]]
-        rows.append([*cells, f"{figures['calibration_error']:.2%}", f"{each['temperature']:.3f}"])
-    header = ["network"]
-    for part, labels in columns:
-        header += [f"{found['test'] if part == 'test' else part} {labels}", "macro-F1"]
+    for part, labels in _COLUMNS:
+        if labels in found["networks"]["float"][part]:
+            name = f"{found['test'] if part == 'test' else part}, {labels}"
+            figures = [each[part][labels] for each in networks]
+            rows.append([name, *(f"{each['accuracy']:.2%}" for each in figures)])
+            rows.append([f"{name}, macro-F1", *(f"{each['macro_f1']:.2%}" for each in figures)])
+    figures = [(each["test"] or each["validation"])[found["head"]] for each in networks]
+    rows.append(["calibration error", *(f"{each['calibration_error']:.2%}" for each in figures)])
+    rows.append(["temperature", *(f"{each['temperature']:.3f}" for each in networks)])
     text = (
         f"int8 file: {network['bytes']:,} bytes, {network['parameters']:,} parameters, {network['macs'] / 1e6:.1f} M "
         "multiply-accumulates. Temperature and threshold are fitted on validation rows only. 'Unseen' are the test "
@@ -56,7 +55,7 @@ def _summary(found: dict[str, Any]) -> list[str]:
     )
     agreement = [[pair, f"{share:.2%}"] for pair, share in found["agreement"].items()]
     parts = [
-        page.table([*header, "calibration error", "temperature"], rows), page.note(text),
+        page.table(["accuracy", *found["networks"]], rows), page.note(text),
         *([page.note(evaluate.device_as_text(found["device"]))] if "device" in found else []),
         page.note("Agreement between networks (same top label)"), page.table(["pair", "share"], agreement),
         page.note("Operators of the int8 file"), page.table(["operator", "count"], list(network["operators"].items())),
