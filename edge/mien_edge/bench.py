@@ -66,11 +66,11 @@ def layers(model: Path, repeats: int = 200) -> list[dict[str, Any]]:
     content = model.read_bytes()
     found = graph.operators(content)
     with tempfile.TemporaryDirectory() as folder:
-        networks = []
+        networks, runtime = [], interpreter.runtime()
         for count in range(1, len(found) + 1):
             part = Path(folder) / f"{count}.tflite"
             part.write_bytes(graph.prefix(content, count))
-            networks.append(interpreter.loaded(part))
+            networks.append(runtime.load(part))
         least = np.full(len(networks), np.inf)
         for _ in range(repeats):
             for i, network in enumerate(networks):
@@ -84,7 +84,7 @@ def layers(model: Path, repeats: int = 200) -> list[dict[str, Any]]:
 
 def invoke_milliseconds(model: Path, repeats: int = 200) -> float:
     """The least time that the network takes on this machine, one thread."""
-    network = interpreter.loaded(model)
+    network = interpreter.runtime().load(model)
     return 1000 * min(_seconds(network) for _ in range(repeats))
 
 

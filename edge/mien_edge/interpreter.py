@@ -27,6 +27,20 @@ class Runtime:
     def __str__(self) -> str:
         return f"{self.name} {self.version}"
 
+    def load(self, path: Path, threads: int = 1, reference: bool = False) -> Any:
+        """An interpreter with its tensors allocated. Raises BundleError for a file that it refuses."""
+        try:
+            interpreter = self.create(path, threads, reference)
+            interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as problem:
+            first_line = (str(problem).splitlines() or ["no reason given"])[0]
+            raise BundleError(f"{path}: the interpreter refuses it ({first_line}); copy the bundle again") from None
+        except SystemError as problem:
+            raise RuntimeMissingError(
+                f"{self} does not work with NumPy {np.__version__} ({problem}); pip install 'numpy<2'"
+            ) from None
+        return interpreter
+
 
 def runtime() -> Runtime:
     """The first installed of ai-edge-litert and tflite-runtime. Raises RuntimeMissingError if there is none."""
@@ -53,22 +67,6 @@ def _creator(module: Any) -> Callable[[Path, int, bool], Any]:
     return create
 
 
-def loaded(path: Path, threads: int = 1, reference: bool = False) -> Any:
-    """An interpreter with its tensors allocated. Raises BundleError for a file that it refuses."""
-    found = runtime()
-    try:
-        interpreter = found.create(path, threads, reference)
-        interpreter.allocate_tensors()
-    except (ValueError, RuntimeError) as problem:
-        first_line = (str(problem).splitlines() or ["no reason given"])[0]
-        raise BundleError(f"{path}: the interpreter refuses it ({first_line}); copy the bundle again") from None
-    except SystemError as problem:
-        raise RuntimeMissingError(
-            f"{found} does not work with NumPy {np.__version__} ({problem}); pip install 'numpy<2'"
-        ) from None
-    return interpreter
-
-
 class Classifier:
     """An int8 network that turns one (size, size) uint8 crop into 7 output steps.
 
@@ -78,7 +76,7 @@ class Classifier:
 
     def __init__(self, path: Path, threads: int = 1, reference: bool = False) -> None:
         self.runtime = runtime()
-        self._interpreter = loaded(path, threads, reference)
+        self._interpreter = self.runtime.load(path, threads, reference)
         source, sink = self._only(path, "input"), self._only(path, "output")
         self.input, self.output = _quantization(path, source), _quantization(path, sink)
         self.size = _check_shapes(path, source, sink)

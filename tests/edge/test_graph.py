@@ -19,7 +19,7 @@ def test_a_prefix_is_the_network_up_to_there(bundle, tmp_path, count):
     path = tmp_path / "part.tflite"
     path.write_bytes(graph.prefix(content, count))
     assert graph.operators(path.read_bytes()) == wanted
-    network = interpreter.loaded(path)
+    network = interpreter.runtime().load(path)
     network.set_tensor(network.get_input_details()[0]["index"], np.full((1, 48, 48, 1), 77, np.uint8))
     network.invoke()
     assert network.get_tensor(network.get_output_details()[0]["index"]).shape == wanted[-1].shape

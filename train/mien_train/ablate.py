@@ -4,9 +4,6 @@ Each row is a run folder of its own, trained for the same number of epochs, so t
 training favours what learns fast; augmentation, averaging and distillation pay more the longer it is.
 """
 
-import csv
-import io
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from mien_edge import files
+from mien_edge.sinks import csv_line
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -114,12 +112,8 @@ def _row(title: str, run: Run, stage: str, logits: Callable[[str, NDArray[np.uin
         return float((logits(head, on.crops[known]).argmax(axis=1) == labels).mean())
 
     ferplus = accuracy(parts.test, "ferplus") if "ferplus" in run.recipe.heads else None
-    seconds = sum(_seconds(run, each) for each in {"fit", stage})
+    seconds = sum(entry["seconds"] for each in {"fit", stage} for entry in run.history(each))
     return Row(title, accuracy(parts.validation, "fer2013"), accuracy(parts.test, "fer2013"), ferplus, seconds)
-
-
-def _seconds(run: Run, stage: str) -> float:
-    return sum(entry["seconds"] for entry in json.loads((run.stage(stage) / "history.json").read_text()))
 
 
 def as_text(rows: list[Row]) -> str:
@@ -142,9 +136,7 @@ def _table(rows: list[Row]) -> list[list[str]]:
 
 def _write(rows: list[Row], epochs: int, aware_epochs: int, folder: Path) -> None:
     header, *cells = _table(rows)
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([header, *cells])
-    files.write_text(folder / "ablation.csv", text.getvalue())
+    files.write_text(folder / "ablation.csv", "".join(map(csv_line, [header, *cells])))
     values = {"FER2013": [row.fer2013 for row in rows], "FER+": [row.ferplus or 0.0 for row in rows]}
     picture = plots.steps(values, [row.title for row in rows])
     files.write_bytes(folder / "ablation.png", picture)

@@ -200,7 +200,7 @@ def _audit(options: argparse.Namespace) -> None:
 
 
 def _begin(options: argparse.Namespace) -> Any:
-    from mien_train import recipes, runs
+    from mien_train import recipes
 
     chosen = dataclasses.replace(recipes.recipe(options.recipe), seed=options.seed)
     if options.epochs is not None:
@@ -209,11 +209,16 @@ def _begin(options: argparse.Namespace) -> Any:
         chosen = dataclasses.replace(
             chosen, fit=_cut(chosen.fit, options.epochs), quantize=_cut(chosen.quantize, options.epochs)
         )
+    return _open_run(options, chosen, options.folder or Path("runs") / options.recipe)
+
+
+def _open_run(options: argparse.Namespace, recipe: Any, folder: Path) -> Any:
+    from mien_train import runs
+
     path = data_path(options.data)
-    folder = options.folder or Path("runs") / options.recipe
-    command = shlex.join(["mien-train", *sys.argv[1:]])
     plus = _plus_path(options, path)
-    return runs.begin(folder, chosen, path, plus, options.split, options.skip_bad, command, options.teacher)
+    command = shlex.join(["mien-train", *sys.argv[1:]])
+    return runs.begin(folder, recipe, path, plus, options.split, options.skip_bad, command, options.teacher)
 
 
 def _cut(stage: Any, epochs: int) -> Any:
@@ -311,16 +316,10 @@ def _tune(options: argparse.Namespace) -> None:
 
 
 def _ablate(options: argparse.Namespace) -> None:
-    from mien_train import ablate, runs
-
-    path = data_path(options.data)
-    command = shlex.join(["mien-train", *sys.argv[1:]])
+    from mien_train import ablate
 
     def begin(recipe: Any) -> Any:
-        plus = _plus_path(options, path)
-        folder = options.folder / recipe.name
-        teacher = options.teacher if recipe.fit.taught or recipe.quantize.taught else None
-        return runs.begin(folder, recipe, path, plus, options.split, options.skip_bad, command, teacher)
+        return _open_run(options, recipe, options.folder / recipe.name)
 
     rows = ablate.ablate(ablate.ROWS, begin, options.epochs, options.aware_epochs, options.folder)
     print(ablate.as_text(rows))  # noqa: T201

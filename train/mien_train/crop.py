@@ -35,7 +35,7 @@ def crop(run: Run, bundle_folder: Path, photographs: Path | None) -> dict[str, A
     bundle = load_bundle(bundle_folder)
     dataset = run.dataset()
     chosen = run.split(dataset).validation[:_PICTURES]
-    sides = longer_sides(faces.boxes(dataset.images[chosen]))
+    sides = longer_sides(faces.known_boxes(dataset)[chosen])
     median = float(np.median(sides))
     result: dict[str, Any] = {
         "pictures": len(sides), "missed": len(chosen) - len(sides),

@@ -93,7 +93,7 @@ def members(path: Path) -> list[Member]:
     if (path / "ensemble.json").exists():
         return list(load(path).members)
     run = runs.load(path)
-    if not loop.is_over(run.stage("fit"), run.recipe.fit):
+    if not loop.is_over(run.history("fit"), run.recipe.fit):
         raise RunError(f"{path}: its training is not over; go on with: mien-train fit {run.recipe.name}")
     weights = [_halved(each) for each in loop.best_weights(run.stage("fit"))]
     return [Member(path.name, run.recipe, run.record["command"], facts(run), weights)]
@@ -130,12 +130,12 @@ def make(folder: Path, found: Sequence[Member], dataset: data.Dataset) -> dict[s
     first = found[0]
     for member in found[1:]:
         check_alike(first.name, first.facts, member.name, member.facts)
-    given = data.held_digest(dataset, data.split(dataset, first.facts["split"]))
-    check_alike(first.name, first.facts, "the data given", first.facts | {"held rows": given})
+    parts = data.with_test(data.split(dataset, first.facts["split"]))
+    given = first.facts | {"held rows": data.held_digest(dataset, parts)}
+    check_alike(first.name, first.facts, "the data given", given)
     if len({member.name for member in found}) < len(found):
         raise RunError(f"{folder}: two members have the same name; rename a run's folder")
     recipe = first.recipe
-    parts = data.with_test(data.split(dataset, first.facts["split"]))
     chosen = np.concatenate([parts.validation, parts.test])
     crops = recipe.preprocess.toned(dataset.images[chosen])
     labels = materials.labels(dataset.take(chosen), recipe.heads)

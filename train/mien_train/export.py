@@ -1,6 +1,5 @@
 """From a trained run to a bundle: model.tflite, golden.npz and card.json in models/NAME-VERSION."""
 
-import json
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -143,17 +142,13 @@ def _card(run: Run, name: str, version: int, folder: Path, figures: dict[str, An
 def _origin(run: Run) -> dict[str, Any]:
     """Where a run's weights come from, and who taught it."""
     record = run.record
-    stages = [stage for stage in ("fit", "quantize") if (run.stage(stage) / "history.json").exists()]
+    epochs = {stage: len(run.history(stage)) for stage in ("fit", "quantize")}
     return {
         "recipe": record["recipe"],
         "command": record["command"],
-        "epochs": {stage: _length(run, stage) for stage in stages},
+        "epochs": {stage: count for stage, count in epochs.items() if count},
         "data": {key: record["data"][key] for key in ("sha256", "plus_sha256", "rows", "skipped")}
         | {"split": record["split"]},
         "versions": record["versions"],
         "teacher": ensemble.origin(teacher) if (teacher := run.teacher()) else None,
     }
-
-
-def _length(run: Run, stage: str) -> int:
-    return len(json.loads((run.stage(stage) / "history.json").read_text()))

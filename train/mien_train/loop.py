@@ -74,7 +74,7 @@ def train(
     keeper = _Keeper(folder, model, optimizer, averaged, _is_chief(strategy))
     history = keeper.restore()
     epochs = min(until or stage.epochs, stage.epochs)
-    if len(history) >= epochs or _is_over(history, stage):
+    if len(history) >= epochs or is_over(history, stage):
         return history
     callbacks = [
         _Average(averaged, stage.average),
@@ -108,12 +108,6 @@ def best_weights(folder: Path) -> list[NDArray[Any]]:
             return [stored[f"w{i}"] for i in range(len(stored.files))]
     except (OSError, ValueError, zipfile.BadZipFile):
         raise RunError(f"{folder / 'best.npz'}: no trained weights; run the step {folder.name!r} first") from None
-
-
-def is_over(folder: Path, stage: Stage) -> bool:
-    """Whether `train` has nothing left to do in that folder."""
-    path = folder / "history.json"
-    return path.exists() and _is_over(json.loads(path.read_text()), stage)
 
 
 def plateau(history: list[dict[str, float]], gain: float = 0.002) -> int:
@@ -162,7 +156,8 @@ def _dataset(strategy: Any, material: Material, stage: Stage, seed: int, first_e
     return strategy.distribute_datasets_from_function(make)
 
 
-def _is_over(history: list[dict[str, float]], stage: Stage) -> bool:
+def is_over(history: list[dict[str, float]], stage: Stage) -> bool:
+    """Whether `train` has nothing left to do after that history: its epochs are done, or it is at its plateau."""
     if len(history) >= stage.epochs:
         return True
     accuracies = [entry["val_accuracy"] for entry in history]
@@ -284,7 +279,7 @@ class _Epoch(tf_keras.callbacks.Callback):
                 f"{self.keeper.folder.name} {epoch + 1:3d}/{self.stage.epochs}  loss {entry['loss']:.3f}  "
                 f"accuracy {entry['accuracy']:.3f}  validation {entry['val_accuracy']:.4f}  {entry['seconds']:.0f} s"
             )
-        self.model.stop_training = _is_over(self.history, self.stage)
+        self.model.stop_training = is_over(self.history, self.stage)
 
     def _validate(self) -> list[tuple[float, float]]:
         """(negative log-likelihood, accuracy) of each head, on the rows that have a label for it."""

@@ -108,15 +108,12 @@ def coverage(series: Mapping[str, tuple[NDArray[Any], NDArray[Any]]], marks: Seq
     return png(figure)
 
 
-def lines(
-    x: Sequence[float], series: Mapping[str, Sequence[float]], xlabel: str, ylabel: str, mark: float | None = None
-) -> bytes:
+def lines(x: Sequence[float], series: Mapping[str, Sequence[float]], xlabel: str, ylabel: str, mark: float) -> bytes:
     """Lines over x, with a vertical line at `mark`."""
     figure, axes = _figure(6, 3.4)
     for name, values in series.items():
         axes.plot(x, values, marker="o", markersize=3, label=name)
-    if mark is not None:
-        axes.axvline(mark, color="#c0392b", linestyle="--", linewidth=1)
+    axes.axvline(mark, color="#c0392b", linestyle="--", linewidth=1)
     axes.set(xlabel=xlabel, ylabel=ylabel)
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)

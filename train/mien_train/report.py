@@ -109,7 +109,7 @@ def _teacher(run: Run) -> list[str]:
 def _curves(run: Run) -> list[str]:
     parts = [page.heading("Training")]
     for stage in ("fit", "quantize"):
-        history = json.loads((run.stage(stage) / "history.json").read_text())
+        history = run.history(stage)
         picture = plots.curves(history, loop.plateau(history), stage)
         files.write_bytes(run.stage(stage) / "curves.png", picture)
         seconds = sum(entry["seconds"] for entry in history)

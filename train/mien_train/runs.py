@@ -64,6 +64,11 @@ class Run:
         """The run's split of its data; it does not depend on the seed, so that runs compare and make ensembles."""
         return data.split(dataset, self.record["split"])
 
+    def history(self, stage: str) -> list[dict[str, float]]:
+        """The history of one stage so far, one entry per epoch; empty before its first."""
+        path = self.stage(stage) / "history.json"
+        return json.loads(path.read_text()) if path.exists() else []
+
     def stage(self, name: str) -> Path:
         """The folder of one stage."""
         return self.folder / name
@@ -123,9 +128,9 @@ def load(folder: Path) -> Run:
         run = Run(folder, json.loads((folder / "run.json").read_text()))
         _ = run.recipe, run.record["data"]["plus_sha256"], run.record["teacher"], run.record["split"]
         return run
+    except json.JSONDecodeError as problem:
+        raise RunError(f"{folder / 'run.json'} is damaged ({problem}); begin the run anew elsewhere") from None
     except (KeyError, TypeError, ValueError) as problem:
-        if isinstance(problem, json.JSONDecodeError):
-            raise RunError(f"{folder / 'run.json'} is damaged ({problem}); begin the run anew elsewhere") from None
         raise RunError(f"{folder / 'run.json'}: {problem} does not fit this mien; use the one that began it") from None
     except FileNotFoundError:
         raise RunError(f"{folder}: no run here; begin one with: mien-train fit RECIPE --folder {folder}") from None

@@ -9,10 +9,8 @@ as they share its folder. There each trial has its checkpoints and a lock; the l
 whoever resumes goes on with its trial where it was.
 """
 
-import csv
 import dataclasses
 import fcntl
-import io
 import json
 import warnings
 from collections.abc import Iterator, Sequence
@@ -24,6 +22,7 @@ import numpy as np
 import optuna
 from mien_edge import bench, files, graph
 from mien_edge.errors import RunError
+from mien_edge.sinks import csv_line
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -295,9 +294,7 @@ def importances(found: optuna.Study) -> dict[str, float]:
 def report(found: optuna.Study, folder: Path) -> None:
     """Write tune.csv, tune.png and tune.html into the study's folder."""
     header, rows = table(found)
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([header, *rows])
-    files.write_text(folder / "tune.csv", text.getvalue())
+    files.write_text(folder / "tune.csv", "".join(map(csv_line, [header, *rows])))
     complete = found.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     if not complete:
         return
