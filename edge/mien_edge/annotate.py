@@ -11,11 +11,11 @@ from mien_edge import files
 from mien_edge.errors import SinkError
 from mien_edge.values import Box, Frame, Pixels, Reading
 
-_COLOURS = {
+COLOURS = {
     "angry": (60, 60, 230), "disgust": (60, 150, 60), "fear": (200, 80, 170), "happy": (40, 190, 250),
     "sad": (220, 140, 50), "surprise": (200, 200, 60), "neutral": (190, 190, 190),
 }  # fmt: skip
-_NONE = (140, 140, 140)
+NO_LABEL = (140, 140, 140)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _VIDEOS = {".mp4": "mp4v", ".avi": "MJPG", ".mkv": "mp4v"}
 
@@ -35,7 +35,7 @@ def drawn(image: Pixels, readings: tuple[Reading, ...]) -> Pixels:
 def _draw(picture: Pixels, reading: Reading, factor: float, unit: float) -> None:
     box = reading.box.scaled(factor, factor)
     left, top, right, bottom = round(box.x), round(box.y), round(box.x + box.width), round(box.y + box.height)
-    colour = _COLOURS.get(reading.label or "", _NONE)
+    colour = COLOURS.get(reading.label or "", NO_LABEL)
     cv2.rectangle(picture, (left, top), (right, bottom), colour, max(round(2 * unit), 1), cv2.LINE_AA)
     confidence = f" {reading.emotion.confidence:.0%}" if reading.emotion and reading.label else ""
     title = f"#{reading.track} {reading.label or reading.quality}{confidence}"
@@ -70,7 +70,7 @@ def _bars(picture: Pixels, reading: Reading, sides: tuple[int, int, int], unit: 
         cv2.putText(picture, label, place, _FONT, 0.4 * unit, (255, 255, 255), max(round(unit), 1), cv2.LINE_AA)
         start = x + 2 * pad + name
         corner = start + max(round(bar * score), 1), base + row - round(4 * unit)
-        cv2.rectangle(picture, (start, base + round(2 * unit)), corner, _COLOURS.get(label, _NONE), cv2.FILLED)
+        cv2.rectangle(picture, (start, base + round(2 * unit)), corner, COLOURS.get(label, NO_LABEL), cv2.FILLED)
 
 
 class Picture:

@@ -14,7 +14,7 @@ from typing import Any
 
 from mien_edge import __version__, contract
 from mien_edge import settings as configuration
-from mien_edge.errors import MienError
+from mien_edge.errors import MienError, SettingsError
 from mien_edge.settings import Settings
 
 
@@ -257,38 +257,59 @@ def _settings(options: argparse.Namespace) -> None:
 def _add_logs(commands: Any) -> None:
     logs = add_command(commands, "logs", "read the on-device log", _logs)
     _settings_option(logs)
-    logs.add_argument("--log", type=Path, metavar="FILE", help="the log (default: the service's)")
+    _log_option(logs)
     logs.add_argument("--since", metavar="TIME", help="from 90s, 15m, 1h, 7d ago, or an ISO date or time")
     logs.add_argument("--until", metavar="TIME", help="up to, in the same forms")
     logs.add_argument("--emotion", choices=contract.LABELS, help="only this label")
     logs.add_argument("--track", type=int, metavar="N", help="only this face")
-    logs.add_argument("--follow", action="store_true", help="print readings as they are committed")
+    logs.add_argument("--kind", metavar="KIND", help="'reading', 'event', or the events of a kind, as 'camera lost'")
+    logs.add_argument("--follow", action="store_true", help="print entries as they are committed")
     form = logs.add_mutually_exclusive_group()
     form.add_argument("--summary", action="store_true", help="emotion shares per hour")
-    form.add_argument("--csv", action="store_true", help="print CSV")
+    form.add_argument("--csv", action="store_true", help="print readings as CSV")
+    form.add_argument("--plot", type=Path, metavar="FILE", help="draw the emotion shares per hour to a .png or .jpg")
     logs.add_argument("--json", action="store_true", help="print JSON lines, or with --summary one JSON array")
+
+
+def _log_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--log", type=Path, metavar="FILE", help="the log (default: the service's)")
 
 
 def _logs(options: argparse.Namespace) -> None:
     import time
 
-    from mien_edge import log, logview
+    from mien_edge import logread, logview
 
-    path = options.log or _log_path(configuration.load(options.settings)) or Path("/var/lib/mien/readings.db")
-    now = time.time()
-    wanted = log.Filter(
+    path, now = _found_log(options), time.time()
+    wanted = logread.Filter(
         since=logview.moment(options.since, now) if options.since else 0.0,
         until=logview.moment(options.until, now) if options.until else 1e12,
         label=options.emotion,
         track=options.track,
     )
-    if options.summary:
-        rows = logview.summary(path, wanted)
-        print(json.dumps(rows) if options.json else logview.summary_text(rows))  # noqa: T201
+    if options.summary or options.plot:
+        _summary(options, logview.summary(path, wanted))
         return
     form = "json" if options.json else "csv" if options.csv else "text"
-    for text in logview.lines(path, wanted, form) if not options.follow else logview.follow(path, wanted, form):
+    printed = logview.follow if options.follow else logview.lines
+    for text in printed(path, wanted, form, options.kind):
         print(text, flush=options.follow)  # noqa: T201
+
+
+def _summary(options: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
+    from mien_edge import logview, plot
+
+    if options.emotion or options.track or options.kind or options.follow:
+        raise SettingsError("a summary is of all faces; leave out --emotion, --track, --kind and --follow")
+    if options.plot:
+        plot.save(options.plot, rows)
+        print(f"drawn: {options.plot}")  # noqa: T201
+    else:
+        print(json.dumps(rows) if options.json else logview.summary_text(rows))  # noqa: T201
+
+
+def _found_log(options: argparse.Namespace) -> Path:
+    return options.log or _log_path(configuration.load(options.settings)) or Path("/var/lib/mien/readings.db")
 
 
 # --- models ------------------------------------------------------------------------------------------------------

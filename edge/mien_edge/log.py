@@ -1,58 +1,108 @@
-"""The on-device log: readings and events in one SQLite file.
+"""The on-device log, its writing side: readings, events and minutes in one SQLite file. It holds no pixels.
 
-WAL mode; commits in batches, so a power cut costs at most `commit` seconds of readings (events are committed at
-once). Bounded by age, rows and bytes. It holds no pixels. A corrupt file is moved aside and a new one begun; a disk
-that is full or read-only is reported once and readings are dropped, counted, until it can be written again.
+What can happen to it, and what it then does:
+
+- Killed: readings are committed every `commit` seconds, events at once; what was not committed is lost, nothing else.
+- Power cut: the disk is synced every `sync` seconds and with every event; the file opens in the state of the last sync
+  or later.
+- Disk full, read-only or failing: said once, readings are dropped and counted, an event tells of it when it can be
+  written again.
+- Corrupt file, at the start or later: moved aside as NAME.corrupt-TIME, a new one begun, said.
+- Clock set by a minute or more: the entries of this run move along, for the clock was wrong until then; an event tells.
+  Nothing is removed for its age until the clock has run for an hour without such a step.
+- Growth: bounded by age, rows and bytes; the oldest go first. Minutes outlive readings.
 """
 
-import json
 import logging
+import os
 import sqlite3
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from mien_edge import files
 from mien_edge.contract import LABELS
 from mien_edge.errors import SinkError
+from mien_edge.minutes import Minutes, Row
 from mien_edge.settings import Log as Settings
-from mien_edge.values import Box, Emotion, Reading
+from mien_edge.values import Reading
 
-_SCHEMA = """
+VERSION = 2
+UNIT = 10_000  # a probability of 1 as the log keeps it
+
+_SCHEMA = f"""
+PRAGMA user_version = {VERSION};
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+INSERT OR IGNORE INTO meta VALUES ('log', '{{name}}');
 CREATE TABLE IF NOT EXISTS readings (
   id INTEGER PRIMARY KEY, time REAL NOT NULL, monotonic REAL NOT NULL, source TEXT NOT NULL, frame INTEGER NOT NULL,
-  track INTEGER NOT NULL, label TEXT, confidence REAL, quality TEXT NOT NULL, x REAL NOT NULL, y REAL NOT NULL,
-  width REAL NOT NULL, height REAL NOT NULL, scores TEXT, model TEXT NOT NULL);
-CREATE INDEX IF NOT EXISTS readings_time ON readings (time);
+  track INTEGER NOT NULL, label TEXT, quality TEXT NOT NULL, x INTEGER NOT NULL, y INTEGER NOT NULL,
+  width INTEGER NOT NULL, height INTEGER NOT NULL, {", ".join(f"{label} INTEGER" for label in LABELS)},
+  model TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS events (
   id INTEGER PRIMARY KEY, time REAL NOT NULL, monotonic REAL NOT NULL, kind TEXT NOT NULL, text TEXT NOT NULL);
-"""
+CREATE TABLE IF NOT EXISTS minutes (
+  minute INTEGER NOT NULL, label TEXT NOT NULL, run INTEGER NOT NULL, seconds REAL NOT NULL, faces INTEGER NOT NULL,
+  PRIMARY KEY (minute, label, run)) WITHOUT ROWID;
+"""  # noqa: S608 - no values come from outside
 
-_INSERT = "INSERT INTO readings VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_READING = f"INSERT INTO readings VALUES (NULL, {', '.join('?' * (12 + len(LABELS)))})"  # noqa: S608
+_EVENT = "INSERT INTO events VALUES (NULL, ?, ?, ?, ?)"
+_MINUTE = (
+    "INSERT INTO minutes (run, minute, label, seconds, faces) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE "
+    "SET seconds = seconds + excluded.seconds, faces = MAX(faces, excluded.faces)"
+)
 _TABLES = ("readings", "events")
 _LEAST = 100  # rows that are kept of each table whatever the bytes
 _TRIM_EVERY = 60.0  # seconds between looks at the bounds
+_STEP = 60.0  # seconds; a clock that is off by more was set, one that is off by less was adjusted
+_STEADY = 3600.0  # seconds that a clock must have run before anything is removed for its age
+_CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 _log = logging.getLogger("mien.log")
 
 
-class Log:
-    """The writing side: a sink. One process at a time writes; any number may read."""
+def since_boot() -> float:
+    """Seconds since the machine started, sleep included; no one sets this clock."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
-    def __init__(self, path: Path, settings: Settings) -> None:
+
+class Log:
+    """A sink. One process at a time writes; any number may read.
+
+    `wall` and `steady` are the clocks: seconds since 1970, and seconds that no one sets. Raises SinkError if the file
+    cannot be opened.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        settings: Settings,
+        wall: Callable[[], float] = time.time,
+        steady: Callable[[], float] = since_boot,
+    ) -> None:
         self.path, self.settings = path, settings
         self.dropped = 0
+        self._wall, self._steady = wall, steady
+        self._offset = wall() - steady()
+        self._committed = self._synced = self._trimmed = self._stepped = steady()
         self._pending: list[tuple[Any, ...]] = []
         self._last: dict[int, tuple[float, str | None, str]] = {}
-        self._committed = self._trimmed = time.monotonic()
-        self._failing = False
-        self._connection = _open(path)
+        self._minutes = Minutes()
+        self._failing, self._unsaid = False, 0
+        self._begin()
+
+    def _begin(self) -> None:
+        self._connection = _open(self.path)
+        self._before = {table: self._newest(table) for table in _TABLES}
+        self._run = int(self._connection.execute("SELECT COALESCE(MAX(run), 0) + 1 FROM minutes").fetchone()[0])
         self._trim()
 
     def __call__(self, readings: tuple[Reading, ...]) -> None:
-        """Keep label changes, and otherwise one reading per face and interval."""
-        now = time.monotonic()
+        """Keep label changes, and otherwise one reading per face and interval; count all of them in their minutes."""
+        now = self._steady()
+        self._minutes(readings)
         for reading in readings:
             if self._is_news(reading):
                 self._last[reading.track] = reading.time, reading.label, reading.quality
@@ -66,40 +116,118 @@ class Log:
         return (label, quality) != (reading.label, reading.quality) or elapsed >= self.settings.interval
 
     def event(self, kind: str, text: str) -> None:
-        """Write one event at once, with all readings before it."""
-        self.commit([(time.time(), time.monotonic(), kind, text)])
+        """Write one event at once and durably, with all readings before it."""
+        self.commit([(self._wall(), self._steady(), kind, text)])
 
-    def commit(self, events: list[tuple[Any, ...]] | None = None) -> None:
-        """Write what is pending to disk, and now and then hold the log within its bounds."""
-        self._committed = time.monotonic()
+    def commit(self, events: list[tuple[Any, ...]] | None = None, ending: bool = False) -> None:
+        """Write what is pending, and now and then sync it to the disk and hold the log within its bounds.
+
+        `ending` writes the minute that is not over yet as well.
+        """
+        now = self._committed = self._steady()
         try:
-            with self._connection:
-                self._connection.executemany(_INSERT, self._pending)
-                self._connection.executemany("INSERT INTO events VALUES (NULL, ?, ?, ?, ?)", events or [])
-            self._failing = False
+            step, minutes = self._clock_step(), self._minutes.over(ending)
+            self._write(events or [], minutes, step)
         except sqlite3.Error as problem:
-            self.dropped += len(self._pending)
-            if not self._failing:
-                _log.error("%s: cannot be written (%s); readings are lost until it can", self.path, problem)
-            self._failing = True
-        self._pending = []
-        horizon = time.time() - max(self.settings.interval, 60)
+            self._failed(problem)
+        else:
+            self._pending = []
+            if events or now - self._synced >= self.settings.sync:
+                self._sync(now)
+            self._tell_what_was_lost()
+        horizon = self._wall() - max(self.settings.interval, 60)
         self._last = {track: last for track, last in self._last.items() if last[0] >= horizon}
-        if self._committed - self._trimmed >= _TRIM_EVERY:
+        if now - self._trimmed >= _TRIM_EVERY:
             self._trim()
+
+    def _write(self, events: list[tuple[Any, ...]], minutes: list[Row], step: float) -> None:
+        if not (self._pending or events or minutes or step):
+            return
+        text = f"set {'forward' if step > 0 else 'back'} by {abs(step):.0f} s; the entries of this run moved along"
+        told = [(self._wall(), self._steady(), "clock", text)] if step else []
+        with self._connection:
+            self._connection.executemany(_READING, self._pending)
+            self._connection.executemany(_MINUTE, [(self._run, *row) for row in minutes])
+            if step:
+                self._move(step)
+            self._connection.executemany(_EVENT, [*told, *events])
+        self._minutes.forget(minutes)
+        if step:
+            self._offset += step
+            self._stepped = self._steady()
+            self._minutes.move(step)
+            _log.warning("the clock was %s", text)
+
+    def _clock_step(self) -> float:
+        """Seconds by which the clock was set since the last look; 0 where it was only adjusted a little."""
+        step = self._wall() - self._steady() - self._offset
+        if abs(step) >= _STEP:
+            return step
+        self._offset += step
+        return 0.0
+
+    def _move(self, step: float) -> None:
+        """Shift what this run wrote under a clock that was wrong by `step` seconds, which shows by the time itself."""
+        wrong = f"ABS(time - {self._wall()}) > {abs(step) / 2}"
+        for table, before in self._before.items():
+            self._connection.execute(f"UPDATE {table} SET time = time + ? WHERE id > ? AND {wrong}", (step, before))  # noqa: S608
+        # By way of negative minutes, so that none meets one that has not been moved yet.
+        wrong, whole = wrong.replace("time", "minute"), round(step / 60) * 60
+        query = f"UPDATE minutes SET minute = -minute - ? WHERE run = ? AND {wrong}"  # noqa: S608
+        self._connection.execute(query, (whole, self._run))
+        self._connection.execute("UPDATE minutes SET minute = -minute WHERE minute < 0")
+
+    def _failed(self, problem: sqlite3.Error) -> None:
+        self.dropped += len(self._pending)
+        if not self._failing:
+            _log.error("%s: cannot be written (%s); readings are lost until it can", self.path, problem)
+        self._failing = True
+        self._unsaid += len(self._pending)
+        self._pending = []
+        if getattr(problem, "sqlite_errorcode", 0) & 0xFF in _CORRUPT:
+            self._connection.close()
+            _move_aside(self.path, f"was corrupt ({problem})", "corrupt")
+            self._begin()
+
+    def _tell_what_was_lost(self) -> None:
+        if self._failing:
+            lost, self._failing, self._unsaid = self._unsaid, False, 0
+            self.event("log back", f"it could not be written for a while; {lost} readings were lost")
+
+    def _sync(self, now: float) -> None:
+        self._synced = now
+        wal = _beside(self.path, "-wal")
+        try:
+            if wal.exists():
+                files.sync(wal)
+        except OSError as problem:
+            _log.warning("%s: cannot be synced (%s); tried again in %g s", wal, problem, self.settings.sync)
 
     def _trim(self) -> None:
         """Hold readings and events within their age, rows and bytes; the oldest go first."""
-        self._trimmed = time.monotonic()
-        oldest = time.time() - self.settings.days * 86400
+        self._trimmed = self._steady()
         try:
+            if self._steady() - self._stepped >= _STEADY:
+                self._forget()
             for table in _TABLES:
                 with self._connection:
-                    self._connection.execute(f"DELETE FROM {table} WHERE time < ?", (oldest,))  # noqa: S608 - two fixed names
                     self._keep_newest(table, self.settings.rows)
             self._shrink()
         except sqlite3.Error as problem:
             _log.warning("%s: cannot be trimmed now (%s); tried again in a minute", self.path, problem)
+
+    def _forget(self) -> None:
+        """Remove what is too old; the newest of each table stays, so that no id is ever given twice."""
+        now = self._wall()
+        with self._connection:
+            for table in _TABLES:
+                condition = f"time < ? AND id < (SELECT MAX(id) FROM {table})"  # noqa: S608 - two fixed names
+                self._connection.execute(
+                    f"DELETE FROM {table} WHERE {condition}",  # noqa: S608
+                    (now - self.settings.days * 86400,),
+                )
+            oldest = now - self.settings.summary_days * 86400
+            self._connection.execute("DELETE FROM minutes WHERE minute < ?", (oldest,))
 
     def _shrink(self) -> None:
         """Remove the oldest until the pages in use are few enough, then give the free ones back, if the disk allows."""
@@ -118,6 +246,9 @@ class Log:
             (rows,),
         )
 
+    def _newest(self, table: str) -> int:
+        return int(self._connection.execute(f"SELECT COALESCE(MAX(id), 0) FROM {table}").fetchone()[0])  # noqa: S608
+
     def _count(self, table: str) -> int:
         return int(self._connection.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0])  # noqa: S608
 
@@ -131,12 +262,12 @@ class Log:
 
     def size(self) -> int:
         """Bytes on disk, the write-ahead log included."""
-        wal = self.path.with_name(self.path.name + "-wal")
-        return sum(file.stat().st_size for file in (self.path, wal) if file.exists())
+        return sum(file.stat().st_size for file in (self.path, _beside(self.path, "-wal")) if file.exists())
 
     def close(self) -> None:
-        """Commit and close."""
-        self.commit()
+        """Commit, sync and close."""
+        self.commit(ending=True)
+        self._sync(self._steady())
         self._connection.close()
 
 
@@ -149,12 +280,16 @@ def _open(path: Path) -> sqlite3.Connection:
             raise SinkError(f"{path}: the log cannot be opened ({problem}); check the folder and its owner") from None
         if not _is_ours(path):
             raise SinkError(f"{path}: not a log of mien's; name another file with --log") from None
-        aside = path.with_name(f"{path.name}.corrupt-{int(time.time())}")
-        path.replace(aside)
-        for suffix in ("-wal", "-shm"):
-            path.with_name(path.name + suffix).unlink(missing_ok=True)
-        _log.error("%s was corrupt (%s): moved to %s, a new log begun", path, problem, aside.name)
+        _move_aside(path, f"was corrupt ({problem})", "corrupt")
         return _connect(path)
+
+
+def _move_aside(path: Path, why: str, what: str) -> None:
+    aside = path.with_name(f"{path.name}.{what}-{int(time.time())}")
+    path.replace(aside)
+    for suffix in ("-wal", "-shm"):
+        _beside(path, suffix).unlink(missing_ok=True)
+    _log.error("%s %s: moved to %s, a new log begun", path, why, aside.name)
 
 
 def _is_ours(path: Path) -> bool:
@@ -164,14 +299,27 @@ def _is_ours(path: Path) -> bool:
     return head == b"SQLite format 3\0" or not any(head)
 
 
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)
+
+
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=5)
     try:
+        # Small pages, for each commit rewrites a whole one: a card's life is counted in what is written to it.
+        connection.execute("PRAGMA page_size=1024")
         connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA synchronous=NORMAL")
         if connection.execute("PRAGMA quick_check").fetchone()[0] != "ok":
             raise sqlite3.DatabaseError("quick_check failed")
-        connection.executescript(_SCHEMA)
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version > VERSION:
+            raise SinkError(f"{path}: written by a newer mien (log version {version}); name another file with --log")
+        if not version and connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'readings'").fetchone():
+            connection.close()
+            _move_aside(path, "has the layout of mien 0.1", "old")
+            return _connect(path)
+        connection.executescript(_SCHEMA.format(name=os.urandom(8).hex()))
     except BaseException:
         connection.close()
         raise
@@ -179,82 +327,8 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _row(reading: Reading, now: float) -> tuple[Any, ...]:
-    emotion = reading.emotion
-    scores = None if emotion is None else json.dumps([round(score, 4) for score in emotion.scores])
-    confidence = None if emotion is None else emotion.confidence
+    scores = reading.emotion.scores if reading.emotion else [None] * len(LABELS)
     return (
-        reading.time, now, reading.source, reading.frame, reading.track, reading.label, confidence, reading.quality,
-        *reading.box, scores, reading.model,
+        reading.time, now, reading.source, reading.frame, reading.track, reading.label, reading.quality,
+        *map(round, reading.box), *(None if score is None else round(score * UNIT) for score in scores), reading.model,
     )  # fmt: skip
-
-
-# --- the reading side --------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """Which entries: from `since` to `until` (seconds since 1970), of a label, of a track, with an id above `after`."""
-
-    since: float = 0.0
-    until: float = 1e12
-    label: str | None = None
-    track: int | None = None
-    after: int = 0
-
-    def where(self) -> tuple[str, list[Any]]:
-        """An SQL condition and its values."""
-        terms: list[tuple[str, Any]] = [("time >= ?", self.since), ("time < ?", self.until), ("id > ?", self.after)]
-        if self.label is not None:
-            terms.append(("label = ?", self.label))
-        if self.track is not None:
-            terms.append(("track = ?", self.track))
-        return " AND ".join(term for term, _ in terms), [value for _, value in terms]
-
-
-def open_to_read(path: Path) -> sqlite3.Connection:
-    """The log, read-only. Raises SinkError if there is none."""
-    try:
-        found = path.is_file()
-    except OSError as problem:
-        raise SinkError(f"{path}: cannot be read ({problem.strerror}); run it as root") from None
-    if not found:
-        raise SinkError(f"{path}: no log here; the service writes one, or: mien-edge run SOURCE --log {path}")
-    try:
-        connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=5)
-        connection.row_factory = sqlite3.Row
-        connection.execute("SELECT 1 FROM readings LIMIT 1")
-    except sqlite3.Error as problem:
-        hint = "run it as root or as the service's user, or name another file with --log"
-        raise SinkError(f"{path}: not a readable log ({problem}); {hint}") from None
-    return connection
-
-
-def readings(connection: sqlite3.Connection, wanted: Filter) -> Iterator[tuple[int, Reading]]:
-    """(id, reading) in the order written."""
-    condition, values = wanted.where()
-    for row in connection.execute(f"SELECT * FROM readings WHERE {condition} ORDER BY id", values):  # noqa: S608 - values are bound
-        scores = None if row["scores"] is None else tuple(json.loads(row["scores"]))
-        yield row["id"], Reading(
-            row["time"], row["frame"], row["track"], Box(row["x"], row["y"], row["width"], row["height"]),
-            None if scores is None else Emotion(LABELS, scores),
-            row["label"], row["quality"], row["model"], row["source"],
-        )  # fmt: skip
-
-
-def events(connection: sqlite3.Connection, since: float = 0.0) -> list[dict[str, Any]]:
-    """Events in the order written: time, kind, text."""
-    rows = connection.execute("SELECT time, kind, text FROM events WHERE time >= ? ORDER BY id", (since,))
-    return [dict(row) for row in rows]
-
-
-def shares(connection: sqlite3.Connection, wanted: Filter) -> list[tuple[float, dict[str, int]]]:
-    """(start of the hour, readings per label) for each hour with readings; 'none' counts those without a label."""
-    condition, values = wanted.where()
-    query = (
-        "SELECT CAST(time / 3600 AS INTEGER) * 3600 AS hour, COALESCE(label, 'none') AS name, COUNT(*) AS n "  # noqa: S608
-        f"FROM readings WHERE {condition} GROUP BY hour, name ORDER BY hour"
-    )
-    hours: dict[float, dict[str, int]] = {}
-    for row in connection.execute(query, values):
-        hours.setdefault(float(row["hour"]), {})[row["name"]] = row["n"]
-    return list(hours.items())

@@ -8,12 +8,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from mien_edge import log, sinks
+from mien_edge import logread, sinks
 from mien_edge.contract import LABELS
 from mien_edge.errors import SettingsError
+from mien_edge.logread import Filter
+from mien_edge.minutes import NONE
+from mien_edge.values import Reading
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _BAR = 40
+_HOUR = 3600
+READING = "reading"  # the kind of all readings; any other kind is an event's
 
 
 def moment(text: str, now: float) -> float:
@@ -29,41 +34,73 @@ def moment(text: str, now: float) -> float:
         raise SettingsError(f"{text!r} is no time; write 1h, 7d, 2026-01-31 or 2026-01-31T12:00") from None
 
 
-def lines(path: Path, wanted: log.Filter, form: str) -> Iterator[str]:
-    """Readings and, in text form, events, oldest first; `form` is 'text', 'json' or 'csv'."""
-    connection = log.open_to_read(path)
+def lines(path: Path, wanted: Filter, form: str, kind: str | None = None) -> Iterator[str]:
+    """Entries oldest first; `form` is 'text', 'json' or 'csv'. Events are among them in text, where no label and no
+    face is asked for, and in JSON where `kind` names theirs, or is 'event' for all.
+    """
     yield from _header(form)
-    entries = [(reading.time, _formatted(reading, form)) for _, reading in log.readings(connection, wanted)]
-    if form == "text" and wanted.label is None and wanted.track is None:
-        entries += [(e["time"], _event(e)) for e in log.events(connection, wanted.since) if e["time"] < wanted.until]
-        entries.sort(key=lambda entry: entry[0])
+    connection = logread.open_to_read(path)
+    entries = sorted(_entries(connection, wanted, form, kind), key=lambda entry: entry[0])
     connection.close()
-    yield from (text for _, text in entries)
+    yield from (text for _, text, _ in entries)
 
 
-def follow(path: Path, wanted: log.Filter, form: str, pause: float = 0.5) -> Iterator[str]:
-    """Readings since `wanted.since` (0: from now on), and then as they are committed, without end."""
-    connection = log.open_to_read(path)
-    last = 0 if wanted.since else connection.execute("SELECT COALESCE(MAX(id), 0) FROM readings").fetchone()[0]
+def follow(path: Path, wanted: Filter, form: str, kind: str | None = None, pause: float = 0.5) -> Iterator[str]:
+    """Entries since `wanted.since` (0: from now on), and then as they are committed, without end. It follows a log
+    that is begun anew.
+    """
     yield from _header(form)
+    log, after, fresh = "", {READING: 0, "event": 0}, not wanted.since
     while True:
-        fresh = log.Filter(wanted.since, wanted.until, wanted.label, wanted.track, last)
-        for number, reading in log.readings(connection, fresh):
-            last = number
-            yield _formatted(reading, form)
+        connection = logread.open_to_read(path)
+        if logread.name(connection) != log:
+            found = {READING: logread.newest(connection, "readings"), "event": logread.newest(connection, "events")}
+            log, after, fresh = logread.name(connection), found if fresh else dict.fromkeys(found, 0), False
+        for _, text, (sort, number) in sorted(
+            _entries(connection, wanted, form, kind, after), key=lambda each: each[0]
+        ):
+            after[sort] = number
+            yield text
+        connection.close()
         time.sleep(pause)
+
+
+def _entries(
+    connection: Any, wanted: Filter, form: str, kind: str | None, after: dict[str, int] | None = None
+) -> Iterator[tuple[float, str, tuple[str, int]]]:
+    """(time, text, (sort, id)); readings before events of the same log."""
+    after = after or {READING: 0, "event": 0}
+    if kind in (None, READING):
+        for number, reading in logread.readings(connection, _after(wanted, after[READING])):
+            yield reading.time, _formatted(reading, form), (READING, number)
+    if _has_events(wanted, form, kind):
+        of_kind = None if kind in (None, "event") else kind
+        for event in logread.events(connection, _after(wanted, after["event"]), of_kind):
+            yield event["time"], _event(event, form), ("event", event["id"])
+
+
+def _after(wanted: Filter, number: int) -> Filter:
+    return Filter(wanted.since, wanted.until, wanted.label, wanted.track, number)
+
+
+def _has_events(wanted: Filter, form: str, kind: str | None) -> bool:
+    if form == "csv" or kind == READING:
+        return False
+    return kind is not None or (form == "text" and wanted.label is None and wanted.track is None)
 
 
 def _header(form: str) -> list[str]:
     return [sinks.csv_line(sinks.CSV_COLUMNS).rstrip("\n")] if form == "csv" else []
 
 
-def _event(event: dict[str, Any]) -> str:
+def _event(event: dict[str, Any], form: str) -> str:
+    if form == "json":
+        return json.dumps({"time": sinks.iso(event["time"]), "kind": event["kind"], "text": event["text"]})
     clock = time.strftime("%H:%M:%S", time.localtime(event["time"]))
     return f"{clock}  * {event['kind']}: {event['text']}"
 
 
-def _formatted(reading: Any, form: str) -> str:
+def _formatted(reading: Reading, form: str) -> str:
     if form == "json":
         return json.dumps(sinks.as_dict(reading))
     if form == "csv":
@@ -71,24 +108,47 @@ def _formatted(reading: Any, form: str) -> str:
     return sinks.line(reading)
 
 
-def summary(path: Path, wanted: log.Filter) -> list[dict[str, Any]]:
-    """Per hour: its start (ISO 8601, UTC), the number of readings, and the share of each label and of 'none'."""
-    connection = log.open_to_read(path)
-    rows = []
-    for hour, counts in log.shares(connection, wanted):
-        total = sum(counts.values())
-        shares = {label: counts.get(label, 0) / total for label in (*LABELS, "none")}
-        rows.append({"hour": sinks.iso(hour), "readings": total, "shares": shares})
+def summary(path: Path, wanted: Filter) -> list[dict[str, Any]]:
+    """Per hour: its start (ISO 8601, UTC), face-minutes, the most faces that one minute had, and the share of each
+    label and of 'none' in the face-minutes.
+    """
+    connection = logread.open_to_read(path)
+    found = logread.minutes(connection, wanted.since, wanted.until, _HOUR)
     connection.close()
-    return rows
+    return [
+        {
+            "hour": sinks.iso(span["time"]),
+            "face_minutes": round(sum(span["seconds"].values()) / 60, 2),
+            "faces": span["faces"],
+            "shares": shares(span["seconds"]),
+        }
+        for span in found
+    ]
+
+
+def shares(seconds: dict[str, float]) -> dict[str, float]:
+    """The share of each label and of 'none' in all face-seconds, to four digits; 0 where there are none."""
+    total = sum(seconds.values()) or 1.0
+    return {label: round(seconds.get(label, 0.0) / total, 4) for label in (*LABELS, NONE)}
 
 
 def summary_text(rows: list[dict[str, Any]]) -> str:
     """The summary as bars: one letter per 2.5 %."""
-    letters = dict(zip((*LABELS, "none"), "ADFHSUN.", strict=True))
+    letters = dict(zip((*LABELS, NONE), "ADFHSUN.", strict=True))
     lines = ["A angry  D disgust  F fear  H happy  S sad  U surprise  N neutral  . no label"]
     for row in rows:
-        bar = "".join(letters[label] * round(share * _BAR) for label, share in row["shares"].items())
+        bar = "".join(letters[label] * count for label, count in _cells(row["shares"]))
         local = datetime.fromisoformat(row["hour"].replace("Z", "+00:00")).astimezone()
-        lines.append(f"{local:%Y-%m-%d %H}:00  {bar:<{_BAR + 4}}  {row['readings']:>6} readings")
+        most = f"{row['faces']} at most" if row["faces"] != 1 else "one face"
+        lines.append(f"{local:%Y-%m-%d %H}:00  {bar:<{_BAR}}  {row['face_minutes']:>7.1f} face-minutes, {most}")
     return "\n".join(lines)
+
+
+def _cells(parts: dict[str, float]) -> list[tuple[str, int]]:
+    """Whole cells of a bar, _BAR in all, by largest remainders."""
+    exact = {label: share * _BAR for label, share in parts.items()}
+    cells = {label: int(value) for label, value in exact.items()}
+    rest = round(sum(exact.values())) - sum(cells.values())
+    for label in sorted(exact, key=lambda each: cells[each] - exact[each])[:rest]:
+        cells[label] += 1
+    return list(cells.items())

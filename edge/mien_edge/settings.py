@@ -98,8 +98,10 @@ class Log(_Stage):
 
     path: str = _setting("", "file; empty: $STATE_DIRECTORY/readings.db in the service, none elsewhere")
     interval: float = _setting(1.0, "seconds; an unchanged face is written at most this often", 0, 3600)
-    commit: float = _setting(5.0, "seconds; readings are committed this often, and lost at most for so long", 0.1, 300)
-    days: float = _setting(30.0, "days; older readings are removed", 0.01, 3650)
+    commit: float = _setting(5.0, "seconds; readings are committed this often; a crash loses at most so much", 0.1, 300)
+    sync: float = _setting(30.0, "seconds; the disk is synced this often; a power cut loses at most so much", 0.1, 3600)
+    days: float = _setting(30.0, "days; older readings and events are removed", 0.01, 3650)
+    summary_days: float = _setting(400.0, "days; older summaries of minutes are removed", 0.01, 36500)
     rows: int = _setting(1_000_000, "readings; beyond that the oldest are removed", 100, 100_000_000)
     megabytes: float = _setting(200.0, "megabytes; a larger file loses its oldest readings", 1, 100_000)
 

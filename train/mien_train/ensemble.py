@@ -117,7 +117,7 @@ def facts(run: Run) -> dict[str, Any]:
 
 def check_alike(name: str, known: dict[str, Any], other_name: str, other: dict[str, Any]) -> None:
     """Raise RunError unless the facts of two networks are the same."""
-    differing = [key for key, value in known.items() if other[key] != value]
+    differing = [key for key, value in known.items() if other.get(key) != value]
     if differing:
         raise RunError(f"{other_name} has other {differing[0]} than {name}; they must be the same")
 
