@@ -1,14 +1,17 @@
 """Puts a chain together from settings, and runs it from start to summary."""
 
+import contextlib
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from mien_edge import bundle as bundles
-from mien_edge import detect, pipeline, smooth, sources, track
+from mien_edge import camera, detect, live, load, pipeline, smooth, sources, track
 from mien_edge.bundle import Bundle
 from mien_edge.camera import without_password
 from mien_edge.classify import Classify
@@ -46,10 +49,9 @@ def chain(settings: Settings, bundle: Bundle, still: bool) -> pipeline.Chain:
     bundles.replay(bundle, classifier)
     classify = Classify(bundle, classifier, settings.quality)
     uncertain = bundle.card.calibration.uncertain
+    find = detect.detector(settings.detect) if still else detect.steady(settings.detect)
     tracker = track.Fresh() if still else track.Tracker(settings.track)
-    return pipeline.Chain(
-        detect.detector(settings.detect), tracker, classify, smooth.Smoother(settings.smooth, uncertain)
-    )
+    return pipeline.Chain(find, tracker, classify, smooth.Smoother(settings.smooth, uncertain))
 
 
 class Counter:
@@ -67,6 +69,31 @@ class Counter:
         """Nothing to close."""
 
 
+class Events:
+    """Tells every listener what happens to the run: a kind and a text, both for people."""
+
+    def __init__(self) -> None:
+        self._listeners: list[camera.OnEvent] = []
+
+    def add(self, listener: camera.OnEvent) -> None:
+        """Tell this one as well, from now on."""
+        self._listeners.append(listener)
+
+    @contextlib.contextmanager
+    def telling(self, listener: camera.OnEvent) -> Iterator[None]:
+        """Tell this one as well, as long as the context lasts."""
+        self._listeners.append(listener)
+        try:
+            yield
+        finally:
+            self._listeners.remove(listener)
+
+    def __call__(self, kind: str, text: str) -> None:
+        """Something happened."""
+        for listener in self._listeners:
+            listener(kind, text)
+
+
 def run(
     settings: Settings,
     bundle: Bundle,
@@ -75,24 +102,30 @@ def run(
     sinks: Sequence[pipeline.Sink],
     watchers: Sequence[pipeline.Watcher] = (),
     most: int | None = None,
+    events: Events | None = None,
+    status: Path | None = None,
 ) -> Summary:
-    """Run until the source ends, `stop` is set or `most` frames are done; SIGINT and SIGTERM set `stop`."""
+    """Run until the source ends, `stop` is set or `most` frames are done; SIGINT and SIGTERM set `stop`.
+
+    Live sources are paced. `events` is told what happens; in the folder `status`, if any, stands how things are.
+    """
+    events = events or Events()
     counter, start = Counter(), time.monotonic()
-    limit = _Limit(most, stop)
-    with _Signals(stop):
-        frames = pipeline.run(
-            source, chain(settings, bundle, source.still), [counter, *sinks], [*watchers, limit], stop.is_set
-        )
+    made, stages = pipeline.timed(chain(settings, bundle, source.still))
+    governor = load.Governor(settings.load, settings.source.fps, events)
+    paced = load.Paced(source, settings.load, governor) if source.live else None
+    watching: list[Any] = [*watchers, _Limit(most, stop)]
+    name = without_password(settings.source.uri)
+    with contextlib.ExitStack() as closing, _Signals(stop):
+        if status:
+            told = live.Live(status, {"model": bundle.card.id, "source": name}, stages, paced.state if paced else dict)
+            closing.callback(told.close)
+            closing.enter_context(events.telling(told.event))
+            watching.append(told)
+        events("start", f"{name} with {bundle.card.id}")
+        count = pipeline.run(paced or source, made, [counter, *sinks], watching, stop.is_set)
     seconds = time.monotonic() - start
-    return Summary(
-        without_password(settings.source.uri),
-        bundle.card.id,
-        frames,
-        source.skipped,
-        counter.readings,
-        counter.faces,
-        seconds,
-    )
+    return Summary(name, bundle.card.id, count, source.skipped, counter.readings, counter.faces, seconds)
 
 
 class _Limit:

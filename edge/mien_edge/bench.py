@@ -1,6 +1,5 @@
 """`mien-edge bench`: milliseconds per stage, frames per second, memory and start-up, on the demo's pictures."""
 
-import itertools
 import resource
 import subprocess
 import sys
@@ -11,38 +10,36 @@ from typing import Any
 
 import numpy as np
 
-from mien_edge import app, graph, interpreter, sources
+from mien_edge import app, graph, health, interpreter, pipeline, sources
 from mien_edge.bundle import Bundle
 from mien_edge.errors import RuntimeMissingError
 from mien_edge.settings import Settings
 from mien_edge.values import Frame
-
-STAGES = ("detect", "track", "classify", "smooth")
 
 
 def bench(settings: Settings, bundle: Bundle, frames: int = 200) -> dict[str, Any]:
     """Run `frames` pictures of the demo, after a tenth as many to warm up, as fast as they go."""
     demo = sources.Demo(settings.source.fps, paced=False)
     pictures = [demo.picture(i / 2) for i in range(16)]
-    chain = app.chain(settings, bundle, still=False)
+    chain, stages = pipeline.timed(app.chain(settings, bundle, still=False))
     warm = max(frames // 10, 1)
-    seconds: dict[str, list[float]] = {stage: [] for stage in STAGES}
+    seconds: dict[str, list[float]] = {name: [] for name, _ in stages}
     faces = 0
     for index in range(warm + frames):
-        frame = Frame(pictures[index % len(pictures)], index, index / settings.source.fps)
-        spent, found = _timed(chain, frame)
+        found = len(chain(Frame(pictures[index % len(pictures)], index, index / settings.source.fps)))
         if index >= warm:
             faces += found
-            for stage, value in zip(STAGES, spent, strict=True):
-                seconds[stage].append(value)
-    total = np.sum([seconds[stage] for stage in STAGES], axis=0)
+            for name, stage in stages:
+                seconds[name].append(stage.last)
+    total = np.sum(list(seconds.values()), axis=0)
     return {
         "model": bundle.card.id,
         "frames": frames,
         "faces": faces,
-        "milliseconds": {stage: _figures(np.array(seconds[stage])) for stage in STAGES} | {"total": _figures(total)},
+        "milliseconds": {name: _figures(np.array(spent)) for name, spent in seconds.items()}
+        | {"total": _figures(total)},
         "fps": round(frames / float(total.sum()), 1),
-        "rss_megabytes": round(_rss() / 1e6, 1),
+        "rss_megabytes": health.resident_megabytes(),
         "peak_rss_megabytes": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6, 1),
         "start_up_seconds": round(_start_up(bundle.folder), 2),
         "estimates": _estimates(bundle.model),
@@ -106,28 +103,9 @@ def layers_as_text(found: list[dict[str, Any]]) -> str:
     return "\n".join([*lines, f"{'all':<32}{sum(each['macs'] for each in found) / 1e6:>8.2f}{total:>9.4f}"])
 
 
-def _timed(chain: Any, frame: Frame) -> tuple[list[float], int]:
-    ticks = [time.perf_counter()]
-    found = chain.detect(frame)
-    ticks.append(time.perf_counter())
-    tracked = chain.track(frame, found)
-    ticks.append(time.perf_counter())
-    readings = chain.classify(frame, tracked)
-    ticks.append(time.perf_counter())
-    chain.smooth(readings)
-    ticks.append(time.perf_counter())
-    return [b - a for a, b in itertools.pairwise(ticks)], len(readings)
-
-
 def _figures(seconds: Any) -> dict[str, float]:
     median, p95 = np.percentile(seconds * 1000, [50, 95])
     return {"median": round(float(median), 3), "p95": round(float(p95), 3)}
-
-
-def _rss() -> float:
-    """Bytes of memory in use now (Linux)."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return float(pages * resource.getpagesize())
 
 
 def _start_up(folder: Path) -> float:

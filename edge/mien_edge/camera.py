@@ -46,7 +46,7 @@ class Live:
     dropped because a newer one came before the chain was ready.
     """
 
-    still = False
+    still, live = False, True
 
     def __init__(
         self, opener: Callable[[], Device], settings: Settings, stop: threading.Event, on_event: OnEvent = silent

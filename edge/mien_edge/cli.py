@@ -70,7 +70,10 @@ def parser() -> argparse.ArgumentParser:
     _add_check(commands)
     _add_bench(commands)
     _add_logs(commands)
+    _add_status(commands)
+    _add_doctor(commands)
     _add_models(commands)
+    _add_init(commands)
     show = add_command(commands, "settings", "print a settings file in which every key is explained", _settings)
     _settings_option(show)
     return top
@@ -127,34 +130,35 @@ def _add_run(commands: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from mien_edge import annotate, app, bundle, camera, log, notify, sources
+    from mien_edge import annotate, app, bundle, log, notify, places, sources
 
-    settings, stop = _chosen(options), threading.Event()
+    settings, stop, events = _chosen(options), threading.Event(), app.Events()
     loaded = bundle.load(bundle.find(settings.model.bundle))
-    place, uri = options.log or _log_path(settings), settings.source.uri
+    uri = settings.source.uri
     with contextlib.ExitStack() as closing:
 
         def opened(each: Any) -> Any:
             closing.callback(each.close)
             return each
 
-        written = opened(log.Log(place, settings.log)) if place else None
-        event = written.event if written else camera.silent
+        written: list[Any] = []
+        if options.log or settings.log.path or places.given("STATE_DIRECTORY"):
+            written = [opened(log.Log(options.log or places.log(settings.log.path), settings.log))]
+            events.add(written[0].event)
         try:
-            source = sources.open_source(settings.source, stop, event)
+            source = sources.open_source(settings.source, stop, events)
             scored = _score(options, uri, source.still)
-            sinks = [opened(sink) for sink in _sinks(options)] + ([scored] if scored else [])
+            sinks = [*written, *(opened(sink) for sink in _sinks(options)), *([scored] if scored else [])]
             watchers: list[Any] = [opened(notify.Notifier())]
             if options.annotate:
                 fps = getattr(source, "fps", 0) or settings.source.fps
                 watchers.append(opened(annotate.annotator(options.annotate, fps, source.still, Path(uri))))
-            event("start", f"{camera.without_password(uri)} with {loaded.card.id}")
-            every = [written, *sinks] if written else sinks
-            summary = app.run(settings, loaded, source, stop, every, watchers, options.max_frames)
+            status = places.given("RUNTIME_DIRECTORY")
+            summary = app.run(settings, loaded, source, stop, sinks, watchers, options.max_frames, events, status)
         except MienError as problem:
-            event("failed", str(problem))
+            events("failed", str(problem))
             raise
-        event("stop", str(summary))
+        events("stop", str(summary))
     _print_summary(options, summary, scored)
     return 0
 
@@ -193,13 +197,6 @@ def _print_summary(options: argparse.Namespace, summary: Any, scored: Any) -> No
         print(score.as_text(result))  # noqa: T201
     if options.annotate and options.annotate.exists():
         print(f"annotated: {options.annotate}")  # noqa: T201
-
-
-def _log_path(settings: Settings) -> Path | None:
-    if settings.log.path:
-        return Path(settings.log.path)
-    state = os.environ.get("STATE_DIRECTORY")
-    return Path(state.split(":")[0]) / "readings.db" if state else None
 
 
 # --- check, bench, settings --------------------------------------------------------------------------------------
@@ -309,7 +306,42 @@ def _summary(options: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
 
 
 def _found_log(options: argparse.Namespace) -> Path:
-    return options.log or _log_path(configuration.load(options.settings)) or Path("/var/lib/mien/readings.db")
+    from mien_edge import places
+
+    return options.log or places.log(configuration.load(options.settings).log.path)
+
+
+# --- status, doctor ----------------------------------------------------------------------------------------------
+
+
+def _add_status(commands: Any) -> None:
+    status = add_command(commands, "status", "tell how the service on this device is; exits 1 if not well", _status)
+    _settings_option(status)
+    _log_option(status)
+    _json_option(status)
+
+
+def _status(options: argparse.Namespace) -> int:
+    from mien_edge import places, status
+
+    found = status.collect(places.runtime(), _found_log(options))
+    print(json.dumps(found) if options.json else status.as_text(found))  # noqa: T201
+    return 1 if found["problems"] else 0
+
+
+def _add_doctor(commands: Any) -> None:
+    text = "look for what is wrong with this device, and tell the fix; exits 0, 1 with warnings, 2 with errors"
+    doctor = add_command(commands, "doctor", text, _doctor)
+    _settings_option(doctor)
+    _json_option(doctor)
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from mien_edge import doctor
+
+    found = doctor.examine(_chosen(options))
+    print(json.dumps([dataclasses.asdict(each) for each in found]) if options.json else doctor.as_text(found))  # noqa: T201
+    return {"error": 2, "warning": 1}.get(doctor.worst(found), 0)
 
 
 # --- models ------------------------------------------------------------------------------------------------------
@@ -353,3 +385,41 @@ def _models_activate(options: argparse.Namespace) -> None:
 
     done = store.activate(options.name, bundle.models_folder())
     print(f"{done.card.id} is current; a running service takes it at its next start")  # noqa: T201
+
+
+# --- init, notice ------------------------------------------------------------------------------------------------
+
+
+def _add_init(commands: Any) -> None:
+    from mien_edge import purpose
+
+    init = add_command(commands, "init", "ask what the device is used for, and write its settings file", _init)
+    init.add_argument("--purpose", choices=purpose.PURPOSES, help="the answer, instead of asking")
+    init.add_argument("--source", default="picamera", metavar="URI", help="where frames come from (default: picamera)")
+    init.add_argument(
+        "--output", type=Path, default=Path("/etc/mien/mien.toml"), metavar="FILE", help="default: /etc/mien/mien.toml"
+    )
+    init.add_argument("--force", action="store_true", help="replace a file that is there")
+    notice = add_command(commands, "notice", "make a printable notice for the people that the camera sees", _notice)
+    notice.add_argument("output", type=Path, help="the sheet, an .html file")
+    notice.add_argument("--language", choices=purpose.LANGUAGES, default="en", help="default: en")
+    notice.add_argument("--purpose", default="", metavar="TEXT", help="what it is used for")
+    notice.add_argument("--operator", default="", metavar="TEXT", help="who is responsible")
+    notice.add_argument("--contact", default="", metavar="TEXT", help="where to ask")
+    _settings_option(notice)
+
+
+def _init(options: argparse.Namespace) -> None:
+    from mien_edge import purpose
+
+    chosen = options.purpose or purpose.ask()
+    purpose.write(options.output, chosen, options.source, options.force)
+    print(f"written: {options.output}; next: mien-edge doctor --settings {options.output}")  # noqa: T201
+
+
+def _notice(options: argparse.Namespace) -> None:
+    from mien_edge import purpose
+
+    settings = _chosen(argparse.Namespace(settings=options.settings))
+    purpose.notice(options.output, settings, options.language, options.purpose, options.operator, options.contact)
+    print(f"written: {options.output}; open it in a browser and print it")  # noqa: T201

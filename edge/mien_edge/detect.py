@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mien_edge import files
+from mien_edge import files, motion
 from mien_edge.errors import RuntimeMissingError
 from mien_edge.settings import Detect
 from mien_edge.values import Box, Face, Frame, Pixels
@@ -20,9 +20,13 @@ _LEAST_SIDE = 8
 
 
 def detector(settings: Detect) -> Detector:
-    """The detector that the settings name, at their cadence."""
-    found = YuNet(settings) if settings.method == "yunet" else Haar(settings)
-    return found if settings.every == 1 else Every(settings.every, found)
+    """The detector that the settings name, looking at every picture."""
+    return YuNet(settings) if settings.method == "yunet" else Haar(settings)
+
+
+def steady(settings: Detect) -> Detector:
+    """The detector at the settings' cadence, for frames that follow each other."""
+    return detector(settings) if settings.every == 1 else Steady(settings.every, detector(settings))
 
 
 def gray(image: Pixels) -> Pixels:
@@ -82,18 +86,21 @@ class Haar:
         return _largest_first(Face(Box(*map(float, row)).scaled(*scale), 1.0) for row in found)
 
 
-class Every:
-    """Looks in every n-th frame and repeats the last faces in between."""
+class Steady:
+    """Looks in every n-th frame of a still picture and at once when something moved, else repeats the last faces."""
 
     def __init__(self, n: int, detect: Detector) -> None:
         self.n, self.detect = n, detect
-        self._calls, self._last = 0, ()
+        self._age, self._last = 0, ()
+        self._seen: motion.Thumbnail | None = None
 
     def __call__(self, frame: Frame) -> tuple[Face, ...]:
         """Faces of this frame, or of the last one looked at."""
-        if self._calls % self.n == 0:
+        small = motion.thumbnail(frame.image)
+        self._age += 1
+        if self._age >= self.n or motion.moved(self._seen, small):
             self._last = self.detect(frame)  # type: ignore[assignment]
-        self._calls += 1
+            self._age, self._seen = 0, small
         return self._last
 
 

@@ -1,5 +1,6 @@
 """The engine: source -> detect -> track -> classify -> smooth -> sinks, one loop over callables."""
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -31,6 +32,32 @@ class Chain:
     def __call__(self, frame: Frame) -> tuple[Reading, ...]:
         """The settled readings of one frame."""
         return self.smooth(self.classify(frame, self.track(frame, self.detect(frame))))
+
+
+class Timed:
+    """A stage that tells how many seconds it takes: `last`, and `mean`, in which the last hundred calls count most."""
+
+    def __init__(self, stage: Callable[..., Any]) -> None:
+        self.stage = stage
+        self.last = self.mean = 0.0
+
+    def __call__(self, *given: Any) -> Any:
+        """As the stage."""
+        start = time.perf_counter()
+        try:
+            return self.stage(*given)
+        finally:
+            self.last = time.perf_counter() - start
+            self.mean += (self.last - self.mean) * (0.01 if self.mean else 1.0)
+
+
+STAGES = ("detect", "track", "classify", "smooth")
+
+
+def timed(chain: Chain) -> tuple[Chain, list[tuple[str, Timed]]]:
+    """The chain with each stage timed, and the stages by name."""
+    stages = [(name, Timed(getattr(chain, name))) for name in STAGES]
+    return Chain(**dict(stages)), stages
 
 
 def run(

@@ -57,7 +57,7 @@ class Detect(_Stage):
     method: Literal["yunet", "haar"] = _setting("yunet", "yunet (better), or haar (needs no weights file)")
     size: int = _setting(320, "pixels; longer side of the picture that the detector sees, never enlarged", 64, 2048)
     threshold: float = _setting(0.7, "least score of a face", 0.05, 0.99)
-    every: int = _setting(1, "frames; look for faces in every so-manieth frame", 1, 60)
+    every: int = _setting(5, "frames; a picture in which nothing moves is searched every so-manieth frame", 1, 60)
     blur: bool = _setting(True, "3x3 blur before detection: finds more faces in noisy pictures")
 
 
@@ -93,6 +93,17 @@ class Smooth(_Stage):
 
 
 @dataclass(frozen=True, slots=True)
+class Load(_Stage):
+    """Heat and rest, of live cameras."""
+
+    hot: float = _setting(75.0, "degrees Celsius; from here on there are fewer frames (a Pi throttles at 80)", 30, 100)
+    cool: float = _setting(68.0, "degrees Celsius; up to here there are more again", 20, 100)
+    slowest: float = _setting(2.0, "frames per second; never fewer for heat", 0.1, 120)
+    idle_after: float = _setting(30.0, "seconds without any movement before the chain rests; 0 for never", 0, 86400)
+    idle_fps: float = _setting(1.0, "frames per second while it rests; movement wakes it at once", 0.1, 120)
+
+
+@dataclass(frozen=True, slots=True)
 class Log(_Stage):
     """The on-device log."""
 
@@ -116,6 +127,7 @@ class Settings:
     quality: Quality = field(default_factory=Quality)
     track: Track = field(default_factory=Track)
     smooth: Smooth = field(default_factory=Smooth)
+    load: Load = field(default_factory=Load)
     log: Log = field(default_factory=Log)
 
 

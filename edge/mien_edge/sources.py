@@ -29,11 +29,12 @@ _log = logging.getLogger("mien.source")
 
 
 class Source(Protocol):
-    """An iterable of frames. `still` tells that its frames are unrelated photographs; `skipped` counts what it could
-    not read, or dropped because a newer frame had come.
+    """An iterable of frames. `still` tells that its frames are unrelated photographs, `live` that they come by
+    themselves, in real time; `skipped` counts what it could not read, or dropped because a newer frame had come.
     """
 
     still: bool
+    live: bool
     skipped: int
 
     def __iter__(self) -> Iterator[Frame]: ...
@@ -71,7 +72,7 @@ def _from_path(path: Path) -> Source:
 class Photos:
     """Photographs, one frame each."""
 
-    still = True
+    still, live = True, False
 
     def __init__(self, paths: list[Path], place: Path) -> None:
         if not paths:
@@ -111,7 +112,7 @@ def read_photo(path: Path) -> Pixels:
 class Video:
     """A video file, every frame in order; time runs as in the video, from now on."""
 
-    still = False
+    still = live = False
 
     def __init__(self, path: Path) -> None:
         self.path, self.skipped = path, 0
@@ -148,7 +149,7 @@ class Demo:
     size = (480, 640)
 
     def __init__(self, fps: float, stop: Event | None = None, forever: bool = False, paced: bool = True) -> None:
-        self.fps, self.stop, self.forever, self.paced = fps, stop or Event(), forever, paced
+        self.fps, self.stop, self.forever, self.live = fps, stop or Event(), forever, paced
         self.skipped = 0
         self._photo = read_photo(astronaut())
 
@@ -157,7 +158,7 @@ class Demo:
         total = math.inf if self.forever else round(self.seconds * self.fps)
         while index < total and not self.stop.is_set():
             moment = index / self.fps
-            if self.paced:
+            if self.live:
                 self.stop.wait(max(start + moment - time.time(), 0))
             yield Frame(self.picture(moment % self.seconds), index, start + moment)
             index += 1

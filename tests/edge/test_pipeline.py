@@ -80,12 +80,14 @@ def test_a_12_megapixel_picture_works(astronaut):
     assert 400 < face.box.height < 900
 
 
-def test_looking_in_every_third_frame_repeats_the_last_faces():
+def test_a_still_picture_is_searched_now_and_then_and_a_movement_at_once():
     calls = []
-    every = detect.Every(3, lambda frame: calls.append(frame.index) or (frame.index,))
-    frames = testing.frames([np.zeros((2, 2), np.uint8)] * 7)
-    assert [every(frame) for frame in frames] == [(0,)] * 3 + [(3,)] * 3 + [(6,)]
-    assert calls == [0, 3, 6]
+    steady = detect.Steady(3, lambda frame: calls.append(frame.index) or (frame.index,))
+    still, other = np.zeros((60, 80), np.uint8), np.zeros((60, 80), np.uint8)
+    other[20:30, 20:30] = 60
+    frames = testing.frames([still] * 7 + [other] * 3 + [still])
+    assert [index for (index,) in map(steady, frames)] == [0, 0, 0, 3, 3, 3, 6, 7, 7, 7, 10]
+    assert calls == [0, 3, 6, 7, 10]
 
 
 def face(size=80.0, nose=40.0):

@@ -1,0 +1,27 @@
+"""Where a device keeps things: what systemd gives the service, or where the service would have them."""
+
+import os
+from pathlib import Path
+
+STATE, RUNTIME = Path("/var/lib/mien"), Path("/run/mien")
+
+
+def given(variable: str) -> Path | None:
+    """The first folder of a variable that systemd sets for a unit, such as STATE_DIRECTORY; None outside of one."""
+    value = os.environ.get(variable, "").split(":")[0]
+    return Path(value) if value else None
+
+
+def state() -> Path:
+    """The folder that outlives a restart."""
+    return given("STATE_DIRECTORY") or STATE
+
+
+def runtime() -> Path:
+    """The folder in memory that a restart empties."""
+    return given("RUNTIME_DIRECTORY") or RUNTIME
+
+
+def log(named: str) -> Path:
+    """The on-device log: the setting's, or readings.db in the state folder."""
+    return Path(named) if named else state() / "readings.db"
