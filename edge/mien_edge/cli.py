@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mien_edge import __version__, contract
+from mien_edge import __version__
 from mien_edge import settings as configuration
 from mien_edge.errors import MienError, SettingsError
+from mien_edge.labels import LABELS
 from mien_edge.settings import Settings
 
 
@@ -25,10 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def script() -> None:
     """The console script: as `main`, and never held back at its end by a camera driver that hangs."""
-    from mien_edge.camera import THREAD
-
     code = main()
-    if any(thread.name == THREAD for thread in threading.enumerate()):
+    camera = sys.modules.get("mien_edge.camera")
+    if camera and any(thread.name == camera.THREAD for thread in threading.enumerate()):
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
@@ -70,6 +70,7 @@ def parser() -> argparse.ArgumentParser:
     _add_check(commands)
     _add_bench(commands)
     _add_logs(commands)
+    _add_publish(commands)
     _add_status(commands)
     _add_doctor(commands)
     _add_models(commands)
@@ -257,7 +258,7 @@ def _add_logs(commands: Any) -> None:
     _log_option(logs)
     logs.add_argument("--since", metavar="TIME", help="from 90s, 15m, 1h, 7d ago, or an ISO date or time")
     logs.add_argument("--until", metavar="TIME", help="up to, in the same forms")
-    logs.add_argument("--emotion", choices=contract.LABELS, help="only this label")
+    logs.add_argument("--emotion", choices=LABELS, help="only this label")
     logs.add_argument("--track", type=int, metavar="N", help="only this face")
     logs.add_argument("--kind", metavar="KIND", help="'reading', 'event', or the events of a kind, as 'camera lost'")
     logs.add_argument("--follow", action="store_true", help="print entries as they are committed")
@@ -311,6 +312,32 @@ def _found_log(options: argparse.Namespace) -> Path:
     return options.log or places.log(configuration.load(options.settings).log.path)
 
 
+# --- publish -----------------------------------------------------------------------------------------------------
+
+
+def _add_publish(commands: Any) -> None:
+    publish = add_command(commands, "publish", "tell an MQTT broker what stands in the log, until stopped", _publish)
+    _settings_option(publish)
+    _log_option(publish)
+    publish.add_argument("--state", type=Path, metavar="FOLDER", help="where the cursor is kept (default: the unit's)")
+
+
+def _publish(options: argparse.Namespace) -> None:
+    import signal
+
+    from mien_edge import places, publish
+
+    settings, stop = _chosen(options), threading.Event()
+    state = options.state or places.given("STATE_DIRECTORY")
+    if state is None:
+        raise SettingsError("the cursor needs a folder; name one with --state")
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    log = options.log or (Path(settings.log.path) if settings.log.path else places.STATE / "readings.db")
+    done = publish.run(settings.publish, log, places.RUNTIME, state, places.given("RUNTIME_DIRECTORY"), stop.is_set)
+    print(f"{done.published} published, {done.outbox.waiting} wait")  # noqa: T201
+
+
 # --- status, doctor ----------------------------------------------------------------------------------------------
 
 
@@ -339,7 +366,10 @@ def _add_doctor(commands: Any) -> None:
 def _doctor(options: argparse.Namespace) -> int:
     from mien_edge import doctor
 
-    found = doctor.examine(_chosen(options))
+    settings = _chosen(options)
+    found = doctor.examine(settings)
+    if settings.publish.host:
+        found.append(doctor.broker(settings.publish.host, settings.publish.port))
     print(json.dumps([dataclasses.asdict(each) for each in found]) if options.json else doctor.as_text(found))  # noqa: T201
     return {"error": 2, "warning": 1}.get(doctor.worst(found), 0)
 

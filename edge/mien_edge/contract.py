@@ -12,11 +12,10 @@ import numpy as np
 
 from mien_edge import strict
 from mien_edge.errors import ContractError
+from mien_edge.labels import LABELS as LABELS
 from mien_edge.values import Box, Floats, Pixels
 
 VERSION = 1
-LABELS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
-"""The order of FER2013 (Goodfellow et al. 2013): a model's output i is the logit of LABELS[i]."""
 
 _TONE_MEAN, _TONE_DEVIATION = 128.0, 51.0  # +-2.5 standard deviations fill 0..255
 

@@ -25,6 +25,10 @@ class SinkError(MienError, OSError):
     """A place for readings that cannot be written."""
 
 
+class PublishError(MienError, OSError):
+    """A broker that cannot be told anything."""
+
+
 class RuntimeMissingError(MienError, ImportError):
     """A package that this device lacks."""
 

@@ -9,6 +9,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,8 @@ class Live:
     def _write(self, now: float, faces: list[dict[str, Any]]) -> None:
         self._written = now
         found = health.read()
-        text = json.dumps(
+        write(
+            self.path.parent,
             {
                 "time": time.time(), "started": self._started, "pid": os.getpid(), **self.facts,
                 "camera": self._camera, "frames": self._frames, "fps": self._rate(), "faces": faces,
@@ -79,15 +81,8 @@ class Live:
                 "temperature": found.temperature, "limits": found.limits, "had": found.had, "memory": found.memory,
                 "rss": health.resident_megabytes(), "written_per_day": self._written_per_day(now),
                 "events": list(self._events), **self.state(),
-            }
+            },
         )  # fmt: skip
-        # Renamed, not synced: it is memory, and a reader must never see half a file.
-        temporary = self.path.with_suffix(".new")
-        try:
-            temporary.write_text(text + "\n")
-            temporary.replace(self.path)
-        except OSError:
-            return  # a status that cannot be told is no reason to stop
 
     def _rate(self) -> float:
         if len(self._times) < 2:
@@ -108,6 +103,17 @@ class Live:
     def close(self) -> None:
         """The service ends: nothing runs, so there is nothing to tell."""
         self.path.unlink(missing_ok=True)
+
+
+def write(folder: Path, facts: dict[str, Any]) -> None:
+    """Replace the folder's status. Not synced: it is memory; renamed, for a reader must never see half a file. A
+    status that cannot be told is no reason to stop.
+    """
+    path = folder / NAME
+    temporary = path.with_suffix(".new")
+    with suppress(OSError):
+        temporary.write_text(json.dumps(facts) + "\n")
+        temporary.replace(path)
 
 
 def read(folder: Path) -> dict[str, Any]:

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from mien_edge import files
-from mien_edge.contract import LABELS
 from mien_edge.errors import SinkError
+from mien_edge.labels import LABELS
 from mien_edge.minutes import Minutes, Row
 from mien_edge.settings import Log as Settings
 from mien_edge.values import Reading
@@ -126,7 +126,7 @@ class Log:
         """
         now = self._committed = self._steady()
         try:
-            step, minutes = self._clock_step(), self._minutes.over(ending)
+            step, minutes = self._clock_step(), self._minutes.over(float("inf") if ending else self._wall())
             self._write(events or [], minutes, step)
         except sqlite3.Error as problem:
             self._failed(problem)

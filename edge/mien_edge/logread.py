@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mien_edge.contract import LABELS
 from mien_edge.errors import SinkError
+from mien_edge.labels import LABELS
 from mien_edge.log import UNIT, VERSION
 from mien_edge.minutes import ALL
 from mien_edge.values import Box, Emotion, Reading

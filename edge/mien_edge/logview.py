@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from mien_edge import logread, sinks
-from mien_edge.contract import LABELS
 from mien_edge.errors import SettingsError
+from mien_edge.labels import LABELS
 from mien_edge.logread import Filter
 from mien_edge.minutes import NONE
 from mien_edge.values import Reading

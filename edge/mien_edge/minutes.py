@@ -37,13 +37,12 @@ class Minutes:
                 self._seconds[key] = self._seconds.get(key, 0.0) + (gap if 0 < gap <= 1 else _NOMINAL)
                 self._faces.setdefault(key, set()).add(reading.track)
 
-    def over(self, ending: bool = False) -> list[Row]:
-        """The minutes that are over, or all if it is `ending`."""
-        current = -1 if ending else int(self._then // 60) * 60
+    def over(self, now: float) -> list[Row]:
+        """The minutes that are over at `now` (seconds since 1970)."""
         return [
             (*key, round(seconds, 3), len(self._faces[key]))
             for key, seconds in self._seconds.items()
-            if key[0] != current
+            if key[0] + 60 <= now
         ]
 
     def forget(self, rows: Iterable[Row]) -> None:

@@ -33,6 +33,8 @@ class Purpose:
     aggregate: bool = False
 
 
+_FACES = 5  # of which shares must be made where only shares may be told
+
 PURPOSES = {
     "private": Purpose("at home, for myself and those who live there"),
     "research": Purpose("research, with the consent of those who take part"),
@@ -70,7 +72,12 @@ def write(path: Path, name: str, source: str, force: bool = False) -> Settings:
         raise SettingsError(f"{LAW[0]} mien is not for that; if it is for such a reason: --purpose medical-safety")
     if path.exists() and not force:
         raise SettingsError(f"{path}: is there already; add --force to replace it, or name another file with --output")
-    chosen = dataclasses.replace(Settings(), source=dataclasses.replace(Settings().source, uri=source))
+    plain = Settings()
+    chosen = dataclasses.replace(
+        plain,
+        source=dataclasses.replace(plain.source, uri=source),
+        publish=dataclasses.replace(plain.publish, aggregate=_FACES if purpose.aggregate else 0),
+    )
     head = [f"# Used for: {purpose.text}.", *(f"# {sentence}" for sentence in LAW), "#"]
     try:
         files.write_text(path, "\n".join(head) + "\n" + configuration.as_toml(chosen))

@@ -118,6 +118,27 @@ class Log(_Stage):
 
 
 @dataclass(frozen=True, slots=True)
+class Publish(_Stage):
+    """Telling other machines, over MQTT and to Prometheus (mien-publish.service)."""
+
+    host: str = _setting("", "the MQTT broker's name or address; empty for none")
+    port: int = _setting(1883, "the broker's port; 8883 is usual with tls", 1, 65535)
+    protocol: Literal["5", "3.1.1"] = _setting("5", "the version of MQTT: 5 or 3.1.1")
+    tls: bool = _setting(False, "encrypt, and check the broker's certificate")
+    ca: str = _setting("", "file with the authority that signed the broker's certificate; empty: the system's")
+    user: str = _setting("", "user name at the broker; its password is the credential mqtt-password")
+    password_file: str = _setting("", "file with the password, where systemd gives no credential")
+    topic: str = _setting("mien", "the first part of all topics: mien/DEVICE/reading and others")
+    device: str = _setting("", "the device's name in topics and messages; empty: its host name")
+    discovery: str = _setting("homeassistant", "Home Assistant's discovery prefix; empty for none")
+    aggregate: int = _setting(
+        0, "faces; from 1 on only shares per minute are told, of minutes with at least so many faces", 0, 1000
+    )
+    every: float = _setting(10.0, "seconds between two messages of state", 1, 3600)
+    metrics_port: int = _setting(0, "port on 127.0.0.1 for Prometheus; 0 for none", 0, 65535)
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that can be set."""
 
@@ -129,6 +150,7 @@ class Settings:
     smooth: Smooth = field(default_factory=Smooth)
     load: Load = field(default_factory=Load)
     log: Log = field(default_factory=Log)
+    publish: Publish = field(default_factory=Publish)
 
 
 def parse(text: str, where: str = "mien.toml") -> Settings:

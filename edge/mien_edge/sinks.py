@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
-from mien_edge.contract import LABELS
 from mien_edge.errors import SinkError
+from mien_edge.labels import LABELS
 from mien_edge.values import Reading
 
 

@@ -1,13 +1,16 @@
 """The values that flow through the chain. All are immutable; only `Frame` holds pixels."""
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:  # processes that see no pixels do without NumPy's twenty megabytes
+    import numpy as np
+    from numpy.typing import NDArray
 
-Pixels = NDArray[np.uint8]
-Floats = NDArray[np.floating[Any]]
+    Pixels = NDArray[np.uint8]
+    Floats = NDArray[np.floating[Any]]
+else:
+    Pixels = Floats = Any
 
 
 class Box(NamedTuple):
