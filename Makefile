@@ -1,10 +1,11 @@
 # make demo     the main job on a photograph, with the device's packages only
 # make test     the whole test suite, in an environment with everything
-# make check    what has to hold before a change lands: test, lint, types, the edge extra alone
+# make device-test  the kit installed on a Debian with its own systemd and a broker (root, mmdebstrap)
+# make check    what has to hold before a change lands: test, lint, types, the edge extra alone, device-test
 PYTHON ?= python3
 PIP = -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint types edge-only check clean
+.PHONY: demo test lint types edge-only device-test check clean
 
 demo: .venv-edge/ready
 	.venv-edge/bin/mien-edge run demo --annotate out/demo.png
@@ -22,7 +23,10 @@ types: .venv/ready
 edge-only:
 	tests/system/edge_only.sh $(PYTHON)
 
-check: test lint types edge-only
+device-test: .venv/ready
+	PYTHONPATH=tests tests/system/device_test.sh .venv/bin/python
+
+check: test lint types edge-only device-test
 
 # pip 25.1 is the first that reads dependency groups.
 .venv/ready: pyproject.toml

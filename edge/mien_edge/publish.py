@@ -111,6 +111,15 @@ class Outbox:
             self.sent = self.sent.past(message)
         return found
 
+    def look(self) -> None:
+        """Count what waits, without taking it. Raises SinkError if there is no log."""
+        connection = logread.open_to_read(self.log)
+        try:
+            self._meet(connection)
+            self._count(connection)
+        finally:
+            connection.close()
+
     def _meet(self, connection: Any) -> None:
         """The first log is told from its end, one that replaces another from its beginning."""
         name = logread.name(connection)
@@ -254,10 +263,14 @@ class Publisher:
             self._introduce()
 
     def _refill(self, now: float) -> None:
-        if self._entries or now - self._looked < _LOOK:
+        """Look for entries; take them only when there is somebody to tell: what waits stays in the log."""
+        if now - self._looked < _LOOK:
             return
         try:
-            self._entries.extend(self.outbox.take())
+            if self.connected and not self._entries:
+                self._entries.extend(self.outbox.take())
+            else:
+                self.outbox.look()
         except SinkError as problem:
             self.outbox.waiting = 0
             _log.debug("%s", problem)

@@ -1,0 +1,249 @@
+"""The kit installed on a Debian with its own systemd, camera `demo:forever`. Run by device_test.sh beside a box; prints
+a transcript of what it sees. Watchdogs and rests are shortened by drop-ins, nothing else is changed.
+"""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from helpers import ROOT
+
+BOX = shlex.split(os.environ["BOX"])
+EDGE = "/opt/mien/venv/bin/mien-edge"
+SETTINGS = """
+[source]
+uri = "demo:forever"
+[log]
+commit = 1.0
+megabytes = 20.0
+[publish]
+host = "127.0.0.1"
+device = "pi"
+every = 1.0
+"""
+FILES = {
+    "mien.service": "/etc/systemd/system", "mien-publish.service": "/etc/systemd/system",
+    "mien-retry.timer": "/etc/systemd/system", "mien-retry.service": "/etc/systemd/system",
+    "mien-publish-retry.timer": "/etc/systemd/system", "mien-publish-retry.service": "/etc/systemd/system",
+    "mien.sysusers": "/usr/lib/sysusers.d/mien.conf", "mien.tmpfiles": "/usr/lib/tmpfiles.d/mien.conf",
+    "journald-mien.conf": "/etc/systemd/journald.conf.d/mien.conf",
+}  # fmt: skip
+
+
+def inside(*words, check=True, data=None):
+    """What a command says in the box."""
+    done = subprocess.run([*BOX, *words], input=data, capture_output=True, timeout=300)
+    assert not check or done.returncode == 0, (words, done.stdout[-2000:], done.stderr[-2000:])
+    return done.stdout.decode()
+
+
+def shell(text, **more):
+    return inside("sh", "-c", text, **more)
+
+
+def put(place, content):
+    shell(f"mkdir -p $(dirname {place}) && cat > {place}", data=content)
+
+
+def say(*lines):
+    print("   ", *lines, sep="\n    ", flush=True)  # noqa: T201 - the transcript
+
+
+def until(condition, seconds=60.0):
+    """Seconds until the condition holds."""
+    start = time.monotonic()
+    while not condition():
+        assert time.monotonic() - start < seconds, journal()
+        time.sleep(0.1)
+    return time.monotonic() - start
+
+
+def journal(unit="mien*", lines=12):
+    return shell(f"journalctl --no-pager -o cat -u '{unit}' -n {lines}")
+
+
+def status():
+    text = inside(EDGE, "status", "--json", check=False)
+    return json.loads(text) if text.startswith("{") else {"service": {"runs": False}, "problems": ["no answer"]}
+
+
+def show(unit, name):
+    return shell(f"systemctl show {unit} -P {name}").strip()
+
+
+def process(unit="mien"):
+    return int(show(unit, "MainPID"))
+
+
+def frames():
+    """Frames that the running service has seen; 0 while it does not run."""
+    found = status()["service"]
+    return found["frames"] if found["runs"] else 0
+
+
+@pytest.fixture(scope="session", autouse=True)
+def installed():
+    """As systemd/README.md tells, from the wheel."""
+    wheel = Path(os.environ["MIEN_WHEEL"])
+    place = f"/root/{wheel.name}"
+    put(place, wheel.read_bytes())
+    inside("/opt/mien/venv/bin/pip", "install", "--quiet", "--no-index", "--no-deps", place)
+    for name, place in FILES.items():
+        put(place if place.endswith(".conf") else f"{place}/{name}", (ROOT / "systemd" / name).read_bytes())
+    shell("systemd-sysusers && systemd-tmpfiles --create && systemctl restart systemd-journald")
+    put("/etc/mien/mien.toml", SETTINGS.encode())
+    for unit in ("mien", "mien-publish"):
+        put(f"/etc/systemd/system/{unit}.service.d/test.conf", b"[Service]\nWatchdogSec=6\nRestartSec=1\n")
+        put(f"/etc/systemd/system/{unit}-retry.timer.d/test.conf", b"[Timer]\nOnActiveSec=\nOnActiveSec=3\n")
+    put("/etc/mosquitto/conf.d/box.conf", b"listener 1883 127.0.0.1\nallow_anonymous true\n")
+    shell("systemctl daemon-reload && systemctl start mosquitto")
+    start = time.monotonic()
+    shell("systemctl enable --now mien mien-publish")
+    say(f"mien.service is ready after {time.monotonic() - start:.1f} s: its first frame has gone through the chain")
+
+
+def test_it_runs_as_its_own_user_and_tells_what_it_sees():
+    until(lambda: frames() > 60)
+    assert show("mien", "ActiveState") == "active"
+    assert shell(f"stat -c %U /proc/{process()}").strip() == "mien"
+    assert shell(f"stat -c %U /proc/{process('mien-publish')}").strip() == "mien-publish"
+    until(lambda: status()["publisher"] and status()["publisher"]["published"] > 3)
+    say("mien-edge status:", *inside(EDGE, "status", check=False).splitlines())
+    assert status()["problems"] == []
+
+
+def test_the_kernel_confirms_what_the_units_promise():
+    for unit in ("mien", "mien-publish"):
+        facts = dict(re.findall(r"^(\w+):\s+(.*)$", shell(f"cat /proc/{process(unit)}/status"), re.M))
+        assert (facts["NoNewPrivs"], facts["Seccomp"], facts["CapBnd"]) == ("1", "2", "0" * 16), unit
+    own = shell(f"readlink /proc/{process()}/ns/net")
+    assert own != shell("readlink /proc/1/ns/net")
+    devices = shell(f"nsenter -t {process()} -n ip -brief link")
+    say("network devices of the process that sees pictures:", *devices.splitlines())
+    assert [line.split()[0] for line in devices.splitlines()] == ["lo"]
+
+
+def test_the_publisher_can_read_the_log_and_not_write_it():
+    run = "setpriv --reuid mien-publish --regid mien --clear-groups"
+    assert int(shell(f"{run} {EDGE} logs --log /var/lib/mien/readings.db --kind reading | wc -l")) > 0
+    assert shell(f"{run} touch /var/lib/mien/x", check=False) == ""
+    assert shell("ls /var/lib/mien").split() == ["models", "readings.db", "readings.db-shm", "readings.db-wal"]
+    told = shell("timeout 5 mosquitto_sub -h 127.0.0.1 -t 'mien/pi/#' -C 3 -v || :")
+    say("on the broker:", *(line[:150] for line in told.splitlines()))
+    assert "mien/pi/" in told
+
+
+@pytest.mark.parametrize("unit", ["mien", "mien-publish"])
+def test_a_killed_process_is_back_at_work(unit):
+    old, before = process(unit), status()["publisher"]["published"]
+    shell(f"kill -9 {old}")
+    seconds = until(
+        lambda: process(unit) not in (0, old) and (frames() if unit == "mien" else 1) and _published(before)
+    )
+    say(f"SIGKILL of {unit}: work goes on after {seconds:.1f} s", *journal(unit, 4).splitlines())
+
+
+def _published(before):
+    found = status()["publisher"]
+    return found is not None and found["connected"] and found["published"] != before
+
+
+def test_a_process_that_hangs_is_started_anew_by_the_watchdog():
+    old = process()
+    shell(f"kill -STOP {old}")
+    seconds = until(lambda: process() not in (0, old) and frames())
+    said = journal("mien", 12)
+    say(f"SIGSTOP: readings again after {seconds:.1f} s (WatchdogSec=6 here)", *said.splitlines()[-5:])
+    assert "Watchdog timeout" in said
+
+
+def test_a_stopped_broker_costs_nothing():
+    sent = status()["publisher"]["published"]
+    shell("systemctl stop mosquitto")
+    until(lambda: not status()["publisher"]["connected"])
+    found = status()
+    assert any("is not reached" in problem for problem in found["problems"])
+    time.sleep(6)
+    waiting = status()["publisher"]["waiting"]
+    shell("systemctl start mosquitto")
+    seconds = until(lambda: status()["publisher"]["connected"] and status()["publisher"]["waiting"] < 3)
+    text = f"broker away: {waiting} entries waited, told {seconds:.1f} s after it was back"
+    say(text, *journal("mien-publish", 2).splitlines())
+    assert waiting > 3
+    assert status()["publisher"]["published"] >= sent + waiting
+
+
+def test_a_program_that_cannot_start_rests_and_tries_again():
+    put("/etc/mien/mien.toml", b"[source]\nuri = 'demo:never'\n")
+    shell("systemctl restart mien", check=False)
+    until(lambda: show("mien-retry.timer", "SubState") == "waiting")
+    said = journal("mien", 30)
+    put("/etc/mien/mien.toml", SETTINGS.encode())
+    seconds = until(lambda: frames() > 0)
+    text = f"a setting that cannot be: given up, tried again, at work {seconds:.1f} s after it was mended"
+    say(text, *said.splitlines()[-4:])
+    assert "demo:never: no such source" in said
+
+
+def test_a_full_disk_is_said_and_heals():
+    shell("systemctl stop mien mien-publish && mount -t tmpfs -o size=1200k,mode=755 none /var/lib/mien")
+    shell("chown mien:mien /var/lib/mien && systemctl reset-failed mien; systemctl start mien")
+    until(lambda: frames() > 10)
+    shell("dd if=/dev/zero of=/var/lib/mien/ballast bs=1k count=2000 2>/dev/null || :")
+    until(lambda: "cannot be written" in journal("mien", 40))
+    before = frames()
+    until(lambda: frames() > before)
+    shell("rm /var/lib/mien/ballast")
+    until(lambda: "log back" in inside(EDGE, "logs", "--kind", "event"))
+    events = inside(EDGE, "logs", "--kind", "event").splitlines()
+    said = [line for line in journal("mien", 40).splitlines() if "written" in line]
+    say("disk full: readings go on, the log comes back", *said, *events[-2:])
+    shell("systemctl stop mien && umount /var/lib/mien && systemctl start mien mien-publish")
+    until(lambda: frames() > 10)
+
+
+def test_summary_and_doctor_speak_on_the_device():
+    text = inside(EDGE, "logs", "--summary", "--log", "/var/lib/mien/readings.db")
+    say("mien-edge logs --summary:", *text.splitlines())
+    assert "face-minutes" in text
+    text = inside(EDGE, "doctor", "--settings", "/etc/mien/mien.toml", check=False)
+    say("mien-edge doctor:", *text.splitlines())
+    assert "mien.service" in text
+    assert "kept over a reboot" in text
+    assert "127.0.0.1:1883 answers" in text
+
+
+def test_memory_time_and_what_is_written():
+    """Figures, not limits but for memory: this machine is no Pi."""
+    numbers = {}
+    for unit in ("mien", "mien-publish"):
+        pid = process(unit)
+        first, ticks = int(_io(pid)), _ticks(pid)
+        time.sleep(20)
+        seconds, written = (_ticks(pid) - ticks) / 100, int(_io(pid)) - first
+        rss = int(re.search(r"VmRSS:\s+(\d+)", shell(f"cat /proc/{pid}/status"))[1]) / 1000
+        numbers[unit] = rss
+        say(f"{unit}: {rss:.0f} MB, {seconds / 0.2:.0f} % of a core, {written * 86400 / 20 / 1e6:.0f} MB a day written")
+    assert numbers["mien-publish"] <= 35
+
+
+def _io(pid):
+    return re.search(r"\bwrite_bytes: (\d+)", shell(f"cat /proc/{pid}/io"))[1]
+
+
+def _ticks(pid):
+    return sum(map(int, shell(f"cat /proc/{pid}/stat").rpartition(")")[2].split()[11:13]))
+
+
+def test_it_stops_cleanly():
+    seconds = time.monotonic()
+    shell("systemctl stop mien mien-publish")
+    say(f"stopped in {time.monotonic() - seconds:.1f} s", *journal("mien", 2).splitlines())
+    assert show("mien", "Result") == "success"
+    assert "stop: " in inside(EDGE, "logs", "--kind", "stop")
+    assert shell("ls /run/mien /run/mien-publish", check=False) == ""
