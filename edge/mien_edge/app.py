@@ -11,7 +11,7 @@ from types import FrameType
 from typing import Any
 
 from mien_edge import bundle as bundles
-from mien_edge import camera, detect, live, load, pipeline, smooth, sources, track
+from mien_edge import camera, detect, live, load, pipeline, smooth, sources, track, window
 from mien_edge.bundle import Bundle
 from mien_edge.camera import without_password
 from mien_edge.classify import Classify
@@ -107,7 +107,8 @@ def run(
 ) -> Summary:
     """Run until the source ends, `stop` is set or `most` frames are done; SIGINT and SIGTERM set `stop`.
 
-    Live sources are paced. `events` is told what happens; in the folder `status`, if any, stands how things are.
+    Live sources are paced. `events` is told what happens; in the folder `status`, if any, stands how
+    things are, and a socket that shows the picture.
     """
     events = events or Events()
     counter, start = Counter(), time.monotonic()
@@ -118,10 +119,17 @@ def run(
     name = without_password(settings.source.uri)
     with contextlib.ExitStack() as closing, _Signals(stop):
         if status:
-            told = live.Live(status, {"model": bundle.card.id, "source": name}, stages, paced.state if paced else dict)
+            told = live.Live(
+                status,
+                {"model": bundle.card.id, "bundle": str(bundle.folder), "source": name},
+                stages,
+                paced.state if paced else dict,
+            )
             closing.callback(told.close)
             closing.enter_context(events.telling(told.event))
-            watching.append(told)
+            shown = window.Window(status)
+            closing.callback(shown.close)
+            watching += [told, shown]
         events("start", f"{name} with {bundle.card.id}")
         count = pipeline.run(paced or source, made, [counter, *sinks], watching, stop.is_set)
     seconds = time.monotonic() - start

@@ -71,6 +71,7 @@ def parser() -> argparse.ArgumentParser:
     _add_bench(commands)
     _add_logs(commands)
     _add_publish(commands)
+    _add_view(commands)
     _add_status(commands)
     _add_doctor(commands)
     _add_models(commands)
@@ -336,6 +337,24 @@ def _publish(options: argparse.Namespace) -> None:
     log = options.log or (Path(settings.log.path) if settings.log.path else places.STATE / "readings.db")
     done = publish.run(settings.publish, log, places.RUNTIME, state, places.given("RUNTIME_DIRECTORY"), stop.is_set)
     print(f"{done.published} published, {done.outbox.waiting} wait")  # noqa: T201
+
+
+# --- view --------------------------------------------------------------------------------------------------------
+
+
+def _add_view(commands: Any) -> None:
+    view = add_command(commands, "view", "show a page with picture, labels, timeline and health, until stopped", _view)
+    _settings_option(view)
+    _log_option(view)
+    view.add_argument("--runtime", type=Path, metavar="FOLDER", help="the service's folder (default: /run/mien)")
+
+
+def _view(options: argparse.Namespace) -> None:
+    from mien_edge import places, view
+
+    settings = _chosen(options)
+    log = options.log or (Path(settings.log.path) if settings.log.path else places.STATE / "readings.db")
+    view.serve(settings, log, options.runtime or places.RUNTIME, lambda text: print(text, flush=True))  # noqa: T201
 
 
 # --- status, doctor ----------------------------------------------------------------------------------------------

@@ -19,9 +19,9 @@ from mien_edge.pipeline import Timed
 from mien_edge.sinks import as_dict
 from mien_edge.values import Frame, Reading
 
-NAME = "status.json"
+NAME, SOCKET = "status.json", "view.sock"
 STALE = 15.0  # seconds without a frame after which something is wrong
-_EVERY = 1.0  # seconds
+_EVERY, _SOONEST = 1.0, 0.2  # seconds: how often it is told, and how soon after the last time a change of labels is
 _WINDOW = 10.0  # seconds over which the frame rate is taken
 _SETTLED = 300.0  # seconds before writes are counted: the start writes more than a day does
 _KEPT = 5  # events
@@ -47,6 +47,7 @@ class Live:
         self._times: deque[float] = deque()
         self._events: deque[dict[str, Any]] = deque(maxlen=_KEPT)
         self._camera = "starting"
+        self._labels: dict[int, str | None] = {}
         self._written = float("-inf")
         self._base: tuple[float, int] | None = None
 
@@ -59,7 +60,9 @@ class Live:
             self._times.popleft()
         if self._camera == "starting":
             self._camera = "ok"
-        if now - self._written >= _EVERY:
+        labels = {reading.track: reading.label for reading in readings}
+        if now - self._written >= (_EVERY if labels == self._labels else _SOONEST):
+            self._labels = labels
             self._write(now, [as_dict(reading) for reading in readings])
 
     def event(self, kind: str, text: str) -> None:

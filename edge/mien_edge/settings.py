@@ -139,6 +139,17 @@ class Publish(_Stage):
 
 
 @dataclass(frozen=True, slots=True)
+class View(_Stage):
+    """The page (mien-view.service). Reach it through SSH: ssh -L 8765:127.0.0.1:8765 pi@DEVICE."""
+
+    host: str = _setting("127.0.0.1", "address to listen on; any other than this one needs a token")
+    port: int = _setting(8765, "port to listen on", 1, 65535)
+    names: str = _setting("", "names, with spaces between, by which browsers may call it beside localhost")
+    token_file: str = _setting("", "file with the token, where systemd gives no credential view-token")
+    picture: bool = _setting(True, "whether the page may show the live picture")
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that can be set."""
 
@@ -151,6 +162,7 @@ class Settings:
     load: Load = field(default_factory=Load)
     log: Log = field(default_factory=Log)
     publish: Publish = field(default_factory=Publish)
+    view: View = field(default_factory=View)
 
 
 def parse(text: str, where: str = "mien.toml") -> Settings:

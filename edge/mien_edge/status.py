@@ -16,7 +16,7 @@ _ERRORS = ("camera lost", "throttled", "failed", "log back", "clock", "watchdog"
 def collect(runtime: Path, log: Path) -> dict[str, Any]:
     """What the service tells, what stands in its log, and what is wrong ('problems', empty when all is well)."""
     now = time.time()
-    found: dict[str, Any] = {"service": _service(runtime), "log": _log(log, now), "publisher": _publisher(runtime)}
+    found: dict[str, Any] = {"service": _service(runtime), "log": _log(log, now), "publisher": publisher(runtime)}
     return found | {"problems": problems(found, now)}
 
 
@@ -27,7 +27,7 @@ def _service(runtime: Path) -> dict[str, Any]:
         return {"runs": False, "why": str(problem)}
 
 
-def _publisher(runtime: Path) -> dict[str, Any] | None:
+def publisher(runtime: Path) -> dict[str, Any] | None:
     """What the publisher tells, in a folder beside the service's; None where there is none."""
     try:
         return live.read(runtime.with_name(f"{runtime.name}-publish"))

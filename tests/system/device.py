@@ -28,6 +28,7 @@ every = 1.0
 """
 FILES = {
     "mien.service": "/etc/systemd/system", "mien-publish.service": "/etc/systemd/system",
+    "mien-view.service": "/etc/systemd/system",
     "mien-retry.timer": "/etc/systemd/system", "mien-retry.service": "/etc/systemd/system",
     "mien-publish-retry.timer": "/etc/systemd/system", "mien-publish-retry.service": "/etc/systemd/system",
     "mien.sysusers": "/usr/lib/sysusers.d/mien.conf", "mien.tmpfiles": "/usr/lib/tmpfiles.d/mien.conf",
@@ -38,7 +39,8 @@ FILES = {
 def inside(*words, check=True, data=None):
     """What a command says in the box."""
     done = subprocess.run([*BOX, *words], input=data, capture_output=True, timeout=300)
-    assert not check or done.returncode == 0, (words, done.stdout[-2000:], done.stderr[-2000:])
+    if check and done.returncode:
+        raise AssertionError(f"{words}\n{done.stdout[-2000:]}\n{done.stderr[-2000:].decode()}\n{journal()}")
     return done.stdout.decode()
 
 
@@ -64,7 +66,7 @@ def until(condition, seconds=60.0):
 
 
 def journal(unit="mien*", lines=12):
-    return shell(f"journalctl --no-pager -o cat -u '{unit}' -n {lines}")
+    return shell(f"journalctl --no-pager -o cat -u '{unit}' -n {lines}", check=False)
 
 
 def status():
@@ -207,6 +209,17 @@ def test_a_full_disk_is_said_and_heals():
     until(lambda: frames() > 10)
 
 
+def test_the_page_is_for_this_device_alone():
+    shell("systemctl start mien-view")
+    page, code = "http://127.0.0.1:8765", "import sys, urllib.request as u; print(u.urlopen(sys.argv[1]).read(700))"
+    assert '"runs": true' in inside("/opt/mien/venv/bin/python", "-c", code, f"{page}/api/live")
+    assert "JFIF" in inside("/opt/mien/venv/bin/python", "-c", code, f"{page}/picture"), "from the service's socket"
+    heard = shell("ss -ltnH 'sport = 8765'").split()
+    say(f"mien-view.service listens on {heard[3]}, and has live status and picture")
+    assert heard[3] == "127.0.0.1:8765"
+    assert shell(f"stat -c %U /proc/{process('mien-view')}").strip() == "mien-view"
+
+
 def test_summary_and_doctor_speak_on_the_device():
     text = inside(EDGE, "logs", "--summary", "--log", "/var/lib/mien/readings.db")
     say("mien-edge logs --summary:", *text.splitlines())
@@ -221,7 +234,7 @@ def test_summary_and_doctor_speak_on_the_device():
 def test_memory_time_and_what_is_written():
     """Figures, not limits but for memory: this machine is no Pi."""
     numbers = {}
-    for unit in ("mien", "mien-publish"):
+    for unit in ("mien", "mien-publish", "mien-view"):
         pid = process(unit)
         first, ticks = int(_io(pid)), _ticks(pid)
         time.sleep(20)
@@ -242,7 +255,7 @@ def _ticks(pid):
 
 def test_it_stops_cleanly():
     seconds = time.monotonic()
-    shell("systemctl stop mien mien-publish")
+    shell("systemctl stop mien mien-publish mien-view")
     say(f"stopped in {time.monotonic() - seconds:.1f} s", *journal("mien", 2).splitlines())
     assert show("mien", "Result") == "success"
     assert "stop: " in inside(EDGE, "logs", "--kind", "stop")

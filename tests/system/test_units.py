@@ -10,7 +10,7 @@ from helpers import ROOT
 UNITS = ROOT / "systemd"
 
 
-SERVICES = {"mien.service": 0.8, "mien-publish.service": 1.4}
+SERVICES = {"mien.service": 0.8, "mien-publish.service": 1.4, "mien-view.service": 1.4}
 """The units of programs, and how exposed each may be by `systemd-analyze security` (0 to 10)."""
 
 EVERY = sorted(path.name for path in UNITS.iterdir() if path.suffix in (".service", ".timer", ".socket"))
@@ -63,8 +63,9 @@ def test_the_process_that_sees_pictures_has_no_network():
     assert "AF_INET" not in unit
 
 
-def test_the_processes_with_a_network_have_no_device():
-    unit = (UNITS / "mien-publish.service").read_text()
+@pytest.mark.parametrize("name", ["mien-publish.service", "mien-view.service"])
+def test_the_processes_with_a_network_have_no_device(name):
+    unit = (UNITS / name).read_text()
     assert "PrivateDevices=yes" in unit
     assert "DeviceAllow" not in unit
 

@@ -1,0 +1,1 @@
+"""The page's files: no asset comes from elsewhere."""
