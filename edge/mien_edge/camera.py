@@ -38,8 +38,31 @@ class Device(Protocol):
     def close(self) -> None: ...
 
 
+class Switch(Protocol):
+    """Who may pause the camera, and is told when it goes on and off; panel.Panel is one."""
+
+    @property
+    def paused(self) -> bool: ...
+
+    def camera(self, on: bool) -> None: ...
+
+    def rest(self) -> None: ...
+
+
+class AlwaysOn:
+    """A Switch that nobody touches."""
+
+    paused = False
+
+    def camera(self, on: bool) -> None:
+        """Nobody looks."""
+
+    def rest(self) -> None:
+        """It never does."""
+
+
 class Live:
-    """Frames of a live camera, until `stop` is set.
+    """Frames of a live camera, until `stop` is set; none while `switch` pauses it, and the device is closed then.
 
     Each opening has a reader thread of its own; one that hangs in a driver is left behind and its frames are
     ignored. The first opening must succeed; later ones are tried again and again. `skipped` counts frames that were
@@ -49,28 +72,57 @@ class Live:
     still, live = False, True
 
     def __init__(
-        self, opener: Callable[[], Device], settings: Settings, stop: threading.Event, on_event: OnEvent = silent
+        self,
+        opener: Callable[[], Device],
+        settings: Settings,
+        stop: threading.Event,
+        on_event: OnEvent = silent,
+        switch: Switch | None = None,
     ) -> None:
         self._opener, self._settings, self._stop, self._on_event = opener, settings, stop, on_event
+        self._switch = switch or AlwaysOn()
         self.skipped, self._index = 0, 0
 
     def __iter__(self) -> Iterator[Frame]:
-        reader: _Reader | None = _Reader(self._opener())
+        reader: _Reader | None = self._opened()
         try:
             while reader is not None and not self._stop.is_set():
-                frame = self._wait(reader)
+                frame = None if self._switch.paused else self._wait(reader)
                 if frame is not None:
                     yield frame
+                elif self._switch.paused:
+                    reader = self._resumed(reader)
                 elif not self._stop.is_set():
                     reader = self._replaced(reader)
         finally:
             if reader is not None:
                 reader.close()
+            self._switch.camera(False)
+
+    def _opened(self) -> "_Reader":
+        reader = _Reader(self._opener())
+        self._switch.camera(True)
+        return reader
+
+    def _resumed(self, reader: "_Reader") -> "_Reader | None":
+        """Close the camera until nobody pauses it any more."""
+        reader.close()
+        self._switch.camera(False)
+        self._tell("paused", "the camera is off, as somebody at the device wants it")
+        while self._switch.paused and not self._stop.wait(0.2):
+            self._switch.rest()
+        if self._stop.is_set():
+            return None
+        fresh = self._reopened(pause=0.0)
+        if fresh is not None:
+            self._tell("resumed", "the camera is on again")
+        return fresh
 
     def _replaced(self, lost: "_Reader") -> "_Reader | None":
         self._tell("camera lost", lost.problem or f"no frame for {self._settings.patience:g} s")
         lost.abandon()
-        fresh = self._reopened()
+        self._switch.camera(False)
+        fresh = self._reopened(min(1.0, self._settings.longest_pause))
         if fresh is not None:
             self._tell("camera back", "frames flow again")
         return fresh
@@ -88,19 +140,19 @@ class Live:
                 return None
         return None
 
-    def _reopened(self) -> "_Reader | None":
+    def _reopened(self, pause: float) -> "_Reader | None":
         """A reader that has yielded a frame, tried with pauses of 1, 2, 4 … seconds; None once `stop` is set."""
-        pause = min(1.0, self._settings.longest_pause)
         while not self._stop.wait(pause):
             try:
-                reader = _Reader(self._opener())
+                reader = self._opened()
             except Exception as problem:  # a driver may raise anything
                 _log.warning("%s; trying again", problem)
             else:
                 if reader.arrived(self._settings.patience, self._stop):
                     return reader
                 reader.abandon()
-            pause = min(pause * 2, self._settings.longest_pause)
+                self._switch.camera(False)
+            pause = min(max(pause * 2, 1.0), self._settings.longest_pause)
         return None
 
     def _tell(self, kind: str, text: str) -> None:

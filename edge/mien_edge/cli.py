@@ -132,7 +132,7 @@ def _add_run(commands: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from mien_edge import annotate, app, bundle, log, notify, places, sources
+    from mien_edge import annotate, app, bundle, log, notify, panel, places, sources
 
     settings, stop, events = _chosen(options), threading.Event(), app.Events()
     loaded = bundle.load(bundle.find(settings.model.bundle))
@@ -148,10 +148,12 @@ def _run(options: argparse.Namespace) -> int:
             written = [opened(log.Log(options.log or places.log(settings.log.path), settings.log))]
             events.add(written[0].event)
         try:
-            source = sources.open_source(settings.source, stop, events)
+            notifier = opened(notify.Notifier())
+            switch = opened(panel.Panel(settings.panel, notifier.alive))
+            source = sources.open_source(settings.source, stop, events, switch)
             scored = _score(options, uri, source.still)
             sinks = [*written, *(opened(sink) for sink in _sinks(options)), *([scored] if scored else [])]
-            watchers: list[Any] = [opened(notify.Notifier())]
+            watchers: list[Any] = [notifier]
             if options.annotate:
                 fps = getattr(source, "fps", 0) or settings.source.fps
                 watchers.append(opened(annotate.annotator(options.annotate, fps, source.still, Path(uri))))

@@ -104,6 +104,14 @@ class Load(_Stage):
 
 
 @dataclass(frozen=True, slots=True)
+class Panel(_Stage):
+    """A light and a button at the device, through gpiozero."""
+
+    led: int = _setting(0, "pin (Broadcom's number) of a light that is on whenever the camera is; 0 for none", 0, 27)
+    button: int = _setting(0, "pin of a button to ground that pauses the camera, and resumes it; 0 for none", 0, 27)
+
+
+@dataclass(frozen=True, slots=True)
 class Log(_Stage):
     """The on-device log."""
 
@@ -160,6 +168,7 @@ class Settings:
     track: Track = field(default_factory=Track)
     smooth: Smooth = field(default_factory=Smooth)
     load: Load = field(default_factory=Load)
+    panel: Panel = field(default_factory=Panel)
     log: Log = field(default_factory=Log)
     publish: Publish = field(default_factory=Publish)
     view: View = field(default_factory=View)

@@ -40,13 +40,15 @@ class Source(Protocol):
     def __iter__(self) -> Iterator[Frame]: ...
 
 
-def open_source(settings: Settings, stop: Event, on_event: camera.OnEvent = camera.silent) -> Source:
-    """The source that `settings.uri` names. Raises SourceError if it does not exist."""
+def open_source(
+    settings: Settings, stop: Event, on_event: camera.OnEvent = camera.silent, switch: camera.Switch | None = None
+) -> Source:
+    """The source that `settings.uri` names; `switch` may pause a camera. Raises SourceError if it does not exist."""
     uri = settings.uri
     if uri == "demo" or uri == "demo:forever":
         return Demo(settings.fps, stop, forever=uri.endswith("forever"))
     device = _device(uri)
-    return camera.Live(partial(device, settings), settings, stop, on_event) if device else _from_path(Path(uri))
+    return camera.Live(partial(device, settings), settings, stop, on_event, switch) if device else _from_path(Path(uri))
 
 
 def _device(uri: str) -> Callable[[Settings], camera.Device] | None:

@@ -173,3 +173,83 @@ def test_the_fake_has_the_real_packages_methods_and_arguments():
         assert set(ours) <= set(real[name]), name
         keywords = list(itertools.takewhile(lambda each: each not in ("buffer_count", "controls"), ours))
         assert real[name][: len(keywords)] == keywords, name
+
+
+# --- light and button --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pins():
+    gpiozero = pytest.importorskip("gpiozero")
+    from gpiozero.pins.mock import MockFactory
+
+    gpiozero.Device.pin_factory = MockFactory()
+    yield gpiozero.Device.pin_factory
+    gpiozero.Device.pin_factory.reset()
+
+
+def test_the_light_is_on_while_the_camera_is_and_the_button_pauses_both(pins):
+    from mien_edge.panel import Panel
+    from mien_edge.settings import Panel as PanelSettings
+
+    said, events, stop = [], [], threading.Event()
+    switch = Panel(PanelSettings(led=17, button=27), said.append)
+    light, button = pins.pin(17), pins.pin(27)
+    cameras = [FakeCamera([np.zeros((4, 4), np.uint8)]) for _ in range(2)]
+    live = camera.Live(openers(*cameras), Source(), stop, lambda *event: events.append(event[0]), switch)
+    frames = iter(live)
+
+    def press():
+        button.drive_low()
+        time.sleep(0.1)
+        button.drive_high()
+
+    assert not light.state
+    next(frames)
+    assert light.state
+    press()
+    seen = []
+
+    def later():
+        time.sleep(0.6)
+        seen.append((light.state, cameras[0].closed, events[-1]))
+        press()
+
+    thread = threading.Thread(target=later)
+    thread.start()
+    next(frames)
+    thread.join()
+    assert seen == [(False, True, "paused")], "light and camera off"
+    assert light.state
+    assert events == ["paused", "resumed"]
+    assert "paused" in said, "a pause is no fault"
+    stop.set()
+    assert list(frames) == []
+    assert not light.state
+    switch.close()
+
+
+def test_a_camera_that_is_lost_or_does_not_open_has_no_light(pins):
+    from mien_edge.panel import Panel
+    from mien_edge.settings import Panel as PanelSettings
+
+    switch, stop = Panel(PanelSettings(led=17)), threading.Event()
+    first = FakeCamera([np.zeros((4, 4), np.uint8), SourceError("out")])
+    settings = Source(patience=0.3, longest_pause=0.1)
+    frames = iter(camera.Live(openers(first, SourceError("gone")), settings, stop, switch=switch))
+    next(frames)
+    threading.Timer(0.6, stop.set).start()
+    list(frames)
+    assert not pins.pin(17).state
+    switch.close()
+
+
+def test_a_pin_that_cannot_be_used_is_one_clear_error(pins):
+    from mien_edge.errors import SettingsError
+    from mien_edge.panel import Panel
+    from mien_edge.settings import Panel as PanelSettings
+
+    first = Panel(PanelSettings(led=17))
+    with pytest.raises(SettingsError, match="pin 17 cannot be used"):
+        Panel(PanelSettings(led=17))
+    first.close()
