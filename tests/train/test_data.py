@@ -242,7 +242,7 @@ def test_the_committed_bundle_is_as_good_on_publictest_as_its_card_says(fer2013,
         assert figures["accuracy"] == pytest.approx(pinned, abs=0.003)
     own, floating = found["figures"][found["head"]], card["networks"]["float"]["test"][found["head"]]
     assert found["head"] == "ferplus"
-    assert own["accuracy"] >= 0.82
+    assert own["accuracy"] >= 0.83
     assert floating["accuracy"] - own["accuracy"] <= 0.003
     assert own["calibration_error"] <= 0.03
     assert found["device"]["cost"]["ferplus"] <= 0.03

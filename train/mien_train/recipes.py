@@ -114,17 +114,24 @@ TEACHER_RESIDUAL = replace(
 _CAMERA = replace(_MILD, noise=12, gamma=0.4, shrink=0.15, jpeg=0.15)
 """Mild in geometry, for a small network learns more slowly; strong in what cameras do."""
 
+TEACHER_AGAIN = replace(
+    TEACHER_PLAIN,
+    name="teacher-again",
+    fit=Stage(60, learning_rate=1.5e-3, smoothing=0.05, patience=60, augment=_CAMERA, taught=0.6, views=16),
+)
+"""Born again (Furlanello et al. 2018): a teacher that was itself taught, on the views that the edge network sees."""
+
 EDGE = Recipe(
     "edge",
     "residual",
     arguments={"stem": 16, "widths": (32, 48, 96, 192), "depths": (1, 1, 2, 1)},
-    fit=Stage(50, learning_rate=2e-3, smoothing=0, patience=50, augment=_CAMERA, taught=0.9, views=12),
-    quantize=replace(_quantize(6, _CAMERA), smoothing=0, taught=0.9, views=12),
+    fit=Stage(120, learning_rate=2e-3, smoothing=0, patience=120, augment=_CAMERA, taught=0.9, views=16),
+    quantize=replace(_quantize(10, _CAMERA), smoothing=0, taught=0.9, views=16),
     heads=("fer2013", "ferplus"),
     precision="mixed_bfloat16",
 )
 
-RECIPES = {recipe.name: recipe for recipe in (SEED, TINY, EDGE, TEACHER_PLAIN, TEACHER_RESIDUAL)}
+RECIPES = {recipe.name: recipe for recipe in (SEED, TINY, EDGE, TEACHER_PLAIN, TEACHER_RESIDUAL, TEACHER_AGAIN)}
 
 
 def recipe(name: str) -> Recipe:
