@@ -16,13 +16,17 @@ import numpy as np
 import pytest
 from helpers import clean_environment
 from mien_edge import log, logread, logview, plot, testing
+from mien_edge import settings as configuration
 from mien_edge.errors import SettingsError, SinkError
 from mien_edge.log import Log
 from mien_edge.logread import Filter
-from mien_edge.settings import Log as Settings
 
 NOW = 1_800_000_000.0
 RANDOM = random.Random()  # noqa: S311 - moments of kills, not secrets
+
+
+def Settings(**given):  # noqa: N802 - in the place of the class, with a shorter interval
+    return configuration.Log(**{"interval": 1.0, **given})
 
 
 class Clocks:
@@ -178,7 +182,7 @@ from mien_edge.log import Log
 from mien_edge.settings import Log as Settings
 from mien_edge import testing
 folder = Path(sys.argv[1])
-sink = Log(folder / "log.db", Settings(days=3650))
+sink = Log(folder / "log.db", Settings(days=3650, interval=1))
 count = 0
 while not sink.dropped:
     for _ in range(500):
