@@ -1,11 +1,12 @@
 # make demo     the main job on a photograph, with the device's packages only
 # make test     the whole test suite, in an environment with everything
 # make device-test  the kit installed on a Debian with its own systemd and a broker (root, mmdebstrap)
+# make soak     the service for MINUTES (30) at full speed, its camera failing each minute; draws out/soak.png
 # make check    what has to hold before a change lands: test, lint, types, the edge extra alone, device-test
 PYTHON ?= python3
 PIP = -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint types edge-only device-test check clean
+.PHONY: demo test lint types edge-only device-test soak check clean
 
 demo: .venv-edge/ready
 	.venv-edge/bin/mien-edge run demo --annotate out/demo.png
@@ -25,6 +26,10 @@ edge-only:
 
 device-test: .venv/ready
 	PYTHONPATH=tests tests/system/device_test.sh .venv/bin/python
+
+MINUTES ?= 30
+soak: .venv/ready
+	PYTHONPATH=tests:tests/edge .venv/bin/python tests/system/soak.py $(MINUTES) out/soak.png
 
 check: test lint types edge-only device-test
 

@@ -1,20 +1,22 @@
 """`mien-edge bench`: milliseconds per stage, frames per second, memory and start-up, on the demo's pictures."""
 
+import dataclasses
 import resource
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mien_edge import app, graph, health, interpreter, pipeline, sources
+from mien_edge import app, graph, health, interpreter, load, pipeline, sources
 from mien_edge.bundle import Bundle
 from mien_edge.errors import RuntimeMissingError
 from mien_edge.settings import Settings
-from mien_edge.values import Frame
+from mien_edge.values import Frame, Pixels
 
 
 def bench(settings: Settings, bundle: Bundle, frames: int = 200) -> dict[str, Any]:
@@ -35,6 +37,7 @@ def bench(settings: Settings, bundle: Bundle, frames: int = 200) -> dict[str, An
     return {
         "model": bundle.card.id,
         "frames": frames,
+        "rate": settings.source.fps,
         "faces": faces,
         "milliseconds": {name: _figures(np.array(spent)) for name, spent in seconds.items()}
         | {"total": _figures(total)},
@@ -42,8 +45,54 @@ def bench(settings: Settings, bundle: Bundle, frames: int = 200) -> dict[str, An
         "rss_megabytes": health.resident_megabytes(),
         "peak_rss_megabytes": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6, 1),
         "start_up_seconds": round(_start_up(bundle.folder), 2),
+        "cpu_share": cpu_shares(settings, bundle),
         "estimates": _estimates(bundle.model),
     }
+
+
+def cpu_shares(settings: Settings, bundle: Bundle, seconds: float = 3.0) -> dict[str, float]:
+    """The share of one core that the chain takes at the source's rate, without the camera's own part: 'one face' that
+    moves, 'no face' while something else moves, and 'idle' where nothing does.
+    """
+    demo = sources.Demo(settings.source.fps)
+    empty = np.full((*demo.size, 3), 90, np.uint8)
+    scenes: dict[str, Callable[[float], Pixels]] = {
+        "one face": demo.picture,
+        "no face": lambda moment: np.roll(_STRIPE | empty, int(moment * 100), axis=1),
+        "idle": lambda moment: empty,
+    }
+    return {name: _share(settings, bundle, scene, seconds, name == "idle") for name, scene in scenes.items()}
+
+
+_STRIPE = np.zeros((480, 640, 3), np.uint8)
+_STRIPE[:, :80] = 255
+
+
+def _share(settings: Settings, bundle: Bundle, scene: Callable[[float], Pixels], seconds: float, rests: bool) -> float:
+    fps = settings.source.fps
+    pictures = [scene(index / fps) for index in range(max(round(seconds * fps), 2))]
+    chain = app.chain(settings, bundle, still=False)
+    chosen = dataclasses.replace(settings.load, idle_after=0.001 if rests else 0.0)
+    paced = load.Paced(_InTime(pictures, fps), chosen, load.Governor(chosen, fps))
+    start, spent = time.monotonic(), time.process_time()
+    for frame in paced:
+        chain(frame)
+    return round((time.process_time() - spent) / (time.monotonic() - start), 4)
+
+
+class _InTime:
+    """Pictures as a live source, each when its time has come."""
+
+    still, live, skipped = False, True, 0
+
+    def __init__(self, pictures: Sequence[Pixels], fps: float) -> None:
+        self.pictures, self.fps = pictures, fps
+
+    def __iter__(self) -> Iterator[Frame]:
+        start = time.time()
+        for index, picture in enumerate(self.pictures):
+            time.sleep(max(start + index / self.fps - time.time(), 0))
+            yield Frame(picture, index, time.time())
 
 
 def _estimates(model: Path) -> dict[str, Any]:
@@ -135,5 +184,7 @@ def as_text(result: dict[str, Any]) -> str:
         f"memory {result['rss_megabytes']} MB, at most {result['peak_rss_megabytes']} MB; "
         f"start-up {result['start_up_seconds']} s; model {result['model']}"
     )
+    shares = ", ".join(f"{name} {share:.1%}" for name, share in result["cpu_share"].items())
+    lines.append(f"share of one core at {result['rate']:g} frames per second: {shares}")
     lines += [graph.estimate_as_text(core, each) for core, each in result["estimates"].items()]
     return "\n".join(lines)

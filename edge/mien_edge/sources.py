@@ -5,6 +5,7 @@ and 16-bit pictures become 8-bit; a video ends where it can no longer be decoded
 frame for `patience` seconds is closed and opened anew, with growing pauses, for as long as the process lives.
 """
 
+import itertools
 import logging
 import math
 import time
@@ -45,13 +46,15 @@ def open_source(
 ) -> Source:
     """The source that `settings.uri` names; `switch` may pause a camera. Raises SourceError if it does not exist."""
     uri = settings.uri
-    if uri == "demo" or uri == "demo:forever":
+    if uri in ("demo", "demo:forever"):
         return Demo(settings.fps, stop, forever=uri.endswith("forever"))
     device = _device(uri)
     return camera.Live(partial(device, settings), settings, stop, on_event, switch) if device else _from_path(Path(uri))
 
 
 def _device(uri: str) -> Callable[[Settings], camera.Device] | None:
+    if uri == "demo:faults":
+        return FaultyDemo
     if uri == "picamera" or uri.startswith("picamera:"):
         return camera.PiCamera
     if uri.startswith("v4l2:"):
@@ -179,6 +182,35 @@ class Demo:
             self._photo, matrix, (width, height), borderMode=cv2.BORDER_CONSTANT, borderValue=(70, 70, 70)
         )
         return cv2.convertScaleAbs(moved, alpha=light)  # type: ignore[return-value]
+
+
+class FaultyDemo:
+    """The demo as a camera that fails after a minute, each time otherwise: it hangs for a while, it is pulled out, its
+    driver raises what it likes. For trying what a service makes of it.
+    """
+
+    minute = 60.0
+    _faults = itertools.cycle(("hang", "pulled out", "driver"))
+
+    def __init__(self, settings: Settings) -> None:
+        self._demo, self._pause, self._patience = Demo(settings.fps), 1 / settings.fps, settings.patience
+        self._start = time.monotonic()
+
+    def read(self) -> Pixels:
+        """The next picture, until the minute is over."""
+        time.sleep(self._pause)
+        moment = time.monotonic() - self._start
+        if moment > self.minute:
+            fault = next(self._faults)
+            if fault == "hang":
+                time.sleep(self._patience + 5)
+            if fault == "driver":
+                raise RuntimeError("demo: the driver says no")
+            raise SourceError("demo: pulled out; plug it in again")
+        return self._demo.picture(moment % self._demo.seconds)
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
 def _bump(moment: float, start: float, end: float) -> float:

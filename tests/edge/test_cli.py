@@ -126,6 +126,9 @@ def test_check_and_bench_print_json(bundle):
     assert checked["model"] == bundle.card.id
     assert checked["difference_steps"] <= checked["allowed_steps"]
     measured = json.loads(call("bench", "--frames", 10, "--json").stdout)
+    shares = measured["cpu_share"]
+    assert set(shares) == {"one face", "no face", "idle"}
+    assert 0 < shares["idle"] < shares["one face"]
     assert measured["milliseconds"]["total"]["median"] > 0
     assert measured["rss_megabytes"] > 10
     assert {core.split()[0] for core in measured["estimates"]} == {"Cortex-A72", "Cortex-A76"}

@@ -133,3 +133,14 @@ def test_each_camera_uri_chooses_its_adapter(uri, kind, monkeypatch):
     live = opened(uri)
     assert isinstance(live, camera.Live)
     assert type(live._opener()).__name__ == kind
+
+
+def test_a_demo_with_faults_is_lost_and_comes_back(monkeypatch):
+    monkeypatch.setattr(sources.FaultyDemo, "minute", 0.2)
+    events, stop = [], Event()
+    settings = Source(uri="demo:faults", fps=60, patience=0.3, longest_pause=0.1)
+    source = sources.open_source(settings, stop, lambda kind, text: events.append(text))
+    for _ in source:
+        if len(events) >= 6:
+            stop.set()
+    assert {"no frame for 0.3 s", "demo: pulled out; plug it in again", "demo: the driver says no"} <= set(events)
