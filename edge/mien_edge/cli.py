@@ -146,6 +146,7 @@ def _run(options: argparse.Namespace) -> int:
         written: list[Any] = []
         if options.log or settings.log.path or places.given("STATE_DIRECTORY"):
             written = [opened(log.Log(options.log or places.log(settings.log.path), settings.log))]
+            written[0].started(loaded.card.id)
             events.add(written[0].event)
         try:
             notifier = opened(notify.Notifier())

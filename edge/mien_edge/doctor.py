@@ -130,6 +130,9 @@ def _group() -> Iterator[Finding]:
 
 def _packages(settings: Settings) -> Iterator[Finding]:
     machine = f"{platform.machine()}, Python {platform.python_version()}"
+    if sys.maxsize < 2**32 and platform.machine() == "aarch64":
+        fix = "install the 64-bit Raspberry Pi OS; for this one there are no wheels of OpenCV and LiteRT"
+        yield Finding("runtime", "error", "a 32-bit system under a 64-bit kernel", fix)
     names = [name for name in ("ai-edge-litert", "tflite-runtime") if _version(name)]
     if not names:
         fix = "pip install 'mien[device]'; 32-bit systems need Python 3.11 and tflite-runtime"

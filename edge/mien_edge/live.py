@@ -25,7 +25,7 @@ _EVERY, _SOONEST = 1.0, 0.2  # seconds: how often it is told, and how soon after
 _WINDOW = 10.0  # seconds over which the frame rate is taken
 _SETTLED = 300.0  # seconds before writes are counted: the start writes more than a day does
 _KEPT = 5  # events
-_BAD = ("camera lost", "throttled", "failed", "log back", "clock")
+_BAD = ("camera lost", "throttled", "failed")
 _CAMERA = {"camera lost": "lost", "camera back": "ok", "paused": "paused", "resumed": "ok"}
 
 

@@ -54,6 +54,7 @@ _MINUTE = (
     "SET seconds = seconds + excluded.seconds, faces = MAX(faces, excluded.faces)"
 )
 _TABLES = ("readings", "events")
+_ENDS = ("stop", "failed")  # the events that a run ends with
 _LEAST = 100  # rows that are kept of each table whatever the bytes
 _TRIM_EVERY = 60.0  # seconds between looks at the bounds
 _STEP = 60.0  # seconds; a clock that is off by more was set, one that is off by less was adjusted
@@ -114,6 +115,17 @@ class Log:
         then, label, quality = self._last.get(reading.track, (0.0, None, ""))
         elapsed = abs(reading.time - then)
         return (label, quality) != (reading.label, reading.quality) or elapsed >= self.settings.interval
+
+    def started(self, model: str) -> None:
+        """A run begins with this model: tell what the log knows of the one before, if it ended without a word, or had
+        another model.
+        """
+        last = self._connection.execute("SELECT kind, time FROM events ORDER BY id DESC LIMIT 1").fetchone()
+        if last and last[0] not in _ENDS:
+            self.event("unclean end", "the run before was killed: by the watchdog, for its memory, or with the power")
+        before = self._connection.execute("SELECT model FROM readings ORDER BY id DESC LIMIT 1").fetchone()
+        if before and before[0] != model:
+            self.event("model changed", f"{before[0]} before, {model} now")
 
     def event(self, kind: str, text: str) -> None:
         """Write one event at once and durably, with all readings before it."""

@@ -10,7 +10,7 @@ from mien_edge.errors import SinkError, SourceError
 from mien_edge.logread import Filter
 
 _DAY = 86400.0
-_ERRORS = ("camera lost", "throttled", "failed", "log back", "clock", "watchdog")
+_ERRORS = ("camera lost", "throttled", "failed", "log back", "clock", "unclean end")
 
 
 def collect(runtime: Path, log: Path) -> dict[str, Any]:

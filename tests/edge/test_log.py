@@ -372,6 +372,20 @@ def test_filters_choose_by_time_label_and_track(tmp_path):
     assert len(kept(path, Filter(since=NOW + 2, until=NOW + 5))) == 2
 
 
+def test_a_run_that_was_killed_and_one_with_another_model_are_told_by_the_next(tmp_path):
+    sink = Log(tmp_path / "log.db", Settings())
+    sink.started("fake-1")
+    sink.event("start", "")
+    sink((testing.reading("happy", time.time()),))
+    sink.close()  # killed: it never said stop
+    sink = Log(tmp_path / "log.db", Settings())
+    sink.started("fake-2")
+    sink.event("stop", "")
+    sink.started("fake-1")
+    sink.close()
+    assert [event["kind"] for event in events(sink.path)] == ["start", "unclean end", "model changed", "stop"]
+
+
 def test_events_stand_between_the_readings(tmp_path):
     sink = Log(tmp_path / "log.db", Settings())
     sink((testing.reading("happy", time.time() - 5),))
