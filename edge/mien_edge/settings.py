@@ -116,7 +116,7 @@ class Log(_Stage):
     """The on-device log."""
 
     path: str = _setting("", "file; empty: $STATE_DIRECTORY/readings.db in the service, none elsewhere")
-    interval: float = _setting(5.0, "seconds; an unchanged face is written at most this often", 0, 3600)
+    interval: float = _setting(30.0, "seconds; an unchanged face is written at most this often", 0, 3600)
     commit: float = _setting(5.0, "seconds; readings are committed this often; a crash loses at most so much", 0.1, 300)
     sync: float = _setting(30.0, "seconds; the disk is synced this often; a power cut loses at most so much", 0.1, 3600)
     days: float = _setting(30.0, "days; older readings and events are removed", 0.01, 3650)

@@ -19,6 +19,7 @@ SETTINGS = """
 [source]
 uri = "demo:forever"
 [log]
+interval = 1.0
 commit = 1.0
 megabytes = 20.0
 [publish]
