@@ -382,7 +382,7 @@ def test_prometheus_and_status_are_told(tmp_path, broker):
         [*command, "--state", tmp_path], env=environment, text=True, stdout=subprocess.PIPE
     ) as process:
         end, found = time.monotonic() + 30, {}
-        while found.get("published") != 5 and time.monotonic() < end:
+        while (found.get("published"), found.get("waiting")) != (5, 0) and time.monotonic() < end:
             time.sleep(0.2)
             with contextlib.suppress(SourceError):
                 found = live.read(tmp_path / "publish")
