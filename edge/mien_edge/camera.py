@@ -84,7 +84,7 @@ class Live:
         self.skipped, self._index = 0, 0
 
     def __iter__(self) -> Iterator[Frame]:
-        reader: _Reader | None = self._opened()
+        reader = self._resumed(None) if self._switch.paused else self._opened()
         try:
             while reader is not None and not self._stop.is_set():
                 frame = None if self._switch.paused else self._wait(reader)
@@ -104,9 +104,10 @@ class Live:
         self._switch.camera(True)
         return reader
 
-    def _resumed(self, reader: "_Reader") -> "_Reader | None":
+    def _resumed(self, reader: "_Reader | None") -> "_Reader | None":
         """Close the camera until nobody pauses it any more."""
-        reader.close()
+        if reader is not None:
+            reader.close()
         self._switch.camera(False)
         self._tell("paused", "the camera is off, as somebody at the device wants it")
         while self._switch.paused and not self._stop.wait(0.2):
@@ -143,6 +144,8 @@ class Live:
     def _reopened(self, pause: float) -> "_Reader | None":
         """A reader that has yielded a frame, tried with pauses of 1, 2, 4 … seconds; None once `stop` is set."""
         while not self._stop.wait(pause):
+            if self._switch.paused:
+                return self._resumed(None)
             try:
                 reader = self._opened()
             except Exception as problem:  # a driver may raise anything

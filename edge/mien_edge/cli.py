@@ -6,6 +6,7 @@ import dataclasses
 import json
 import logging
 import os
+import sqlite3
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -47,6 +48,9 @@ def guarded(name: str, commands: argparse.ArgumentParser, arguments: Sequence[st
         if os.environ.get("MIEN_DEBUG") == "1":
             raise
         sys.stderr.write(f"{name}: error: {problem}\n")
+        return 1
+    except sqlite3.Error as problem:
+        sys.stderr.write(f"{name}: error: the log cannot be read ({problem}); see: mien-edge doctor\n")
         return 1
     except ModuleNotFoundError as problem:
         if os.environ.get("MIEN_DEBUG") == "1" or (problem.name or "").startswith("mien"):
@@ -150,7 +154,7 @@ def _run(options: argparse.Namespace) -> int:
             events.add(written[0].event)
         try:
             notifier = opened(notify.Notifier())
-            switch = opened(panel.Panel(settings.panel, notifier.alive))
+            switch = opened(panel.Panel(settings.panel, notifier.alive, places.given("STATE_DIRECTORY")))
             source = sources.open_source(settings.source, stop, events, switch)
             scored = _score(options, uri, source.still)
             sinks = [*written, *(opened(sink) for sink in _sinks(options)), *([scored] if scored else [])]

@@ -202,6 +202,10 @@ def _memory(root: Path) -> Iterator[Finding]:
     bad = free < 150
     fix = "stop what else runs, or take a Pi with more memory" if bad else ""
     yield Finding("memory", "error" if bad else "ok", f"{free:g} MB left; mien takes some 110", fix)
+    controllers = root / "sys/fs/cgroup/cgroup.controllers"
+    if controllers.is_file() and "memory" not in controllers.read_text().split():
+        fix = "add cgroup_enable=memory to /boot/firmware/cmdline.txt and reboot; Raspberry Pi OS leaves it out"
+        yield Finding("memory", "note", "the units' memory limits do not hold here", fix)
 
 
 def _disk(settings: Settings, root: Path) -> Iterator[Finding]:

@@ -12,6 +12,8 @@ from mien_edge.sources import Source
 from mien_edge.values import Frame
 
 _LOOK_EVERY = 5.0  # seconds between looks at the temperature
+_UNLIMITED = 60.0  # seconds without throttling before the rate rises again
+_TELL_EVERY = 600.0  # seconds between two events: a weak power supply, going to and fro, must not fill the log
 _STEP = 0.8  # of the frame rate, each time
 _STALE = 10.0  # seconds after which a still picture is compared with a newer one: daylight moves too
 _LATE = 0.25  # of a frame at the highest rate, for a camera does not come to the millisecond
@@ -34,28 +36,33 @@ class Governor:
     ) -> None:
         self.settings, self.most, self.fps = settings, most, most
         self._on_event, self._read = on_event, read
-        self._looked = float("-inf")
+        self._looked = self._limited = self._told = float("-inf")
+        self._is_told = False
 
     def __call__(self, now: float) -> float:
         """The rate at time `now` (steady seconds), in frames per second."""
         if now - self._looked >= _LOOK_EVERY:
             self._looked = now
-            self._decide(self._read())
+            self._decide(self._read(), now)
         return self.fps
 
-    def _decide(self, found: Health) -> None:
+    def _decide(self, found: Health, now: float) -> None:
         warm, limits = found.temperature, found.limits or ()
-        if (warm is not None and warm >= self.settings.hot) or "throttled" in limits:
+        if "throttled" in limits:
+            self._limited = now
+        if (warm is not None and warm >= self.settings.hot) or self._limited == now:
             self._set(max(self.fps * _STEP, min(self.settings.slowest, self.most)), found)
-        elif warm is None or warm <= self.settings.cool:
+        elif (warm is None or warm <= self.settings.cool) and now - self._limited >= _UNLIMITED:
             self._set(min(self.fps / _STEP, self.most), found)
 
     def _set(self, fps: float, found: Health) -> None:
         was, self.fps = self.fps, fps
         state = f"{found.temperature} °C" + "".join(f", {limit}" for limit in found.limits or ())
-        if was == self.most and fps < was:
-            self._tell("throttled", f"{state}: fewer frames than {was:g} a second until it is cooler")
-        elif fps == self.most and was < fps:
+        if was == self.most and fps < was and self._looked - self._told >= _TELL_EVERY:
+            self._told, self._is_told = self._looked, True
+            self._tell("throttled", f"{state}: fewer frames than {was:g} a second until that is over")
+        elif fps == self.most and was < fps and self._is_told:
+            self._is_told = False
             self._tell("cooled", f"{state}: {fps:g} frames a second again")
 
     def _tell(self, kind: str, text: str) -> None:

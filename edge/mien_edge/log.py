@@ -57,6 +57,7 @@ _TABLES = ("readings", "events")
 _ENDS = ("stop", "failed")  # the events that a run ends with
 _LEAST = 100  # rows that are kept of each table whatever the bytes
 _TRIM_EVERY = 60.0  # seconds between looks at the bounds
+_GIVE_BACK = 4096  # pages of a kilobyte, each time
 _STEP = 60.0  # seconds; a clock that is off by more was set, one that is off by less was adjusted
 _STEADY = 3600.0  # seconds that a clock must have run before anything is removed for its age
 _CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
@@ -88,16 +89,18 @@ class Log:
         self._wall, self._steady = wall, steady
         self._offset = wall() - steady()
         self._committed = self._synced = self._trimmed = self._stepped = steady()
+        self._to_move = 0.0
         self._pending: list[tuple[Any, ...]] = []
         self._last: dict[int, tuple[float, str | None, str]] = {}
         self._minutes = Minutes()
-        self._failing, self._unsaid = False, 0
+        self._failing, self._unsaid, self._is_lost = False, 0, False
         self._begin()
 
     def _begin(self) -> None:
         self._connection = _open(self.path)
         self._before = {table: self._newest(table) for table in _TABLES}
         self._run = int(self._connection.execute("SELECT COALESCE(MAX(run), 0) + 1 FROM minutes").fetchone()[0])
+        self._inode, self._is_lost = self.path.stat().st_ino, False
         self._trim()
 
     def __call__(self, readings: tuple[Reading, ...]) -> None:
@@ -138,9 +141,11 @@ class Log:
         """
         now = self._committed = self._steady()
         try:
-            step, minutes = self._clock_step(), self._minutes.over(float("inf") if ending else self._wall())
-            self._write(events or [], minutes, step)
-        except sqlite3.Error as problem:
+            if self._is_lost:
+                self._begin()
+            self._notice_clock()
+            self._write(events or [], self._minutes.over(float("inf") if ending else self._wall()))
+        except (sqlite3.Error, SinkError) as problem:
             self._failed(problem)
         else:
             self._pending = []
@@ -152,44 +157,50 @@ class Log:
         if now - self._trimmed >= _TRIM_EVERY:
             self._trim()
 
-    def _write(self, events: list[tuple[Any, ...]], minutes: list[Row], step: float) -> None:
+    def _write(self, events: list[tuple[Any, ...]], minutes: list[Row]) -> None:
+        step = self._to_move
         if not (self._pending or events or minutes or step):
             return
         text = f"set {'forward' if step > 0 else 'back'} by {abs(step):.0f} s; the entries of this run moved along"
         told = [(self._wall(), self._steady(), "clock", text)] if step else []
         with self._connection:
-            self._connection.executemany(_READING, self._pending)
-            self._connection.executemany(_MINUTE, [(self._run, *row) for row in minutes])
             if step:
                 self._move(step)
+            self._connection.executemany(_READING, self._pending)
+            self._connection.executemany(_MINUTE, [(self._run, *row) for row in minutes])
             self._connection.executemany(_EVENT, [*told, *events])
         self._minutes.forget(minutes)
         if step:
-            self._offset += step
-            self._stepped = self._steady()
-            self._minutes.move(step)
+            self._to_move = 0.0
             _log.warning("the clock was %s", text)
 
-    def _clock_step(self) -> float:
-        """Seconds by which the clock was set since the last look; 0 where it was only adjusted a little."""
+    def _notice_clock(self) -> None:
+        """A clock that was set by a minute or more was wrong before; one that was adjusted a little was right."""
         step = self._wall() - self._steady() - self._offset
-        if abs(step) >= _STEP:
-            return step
         self._offset += step
-        return 0.0
+        if abs(step) >= _STEP:
+            self._stepped = self._steady()
+            self._to_move += step
+            self._pending = [self._moved(row, step) for row in self._pending]
+            self._minutes.move(step, self._wall())
 
     def _move(self, step: float) -> None:
-        """Shift what this run wrote under a clock that was wrong by `step` seconds, which shows by the time itself."""
-        wrong = f"ABS(time - {self._wall()}) > {abs(step) / 2}"
+        """Shift all that this run has committed: it is in the time of the clock that was wrong."""
         for table, before in self._before.items():
-            self._connection.execute(f"UPDATE {table} SET time = time + ? WHERE id > ? AND {wrong}", (step, before))  # noqa: S608
-        # By way of negative minutes, so that none meets one that has not been moved yet.
-        wrong, whole = wrong.replace("time", "minute"), round(step / 60) * 60
-        query = f"UPDATE minutes SET minute = -minute - ? WHERE run = ? AND {wrong}"  # noqa: S608
-        self._connection.execute(query, (whole, self._run))
-        self._connection.execute("UPDATE minutes SET minute = -minute WHERE minute < 0")
+            self._connection.execute(f"UPDATE {table} SET time = time + ? WHERE id > ?", (step, before))  # noqa: S608
+        query = "SELECT run, minute, label, seconds, faces FROM minutes WHERE run = ?"
+        rows = self._connection.execute(query, (self._run,)).fetchall()
+        self._connection.execute("DELETE FROM minutes WHERE run = ?", (self._run,))
+        whole = round(step / 60) * 60
+        self._connection.executemany(_MINUTE, [(run, minute + whole, *rest) for run, minute, *rest in rows])
 
-    def _failed(self, problem: sqlite3.Error) -> None:
+    def _moved(self, row: tuple[Any, ...], step: float) -> tuple[Any, ...]:
+        """A pending row, shifted if it was taken before the clock was set."""
+        time, steady, *rest = row
+        is_right = abs(time - steady - self._offset) < abs(step) / 2
+        return (time if is_right else time + step, steady, *rest)
+
+    def _failed(self, problem: Exception) -> None:
         self.dropped += len(self._pending)
         if not self._failing:
             _log.error("%s: cannot be written (%s); readings are lost until it can", self.path, problem)
@@ -197,9 +208,18 @@ class Log:
         self._unsaid += len(self._pending)
         self._pending = []
         if getattr(problem, "sqlite_errorcode", 0) & 0xFF in _CORRUPT:
-            self._connection.close()
-            _move_aside(self.path, f"was corrupt ({problem})", "corrupt")
+            self._anew(f"was corrupt ({problem})")
+
+    def _anew(self, why: str) -> None:
+        """Begin a new file; if that fails, it is tried again with the next commit."""
+        self._connection.close()
+        self._is_lost = True
+        try:
+            if self.path.exists():
+                _move_aside(self.path, why, "corrupt")
             self._begin()
+        except (OSError, SinkError) as problem:
+            _log.error("%s", problem)
 
     def _tell_what_was_lost(self) -> None:
         if self._failing:
@@ -218,6 +238,12 @@ class Log:
     def _trim(self) -> None:
         """Hold readings and events within their age, rows and bytes; the oldest go first."""
         self._trimmed = self._steady()
+        if self._is_lost:
+            return
+        if not self.path.exists() or self.path.stat().st_ino != self._inode:
+            self._anew("was removed")
+            _log.warning("%s was removed while it was written: a new log begun", self.path)
+            return
         try:
             if self._steady() - self._stepped >= _STEADY:
                 self._forget()
@@ -227,6 +253,8 @@ class Log:
             self._shrink()
         except sqlite3.Error as problem:
             _log.warning("%s: cannot be trimmed now (%s); tried again in a minute", self.path, problem)
+            if getattr(problem, "sqlite_errorcode", 0) & 0xFF in _CORRUPT:
+                self._anew(f"was corrupt ({problem})")
 
     def _forget(self) -> None:
         """Remove what is too old; the newest of each table stays, so that no id is ever given twice."""
@@ -242,14 +270,20 @@ class Log:
             self._connection.execute("DELETE FROM minutes WHERE minute < ?", (oldest,))
 
     def _shrink(self) -> None:
-        """Remove the oldest until the pages in use are few enough, then give the free ones back, if the disk allows."""
+        """Remove the oldest until the pages in use are few enough, minutes last, then give some free ones back: the
+        rest in the next minutes, for a slow card must not hold up the frames.
+        """
         most = self.settings.megabytes * 1e6
         while self._used() > most and (counts := [self._count(table) for table in _TABLES]) and max(counts) > _LEAST:
             with self._connection:
                 for table, count in zip(_TABLES, counts, strict=True):
                     self._keep_newest(table, max(count * 3 // 4, _LEAST))
+        while self._used() > most and (count := self._count("minutes")) > _LEAST:
+            with self._connection:
+                oldest = "SELECT minute FROM minutes ORDER BY minute LIMIT 1 OFFSET ?"
+                self._connection.execute(f"DELETE FROM minutes WHERE minute <= ({oldest})", (count // 4,))  # noqa: S608
         if self.size() > most:
-            self._connection.execute("VACUUM")
+            self._connection.executescript(f"PRAGMA incremental_vacuum({_GIVE_BACK})")  # execute would free one page
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _keep_newest(self, table: str, rows: int) -> None:
@@ -297,6 +331,8 @@ def _open(path: Path) -> sqlite3.Connection:
 
 
 def _move_aside(path: Path, why: str, what: str) -> None:
+    for older in path.parent.glob(f"{path.name}.{what}-*"):
+        older.unlink()  # one is enough to look at, and a card that fails would fill up with them
     aside = path.with_name(f"{path.name}.{what}-{int(time.time())}")
     path.replace(aside)
     for suffix in ("-wal", "-shm"):
@@ -320,6 +356,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     try:
         # Small pages, for each commit rewrites a whole one: a card's life is counted in what is written to it.
         connection.execute("PRAGMA page_size=1024")
+        connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=NORMAL")
         if connection.execute("PRAGMA quick_check").fetchone()[0] != "ok":

@@ -59,7 +59,7 @@ def follow(path: Path, wanted: Filter, form: str, kind: str | None = None, pause
         for _, text, (sort, number) in sorted(
             _entries(connection, wanted, form, kind, after), key=lambda each: each[0]
         ):
-            after[sort] = number
+            after[sort] = max(after[sort], number)
             yield text
         connection.close()
         time.sleep(pause)

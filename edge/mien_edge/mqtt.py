@@ -13,7 +13,9 @@ from mien_edge.settings import Publish as Settings
 
 _KEEPALIVE = 30  # seconds without a word after which the broker tells the last will
 _CONNECTING = 10.0  # seconds
-WINDOW = 20  # messages on their way
+WINDOW = 20  # entries on their way
+_OTHERS = 4  # messages beside them: status, state, discovery
+_FOR_NOW = (0x80, 0x83, 0x97)  # unspecified, implementation specific, quota exceeded: worth another try
 _FAILED = 0x80  # reason codes from here on are failures (MQTT 5, 2.4)
 
 
@@ -34,16 +36,17 @@ class Connection:
         on_message: Callable[[str, bytes], None],
     ) -> None:
         self.name, self.problem, self.ready = f"{settings.host}:{settings.port}", "", False
+        self.window = WINDOW
         self._on_ready, self._on_sent, self._on_message = on_ready, on_sent, on_message
         new = settings.protocol == "5"
         self._client = client = paho.Client(
             paho.CallbackAPIVersion.VERSION2,
-            client_id=f"mien-{device}",
+            client_id=f"mien-{device}-{_machine()}",
             clean_session=None if new else True,
             protocol=paho.MQTTv5 if new else paho.MQTTv311,
         )
         client.connect_timeout = _CONNECTING
-        client.max_inflight_messages_set(WINDOW + 10)
+        client.max_inflight_messages_set(WINDOW + _OTHERS)
         client.on_connect, client.on_disconnect = self._connected, self._disconnected
         client.on_publish, client.on_message = self._published, self._received
         client.will_set(*will, qos=1, retain=True)
@@ -89,6 +92,8 @@ class Connection:
         if reason.value >= _FAILED:
             self._end(f"it refuses: {reason}; check publish.user and the password")
             return
+        most = getattr(properties, "ReceiveMaximum", None) or WINDOW + _OTHERS
+        self.window = max(min(WINDOW, most - _OTHERS), 1)
         self.ready = True
         self._on_ready()
 
@@ -96,10 +101,21 @@ class Connection:
         self._end("the connection was lost" if reason.value == _FAILED else str(reason))
 
     def _published(self, client: Any, data: Any, number: int, reason: Any, properties: Any) -> None:
-        self._on_sent(number, str(reason) if reason.value >= _FAILED else "")
+        if reason.value in _FOR_NOW:
+            self._end(f"it refuses for now: {reason}")
+        else:
+            self._on_sent(number, str(reason) if reason.value >= _FAILED else "")
 
     def _received(self, client: Any, data: Any, message: Any) -> None:
         self._on_message(message.topic, message.payload)
+
+
+def _machine() -> str:
+    """Eight digits that tell devices of the same name apart, which a broker would else take for one."""
+    try:
+        return Path("/etc/machine-id").read_text().strip()[:8] or "0"
+    except OSError:
+        return "0"
 
 
 def _password(settings: Settings) -> str:

@@ -4,6 +4,8 @@ Through gpiozero (apt install python3-gpiozero python3-lgpio on Raspberry Pi OS)
 """
 
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from mien_edge.errors import RuntimeMissingError, SettingsError
@@ -13,12 +15,16 @@ from mien_edge.settings import Panel as Settings
 class Panel:
     """Light and button as the settings name them; one that is not named does nothing.
 
-    `alive` is called while the camera is paused, for somebody must know that this is no fault. Raises
-    RuntimeMissingError without gpiozero, and SettingsError for a pin that cannot be used.
+    `alive` is called while the camera is paused, for somebody must know that this is no fault; in the folder `state` a
+    pause outlives a restart. Raises RuntimeMissingError without gpiozero, SettingsError for a pin that cannot be used.
     """
 
-    def __init__(self, settings: Settings, alive: Callable[[str], None] = lambda text: None) -> None:
-        self._alive, self._paused = alive, False
+    def __init__(
+        self, settings: Settings, alive: Callable[[str], None] = lambda text: None, state: Path | None = None
+    ) -> None:
+        self._alive = alive
+        self._kept = state / "paused" if state and settings.button else None
+        self._paused = self._kept is not None and self._kept.exists()
         self._light = _made("LED", settings.led) if settings.led else None
         self._button = _made("Button", settings.button, bounce_time=0.05) if settings.button else None
         if self._button is not None:
@@ -26,6 +32,9 @@ class Panel:
 
     def _toggle(self) -> None:
         self._paused = not self._paused
+        if self._kept is not None:
+            with suppress(OSError):
+                self._kept.touch() if self._paused else self._kept.unlink(missing_ok=True)
 
     @property
     def paused(self) -> bool:

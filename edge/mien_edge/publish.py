@@ -12,6 +12,7 @@ follow those of the old one; it was never run before, then it begins with what c
 import json
 import logging
 import socket
+import sqlite3
 import time
 from collections import Counter, deque
 from collections.abc import Callable
@@ -75,6 +76,7 @@ class Message(NamedTuple):
     kind: str
     number: int
     text: str
+    log: str
 
 
 class Outbox:
@@ -95,15 +97,18 @@ class Outbox:
 
     def acknowledged(self, message: Message) -> None:
         """The receiver has this one and all before it."""
-        self.done = self.done.past(message)
+        if message.log == self.done.log:  # else it was of a log that has been replaced since
+            self.done = self.done.past(message)
 
     def take(self) -> list[Message]:
         """The next entries, at most a batch of each kind. Raises SinkError if there is no log."""
         connection = logread.open_to_read(self.log)
         try:
             self._meet(connection)
-            minutes = self._minutes(connection)
-            found = minutes if self.aggregate else [*self._events(connection), *self._readings(connection)]
+            self._pass_what_is_not_told(connection)
+            self._remember_minute(connection)
+            told = self._minutes if self.aggregate else self._single
+            found = told(connection)
             self._count(connection)
         finally:
             connection.close()
@@ -116,6 +121,7 @@ class Outbox:
         connection = logread.open_to_read(self.log)
         try:
             self._meet(connection)
+            self._remember_minute(connection)
             self._count(connection)
         finally:
             connection.close()
@@ -129,32 +135,51 @@ class Outbox:
         self.sent = Cursor(name) if self.sent.log else Cursor(name, *ends)
         self.done = self.sent
 
-    def _readings(self, connection: Any) -> list[Message]:
-        found = logread.readings(connection, Filter(after=self.sent.reading), _BATCH)
-        return [self._message("reading", number, sinks.as_dict(reading)) for number, reading in found]
+    def _pass_what_is_not_told(self, connection: Any) -> None:
+        """Sums or single readings: the cursor of the other moves along, so that a change of mode tells no history. A
+        minute in the future was told under a clock that was wrong.
+        """
+        over = int(self._over())
+        if self.aggregate:
+            ends = logread.newest(connection, "readings"), logread.newest(connection, "events")
+            self.sent, self.done = (
+                replace(each, reading=ends[0], event=ends[1], minute=min(each.minute, over))
+                for each in (self.sent, self.done)
+            )
+        else:
+            self.sent, self.done = (replace(each, minute=over) for each in (self.sent, self.done))
 
-    def _events(self, connection: Any) -> list[Message]:
-        found = logread.events(connection, Filter(after=self.sent.event))[:_BATCH]
+    def _over(self) -> float:
+        """The latest start of a minute that is surely over, and in the log."""
+        return self._wall() - 60 - _OVER
+
+    def _single(self, connection: Any) -> list[Message]:
+        events = logread.events(connection, Filter(after=self.sent.event))[:_BATCH]
+        readings = logread.readings(connection, Filter(after=self.sent.reading), _BATCH)
         return [
-            self._message("event", e["id"], {"time": sinks.iso(e["time"]), "kind": e["kind"], "text": e["text"]})
-            for e in found
+            *(
+                self._message("event", e["id"], {"time": sinks.iso(e["time"]), "kind": e["kind"], "text": e["text"]})
+                for e in events
+            ),
+            *(self._message("reading", number, sinks.as_dict(reading)) for number, reading in readings),
         ]
 
-    def _minutes(self, connection: Any) -> list[Message]:
-        """Minutes with enough faces; the last one, whatever its faces, is kept for the state."""
-        over = self._wall() - 60 - _OVER
-        recent = logread.minutes(connection, over - 120, over + 1)
+    def _remember_minute(self, connection: Any) -> None:
+        """The last minute, whatever its faces, for the state."""
+        recent = logread.minutes(connection, self._over() - 120, self._over() + 1)
         self.minute = recent[-1] if recent else _EMPTY
-        if not self.aggregate:
-            return []
-        found = logread.minutes(connection, self.sent.minute + 1, over + 1)[:_BATCH]
+
+    def _minutes(self, connection: Any) -> list[Message]:
+        """Minutes in which enough faces were seen at once."""
+        found = logread.minutes(connection, self.sent.minute + 1, self._over() + 1)[:_BATCH]
         told = [span for span in found if span["faces"] >= self.aggregate]
         if found and not told and self.sent == self.done:
             self.sent = self.done = replace(self.done, minute=found[-1]["time"])
         return [self._message("minute", span["time"], _summed(span)) for span in told]
 
     def _message(self, kind: str, number: int, values: dict[str, Any]) -> Message:
-        return Message(kind, number, json.dumps({"id": f"{self.sent.log}-{kind[0]}{number}", **values}))
+        text = json.dumps({"id": f"{self.sent.log}-{kind[0]}{number}", **values})
+        return Message(kind, number, text, self.sent.log)
 
     def _count(self, connection: Any) -> None:
         if self.aggregate:
@@ -178,6 +203,9 @@ class Publisher:
     def __init__(self, settings: Settings, log: Path, runtime: Path, state: Path) -> None:
         if not settings.host:
             raise PublishError("publish.host is empty; name the broker in the settings file, or stop mien-publish")
+        for name, value in (("topic", settings.topic), ("device", settings.device)):
+            if set(value) & set("+#"):
+                raise PublishError(f"publish.{name} is {value!r}; + and # have a meaning in MQTT, leave them out")
         self.settings, self.runtime, self.cursor = settings, runtime, state / "cursor.json"
         self.device = settings.device or socket.gethostname()
         self.base = f"{settings.topic}/{self.device}"
@@ -271,7 +299,7 @@ class Publisher:
                 self._entries.extend(self.outbox.take())
             else:
                 self.outbox.look()
-        except SinkError as problem:
+        except (SinkError, sqlite3.Error) as problem:
             self.outbox.waiting = 0
             _log.debug("%s", problem)
         if len(self._entries) < _BATCH:
@@ -280,7 +308,7 @@ class Publisher:
     def _send(self) -> None:
         """Keep a window of messages on their way, no more: memory stays flat whatever waits."""
         assert self._link is not None  # noqa: S101 - step has looked
-        while self._entries and len(self._flying) < mqtt.WINDOW and not self._link.problem:
+        while self._entries and len(self._flying) < self._link.window and not self._link.problem:
             message = self._entries.popleft()
             self._flying.append((self._link.publish(f"{self.base}/{message.kind}", message.text), message))
 

@@ -9,6 +9,7 @@ import asyncio
 import hmac
 import ipaddress
 import json
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
@@ -148,7 +149,7 @@ async def _told_simply(request: web.Request, handler: Handler) -> web.StreamResp
     """What cannot be had is one line with its reason, never a traceback."""
     try:
         return await handler(request)
-    except (SourceError, SinkError) as problem:
+    except (SourceError, SinkError, sqlite3.Error) as problem:
         return web.json_response({"problem": str(problem)}, status=503)
 
 
@@ -219,7 +220,9 @@ class _Page:
         if not self.settings.view.picture:
             raise SourceError("the picture is not to be shown: view.picture")
         pictures = _pictures(self.runtime / live.SOCKET)
-        first = await anext(pictures)
+        first = await anext(pictures, b"")
+        if not first:
+            raise SourceError("no picture: too many look, or the service ends")
         kind = "multipart/x-mixed-replace; boundary=picture"
         answer = web.StreamResponse(headers={"Content-Type": kind})
         await answer.prepare(request)

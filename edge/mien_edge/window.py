@@ -59,7 +59,7 @@ class Window:
         return len(self._lookers)
 
     def _admit(self) -> None:
-        with suppress(BlockingIOError):
+        with suppress(OSError):  # BlockingIOError: nobody is at the door; whatever else, the chain goes on
             while True:
                 channel, _ = self._door.accept()
                 channel.setblocking(False)

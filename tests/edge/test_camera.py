@@ -253,3 +253,23 @@ def test_a_pin_that_cannot_be_used_is_one_clear_error(pins):
     with pytest.raises(SettingsError, match="pin 17 cannot be used"):
         Panel(PanelSettings(led=17))
     first.close()
+
+
+def test_a_pause_outlives_a_restart_and_a_lost_camera_stays_off(pins, tmp_path):
+    from mien_edge.panel import Panel
+    from mien_edge.settings import Panel as PanelSettings
+
+    (tmp_path / "paused").touch()
+    stop, opened = threading.Event(), []
+    switch = Panel(PanelSettings(led=17, button=27), state=tmp_path)
+
+    def opener():
+        opened.append(1)
+        return FakeCamera([np.zeros((4, 4), np.uint8)])
+
+    threading.Timer(0.5, stop.set).start()
+    assert list(camera.Live(opener, Source(), stop, switch=switch)) == []
+    assert opened == []
+    switch._toggle()
+    assert not (tmp_path / "paused").exists()
+    switch.close()

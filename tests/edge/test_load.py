@@ -72,7 +72,7 @@ def test_the_rate_falls_before_the_soc_throttles_and_comes_back(tmp_path):
     )
     rates = [round(governor(now * 5.0), 2) for now in range(13)]
     assert rates == [15, 12, 9.6, 9.6, 9.6, 7.68, 9.6, 12, 15, 15, 15, 15, 12]
-    assert [kind for kind, _ in events] == ["throttled", "cooled", "throttled"]
+    assert [kind for kind, _ in events] == ["throttled", "cooled"], "not again within ten minutes"
     assert "76.0 °C" in events[0][1]
 
 
@@ -131,3 +131,16 @@ def test_where_nothing_moves_the_chain_rests_and_a_movement_wakes_it_at_once():
 
 def test_a_chain_that_may_not_rest_does_not():
     assert len(passed([np.zeros((60, 80), np.uint8)] * 600, Load(idle_after=0))) == 600
+
+
+def test_a_weak_power_supply_does_not_make_the_rate_swing():
+    events, limits = [], []
+    governor = load.Governor(
+        Load(), 15.0, lambda *event: events.append(event), lambda: Health(50.0, limits[-1], (), None)
+    )
+    rates = []
+    for i in range(120):
+        limits.append(("throttled",) if i % 2 else ())
+        rates.append(governor(i * 5.0))
+    assert rates[-1] == rates[-20], "throttled each ten seconds: it stays low"
+    assert len(events) == 1

@@ -261,6 +261,56 @@ def test_a_clock_that_is_set_takes_this_runs_entries_along(tmp_path, step):
     }
 
 
+@pytest.mark.parametrize(("minutes", "step"), [(30, -600.0), (300, -3600.0), (30, 90.0)])
+def test_a_clock_that_is_set_by_less_than_the_run_has_lasted_moves_all_of_it(tmp_path, minutes, step):
+    clocks = Clocks()
+    sink = Log(tmp_path / "log.db", Settings(days=3650), clocks.wall, clocks.steady)
+    start = clocks.wall()
+    for _ in range(minutes * 6):
+        sink((testing.reading("sad", clocks.wall()),))
+        clocks.run(10)
+    clocks.offset += step
+    for _ in range(60):
+        sink((testing.reading("happy", clocks.wall()),))
+        clocks.run(10)
+    sink.close()
+    times = [reading.time for reading in kept(sink.path)]
+    assert sink.dropped == 0
+    assert np.diff(times) == pytest.approx(10.0)
+    assert times[0] == start + step
+    connection = logread.open_to_read(sink.path)
+    found = logread.minutes(connection, 0.0)
+    assert sum(sum(span["seconds"].values()) for span in found) == pytest.approx(10 * (minutes * 6 + 60), rel=0.01)
+    assert found[0]["time"] == (start + step) // 60 * 60 or abs(found[0]["time"] - start - step) < 90
+    assert [event["kind"] for event in events(sink.path)] == ["clock"]
+
+
+def test_a_log_that_is_removed_is_begun_anew(tmp_path):
+    clocks = Clocks()
+    sink = Log(tmp_path / "log.db", Settings(), clocks.wall, clocks.steady)
+    sink.path.unlink()
+    clocks.run(100)
+    sink.commit()
+    sink((testing.reading("sad", clocks.wall()),))
+    sink.close()
+    assert len(kept(sink.path)) == 1
+
+
+def test_minutes_are_bounded_by_bytes_as_well_and_free_pages_given_back_bit_by_bit(tmp_path):
+    clocks = Clocks()
+    sink = Log(tmp_path / "log.db", Settings(megabytes=1, summary_days=36500), clocks.wall, clocks.steady)
+    rows = [(1, 60 * i, label, 1.0, 1) for i in range(30000) for label in ("", "happy", "sad")]
+    with sink._connection:
+        sink._connection.executemany(log._MINUTE, rows)
+    assert sink._used() > 1e6
+    clocks.run(100)
+    sink.commit()
+    assert sink._used() <= 1e6
+    assert sink.size() <= 1.1e6
+    sink.close()
+    assert logread.minutes(logread.open_to_read(sink.path), 0.0)[-1]["time"] == 60 * 29999
+
+
 def test_a_clock_that_is_adjusted_a_little_moves_nothing(tmp_path):
     clocks = Clocks()
     sink = Log(tmp_path / "log.db", Settings(days=3650), clocks.wall, clocks.steady)
@@ -448,6 +498,19 @@ def test_a_minute_counts_the_time_of_each_face_over_all_frames(tmp_path):
     assert minute["seconds"] == {
         "happy": pytest.approx(30, abs=0.2), "sad": pytest.approx(10, abs=0.2), "none": pytest.approx(20, abs=0.2)
     }  # fmt: skip
+
+
+def test_a_person_who_is_lost_and_found_again_is_one_and_still_ones_count_in_full(tmp_path):
+    sink = Log(tmp_path / "log.db", Settings(days=3650))
+    for i in range(60):
+        sink((testing.reading("happy", NOW + i * 1.07, track=i // 10),))  # a chain that rests: a frame a second or so
+    sink(())
+    sink((testing.reading("happy", NOW + 75),))
+    sink.close()
+    connection = logread.open_to_read(sink.path)
+    found = logread.minutes(connection, 0.0)
+    assert [span["faces"] for span in found] == [1, 1]
+    assert sum(sum(span["seconds"].values()) for span in found) == pytest.approx(59 * 1.07 + 0.2, abs=0.2)
 
 
 def test_minutes_outlive_readings(tmp_path):

@@ -234,7 +234,7 @@ def test_only_shares_of_enough_faces_leave_where_single_faces_must_not_be_told(t
     for faces in (2, 3):
         for i in range(20):
             at = minute + 60 * faces + i / 2
-            device.log(tuple(testing.reading("happy" if n else "sad", at, track=10 * faces + n) for n in range(faces)))
+            device.log(tuple(testing.reading("happy" if n else "sad", at, track=10 * i + n) for n in range(faces)))
     device.log.commit()
     publisher = device.publisher()
     until(publisher, lambda: listener.of("minute") and listener.of("state"))
@@ -400,6 +400,52 @@ def test_a_damaged_cursor_is_said_and_costs_the_past_only(tmp_path, caplog):
     (tmp_path / "cursor.json").write_text("{")
     assert Cursor.read(tmp_path / "cursor.json") == Cursor()
     assert "damaged" in caplog.text
+
+
+def test_late_answers_of_a_log_that_was_replaced_do_not_move_the_new_ones_cursor(tmp_path):
+    device = Device(tmp_path, 1).from_the_start()
+    device.write(5)
+    outbox = Outbox(device.path, 0, Cursor.read(tmp_path / "cursor.json"))
+    old = outbox.take()
+    device.log.close()
+    device.path.unlink()
+    device.log = log.Log(device.path, Log(days=3650, commit=300))
+    device.write(3)
+    new = outbox.take()
+    for message in old:
+        outbox.acknowledged(message)
+    outbox.rewind()
+    assert [message.text for message in outbox.take()] == [message.text for message in new]
+
+
+def test_another_mode_tells_no_history(tmp_path):
+    device, clock = Device(tmp_path, 1).from_the_start(), [NOW + 5000.0]
+    device.write(5)
+    sums = Outbox(device.path, 2, Cursor.read(tmp_path / "cursor.json"), lambda: clock[0])
+    sums.take()
+    single = Outbox(device.path, 0, sums.done, lambda: clock[0])
+    assert single.take() == [], "what was kept back stays so"
+    device.write(1)
+    assert len(single.take()) == 1
+
+
+def test_a_clock_that_was_ahead_does_not_silence_the_sums(tmp_path):
+    device, clock = Device(tmp_path, 1), [NOW + 86400.0]
+    connection = logread.open_to_read(device.path)
+    outbox = Outbox(device.path, 1, Cursor(logread.name(connection), minute=int(clock[0])), lambda: clock[0])
+    clock[0] = NOW
+    outbox.take()
+    for i in range(120):
+        device.log((testing.reading("happy", NOW + 60 + i),))
+    device.log.commit()
+    clock[0] = NOW + 300
+    assert len(outbox.take()) >= 2
+
+
+@pytest.mark.parametrize("setting", [{"device": "pi/#"}, {"topic": "+"}])
+def test_names_that_mean_something_in_mqtt_are_refused(tmp_path, setting):
+    with pytest.raises(PublishError, match="leave them out"):
+        Publisher(Publish(host="h", **setting), tmp_path / "l", tmp_path, tmp_path)
 
 
 def test_an_outbox_passes_minutes_with_too_few_faces(tmp_path):

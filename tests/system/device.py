@@ -184,11 +184,12 @@ def test_a_stopped_broker_costs_nothing():
 def test_a_program_that_cannot_start_rests_and_tries_again():
     put("/etc/mien/mien.toml", b"[source]\nuri = 'demo:never'\n")
     shell("systemctl restart mien", check=False)
+    until(lambda: journal("mien-retry.service", 99).count("Finished") >= 2, 120)
     until(lambda: show("mien-retry.timer", "SubState") == "waiting")
     said = journal("mien", 30)
     put("/etc/mien/mien.toml", SETTINGS.encode())
     seconds = until(lambda: frames() > 0)
-    text = f"a setting that cannot be: given up, tried again, at work {seconds:.1f} s after it was mended"
+    text = f"a setting that cannot be: given up and tried again, three times; at work {seconds:.1f} s after it was mended"
     say(text, *said.splitlines()[-4:])
     assert "demo:never: no such source" in said
 
