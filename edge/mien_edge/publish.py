@@ -218,6 +218,7 @@ class Publisher:
         self._arrived: set[int] = set()
         self._pause, self._retry = _PAUSE, 0.0
         self._looked = self._told = float("-inf")
+        self._has_more = False
 
     @property
     def connected(self) -> bool:
@@ -291,19 +292,22 @@ class Publisher:
             self._introduce()
 
     def _refill(self, now: float) -> None:
-        """Look for entries; take them only when there is somebody to tell: what waits stays in the log."""
-        if now - self._looked < _LOOK:
+        """Look for entries now and then; take them only when there is somebody to tell: what waits stays in the log.
+        After a full batch the next one is taken as soon as there is room.
+        """
+        takes = self.connected and not self._entries
+        if now - self._looked < _LOOK and not (takes and self._has_more):
             return
+        self._looked = now
         try:
-            if self.connected and not self._entries:
+            if takes:
                 self._entries.extend(self.outbox.take())
+                self._has_more = len(self._entries) >= _BATCH
             else:
                 self.outbox.look()
         except (SinkError, sqlite3.Error) as problem:
-            self.outbox.waiting = 0
+            self.outbox.waiting, self._has_more = 0, False
             _log.debug("%s", problem)
-        if len(self._entries) < _BATCH:
-            self._looked = now
 
     def _send(self) -> None:
         """Keep a window of messages on their way, no more: memory stays flat whatever waits."""

@@ -129,6 +129,7 @@ def test_check_and_bench_print_json(bundle):
     shares = measured["cpu_share"]
     assert set(shares) == {"one face", "no face", "idle"}
     assert 0 < shares["idle"] < shares["one face"]
+    assert shares["one face"] < 4 * shares["no face"], "no thread spins while nothing is to be done"
     assert measured["milliseconds"]["total"]["median"] > 0
     assert measured["rss_megabytes"] > 10
     assert {core.split()[0] for core in measured["estimates"]} == {"Cortex-A72", "Cortex-A76"}

@@ -189,7 +189,9 @@ def test_a_program_that_cannot_start_rests_and_tries_again():
     said = journal("mien", 30)
     put("/etc/mien/mien.toml", SETTINGS.encode())
     seconds = until(lambda: frames() > 0)
-    text = f"a setting that cannot be: given up and tried again, three times; at work {seconds:.1f} s after it was mended"
+    text = (
+        f"a setting that cannot be: given up and tried again, three times; at work {seconds:.1f} s after it was mended"
+    )
     say(text, *said.splitlines()[-4:])
     assert "demo:never: no such source" in said
 
