@@ -89,8 +89,9 @@ def golden_inputs(size: int, count: int, seed: int) -> NDArray[np.uint8]:
 
 
 def write_golden(folder: Path, seed: int) -> int:
-    """Write golden.npz with the reference kernels' outputs; return the tolerance in steps: the greatest difference
-    of this machine's fast kernels, and 1 at the least, for other processors round otherwise.
+    """Write golden.npz with the reference kernels' outputs; return the tolerance in steps: two more than the greatest
+    difference of this machine's fast kernels, for other processors and interpreters round otherwise again
+    (tflite-runtime 2.14 was seen one step further off). A wrong network is off by tens.
     """
     reference = Classifier(folder / "model.tflite", reference=True)
     inputs = _spread(reference, golden_inputs(reference.size, 16 * GOLDEN_VECTORS, seed))
@@ -99,7 +100,7 @@ def write_golden(folder: Path, seed: int) -> int:
     difference = int(np.abs(np.stack([fast(crop) for crop in inputs]).astype(int) - outputs.astype(int)).max())
     with files.appearing(folder / "golden.npz") as temporary:
         np.savez_compressed(temporary, inputs=inputs, outputs=outputs)
-    return max(difference, 1)
+    return difference + 2
 
 
 def _spread(classifier: Classifier, inputs: NDArray[np.uint8]) -> NDArray[np.uint8]:
