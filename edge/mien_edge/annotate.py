@@ -20,6 +20,17 @@ _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _VIDEOS = {".mp4": "mp4v", ".avi": "MJPG", ".mkv": "mp4v"}
 
 
+def save(path: Path, picture: Pixels) -> None:
+    """Write a picture as .png or .jpg, whole or not at all. Raises SinkError if that fails."""
+    try:
+        with files.appearing(path) as temporary:
+            if not cv2.imwrite(str(temporary), picture):
+                raise OSError(f"OpenCV cannot write {path.suffix} files")
+    except (OSError, cv2.error) as problem:
+        reason = problem.strerror if isinstance(problem, OSError) and problem.strerror else "OpenCV refuses it"
+        raise SinkError(f"{path}: cannot be written ({reason}); name a .png or .jpg file") from None
+
+
 def drawn(image: Pixels, readings: tuple[Reading, ...]) -> Pixels:
     """A BGR copy of `image` (gray or BGR), enlarged to at least 480 pixels a side, with the readings drawn on it."""
     picture = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR) if image.ndim == 2 else image.copy()
@@ -91,16 +102,9 @@ class Picture:
 
     def close(self) -> None:
         """Write the picture. Raises SinkError if that fails."""
-        if self._best is None:
-            return
-        try:
-            with files.appearing(self.path) as temporary:
-                _, frame, readings = self._best
-                if not cv2.imwrite(str(temporary), drawn(frame.image, readings)):
-                    raise OSError(f"OpenCV cannot write {self.path.suffix} files")
-        except (OSError, cv2.error) as problem:
-            reason = problem.strerror if isinstance(problem, OSError) and problem.strerror else "OpenCV refuses it"
-            raise SinkError(f"{self.path}: cannot be written ({reason}); name a .png or .jpg file") from None
+        if self._best is not None:
+            _, frame, readings = self._best
+            save(self.path, drawn(frame.image, readings))
 
 
 class Folder:

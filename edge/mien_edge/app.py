@@ -82,7 +82,7 @@ class Events:
     @contextlib.contextmanager
     def telling(self, listener: camera.OnEvent) -> Iterator[None]:
         """Tell this one as well, as long as the context lasts."""
-        self._listeners.append(listener)
+        self.add(listener)
         try:
             yield
         finally:

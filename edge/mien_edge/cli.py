@@ -344,12 +344,19 @@ def _publish(options: argparse.Namespace) -> None:
         raise SettingsError("the cursor needs a folder; name one with --state")
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    log = options.log or (Path(settings.log.path) if settings.log.path else places.STATE / "readings.db")
+    log = _service_log(options, settings)
     done = publish.run(settings.publish, log, places.RUNTIME, state, places.given("RUNTIME_DIRECTORY"), stop.is_set)
     print(f"{done.published} published, {done.outbox.waiting} wait")  # noqa: T201
 
 
 # --- view --------------------------------------------------------------------------------------------------------
+
+
+def _service_log(options: argparse.Namespace, settings: Settings) -> Path:
+    """The camera service's log, as a unit with a state folder of its own has to look for it."""
+    from mien_edge import places
+
+    return options.log or (Path(settings.log.path) if settings.log.path else places.STATE / "readings.db")
 
 
 def _add_view(commands: Any) -> None:
@@ -363,7 +370,7 @@ def _view(options: argparse.Namespace) -> None:
     from mien_edge import places, view
 
     settings = _chosen(options)
-    log = options.log or (Path(settings.log.path) if settings.log.path else places.STATE / "readings.db")
+    log = _service_log(options, settings)
     view.serve(settings, log, options.runtime or places.RUNTIME, lambda text: print(text, flush=True))  # noqa: T201
 
 

@@ -207,7 +207,7 @@ class Log:
         self._failing = True
         self._unsaid += len(self._pending)
         self._pending = []
-        if getattr(problem, "sqlite_errorcode", 0) & 0xFF in _CORRUPT:
+        if _is_corrupt(problem):
             self._anew(f"was corrupt ({problem})")
 
     def _anew(self, why: str) -> None:
@@ -253,7 +253,7 @@ class Log:
             self._shrink()
         except sqlite3.Error as problem:
             _log.warning("%s: cannot be trimmed now (%s); tried again in a minute", self.path, problem)
-            if getattr(problem, "sqlite_errorcode", 0) & 0xFF in _CORRUPT:
+            if _is_corrupt(problem):
                 self._anew(f"was corrupt ({problem})")
 
     def _forget(self) -> None:
@@ -328,6 +328,10 @@ def _open(path: Path) -> sqlite3.Connection:
             raise SinkError(f"{path}: not a log of mien's; name another file with --log") from None
         _move_aside(path, f"was corrupt ({problem})", "corrupt")
         return _connect(path)
+
+
+def _is_corrupt(problem: Exception) -> bool:
+    return getattr(problem, "sqlite_errorcode", 0) & 0xFF in _CORRUPT
 
 
 def _move_aside(path: Path, why: str, what: str) -> None:

@@ -95,7 +95,7 @@ def _header(form: str) -> list[str]:
 
 def _event(event: dict[str, Any], form: str) -> str:
     if form == "json":
-        return json.dumps({"time": sinks.iso(event["time"]), "kind": event["kind"], "text": event["text"]})
+        return json.dumps(sinks.event_as_dict(event))
     clock = time.strftime("%H:%M:%S", time.localtime(event["time"]))
     return f"{clock}  * {event['kind']}: {event['text']}"
 

@@ -7,7 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from mien_edge import files
+from mien_edge import annotate
 from mien_edge.annotate import COLOURS, NO_LABEL
 from mien_edge.contract import LABELS
 from mien_edge.errors import SinkError
@@ -27,13 +27,7 @@ def save(path: Path, rows: list[dict[str, Any]]) -> None:
         raise SinkError(
             f"{path}: nothing to draw, the log has no minute in that time; ask for a longer one: --since 7d"
         )
-    try:
-        with files.appearing(path) as temporary:
-            if not cv2.imwrite(str(temporary), picture(rows)):
-                raise OSError(f"OpenCV cannot write {path.suffix} files")
-    except (OSError, cv2.error) as problem:
-        reason = problem.strerror if isinstance(problem, OSError) and problem.strerror else "OpenCV refuses it"
-        raise SinkError(f"{path}: cannot be written ({reason}); name a .png or .jpg file") from None
+    annotate.save(path, picture(rows))
 
 
 def picture(rows: list[dict[str, Any]]) -> Pixels:

@@ -157,10 +157,7 @@ class Outbox:
         events = logread.events(connection, Filter(after=self.sent.event))[:_BATCH]
         readings = logread.readings(connection, Filter(after=self.sent.reading), _BATCH)
         return [
-            *(
-                self._message("event", e["id"], {"time": sinks.iso(e["time"]), "kind": e["kind"], "text": e["text"]})
-                for e in events
-            ),
+            *(self._message("event", event["id"], sinks.event_as_dict(event)) for event in events),
             *(self._message("reading", number, sinks.as_dict(reading)) for number, reading in readings),
         ]
 

@@ -34,6 +34,11 @@ def as_dict(reading: Reading) -> dict[str, Any]:
     }
 
 
+def event_as_dict(event: dict[str, Any]) -> dict[str, Any]:
+    """An event of the log as plain values for JSON: time (ISO 8601 in UTC), kind, text."""
+    return {"time": iso(event["time"]), "kind": event["kind"], "text": event["text"]}
+
+
 def iso(seconds: float) -> str:
     """2026-01-31T12:00:00.000Z for seconds since 1970."""
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{int(seconds % 1 * 1000):03d}Z"
