@@ -1,12 +1,14 @@
 # make demo     the main job on a photograph, with the device's packages only
 # make test     the whole test suite, in an environment with everything
 # make device-test  the kit installed on a Debian with its own systemd and a broker (root, mmdebstrap)
+# make fleet    ten devices on loopback updated in waves: the table and the seconds
+# make e2e      an emulated Raspberry Pi: set up, updated, its power cut CUTS (20) times (root, qemu, an hour)
 # make soak     the service for MINUTES (30) at full speed, its camera failing each minute; draws out/soak.png
 # make check    what has to hold before a change lands: test, lint, types, the edge extra alone, device-test
 PYTHON ?= python3
 PIP = -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint types edge-only device-test soak check clean
+.PHONY: demo test lint types edge-only device-test fleet e2e soak check clean
 
 demo: .venv-edge/ready
 	.venv-edge/bin/mien-edge run demo --annotate out/demo.png
@@ -30,6 +32,12 @@ device-test: .venv/ready
 MINUTES ?= 30
 soak: .venv/ready
 	PYTHONPATH=tests:tests/edge .venv/bin/python tests/system/soak.py $(MINUTES) out/soak.png
+
+fleet: .venv/ready
+	PYTHONPATH=tests:edge:train:deploy .venv/bin/python tests/system/fleet.py
+
+e2e: .venv/ready
+	PYTHONPATH=tests tests/system/e2e.sh .venv/bin/python
 
 check: test lint types edge-only device-test
 

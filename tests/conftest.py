@@ -1,5 +1,7 @@
 """What several rooms' tests need: the committed bundle, the demo's photograph, and data that users do not have."""
 
+import shutil
+
 import numpy as np
 import pytest
 from helpers import ROOT, SHARED
@@ -11,6 +13,14 @@ from mien_edge import sources
 def bundle():
     """The bundle that the repository ships."""
     return bundles.load(ROOT / "models" / "current")
+
+
+@pytest.fixture
+def copy(bundle, tmp_path):
+    """A copy of the bundle that a test may spoil."""
+    folder = tmp_path / "copy"
+    shutil.copytree(bundle.folder, folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -1,20 +1,23 @@
 """The command `mien-deploy`."""
 
 import argparse
+import json
+import shlex
 import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
-from mien_edge import __version__
+from mien_edge import __version__, signing
 from mien_edge import bundle as bundles
 from mien_edge.cli import add_command, guarded
-from mien_edge.errors import MienError
 
-from mien_deploy import remote
+from mien_deploy import fleet, push
+from mien_deploy.fleet import Outcome, Printer, Say
 from mien_deploy.remote import Device
 
-_AT_ONCE = 20
+PROGRAM = "sudo /opt/mien/venv/bin/mien-edge"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,80 +30,230 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="mien-deploy", description="From this workstation to devices, over SSH.")
     top.add_argument("--version", action="version", version=f"mien-deploy {__version__}")
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    push = add_command(commands, "push", "send a bundle to devices, which verify, replay and activate it", _push)
-    push.add_argument("bundle", type=Path, help="folder of the bundle")
-    _hosts(push)
-    check = add_command(commands, "check", "replay the current bundle's golden vectors on devices", _check)
-    _hosts(check)
-    models = add_command(commands, "models", "list the bundles on devices", _models)
-    _hosts(models)
-    activate = add_command(commands, "activate", "go back, or on, to a bundle that is on the devices", _activate)
-    activate.add_argument("name", help="NAME-VERSION as `models` prints it")
-    _hosts(activate)
-    logs = add_command(commands, "logs", "read a device's log", _logs)
+    _add_sign(commands)
+    _add_setup(commands)
+    _add_push(commands)
+    for name, text in (
+        ("status", "tell how the services on devices are"),
+        ("doctor", "look for what is wrong with devices, each finding with its fix"),
+        ("check", "replay the current bundle's golden vectors on devices"),
+        ("models", "list the bundles on devices"),
+        ("rollback", "go back to the bundle that was committed before"),
+    ):
+        _hosts(add_command(commands, name, text, partial(_ask, *_ANSWERS[name])))
+    logs = add_command(commands, "logs", "read devices' logs", _logs)
     _hosts(logs)
     logs.add_argument("--since", metavar="TIME", help="from 15m, 1h, 7d ago, or an ISO date or time")
-    logs.add_argument("--follow", action="store_true", help="print readings as they are committed (one device)")
+    logs.add_argument("--follow", action="store_true", help="print entries as they are committed, of all devices")
     logs.add_argument("--summary", action="store_true", help="emotion shares per hour")
     logs.add_argument("--json", action="store_true", help="print JSON")
+    view = add_command(commands, "view", "look at a device's page, through an SSH tunnel", _view)
+    _host(view)
+    view.add_argument("--port", type=int, default=8765, metavar="N", help="port on this machine (default: 8765)")
+    view.add_argument("--no-browser", action="store_true", help="only print the address")
     return top
 
 
 def _hosts(command: argparse.ArgumentParser) -> None:
-    command.add_argument("hosts", nargs="+", metavar="HOST", help="as ssh knows it: name, user@name or alias")
-    command.add_argument("--program", default="mien-edge", help="mien-edge on the device (default: mien-edge)")
+    command.add_argument("hosts", nargs="+", metavar="HOST", help="as ssh knows it; a group of the inventory; or all")
+    command.add_argument("--inventory", type=Path, metavar="FILE", help="TOML file with groups of hosts")
+    _ssh_options(command)
+
+
+def _host(command: argparse.ArgumentParser) -> None:
+    command.add_argument("hosts", nargs=1, metavar="HOST", help="as ssh knows it: name, user@name or alias")
+    command.set_defaults(inventory=None)
+    _ssh_options(command)
+
+
+def _ssh_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--program", default=PROGRAM, help=f"mien-edge on the device (default: {PROGRAM})")
     command.add_argument("-o", "--ssh-option", action="append", default=[], metavar="OPTION", help="for ssh, as its -o")
 
 
 def _devices(options: argparse.Namespace) -> list[Device]:
     extra = tuple(word for option in options.ssh_option for word in ("-o", option))
-    return [Device(host, options.program, extra) for host in options.hosts]
+    return [Device(host, options.program, extra) for host in fleet.hosts(options.hosts, options.inventory)]
 
 
-def _on_each(options: argparse.Namespace, work: Callable[[Device], str]) -> int:
-    """Work on all devices at once; one that fails gets its own line and does not stop the others."""
+def _printer(devices: Sequence[Device]) -> Printer:
+    return Printer([device.host for device in devices], _whole, sys.stdout.isatty())
+
+
+def _whole(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def _quiet(host: str, line: str) -> None:
+    """Says nothing."""
+
+
+# --- one answer from each ----------------------------------------------------------------------------------------
+
+_ANSWERS: dict[str, tuple[list[str], list[int]]] = {
+    "status": (["status"], [1]),
+    "doctor": (["doctor", "--settings", "/etc/mien/mien.toml"], [1, 2]),
+    "check": (["check"], []),
+    "models": (["models", "list"], []),
+    "rollback": (["models", "rollback"], []),
+}
+"""What is called on the device, and exit codes that are an answer and no failure."""
+
+
+def _ask(words: list[str], bad: list[int], options: argparse.Namespace) -> int:
+    return _tell_each(options, lambda device: device.run(words, bad=bad))
+
+
+def _tell_each(options: argparse.Namespace, ask: Callable[[Device], str]) -> int:
+    """Ask all at once; print each answer behind its device's name, and each failure as an error."""
     devices = _devices(options)
+    outcomes = fleet.on_each(devices, lambda device, _: ("done", ask(device)), _quiet)
+    printer = _printer(devices)
+    for outcome in outcomes:
+        if outcome.kind == "done":
+            for line in outcome.text.splitlines():
+                printer(outcome.host, line)
+        else:
+            sys.stderr.write(f"mien-deploy: error: {outcome.host}: {outcome.text}\n")
+    return int(any(outcome.kind != "done" for outcome in outcomes))
 
-    def attempt(device: Device) -> tuple[str, bool]:
-        try:
-            return work(device), True
-        except MienError as problem:
-            return str(problem), False
 
-    failed = False
-    with ThreadPoolExecutor(min(len(devices), _AT_ONCE)) as pool:
-        for device, (text, worked) in zip(devices, pool.map(attempt, devices), strict=True):
-            if worked:
-                print("\n".join(f"{device.host}: {line}" for line in text.splitlines()))  # noqa: T201
-            else:
-                sys.stderr.write(f"mien-deploy: error: {text}\n")
-                failed = True
-    return int(failed)
+# --- sign --------------------------------------------------------------------------------------------------------
+
+
+def _add_sign(commands: argparse._SubParsersAction) -> None:
+    sign = add_command(commands, "sign", "sign a bundle with an SSH key, so that devices take it", _sign)
+    sign.add_argument("bundle", type=Path, help="folder of the bundle")
+    sign.add_argument(
+        "--key", type=Path, default=Path("~/.ssh/id_ed25519"), metavar="FILE",
+        help="private key, or the .pub file of one that your agent or security key holds (default: ~/.ssh/id_ed25519)",
+    )  # fmt: skip
+    sign.add_argument("--who", default="mien", metavar="NAME", help="your name in allowed_signers (default: mien)")
+
+
+def _sign(options: argparse.Namespace) -> None:
+    bundle = bundles.load(options.bundle)
+    key = options.key.expanduser()
+    made = signing.sign(bundle.folder, key)
+    public = key if key.suffix == ".pub" else Path(f"{key}.pub")
+    print(f"{made}: {bundle.card.id} is signed; a device takes it with this line in /etc/mien/allowed_signers:")  # noqa: T201
+    print(signing.line(options.who, public), end="")  # noqa: T201
+
+
+# --- push --------------------------------------------------------------------------------------------------------
+
+
+def _add_push(commands: argparse._SubParsersAction) -> None:
+    send = add_command(commands, "push", "send a bundle; each device verifies, replays, tries and keeps it", _push)
+    send.add_argument("bundle", type=Path, help="folder of the bundle")
+    _hosts(send)
+    send.add_argument("--waves", default="100%", metavar="PLAN", help="such as 1,10%%,100%%: stop when a wave fails")
+    send.add_argument("--wait", type=float, default=300, metavar="SECONDS", help="for the end of probation (300)")
+    send.add_argument("--allow-downgrade", action="store_true", help="send an older version than has run there")
+    send.add_argument("--dry-run", action="store_true", help="print the commands that a push runs, and run none")
+    send.add_argument("--json", action="store_true", help="print the outcomes as JSON at the end")
 
 
 def _push(options: argparse.Namespace) -> int:
-    bundle = bundles.load(options.bundle)
-    return _on_each(options, lambda device: remote.push(bundle, device))
+    bundle, devices = bundles.load(options.bundle), _devices(options)
+    if options.dry_run:
+        words = push.arguments(options.wait, options.allow_downgrade)
+        for number, reached in enumerate(fleet.waves(options.waves, len(devices)), start=1):
+            print(f"# wave {number}: up to device {reached} of {len(devices)}")  # noqa: T201
+        for device in devices:
+            print(f"{shlex.join(device.command(words))} < {bundle.card.id}.tar")  # noqa: T201
+        return 0
+
+    def work(device: Device, say: Say) -> tuple[str, str]:
+        return push.push(bundle, device, say, options.wait, options.allow_downgrade)
+
+    said: Say = _quiet if options.json else _printer(devices)
+    outcomes = fleet.roll_out(devices, work, options.waves, said)
+    return _summary(outcomes, options.json)
 
 
-def _check(options: argparse.Namespace) -> int:
-    return _on_each(options, lambda device: device.run(["check"]))
+def _summary(outcomes: Sequence[Outcome], as_json: bool) -> int:
+    if as_json:
+        print(json.dumps([asdict(outcome) for outcome in outcomes]))  # noqa: T201
+    else:
+        print(f"\n{fleet.table(outcomes)}")  # noqa: T201
+    return int(any(outcome.kind not in ("done", "on probation") for outcome in outcomes))
 
 
-def _models(options: argparse.Namespace) -> int:
-    return _on_each(options, lambda device: device.run(["models", "list"]))
-
-
-def _activate(options: argparse.Namespace) -> int:
-    return _on_each(options, lambda device: device.run(["models", "activate", options.name]))
+# --- logs, view --------------------------------------------------------------------------------------------------
 
 
 def _logs(options: argparse.Namespace) -> int:
-    arguments = ["logs"]
-    arguments += ["--since", options.since] if options.since else []
-    arguments += [f"--{name}" for name in ("follow", "summary", "json") if getattr(options, name)]
-    if options.follow:
-        for line in _devices(options)[0].stream(arguments):
-            print(line, flush=True)  # noqa: T201
-        return 0
-    return _on_each(options, lambda device: device.run(arguments))
+    words = ["logs"]
+    words += ["--since", options.since] if options.since else []
+    words += [f"--{name}" for name in ("follow", "summary", "json") if getattr(options, name)]
+    if not options.follow:
+        return _tell_each(options, lambda device: device.run(words))
+    devices = _devices(options)
+    printer = _printer(devices)
+
+    def follow(device: Device, say: Say) -> tuple[str, str]:
+        for line in device.stream(words):
+            printer(device.host, line)
+        return "done", "it ended"
+
+    outcomes = fleet.on_each(devices, follow, printer)
+    return int(any(outcome.kind != "done" for outcome in outcomes))
+
+
+def _view(options: argparse.Namespace) -> int:
+    from mien_deploy import view
+
+    (device,) = _devices(options)
+    return view.view(device, options.port, not options.no_browser, _whole)
+
+
+# --- setup, remove -----------------------------------------------------------------------------------------------
+
+
+def _add_setup(commands: argparse._SubParsersAction) -> None:
+    setup = add_command(
+        commands, "setup", "turn a fresh Raspberry Pi OS into a running device; again changes nothing", _setup
+    )
+    _machine(setup)
+    setup.add_argument("--wheel", type=Path, metavar="FILE", help="mien's wheel (default: made from this checkout)")
+    setup.add_argument("--offline", action="store_true", help="carry all packages along, for a device without internet")
+    setup.add_argument(
+        "--settings", type=Path, metavar="FILE", help="mien.toml (default: what is there, else defaults)"
+    )
+    setup.add_argument("--source", default="picamera", metavar="URI", help="source in new settings (picamera)")
+    setup.add_argument("--signers", type=Path, metavar="FILE", help="allowed_signers: whose bundles the device takes")
+    setup.add_argument(
+        "--submit-key", type=Path, metavar="FILE", help="public SSH key that may submit bundles and nothing else"
+    )
+    remove = add_command(commands, "remove", "take mien off devices; the log and models stay, unless --purge", _remove)
+    _machine(remove)
+    remove.add_argument("--purge", action="store_true", help="remove log, models and settings as well")
+
+
+def _machine(command: argparse.ArgumentParser) -> None:
+    _hosts(command)
+    command.add_argument("--dry-run", action="store_true", help="print the commands, and run none")
+    command.add_argument("--no-sudo", action="store_true", help="log in as root already")
+
+
+def _setup(options: argparse.Namespace) -> int:
+    from mien_deploy import machine
+
+    return _on_machines(options, lambda: machine.setup(machine.Kit.of(options)))
+
+
+def _remove(options: argparse.Namespace) -> int:
+    from mien_deploy import machine
+
+    return _on_machines(options, lambda: machine.remove(options.purge))
+
+
+def _on_machines(options: argparse.Namespace, plan: Callable[[], Callable[..., None]]) -> int:
+    from mien_deploy import machine
+
+    devices = _devices(options)
+    made = plan()
+    outcomes = machine.run(devices, made, not options.no_sudo, options.dry_run, _printer(devices))
+    return _summary(outcomes, as_json=False)

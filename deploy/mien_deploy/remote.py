@@ -4,14 +4,21 @@ import io
 import shlex
 import subprocess
 import tarfile
+import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mien_edge.bundle import Bundle
 from mien_edge.errors import DeployError
+from mien_edge.signing import SIGNATURE
 
 _UNREACHABLE = 255  # what ssh itself exits with
+
+
+class UnreachableError(DeployError):
+    """A device that is down, unknown or does not let us in: nothing is known about the rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,50 +35,72 @@ class Device:
 
     def command(self, arguments: Sequence[str]) -> list[str]:
         """The local command that runs `mien-edge ARGUMENTS` on the device."""
-        remote = f"{self.program} {shlex.join(arguments)}"
-        never_ask = ["-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes"]
-        return ["ssh", *never_ask, *self.options, "-o", f"ConnectTimeout={self.seconds}", "--", self.host, remote]
+        return self.ssh([], f"{self.program} {shlex.join(arguments)}")
 
-    def run(self, arguments: Sequence[str], stdin: bytes = b"") -> str:
-        """What `mien-edge ARGUMENTS` prints on the device. Raises DeployError with the device's own reason."""
-        try:
-            done = subprocess.run(self.command(arguments), input=stdin, capture_output=True, timeout=600)
-        except FileNotFoundError:
-            raise DeployError("ssh is not installed; sudo apt install openssh-client") from None
-        except subprocess.TimeoutExpired:
-            raise DeployError(f"{self.host}: no answer within 600 s; look at the device, then run it again") from None
-        if done.returncode:
-            raise DeployError(self._reason(done.returncode, done.stderr.decode(errors="replace")))
-        return done.stdout.decode(errors="replace")
+    def ssh(self, arguments: Sequence[str], *words: str) -> list[str]:
+        """The local command `ssh` with further arguments, that runs `words` on the device."""
+        never_ask = ["-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", "ServerAliveInterval=15"]
+        more = [*self.options, "-o", f"ConnectTimeout={self.seconds}", *arguments]
+        return ["ssh", *never_ask, *more, "--", self.host, *words]
 
-    def stream(self, arguments: Sequence[str]) -> Iterator[str]:
-        """Lines that `mien-edge ARGUMENTS` prints, as they come. Raises DeployError at the end if it failed."""
-        with subprocess.Popen(
-            self.command(arguments), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        ) as process:
-            assert process.stdout is not None  # noqa: S101 - asked for above
-            assert process.stderr is not None  # noqa: S101
+    def run(self, arguments: Sequence[str], stdin: bytes = b"", bad: Sequence[int] = ()) -> str:
+        """What `mien-edge ARGUMENTS` prints on the device; exit codes in `bad` are no failure. Raises DeployError with
+        the device's own reason.
+        """
+        return "\n".join(self.stream(arguments, stdin, bad))
+
+    def stream(self, arguments: Sequence[str], stdin: bytes = b"", bad: Sequence[int] = ()) -> Iterator[str]:
+        """Lines that `mien-edge ARGUMENTS` prints, as they come; it may read `stdin`. Raises DeployError at the end if
+        it failed.
+        """
+        with tempfile.TemporaryFile() as errors:
             try:
-                yield from (line.rstrip("\n") for line in process.stdout)
-                problem = process.stderr.read()
-            finally:
-                process.terminate()
-        if process.returncode:
-            raise DeployError(self._reason(process.returncode, problem))
+                process = subprocess.Popen(
+                    self.command(arguments), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors
+                )
+            except FileNotFoundError:
+                raise DeployError("ssh is not installed; sudo apt install openssh-client") from None
+            with process:
+                assert process.stdin is not None  # noqa: S101 - asked for above
+                assert process.stdout is not None  # noqa: S101
+                giving = threading.Thread(target=_give, args=(process.stdin, stdin), daemon=True)
+                giving.start()
+                try:
+                    yield from (line.decode(errors="replace").rstrip("\n") for line in process.stdout)
+                    process.wait()
+                finally:
+                    process.terminate()
+                    giving.join()
+            errors.seek(0)
+            said = errors.read().decode(errors="replace")
+        if process.returncode and process.returncode not in bad:
+            raise self._failure(process.returncode, said)
 
-    def _reason(self, code: int, errors: str) -> str:
+    def _failure(self, code: int, errors: str) -> DeployError:
         lines = [line.strip() for line in errors.splitlines() if line.strip()]
         if code == _UNREACHABLE:
             last = lines[-1] if lines else "no reason given"
-            return f"{self.host}: cannot be reached ({last}); check that 'ssh {self.host}' works without a question"
-        return f"{self.host}: {lines[-1] if lines else f'{self.program} ended with code {code}'}"
+            return UnreachableError(
+                f"{self.host}: cannot be reached ({last}); check that 'ssh {self.host}' works without a question"
+            )
+        reason = lines[-1].removeprefix("mien-edge: error: ") if lines else f"{self.program} ended with code {code}"
+        return DeployError(f"{self.host}: {reason}")
+
+
+def _give(pipe: io.BufferedWriter, content: bytes) -> None:
+    try:
+        with pipe:
+            pipe.write(content)
+    except OSError:
+        pass  # the device has ended already, and says why
 
 
 def packed(bundle: Bundle) -> bytes:
     """The bundle's files as a tar archive, the same bytes for the same bundle."""
     out = io.BytesIO()
+    signature = [SIGNATURE] if (bundle.folder / SIGNATURE).is_file() else []
     with tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as archive:
-        for name in ("card.json", *sorted(bundle.card.files)):
+        for name in ("card.json", *signature, *sorted(bundle.card.files)):
             _add(archive, bundle.folder / name)
     return out.getvalue()
 
@@ -81,8 +110,3 @@ def _add(archive: tarfile.TarFile, path: Path) -> None:
     entry = tarfile.TarInfo(path.name)
     entry.size, entry.mode = len(content), 0o644
     archive.addfile(entry, io.BytesIO(content))
-
-
-def push(bundle: Bundle, device: Device) -> str:
-    """Send, verify, replay and activate a bundle on one device; returns what the device says."""
-    return device.run(["models", "install", "-"], packed(bundle)).strip()

@@ -4,7 +4,7 @@ import contextlib
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -17,6 +17,8 @@ from mien_edge.camera import without_password
 from mien_edge.classify import Classify
 from mien_edge.interpreter import Classifier
 from mien_edge.settings import Settings
+from mien_edge.store import Store
+from mien_edge.update import Updater
 from mien_edge.values import Reading
 
 
@@ -45,13 +47,17 @@ def chain(settings: Settings, bundle: Bundle, still: bool) -> pipeline.Chain:
 
     Raises BundleError if this device computes something else than the workstation did.
     """
+    find = detect.detector(settings.detect) if still else detect.steady(settings.detect)
+    tracker = track.Fresh() if still else track.Tracker(settings.track)
+    return pipeline.Chain(find, tracker, *model_stages(settings, bundle))
+
+
+def model_stages(settings: Settings, bundle: Bundle) -> tuple[Classify, smooth.Smoother]:
+    """The two stages that depend on the model; raises BundleError as `chain` does."""
     classifier = Classifier(bundle.model, settings.model.threads)
     bundles.replay(bundle, classifier)
     classify = Classify(bundle, classifier, settings.quality)
-    uncertain = bundle.card.calibration.uncertain
-    find = detect.detector(settings.detect) if still else detect.steady(settings.detect)
-    tracker = track.Fresh() if still else track.Tracker(settings.track)
-    return pipeline.Chain(find, tracker, classify, smooth.Smoother(settings.smooth, uncertain))
+    return classify, smooth.Smoother(settings.smooth, bundle.card.calibration.uncertain)
 
 
 class Counter:
@@ -104,11 +110,13 @@ def run(
     most: int | None = None,
     events: Events | None = None,
     status: Path | None = None,
+    store: Store | None = None,
 ) -> Summary:
     """Run until the source ends, `stop` is set or `most` frames are done; SIGINT and SIGTERM set `stop`.
 
     Live sources are paced. `events` is told what happens; in the folder `status`, if any, stands how
-    things are, and a socket that shows the picture.
+    things are, and a socket that shows the picture. With a `store`, of which `bundle` is the current one, SIGHUP makes
+    it look for another model there.
     """
     events = events or Events()
     counter, start = Counter(), time.monotonic()
@@ -117,23 +125,49 @@ def run(
     paced = load.Paced(source, settings.load, governor) if source.live else None
     watching: list[Any] = [*watchers, _Limit(most, stop)]
     name = without_password(settings.source.uri)
-    with contextlib.ExitStack() as closing, _Signals(stop):
+    updater = _updater(settings, bundle, store, dict(stages), governor, paced, events) if store else None
+    hang_up = updater.ask if updater else _nothing if status else None
+    with contextlib.ExitStack() as closing, _Signals(stop, hang_up):
+        if updater:
+            closing.callback(updater.close)
+            watching.append(updater)
         if status:
-            told = live.Live(
-                status,
-                {"model": bundle.card.id, "bundle": str(bundle.folder), "source": name},
-                stages,
-                paced.state if paced else dict,
-            )
+            facts = {"model": bundle.card.id, "bundle": str(bundle.folder), "source": name}
+            changing = [each.state for each in (paced, updater) if each]
+            told = live.Live(status, facts, stages, lambda: {k: v for each in changing for k, v in each().items()})
             closing.callback(told.close)
             closing.enter_context(events.telling(told.event))
             shown = window.Window(status)
             closing.callback(shown.close)
             watching += [told, shown]
         events("start", f"{name} with {bundle.card.id}")
+        if updater:
+            updater.begin()
         count = pipeline.run(paced or source, made, [counter, *sinks], watching, stop.is_set)
     seconds = time.monotonic() - start
     return Summary(name, bundle.card.id, count, source.skipped, counter.readings, counter.faces, seconds)
+
+
+def _updater(
+    settings: Settings,
+    bundle: Bundle,
+    store: Store,
+    stages: dict[str, pipeline.Timed],
+    governor: load.Governor,
+    paced: load.Paced | None,
+    events: Events,
+) -> Updater:
+    def rate() -> float:
+        return min(governor.fps, settings.load.idle_fps) if paced and paced.idle else governor.fps
+
+    def make(other: Bundle) -> tuple[Classify, smooth.Smoother]:
+        return model_stages(settings, other)
+
+    return Updater(settings.update, store, bundle, make, stages, rate, events)
+
+
+def _nothing() -> None:
+    """A service whose model is fixed by its settings stays as it is."""
 
 
 class _Limit:
@@ -148,20 +182,28 @@ class _Limit:
 
 
 class _Signals:
-    """While inside, SIGINT and SIGTERM set the event; outside of the main thread signals are left alone."""
+    """While inside, SIGINT and SIGTERM set the event, and SIGHUP asks for another model where that can be; outside of
+    the main thread signals are left alone.
+    """
 
-    def __init__(self, stop: threading.Event) -> None:
-        self.stop = stop
+    def __init__(self, stop: threading.Event, ask: Callable[[], None] | None = None) -> None:
+        self.stop, self.ask = stop, ask
 
     def __enter__(self) -> None:
         self._main = threading.current_thread() is threading.main_thread()
         if self._main:
             self._old = {number: signal.signal(number, self._set) for number in (signal.SIGINT, signal.SIGTERM)}
+            if self.ask:
+                self._old[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._hang_up)
+
+    def _hang_up(self, number: int, frame: FrameType | None) -> None:
+        if self.ask:
+            self.ask()
 
     def _set(self, number: int, frame: FrameType | None) -> None:
         self.stop.set()
-        for each, handler in self._old.items():
-            signal.signal(each, handler)  # so that a second one ends a program whose driver hangs
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, self._old[each])  # so that a second one ends a program whose driver hangs
 
     def __exit__(self, *_: object) -> None:
         if self._main:

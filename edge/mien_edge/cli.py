@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mien_edge import __version__
+from mien_edge import __version__, places
 from mien_edge import settings as configuration
 from mien_edge.errors import MienError, SettingsError
 from mien_edge.labels import LABELS
@@ -139,9 +139,10 @@ def _add_run(commands: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from mien_edge import annotate, app, bundle, log, notify, panel, places, sources
+    from mien_edge import annotate, app, bundle, log, notify, panel, sources
 
     settings, stop, events = _chosen(options), threading.Event(), app.Events()
+    store, recovered = _installed(settings)
     loaded = bundle.load(bundle.find(settings.model.bundle))
     uri = settings.source.uri
     with contextlib.ExitStack() as closing:
@@ -155,6 +156,8 @@ def _run(options: argparse.Namespace) -> int:
             written = [opened(log.Log(options.log or places.log(settings.log.path), settings.log))]
             written[0].started(loaded.card.id)
             events.add(written[0].event)
+        for text in recovered:
+            events("rolled back", text)
         try:
             notifier = opened(notify.Notifier())
             switch = opened(panel.Panel(settings.panel, notifier.alive, places.given("STATE_DIRECTORY")))
@@ -166,13 +169,31 @@ def _run(options: argparse.Namespace) -> int:
                 fps = getattr(source, "fps", 0) or settings.source.fps
                 watchers.append(opened(annotate.annotator(options.annotate, fps, source.still, Path(uri))))
             status = places.given("RUNTIME_DIRECTORY")
-            summary = app.run(settings, loaded, source, stop, sinks, watchers, options.max_frames, events, status)
+            most = options.max_frames
+            summary = app.run(settings, loaded, source, stop, sinks, watchers, most, events, status, store)
         except MienError as problem:
             events("failed", str(problem))
             raise
         events("stop", str(summary))
     _print_summary(options, summary, scored)
     return 0
+
+
+def _installed(settings: Settings) -> tuple[Any, list[str]]:
+    """The service's store of bundles, after what a power cut or a crash left was put right, and what that was."""
+    from mien_edge import bundle, signing
+    from mien_edge.store import Store
+
+    if settings.model.bundle or not places.given("STATE_DIRECTORY"):
+        return None, []
+    store = Store(bundle.models_folder(), signing.Trust.of(settings.update))
+    try:
+        recovered = store.recover()
+        store.begin()
+    except MienError as problem:
+        logging.getLogger("mien.models").error("%s", problem)
+        return store, [str(problem)]
+    return store, recovered
 
 
 def _sinks(options: argparse.Namespace) -> Iterator[Any]:
@@ -318,8 +339,6 @@ def _summary(options: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
 
 
 def _found_log(options: argparse.Namespace) -> Path:
-    from mien_edge import places
-
     return options.log or places.log(configuration.load(options.settings).log.path)
 
 
@@ -336,7 +355,7 @@ def _add_publish(commands: Any) -> None:
 def _publish(options: argparse.Namespace) -> None:
     import signal
 
-    from mien_edge import places, publish
+    from mien_edge import publish
 
     settings, stop = _chosen(options), threading.Event()
     state = options.state or places.given("STATE_DIRECTORY")
@@ -354,8 +373,6 @@ def _publish(options: argparse.Namespace) -> None:
 
 def _service_log(options: argparse.Namespace, settings: Settings) -> Path:
     """The camera service's log, as a unit with a state folder of its own has to look for it."""
-    from mien_edge import places
-
     return options.log or (Path(settings.log.path) if settings.log.path else places.STATE / "readings.db")
 
 
@@ -367,7 +384,7 @@ def _add_view(commands: Any) -> None:
 
 
 def _view(options: argparse.Namespace) -> None:
-    from mien_edge import places, view
+    from mien_edge import view
 
     settings = _chosen(options)
     log = _service_log(options, settings)
@@ -385,7 +402,7 @@ def _add_status(commands: Any) -> None:
 
 
 def _status(options: argparse.Namespace) -> int:
-    from mien_edge import places, status
+    from mien_edge import status
 
     found = status.collect(places.runtime(), _found_log(options))
     print(json.dumps(found) if options.json else status.as_text(found))  # noqa: T201
@@ -414,43 +431,55 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _add_models(commands: Any) -> None:
-    models = add_command(commands, "models", "list, install or choose model bundles on this device", _models_list)
+    models = add_command(commands, "models", "install, try, choose and remove model bundles on this device", _on_models)
     actions = models.add_subparsers(title="actions", required=True, metavar="ACTION")
-    listing = add_command(actions, "list", "list installed bundles; * marks the current one", _models_list)
-    _json_option(listing)
-    install = add_command(actions, "install", "verify, replay and activate a bundle", _models_install)
+    _json_option(_action(actions, "list", "list installed bundles; * marks the current one", "listing"))
+    install = _action(actions, "install", "verify and replay a bundle, and keep it; it does not run yet", "install")
     install.add_argument("bundle", help="folder of the bundle, or - for a tar stream on standard input")
-    activate = add_command(actions, "activate", "make an installed bundle the current one", _models_activate)
-    activate.add_argument("name", help="NAME-VERSION as `models list` prints it")
+    _downgrade_option(install)
+    activate = _action(actions, "activate", "run an installed bundle, on probation at first", "activate")
+    _name(activate)
+    _downgrade_option(activate)
+    _wait_option(activate)
+    _action(actions, "rollback", "go back to the bundle that was committed before", "rollback")
+    _name(_action(actions, "discard", "remove an installed bundle that is not in use", "discard"))
+    beside = _action(actions, "shadow", "compare a bundle with the current one, or print how they compare", "beside")
+    beside.add_argument("name", nargs="?", help="NAME-VERSION as `models list` prints it; none to print the comparison")
+    beside.add_argument("--end", action="store_true", help="end the comparison")
+    _json_option(beside)
+    take = _action(commands, "receive", "install and run a bundle from a tar stream; for restricted keys", "take")
+    _downgrade_option(take)
+    _wait_option(take)
 
 
-def _models_list(options: argparse.Namespace) -> None:
-    from mien_edge import bundle, store
-
-    found = store.installed(bundle.models_folder())
-    if options.json:
-        print(json.dumps([{"name": name, "current": current} for name, current in found]))  # noqa: T201
-        return
-    for name, current in found:
-        print(f"{'*' if current else ' '} {name}")  # noqa: T201
-
-
-def _models_install(options: argparse.Namespace) -> None:
-    from mien_edge import bundle, store
-
-    place = bundle.models_folder()
-    if options.bundle == "-":
-        done = store.receive(sys.stdin.buffer, place)
-    else:
-        done = store.install(Path(options.bundle), place)
-    print(f"{done.card.id} is installed and current; a running service takes it at its next start")  # noqa: T201
+def _action(actions: Any, name: str, text: str, does: str) -> argparse.ArgumentParser:
+    made = add_command(actions, name, text, _on_models)
+    made.set_defaults(does=does)
+    made.add_argument(
+        "--settings", type=Path, metavar="FILE", help=f"settings file (default: {places.SETTINGS}, where it is)",
+        default=places.SETTINGS if places.SETTINGS.is_file() else None,
+    )  # fmt: skip
+    made.add_argument("--runtime", type=Path, metavar="FOLDER", help="the service's folder (default: /run/mien)")
+    return made
 
 
-def _models_activate(options: argparse.Namespace) -> None:
-    from mien_edge import bundle, store
+def _name(command: argparse.ArgumentParser) -> None:
+    command.add_argument("name", help="NAME-VERSION as `models list` prints it")
 
-    done = store.activate(options.name, bundle.models_folder())
-    print(f"{done.card.id} is current; a running service takes it at its next start")  # noqa: T201
+
+def _downgrade_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--allow-downgrade", action="store_true", help="take an older version than has run here")
+
+
+def _wait_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--wait", type=float, metavar="SECONDS", help="wait so long for the end of its probation")
+
+
+def _on_models(options: argparse.Namespace) -> int | None:
+    from mien_edge import manage
+
+    code: int | None = getattr(manage, options.does)(options)
+    return code
 
 
 # --- init, notice ------------------------------------------------------------------------------------------------

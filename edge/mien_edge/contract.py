@@ -17,6 +17,8 @@ from mien_edge.values import Box, Floats, Pixels
 
 VERSION = 1
 
+_HIGHEST, _LONGEST = 999_999_999, 60
+
 _TONE_MEAN, _TONE_DEVIATION = 128.0, 51.0  # +-2.5 standard deviations fill 0..255
 
 
@@ -194,8 +196,10 @@ class Card:
             raise ValueError(f"labels must be {', '.join(LABELS)} in this order; export the bundle with this mien")
         if not self.name or not self.name.replace("-", "").replace("_", "").isalnum() or not self.name.isascii():
             raise ValueError(f"name must be letters, digits, - and _, not {self.name!r}; export the bundle again")
-        if self.version < 1:
-            raise ValueError(f"version must be 1 or more, not {self.version}; export the bundle again")
+        if not 1 <= self.version <= _HIGHEST or len(self.name) > _LONGEST:
+            raise ValueError(
+                f"version must be 1 or more, up to {_HIGHEST}, and name of {_LONGEST} letters at most; export it again"
+            )
 
     @property
     def id(self) -> str:

@@ -6,6 +6,9 @@ service can be asked, for it has no network.
 
 import json
 import os
+import signal
+import socket
+import struct
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -117,6 +120,16 @@ def write(folder: Path, facts: dict[str, Any]) -> None:
     with suppress(OSError):
         temporary.write_text(json.dumps(facts) + "\n")
         temporary.replace(path)
+
+
+def hang_up(folder: Path) -> bool:
+    """Send the service SIGHUP, so that it looks for another model; whether there is one that could be told."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as door, suppress(OSError):
+        door.connect(str(folder / SOCKET))
+        pid, _, _ = struct.unpack("3i", door.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
+        os.kill(pid, signal.SIGHUP)  # who listens there, and not a number that stands in a file
+        return True
+    return False
 
 
 def read(folder: Path) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from typing import Any
 from mien_edge import files
 from mien_edge.errors import SinkError
 from mien_edge.labels import LABELS
-from mien_edge.minutes import Minutes, Row
+from mien_edge.minutes import Minutes
 from mien_edge.settings import Log as Settings
 from mien_edge.values import Reading
 
@@ -58,6 +58,7 @@ _ENDS = ("stop", "failed")  # the events that a run ends with
 _LEAST = 100  # rows that are kept of each table whatever the bytes
 _TRIM_EVERY = 60.0  # seconds between looks at the bounds
 _GIVE_BACK = 4096  # pages of a kilobyte, each time
+_MINUTE_WAITS = 60.0  # seconds that a minute waits for a commit that is due anyway: each costs a card three pages
 _STEP = 60.0  # seconds; a clock that is off by more was set, one that is off by less was adjusted
 _STEADY = 3600.0  # seconds that a clock must have run before anything is removed for its age
 _CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
@@ -144,7 +145,7 @@ class Log:
             if self._is_lost:
                 self._begin()
             self._notice_clock()
-            self._write(events or [], self._minutes.over(float("inf") if ending else self._wall()))
+            self._write(events or [], ending)
         except (sqlite3.Error, SinkError) as problem:
             self._failed(problem)
         else:
@@ -157,10 +158,12 @@ class Log:
         if now - self._trimmed >= _TRIM_EVERY:
             self._trim()
 
-    def _write(self, events: list[tuple[Any, ...]], minutes: list[Row]) -> None:
+    def _write(self, events: list[tuple[Any, ...]], ending: bool) -> None:
         step = self._to_move
-        if not (self._pending or events or minutes or step):
+        late = self._minutes.over(float("inf") if ending else self._wall() - _MINUTE_WAITS)
+        if not (self._pending or events or late or step):
             return
+        minutes = late if ending else self._minutes.over(self._wall())
         text = f"set {'forward' if step > 0 else 'back'} by {abs(step):.0f} s; the entries of this run moved along"
         told = [(self._wall(), self._steady(), "clock", text)] if step else []
         with self._connection:
@@ -315,6 +318,23 @@ class Log:
         self.commit(ending=True)
         self._sync(self._steady())
         self._connection.close()
+
+
+def tell(path: Path, kind: str, text: str) -> None:
+    """Write one event into a log that is there, from another process than the one that keeps it; a log that cannot be
+    written is only warned of.
+    """
+    if not path.is_file():
+        return
+    try:
+        connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True, timeout=5)
+        try:
+            with connection:
+                connection.execute(_EVENT, (time.time(), since_boot(), kind, text))
+        finally:
+            connection.close()
+    except sqlite3.Error as problem:
+        _log.warning("%s: the event '%s' cannot be written (%s)", path, kind, problem)
 
 
 def _open(path: Path) -> sqlite3.Connection:

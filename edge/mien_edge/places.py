@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-STATE, RUNTIME = Path("/var/lib/mien"), Path("/run/mien")
+STATE, RUNTIME, SETTINGS = Path("/var/lib/mien"), Path("/run/mien"), Path("/etc/mien/mien.toml")
 
 
 def given(variable: str) -> Path | None:

@@ -116,9 +116,9 @@ class Log(_Stage):
     """The on-device log."""
 
     path: str = _setting("", "file; empty: $STATE_DIRECTORY/readings.db in the service, none elsewhere")
-    interval: float = _setting(30.0, "seconds; an unchanged face is written at most this often", 0, 3600)
+    interval: float = _setting(60.0, "seconds; an unchanged face is written at most this often", 0, 3600)
     commit: float = _setting(5.0, "seconds; readings are committed this often; a crash loses at most so much", 0.1, 300)
-    sync: float = _setting(30.0, "seconds; the disk is synced this often; a power cut loses at most so much", 0.1, 3600)
+    sync: float = _setting(60.0, "seconds; the disk is synced this often; a power cut loses at most so much", 0.1, 3600)
     days: float = _setting(30.0, "days; older readings and events are removed", 0.01, 3650)
     summary_days: float = _setting(400.0, "days; older summaries of minutes are removed", 0.01, 36500)
     rows: int = _setting(1_000_000, "readings; beyond that the oldest are removed", 100, 100_000_000)
@@ -158,6 +158,24 @@ class View(_Stage):
 
 
 @dataclass(frozen=True, slots=True)
+class Update(_Stage):
+    """New models: whose are taken, and how they prove themselves before they stay."""
+
+    signers: str = _setting("/etc/mien/allowed_signers", "file with the keys whose bundles are taken (ssh-keygen -Y)")
+    revoked: str = _setting("/etc/mien/revoked_signers", "file with keys that are not believed any more")
+    unsigned: bool = _setting(False, "whether bundles without a signature are taken as well")
+    probation: float = _setting(60.0, "seconds that a new model runs on probation at least", 1, 86400)
+    faces: int = _setting(100, "readings of faces that it has to give in that time", 0, 1_000_000)
+    patience: float = _setting(3600.0, "seconds after which it stays although fewer faces were seen", 1, 864000)
+    slower: float = _setting(1.5, "times the latency per face of the model before; slower than that, it goes", 1, 100)
+    rate: float = _setting(0.8, "of the frame rate of the hour before; with less than that, it goes", 0, 1)
+    one_label: float = _setting(
+        0.98, "share of one label that the hour before did not have; with more than that, it goes", 0.3, 1
+    )
+    shadow: float = _setting(3600.0, "seconds that a shadow is compared with the current model", 1, 8640000)
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that can be set."""
 
@@ -172,6 +190,7 @@ class Settings:
     log: Log = field(default_factory=Log)
     publish: Publish = field(default_factory=Publish)
     view: View = field(default_factory=View)
+    update: Update = field(default_factory=Update)
 
 
 def parse(text: str, where: str = "mien.toml") -> Settings:

@@ -10,7 +10,7 @@ from mien_edge.errors import SinkError, SourceError
 from mien_edge.logread import Filter
 
 _DAY = 86400.0
-_ERRORS = ("camera lost", "throttled", "failed", "log back", "clock", "unclean end")
+_ERRORS = ("camera lost", "throttled", "failed", "log back", "clock", "unclean end", "rolled back", "model refused")
 
 
 def collect(runtime: Path, log: Path) -> dict[str, Any]:
@@ -80,6 +80,19 @@ def as_text(found: dict[str, Any]) -> str:
     return "\n".join(f"{name:<12} {text}" for name, text in rows)
 
 
+def _probation(trial: dict[str, Any] | None) -> str:
+    if not trial:
+        return ""
+    return (
+        f", on probation: {trial['seconds']:.0f} of {trial['of_seconds']:g} s, "
+        f"{trial['faces']} of {trial['of_faces']} readings of faces"
+    )
+
+
+def _shadow(report: dict[str, Any] | None) -> str:
+    return f", compared with {report['bundle']}" if report else ""
+
+
 def _service_rows(service: dict[str, Any]) -> list[tuple[str, str]]:
     spent = "  ".join(f"{name} {value:g}" for name, value in service["milliseconds"].items())
     faces = ", ".join(f"{face['track']}: {face['label'] or face['quality']}" for face in service["faces"]) or "none"
@@ -90,7 +103,7 @@ def _service_rows(service: dict[str, Any]) -> list[tuple[str, str]]:
     rest = ", resting" if service.get("idle") else ""
     return [
         ("service", f"runs for {timedelta(seconds=round(service['time'] - service['started']))}"),
-        ("model", service["model"]),
+        ("model", service["model"] + _probation(service.get("probation")) + _shadow(service.get("shadow"))),
         ("camera", f"{service['source']}: {service['camera']}"),
         (
             "frames",

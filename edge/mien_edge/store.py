@@ -1,141 +1,402 @@
-"""Installed bundles on a device: a folder of bundles and a symlink `current` that changes atomically.
+"""Installed bundles on a device, as a small state machine in files. A power cut leaves the old or the new bundle.
 
-A bundle is verified, staged on the same file system, replayed in a process of its own (a malformed network may crash
-an interpreter: it must not crash a service), synced to disk and renamed; then `current` is swapped by one rename. A
-power cut at any point leaves the old or the new bundle.
+    models/NAME-VERSION/   installed: verified, and replayed on this very device
+    models/next            link: asked for; the service takes it between two frames, by renaming it to `current`
+    models/current         link: what runs
+    models/shadow          link: what runs beside it, to be compared
+    models/state.json      which bundles have proved themselves (newest first, two of them), and the last verdict
+
+`current` is committed when it heads that list, else on probation. Whatever is on probation when the service starts is
+undone: the process before did not live to commit it. Without any installed bundle the one that came with mien runs.
+Every change is one rename, synced before and after; `disk.Disk` is the only way to the files.
 """
 
+import contextlib
+import fcntl
+import json
 import os
 import re
-import shutil
-import subprocess
-import sys
-import tarfile
-import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
 from mien_edge import bundle as bundles
-from mien_edge import files
+from mien_edge import confined, strict
 from mien_edge.bundle import Bundle
+from mien_edge.contract import parse_card
+from mien_edge.disk import Disk
 from mien_edge.errors import BundleError, ContractError
+from mien_edge.signing import SIGNATURE
 
-_REPLAY_SECONDS = 120
-_STAGING = ".staging-"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-
-
-def install(source: Path, store: Path) -> Bundle:
-    """Verify, stage, replay and activate the bundle in folder `source`. Raises BundleError; the old one then stays."""
-    offered = bundles.load(source)
-    try:
-        store.mkdir(parents=True, exist_ok=True)
-        _sweep(store)
-        with tempfile.TemporaryDirectory(prefix=_STAGING, dir=store) as staging:
-            staged = Path(staging) / offered.card.id
-            _copy(offered, staged)
-            bundles.load(staged)
-            replay_apart(staged)
-            _place(staged, store / offered.card.id)
-        return activate(offered.card.id, store)
-    except OSError as problem:
-        if isinstance(problem, BundleError):
-            raise
-        raise BundleError(
-            f"{store}: the bundle cannot be installed ({problem}); free space or check the owner"
-        ) from None
+_CARD, _STATE = "card.json", "state.json"
+_STAGING, _NEW = ".staging-", ".new-"
+_KEPT = 2  # committed bundles
+_OTHERS = 3  # installed bundles beside those in use
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_VERSIONED = re.compile(r"(.+)-(\d+)")
 
 
-def receive(stream: BinaryIO, store: Path) -> Bundle:
-    """Install a bundle that comes as a tar stream with its files at the top. Raises BundleError."""
-    with tempfile.TemporaryDirectory(prefix="mien-receive-") as folder:
-        unpack(stream, Path(folder))
-        return install(Path(folder), store)
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How the last probation ended: `kept` or not, why, and when (seconds since 1970)."""
+
+    name: str
+    kept: bool
+    reason: str
+    time: float
 
 
-def unpack(stream: BinaryIO, folder: Path) -> None:
-    """Unpack plain files of plain names and bounded size; anything else in the archive is a BundleError."""
-    left = 4 * bundles.LARGEST
-    try:
-        with tarfile.open(fileobj=stream, mode="r|") as archive:
-            for member in archive:
-                left -= member.size
-                if not member.isfile() or not _NAME.fullmatch(member.name) or left < 0:
-                    raise BundleError(f"{member.name!r} is no file of a bundle; make the archive with mien-deploy push")
-                content = archive.extractfile(member)
-                assert content is not None  # noqa: S101 - a plain file has content
-                (folder / member.name).write_bytes(content.read())
-    except (tarfile.TarError, EOFError) as problem:
-        raise BundleError(f"the bundle's archive is damaged ({problem}); send it again") from None
-    except OSError as problem:
-        raise BundleError(f"{folder}: cannot be written ({problem.strerror}); free some space") from None
+@dataclass(frozen=True, slots=True)
+class Record:
+    """state.json. committed: newest first. highest: per name the highest version that was ever committed."""
+
+    committed: tuple[str, ...] = ()
+    highest: dict[str, int] = field(default_factory=dict)
+    verdict: Verdict | None = None
 
 
-def activate(name: str, store: Path) -> Bundle:
-    """Make an installed bundle the current one, by one rename. Raises BundleError if it is not there or damaged."""
-    if name not in [each for each, _ in installed(store)]:
-        raise BundleError(f"{name}: not installed in {store}; see: mien-edge models list")
-    chosen = bundles.load(store / name)
-    link = store / f".current-{os.getpid()}"
-    try:
-        link.unlink(missing_ok=True)
-        link.symlink_to(name)
-        link.replace(store / "current")
-        files.sync(store)
-    except OSError as problem:
-        raise BundleError(f"{store}: cannot be changed ({problem.strerror}); run it as the folder's owner") from None
-    return chosen
+@dataclass(frozen=True, slots=True)
+class State:
+    """What is installed, and what each bundle is for. `current` is '' for the bundle that came with mien."""
+
+    installed: tuple[str, ...]
+    current: str
+    next: str
+    shadow: str
+    record: Record
+
+    @property
+    def on_probation(self) -> bool:
+        """Whether `current` has still to prove itself."""
+        return bool(self.current) and self.current not in self.record.committed[:1]
+
+    @property
+    def in_use(self) -> set[str]:
+        """Bundles that must stay."""
+        return {self.current, self.next, self.shadow, *self.record.committed} - {""}
 
 
-def installed(store: Path) -> list[tuple[str, bool]]:
-    """(name, whether it is current) of the bundles in the store."""
-    try:
-        current = os.readlink(store / "current") if (store / "current").is_symlink() else ""
-        folders = (
-            [path for path in store.iterdir() if path.is_dir() and not path.is_symlink()] if store.exists() else []
-        )
-    except OSError as problem:
-        raise BundleError(f"{store}: cannot be read ({problem.strerror}); run it as the folder's owner") from None
-    names = sorted(path.name for path in folders if not path.name.startswith("."))
-    return [(name, name == current) for name in names]
+class Store:
+    """The folder of installed bundles. Several processes may change it, one at a time.
 
+    trust: raises BundleError for a folder whose card it does not believe (signing.Trust). Every change raises
+    BundleError for what is refused or fails; what runs is then left as it was.
+    """
 
-def replay_apart(folder: Path) -> None:
-    """Replay golden vectors in a process of its own. Raises BundleError with that process's reason."""
-    command = [sys.executable, "-P", "-m", "mien_edge", "check", "--model", str(folder)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_REPLAY_SECONDS)
-    except subprocess.TimeoutExpired:
-        raise BundleError(
-            f"{folder.name}: its golden vectors took over {_REPLAY_SECONDS} s; it does not suit"
-        ) from None
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or [f"the interpreter ended with code {done.returncode}"])[-1]
-        raise BundleError(f"{folder.name} refused: {reason}")
+    def __init__(
+        self,
+        folder: Path,
+        trust: Callable[[Path, str], Any],
+        disk: Disk | None = None,
+        replay: Callable[[Path, str], None] = confined.replay,
+    ) -> None:
+        self.folder, self.trust, self.disk, self.replay = folder, trust, disk or Disk(), replay
 
+    # --- looking ---------------------------------------------------------------------------------------------
 
-def _copy(bundle: Bundle, target: Path) -> None:
-    target.mkdir()
-    for name in ["card.json", *bundle.card.files]:
-        shutil.copyfile(bundle.folder / name, target / name)
-        files.sync(target / name)
-    files.sync(target)
-
-
-def _place(staged: Path, target: Path) -> None:
-    if target.exists():
+    def state(self) -> State:
+        """How things are."""
         try:
-            same = bundles.load(target).card == bundles.load(staged).card
+            folders = [path.name for path in self.folder.iterdir() if path.is_dir() and not path.is_symlink()]
+        except FileNotFoundError:
+            folders = []
+        except OSError as problem:
+            raise BundleError(
+                f"{self.folder}: cannot be read ({problem.strerror}); run it as the folder's owner"
+            ) from None
+        found = sorted(name for name in folders if not name.startswith("."))
+        current, following, shadow = (self._target(link) for link in ("current", "next", "shadow"))
+        return State(tuple(found), current, following, shadow, self._record() or Record())
+
+    def _target(self, link: str) -> str:
+        try:
+            return os.readlink(self.folder / link)
+        except OSError:
+            return ""
+
+    def _record(self) -> Record | None:
+        try:
+            return strict.read(Record, json.loads((self.folder / _STATE).read_text()), _STATE, ContractError)
+        except (OSError, ValueError, RecursionError):
+            return None
+
+    # --- changing --------------------------------------------------------------------------------------------
+
+    def install(self, source: Path, allow_downgrade: bool = False) -> Bundle:
+        """Verify the bundle in the folder `source`, replay it in a process of its own and keep it; it does not run yet.
+
+        The signature is checked before anything of the card is believed.
+        """
+        with self._changing(making=True):
+            self._make_room()
+            staged = self.folder / f"{_STAGING}{os.getpid()}"
+            try:
+                bundle = self._stage(source, staged, allow_downgrade)
+                self.replay(staged, bundle.card.id)
+                self._place(staged, self.folder / bundle.card.id)
+            finally:
+                with contextlib.suppress(OSError):
+                    self._remove_tree(staged)
+            return bundles.load(self.folder / bundle.card.id)
+
+    def activate(self, name: str, allow_downgrade: bool = False) -> State:
+        """Ask for an installed bundle: the running service takes it at SIGHUP, one that does not run at its start."""
+        with self._changing():
+            self._check(name, allow_downgrade)
+            if name == self.state().current and not self.state().next:
+                return self.state()
+            self._point("next", name)
+            return self.state()
+
+    def begin(self) -> str:
+        """Take the bundle that is asked for: it is `current`, on probation, from now on. '' if none is."""
+        with self._changing():
+            name = self._target("next")
+            if not name:
+                return ""
+            if self._record() is None:
+                self._write(self._adopted())
+            if name not in self.state().installed:
+                self.disk.remove(self.folder / "next")
+                return ""
+            self.disk.rename(self.folder / "next", self.folder / "current")
+            self.disk.sync(self.folder)
+            return name
+
+    def commit(self, reason: str = "it proved itself") -> None:
+        """`current` stays."""
+        with self._changing():
+            state = self.state()
+            if state.on_probation:
+                self._write(self._with(state.record, state.current, Verdict(state.current, True, reason, time.time())))
+
+    def rollback(self, reason: str) -> str:
+        """Go back: from a bundle on probation to the last committed one, from that to the one before. Returns which,
+        '' for the one that came with mien.
+        """
+        with self._changing():
+            state = self.state()
+            if not state.on_probation and len(state.record.committed) < _KEPT:
+                raise BundleError(
+                    f"{self.folder}: no older bundle is kept; choose one with: mien-edge models activate NAME"
+                )
+            skipped = 0 if state.on_probation else 1
+            return self._undo(state, state.record.committed[skipped:], reason)
+
+    def shadow(self, name: str) -> None:
+        """Run an installed bundle beside the current one; '' ends that."""
+        with self._changing():
+            if name:
+                self._check(name, allow_downgrade=True)
+                self._point("shadow", name)
+            elif self._target("shadow"):
+                self.disk.remove(self.folder / "shadow")
+                self.disk.sync(self.folder)
+
+    def discard(self, name: str) -> None:
+        """Remove an installed bundle that is not in use; a shadow ends."""
+        with self._changing():
+            state = self.state()
+            if name not in state.installed:
+                raise BundleError(f"{name}: not installed in {self.folder}; see: mien-edge models list")
+            if name == state.shadow:
+                self.disk.remove(self.folder / "shadow")
+            elif name in state.in_use:
+                raise BundleError(f"{name} is in use; go to another one first: mien-edge models rollback")
+            self._throw_away(name)
+
+    def recover(self) -> list[str]:
+        """To be called when the service starts: undo what was not committed, leave a current bundle that is whole, and
+        clear what was left half done. Returns what it did, for people.
+        """
+        if not self.folder.is_dir():
+            return []
+        with self._changing():
+            self._sweep()
+            done = []
+            if self._record() is None and (self._target("current") or (self.folder / _STATE).exists()):
+                self._write(self._adopted())
+            state = self.state()
+            for link in ("next", "shadow"):
+                if self._target(link) and self._target(link) not in state.installed:
+                    self.disk.remove(self.folder / link)
+            if state.on_probation:
+                left = self._undo(state, state.record.committed, "the service ended before it had proved itself")
+                done.append(f"{state.current}: the service ended before it had proved itself; back to {_said(left)}")
+            elif not state.current and state.record.committed:
+                self._undo(state, state.record.committed, "its link was gone")
+            elif state.current and not self._is_whole(state.current):
+                left = self._undo(state, state.record.committed[1:], "it is damaged on the disk")
+                done.append(f"{state.current}: it is damaged on the disk; back to {_said(left)}")
+            return done
+
+    # --- parts -----------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _changing(self, making: bool = False) -> Iterator[None]:
+        """One process at a time; an OSError becomes a BundleError."""
+        try:
+            if making:
+                self.folder.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX)
+                yield
+            finally:
+                os.close(handle)
+        except FileNotFoundError as problem:
+            if problem.filename != str(self.folder):
+                raise BundleError(f"{problem.filename}: not there; look at: mien-edge models list") from None
+            raise BundleError(f"{self.folder}: no bundle is installed; see: mien-edge models install") from None
+        except OSError as problem:
+            if isinstance(problem, BundleError):
+                raise
+            raise BundleError(
+                f"{self.folder}: cannot be changed ({problem.strerror}); free space, or run it as root"
+            ) from None
+
+    def _stage(self, source: Path, staged: Path, allow_downgrade: bool) -> Bundle:
+        self.disk.make_folder(staged)
+        self.disk.own(staged, self.folder)
+        for name in (_CARD, SIGNATURE):
+            self._take(source, staged, name, needed=name == _CARD)
+        self.trust(staged, source.name)
+        card = parse_card((staged / _CARD).read_text(encoding="utf-8", errors="replace"), str(source / _CARD))
+        self._refuse_downgrade(card.id, allow_downgrade)
+        for name in card.files:
+            self._take(source, staged, name, most=card.files[name].bytes)
+        bundle = bundles.load(staged)
+        self.disk.sync(staged)
+        return bundle
+
+    def _take(self, source: Path, staged: Path, name: str, most: int = bundles.LARGEST, needed: bool = True) -> None:
+        path = source / name
+        if not needed and not os.path.lexists(path):
+            return
+        if not NAME.fullmatch(name) or path.is_symlink() or not path.is_file():
+            raise BundleError(f"{path}: cannot be read as a plain file; name a folder with a model bundle")
+        if path.stat().st_size > min(most, bundles.LARGEST):
+            raise BundleError(f"{path}: larger than {min(most, bundles.LARGEST)} bytes; copy the bundle again")
+        self.disk.copy(path, staged / name)
+        self.disk.own(staged / name, self.folder)
+        self.disk.sync(staged / name)
+
+    def _place(self, staged: Path, target: Path) -> None:
+        if target.exists():
+            try:
+                if bundles.load(target).card == bundles.load(staged).card:
+                    self._renew_signature(staged, target)
+                    return
+            except (BundleError, ContractError):
+                self._throw_away(target.name)  # damaged: what is staged takes its place
+            else:
+                raise BundleError(f"{target}: another bundle of this name and version is here; export a higher version")
+        self.disk.rename(staged, target)
+        self.disk.sync(self.folder)
+
+    def _renew_signature(self, staged: Path, target: Path) -> None:
+        """The same bundle, signed anew: after a key was revoked."""
+        fresh, old = staged / SIGNATURE, target / SIGNATURE
+        if fresh.exists() and (not old.exists() or old.read_bytes() != fresh.read_bytes()):
+            self.disk.rename(fresh, old)
+            self.disk.sync(target)
+
+    def _check(self, name: str, allow_downgrade: bool) -> None:
+        if not NAME.fullmatch(name) or name not in self.state().installed:
+            raise BundleError(f"{name}: not installed in {self.folder}; see: mien-edge models list")
+        self.trust(self.folder / name, name)
+        bundles.load(self.folder / name)
+        self._refuse_downgrade(name, allow_downgrade)
+
+    def _refuse_downgrade(self, name: str, allowed: bool) -> None:
+        found = _VERSIONED.fullmatch(name)
+        highest = self.state().record.highest.get(found[1], 0) if found else 0
+        if found and int(found[2]) < highest and not allowed:
+            raise BundleError(
+                f"{name} is older than version {highest}, which has run here; add --allow-downgrade if that is meant"
+            )
+
+    def _undo(self, state: State, older: tuple[str, ...], reason: str) -> str:
+        """`current` becomes the first whole one of `older`, which alone stay committed."""
+        while older and not self._is_whole(older[0]):
+            older = older[1:]
+        if older:
+            self._point("current", older[0])
+        elif state.current:
+            self.disk.remove(self.folder / "current")
+            self.disk.sync(self.folder)
+        verdict = Verdict(state.current, False, reason, time.time()) if state.current else state.record.verdict
+        self._write(replace(state.record, committed=older, verdict=verdict))
+        return older[0] if older else ""
+
+    def _is_whole(self, name: str) -> bool:
+        try:
+            bundles.load(self.folder / name)
         except (BundleError, ContractError):
-            shutil.rmtree(target)  # damaged: what is staged takes its place
-        else:
-            if same:
-                return
-            raise BundleError(f"{target}: another bundle of this name and version is here; export a higher version")
-    staged.rename(target)
-    files.sync(target.parent)
+            return False
+        return True
+
+    def _adopted(self) -> Record:
+        """Without a state.json, what is current is committed."""
+        current = self._target("current")
+        return self._with(Record(), current, None) if current and self._is_whole(current) else Record()
+
+    def _with(self, record: Record, name: str, verdict: Verdict | None) -> Record:
+        committed = (name, *(each for each in record.committed if each != name))[:_KEPT]
+        found = _VERSIONED.fullmatch(name)
+        highest = dict(record.highest)
+        if found:
+            highest[found[1]] = max(highest.get(found[1], 0), int(found[2]))
+        return Record(committed, highest, verdict or record.verdict)
+
+    def _write(self, record: Record) -> None:
+        path = self.folder / f"{_NEW}{_STATE}"
+        self.disk.write(path, (json.dumps(asdict(record), indent=1) + "\n").encode())
+        self.disk.own(path, self.folder)
+        self.disk.sync(path)
+        self.disk.rename(path, self.folder / _STATE)
+        self.disk.sync(self.folder)
+
+    def _point(self, link: str, name: str) -> None:
+        path = self.folder / f"{_NEW}{link}"
+        if path.is_symlink():
+            self.disk.remove(path)
+        self.disk.link(name, path)
+        self.disk.own(path, self.folder)
+        self.disk.rename(path, self.folder / link)
+        self.disk.sync(self.folder)
+
+    def _make_room(self) -> None:
+        """Clear what was left half done, and the oldest bundles that nobody uses."""
+        self._sweep()
+        state = self.state()
+        idle = [self.folder / name for name in state.installed if name not in state.in_use]
+        idle.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+        for path in idle[_OTHERS - 1 :]:
+            self._throw_away(path.name)
+
+    def _throw_away(self, name: str) -> None:
+        trash = self.folder / f"{_STAGING}{name}-old"
+        self._remove_tree(trash)
+        self.disk.rename(self.folder / name, trash)
+        self.disk.sync(self.folder)
+        self._remove_tree(trash)
+
+    def _sweep(self) -> None:
+        for left_behind in sorted(self.folder.iterdir()):
+            if left_behind.name.startswith((_STAGING, _NEW)):
+                self._remove_tree(left_behind)
+
+    def _remove_tree(self, path: Path) -> None:
+        if path.is_symlink() or path.is_file():
+            self.disk.remove(path)
+        elif path.is_dir():
+            for each in sorted(path.iterdir()):
+                self._remove_tree(each)
+            self.disk.remove_folder(path)
 
 
-def _sweep(store: Path) -> None:
-    for left_behind in store.glob(f"{_STAGING}*"):
-        shutil.rmtree(left_behind, ignore_errors=True)
+def _said(name: str) -> str:
+    return name or "the bundle that came with mien"

@@ -1,155 +1,118 @@
-"""Pushing a bundle to a real sshd on loopback that plays the device."""
+"""Pushing bundles to a real sshd on loopback that plays the devices."""
 
-import os
+import json
 import shutil
-import socket
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import pytest
-from helpers import ROOT
-from mien_deploy import cli, remote
+from devices import Devices, needs_sshd
+from helpers import ROOT, collapsed, pin_again
+from mien_deploy import cli, fleet, remote
+from mien_deploy.fleet import Outcome
 from mien_edge import bundle as bundles
-from mien_edge import store
+from mien_edge import contract, signing
 from mien_edge.errors import DeployError
-
-SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
-CONFIG = """
-ListenAddress 127.0.0.1
-Port {port}
-HostKey {folder}/host
-AuthorizedKeysFile {folder}/id.pub
-StrictModes no
-PasswordAuthentication no
-KbdInteractiveAuthentication no
-UsePAM no
-PermitRootLogin prohibit-password
-PidFile none
-"""
-
-
-class Sshd:
-    """A throw-away sshd and what a client needs to reach it."""
-
-    def __init__(self, folder):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.folder = folder
-        for key in ("host", "id", "other"):
-            command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", key, "-f", folder / key]
-            subprocess.run(command, check=True)
-        self.pin("host")
-        (folder / "config").write_text(CONFIG.format(port=self.port, folder=folder))
-        (folder / "program").write_text(
-            f'#!/bin/sh\nMIEN_MODELS={folder}/models exec {sys.executable} -m mien_edge "$@"\n'
-        )
-        (folder / "program").chmod(0o755)
-        self.models = folder / "models"
-
-    def pin(self, key):
-        public = (self.folder / f"{key}.pub").read_text()
-        (self.folder / "known").write_text(f"[127.0.0.1]:{self.port} {public}")
-
-    def __enter__(self):
-        if os.geteuid() == 0:
-            Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
-        self._log = (self.folder / "log").open("w")
-        self._process = subprocess.Popen([SSHD, "-D", "-e", "-f", self.folder / "config"], stderr=self._log)
-        deadline = time.monotonic() + 10
-        while time.monotonic() < deadline:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return self
-            time.sleep(0.05)
-        raise AssertionError((self.folder / "log").read_text())
-
-    def __exit__(self, *_):
-        self._process.terminate()
-        self._process.wait()
-        self._log.close()
-
-    def options(self, key="id"):
-        return (
-            f"Port={self.port}", f"IdentityFile={self.folder / key}", "IdentitiesOnly=yes",
-            f"UserKnownHostsFile={self.folder / 'known'}", "GlobalKnownHostsFile=none",
-        )  # fmt: skip
-
-    def device(self, key="id"):
-        options = tuple(word for option in self.options(key) for word in ("-o", option))
-        return remote.Device("127.0.0.1", str(self.folder / "program"), options, 5)
-
-    def call(self, *arguments, hosts=("127.0.0.1",), key="id"):
-        options = [word for option in self.options(key) for word in ("-o", option)]
-        command, *rest = arguments
-        return cli.main([command, *rest, *hosts, "--program", str(self.folder / "program"), *options])
+from stores import store
 
 
 @pytest.fixture
-def sshd(tmp_path):
-    if SSHD is None:
-        pytest.skip("sshd is not installed; sudo apt install openssh-server")
-    with Sshd(tmp_path) as running:
+def devices(tmp_path):
+    needs_sshd()
+    with Devices(tmp_path, 3) as running:
         yield running
 
 
-def test_a_pushed_bundle_is_verified_replayed_and_current(sshd, bundle):
-    said = remote.push(bundle, sshd.device())
-    assert said.startswith(f"{bundle.card.id} is installed and current")
-    assert store.installed(sshd.models) == [(bundle.card.id, True)]
+def version(bundle, folder, number, spoil=None):
+    """The shipped bundle as another version, in a folder."""
+    shutil.copytree(bundle.folder, folder)
+    if spoil:
+        spoil(folder)
+    pin_again(folder, version=number)
+    return str(folder)
+
+
+def test_a_pushed_bundle_is_verified_replayed_and_asked_for(devices, bundle, capsys):
+    assert devices.call("push", str(bundle.folder)) == 0
+    out = capsys.readouterr().out
+    assert f"{bundle.card.id} is installed" in out
+    assert "the service takes it at its next start" in out
+    assert store(devices.models()).state().next == bundle.card.id
     for name in ("card.json", *bundle.card.files):
-        assert (sshd.models / "current" / name).read_bytes() == (bundle.folder / name).read_bytes()
+        assert (devices.models() / bundle.card.id / name).read_bytes() == (bundle.folder / name).read_bytes()
 
 
-def test_pushing_again_changes_nothing(sshd, bundle):
-    remote.push(bundle, sshd.device())
-    before = (sshd.models / bundle.card.id).stat().st_mtime_ns
-    remote.push(bundle, sshd.device())
-    assert (sshd.models / bundle.card.id).stat().st_mtime_ns == before
+def test_a_running_service_takes_it_and_commits_and_again_changes_nothing(devices, bundle, tmp_path, capsys):
+    devices.serve()
+    newer = version(bundle, tmp_path / "newer", 50)
+    assert devices.call("push", newer) == 0
+    assert f"{bundle.card.name}-50 is committed: " in capsys.readouterr().out
+    assert devices.call("push", newer) == 0
+    assert f"{bundle.card.name}-50 is current already" in capsys.readouterr().out
+    assert devices.call("status") == 0
+    assert f"model        {bundle.card.name}-50" in capsys.readouterr().out
 
 
-def test_a_bundle_altered_on_the_way_is_refused_by_the_device(sshd, bundle):
+def test_a_wave_that_fails_is_the_last_one(devices, bundle, tmp_path, capsys):
+    devices.serve()
+    assert devices.call("push", version(bundle, tmp_path / "good", 50)) == 0
+    bad = version(bundle, tmp_path / "bad", 51, lambda folder: collapsed(folder, "fear"))
+    code = devices.call("push", bad, "--waves", "1,100%", "--json", hosts=devices.hosts)
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert code == 1
+    assert [each["kind"] for each in found] == ["failed", "not begun", "not begun"]
+    assert "was rolled back: 100 % of all faces are 'fear'" in found[0]["text"]
+    assert store(devices.models()).state().current == f"{bundle.card.name}-50"
+
+
+def test_a_bundle_altered_on_the_way_is_refused_by_the_device(devices, bundle):
     content = bytearray(remote.packed(bundle))
     content[len(content) // 2] ^= 1
     with pytest.raises(DeployError, match=r"127.0.0.1: .*sha256"):
-        sshd.device().run(["models", "install", "-"], bytes(content))
-    assert store.installed(sshd.models) == []
+        devices.device().run(["receive"], bytes(content))
+    assert store(devices.models()).state().installed == ()
 
 
 def test_the_same_bundle_packs_to_the_same_bytes(bundle):
     assert remote.packed(bundle) == remote.packed(bundles.load(bundle.folder))
 
 
-def test_a_wrong_key_and_an_unknown_host_are_refused_without_a_question(sshd, bundle):
-    with pytest.raises(DeployError, match=r"cannot be reached .*Permission denied"):
-        remote.push(bundle, sshd.device("other"))
-    sshd.pin("other")
-    with pytest.raises(DeployError, match=r"cannot be reached .*[Hh]ost key"):
-        remote.push(bundle, sshd.device())
+def test_a_wrong_key_and_an_unknown_host_are_refused_without_a_question(devices, capsys):
+    assert devices.call("check", key="other") == 1
+    assert "Permission denied" in capsys.readouterr().err
+    devices.pin("other")
+    assert devices.call("check") == 1
+    assert "ost key verification failed" in capsys.readouterr().err
 
 
-def test_one_device_that_is_down_does_not_stop_the_other(sshd, bundle, capsys):
-    code = sshd.call("push", str(bundle.folder), hosts=("no-such-device.invalid", "127.0.0.1"))
-    out, err = capsys.readouterr()
-    assert code == 1
-    assert f"127.0.0.1: {bundle.card.id} is installed" in out
-    assert "no-such-device.invalid: cannot be reached" in err
-    assert store.installed(sshd.models) == [(bundle.card.id, True)]
-
-
-def test_check_models_activate_and_logs_work_from_afar(sshd, bundle, capsys):
-    assert sshd.call("push", str(bundle.folder)) == 0
-    assert sshd.call("check") == 0
-    assert sshd.call("models") == 0
-    assert sshd.call("activate", bundle.card.id) == 0
+def test_one_device_that_is_down_does_not_stop_the_others(devices, bundle, capsys):
+    hosts = ["127.0.0.1", "no-such-device.invalid", "127.0.0.3"]
+    assert devices.call("push", str(bundle.folder), hosts=hosts) == 1
     out = capsys.readouterr().out
-    assert "127.0.0.1: difference_steps" in out
-    assert f"127.0.0.1: * {bundle.card.id}" in out
-    assert sshd.call("activate", "other-9") == 1
-    assert "other-9" in capsys.readouterr().err
-    assert sshd.call("logs") == 1
+    assert "no-such-device.invalid     1  unreachable" in out
+    for host in ("127.0.0.1", "127.0.0.3"):
+        assert store(devices.models(host)).state().next == bundle.card.id
+
+
+def test_a_dry_run_prints_exactly_what_a_push_runs(devices, bundle, capsys, monkeypatch):
+    assert devices.call("push", str(bundle.folder), "--dry-run") == 0
+    printed = capsys.readouterr().out.splitlines()[1]
+    called = []
+    real = remote.subprocess.Popen
+    monkeypatch.setattr(remote.subprocess, "Popen", lambda words, **more: called.append(words) or real(words, **more))
+    assert devices.call("push", str(bundle.folder)) == 0
+    assert printed == f"{cli.shlex.join(called[0])} < {bundle.card.id}.tar"
+    assert len(called) == 1
+
+
+def test_check_models_rollback_and_logs_work_from_afar(devices, bundle, capsys):
+    assert devices.call("push", str(bundle.folder)) == 0
+    for command in ("check", "models"):
+        assert devices.call(command) == 0
+    out = capsys.readouterr().out
+    assert "127.0.0.1  difference_steps" in out
+    assert f"127.0.0.1    {bundle.card.id}  (asked for)" in out
+    assert devices.call("rollback") == 1
+    assert "no older bundle" in capsys.readouterr().err
+    assert devices.call("logs") == 1
     assert "no log here" in capsys.readouterr().err
 
 
@@ -159,8 +122,102 @@ def test_words_are_quoted_for_the_devices_shell():
     assert command[-2] == "pi"
 
 
+def test_a_bundle_is_signed_with_an_ordinary_key_and_the_device_takes_it(devices, bundle, tmp_path, capsys):
+    newer = tmp_path / "newer"
+    version(bundle, newer, 60)
+    assert cli.main(["sign", str(newer), "--key", str(devices.folder / "id"), "--who", "me@here"]) == 0
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert line.startswith('me@here namespaces="mien-bundle" ssh-ed25519 ')
+    (devices.folder / "allowed").write_text(line + "\n")
+    trust = f'[update]\nsigners = "{devices.folder}/allowed"\nrevoked = "{devices.folder}/none"\n'
+    (devices.folder / "mien.toml").write_text(trust)
+    assert devices.call("push", str(bundle.folder)) == 1
+    assert "is not signed" in capsys.readouterr().out
+    assert devices.call("push", str(newer)) == 0
+    assert (devices.models() / f"{bundle.card.name}-60" / signing.SIGNATURE).is_file()
+
+
+# --- fleets ------------------------------------------------------------------------------------------------------
+
+
+def test_an_inventory_names_hosts_by_groups(tmp_path):
+    path = tmp_path / "fleet.toml"
+    path.write_text('lobby = ["pi@a", "pi@b"]\nupstairs = ["pi@c", "lobby"]\n')
+    assert fleet.hosts(["upstairs", "d"], path) == ["pi@c", "pi@a", "pi@b", "d"]
+    assert fleet.hosts(["all"], path) == ["pi@a", "pi@b", "pi@c"]
+    assert fleet.hosts(["x"], None) == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("lobby = 3", "must be a list of names"),
+        ("lobby = [", "cannot be read"),
+        ('lobby = ["lobby"]', "holds itself"),
+        ('lobby = ["-oProxyCommand=reboot"]', "no name of a host"),
+    ],
+)
+def test_an_inventory_that_cannot_be_is_refused(tmp_path, content, reason):
+    (tmp_path / "fleet.toml").write_text(content)
+    with pytest.raises(DeployError, match=reason):
+        fleet.hosts(["all"], tmp_path / "fleet.toml")
+
+
+@pytest.mark.parametrize(
+    ("plan", "count", "reached"),
+    [("1,10%,100%", 30, [1, 3, 30]), ("100%", 7, [7]), ("1,10%,100%", 3, [1, 1, 3]), ("2,5", 5, [2, 5])],
+)
+def test_waves_reach_ever_more(plan, count, reached):
+    assert fleet.waves(plan, count) == reached
+
+
+@pytest.mark.parametrize("plan", ["", "10%,1", "1,50%", "some", "1,,100%"])
+def test_a_plan_that_cannot_be_is_refused(plan):
+    with pytest.raises(DeployError, match="--waves"):
+        fleet.waves(plan, 10)
+
+
+@pytest.mark.parametrize(
+    ("bad", "kinds"),
+    [
+        ({}, ["done"] * 4),
+        ({"a": "failed"}, ["failed", "not begun", "not begun", "not begun"]),
+        ({"a": "on probation"}, ["on probation", "not begun", "not begun", "not begun"]),
+        ({"a": "unreachable"}, ["unreachable", "not begun", "not begun", "not begun"]),
+        ({"b": "unreachable"}, ["done", "unreachable", "done", "done"]),
+        ({"c": "failed"}, ["done", "done", "failed", "not begun"]),
+    ],
+)
+def test_a_roll_out_stops_after_a_wave_that_failed(bad, kinds):
+    def work(device, say):
+        kind = bad.get(device.host, "done")
+        if kind == "unreachable":
+            raise remote.UnreachableError(f"{device.host}: down")
+        if kind == "failed":
+            raise DeployError(f"{device.host}: refused")
+        return kind, "text"
+
+    found = fleet.roll_out([remote.Device(name) for name in "abcd"], work, "1,3,100%", lambda *_: None)
+    assert [outcome.kind for outcome in found] == kinds
+    assert found[0].text in ("text", "refused", "down")
+
+
+def test_the_table_names_every_device():
+    text = fleet.table([Outcome("pi@a", 1, "done", "it runs", 1.2), Outcome("b", 0, "not begun", "why")])
+    assert "pi@a     1  done              1.2  it runs" in text
+    assert len(text.splitlines()) == 3
+
+
 def test_every_command_is_in_the_rooms_readme():
     text = (ROOT / "deploy" / "README.md").read_text()
     (actions,) = [a for a in cli.parser()._actions if isinstance(a, cli.argparse._SubParsersAction)]
     for name in actions.choices:
         assert f"mien-deploy {name}" in text
+
+
+def test_the_contract_of_a_card_is_its_manifest(bundle):
+    """What is signed names version, contract and every file's size and digest."""
+    card = contract.parse_card((bundle.folder / "card.json").read_text())
+    files = {path.name for path in bundle.folder.iterdir()} - {"card.json", signing.SIGNATURE}
+    assert set(card.files) == files
+    assert (card.contract, card.version) == (contract.VERSION, bundle.card.version)

@@ -1,34 +1,16 @@
-"""Bundles: verified, replayed, refused, installed."""
+"""Bundles: verified, replayed, refused."""
 
 import dataclasses
-import io
 import json
-import shutil
 import subprocess
-import tarfile
 
 import numpy as np
 import pytest
-from helpers import ROOT, clean_environment, environment
+from helpers import ROOT, clean_environment, environment, pin_again
 from mien_edge import bundle as bundles
-from mien_edge import contract, files, interpreter, store
-from mien_edge.errors import BundleError, ContractError, MienError, RuntimeMissingError
+from mien_edge import interpreter
+from mien_edge.errors import BundleError, ContractError, RuntimeMissingError
 from mien_edge.interpreter import Classifier
-
-
-@pytest.fixture
-def copy(bundle, tmp_path):
-    """A copy of the bundle that a test may spoil."""
-    folder = tmp_path / "copy"
-    shutil.copytree(bundle.folder, folder)
-    return folder
-
-
-def pin_again(folder, **changes):
-    """Write the card anew with the digests of the files as they are."""
-    card = contract.parse_card((folder / "card.json").read_text())
-    pins = {n: contract.File(files.sha256(folder / n), (folder / n).stat().st_size) for n in card.files}
-    (folder / "card.json").write_text(dataclasses.replace(card, files=pins, **changes).to_json())
 
 
 def test_the_committed_bundle_passes_its_golden_vectors(bundle):
@@ -135,110 +117,11 @@ def test_a_network_that_computes_something_else_is_refused(copy):
         bundles.replay(loaded, Classifier(loaded.model))
 
 
-def test_installing_makes_it_current_and_again_changes_nothing(bundle, tmp_path):
-    place = tmp_path / "models"
-    for _ in range(2):
-        store.install(bundle.folder, place)
-        assert store.installed(place) == [(bundle.card.id, True)]
-        assert sorted(path.name for path in place.iterdir()) == sorted([bundle.card.id, "current"])
-
-
-def test_a_refused_bundle_leaves_the_old_one_current(bundle, copy, tmp_path):
-    place = tmp_path / "models"
-    store.install(bundle.folder, place)
-    with np.load(copy / "golden.npz") as golden:
-        inputs, outputs = golden["inputs"], golden["outputs"]
-    np.savez(copy / "golden.npz", inputs=inputs, outputs=np.roll(outputs, 1, axis=1))
-    pin_again(copy, version=bundle.card.version + 1)
-    with pytest.raises(BundleError, match=r"refused: .*golden vectors differ"):
-        store.install(copy, place)
-    assert store.installed(place) == [(bundle.card.id, True)]
-
-
-def test_going_on_and_back_between_versions(bundle, copy, tmp_path):
-    place = tmp_path / "models"
-    store.install(bundle.folder, place)
-    pin_again(copy, version=bundle.card.version + 1)
-    newer = store.install(copy, place).card.id
-    assert store.installed(place) == [(bundle.card.id, False), (newer, True)]
-    store.activate(bundle.card.id, place)
-    assert store.installed(place) == [(bundle.card.id, True), (newer, False)]
-
-
-def test_another_bundle_of_the_same_version_is_refused(bundle, copy, tmp_path):
-    store.install(bundle.folder, tmp_path / "models")
-    pin_again(copy, created="2030-01-01T00:00:00+00:00")
-    with pytest.raises(BundleError, match="another bundle of this name and version"):
-        store.install(copy, tmp_path / "models")
-
-
-@pytest.mark.parametrize("name", ["current", "../outside", "none-1", ".", ""])
-def test_only_an_installed_bundle_can_be_chosen(bundle, tmp_path, name):
-    store.install(bundle.folder, tmp_path / "models")
-    shutil.copytree(bundle.folder, tmp_path / "outside")
-    with pytest.raises(BundleError, match="not installed"):
-        store.activate(name, tmp_path / "models")
-    assert store.installed(tmp_path / "models") == [(bundle.card.id, True)]
-
-
-def test_a_damaged_installed_bundle_is_replaced_by_installing_again(bundle, tmp_path):
-    store.install(bundle.folder, tmp_path / "models")
-    flip(tmp_path / "models" / bundle.card.id / "model.tflite")
-    store.install(bundle.folder, tmp_path / "models")
-    assert bundles.load(tmp_path / "models" / "current").card == bundle.card
-
-
 def test_a_card_whose_size_is_not_the_networks_is_refused(bundle, copy):
     pin_again(copy, preprocess=dataclasses.replace(bundle.card.preprocess, size=64))
     loaded = bundles.load(copy)
     with pytest.raises(BundleError, match=r"preprocess.size is 64, the network takes 48"):
         bundles.replay(loaded, Classifier(loaded.model))
-
-
-def archive(*entries):
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as made:
-        for entry, content in entries:
-            entry.size = len(content)
-            made.addfile(entry, io.BytesIO(content))
-    out.seek(0)
-    return out
-
-
-def link(name, target):
-    entry = tarfile.TarInfo(name)
-    entry.type, entry.linkname = tarfile.SYMTYPE, target
-    return entry
-
-
-@pytest.mark.parametrize(
-    "stream",
-    [
-        archive((tarfile.TarInfo("../card.json"), b"{}")),
-        archive((tarfile.TarInfo("/etc/passwd"), b"{}")),
-        archive((tarfile.TarInfo("a/b"), b"{}")),
-        archive((link("card.json", "/etc/passwd"), b"")),
-        archive((tarfile.TarInfo(".."), b"{}")),
-        archive((tarfile.TarInfo("a" * 300), b"{}")),
-        io.BytesIO(b"no archive at all" * 99),
-        io.BytesIO(b""),
-    ],
-    ids=["parent", "absolute", "folder", "symlink", "dots", "long", "garbage", "empty"],
-)
-def test_a_hostile_archive_is_refused_and_writes_nothing(stream, tmp_path):
-    (tmp_path / "inside").mkdir()
-    with pytest.raises(MienError):
-        store.receive(stream, tmp_path / "inside" / "models")
-    assert [path.name for path in tmp_path.iterdir()] == ["inside"]
-    assert list((tmp_path / "inside").iterdir()) == []
-
-
-def test_a_cut_off_archive_is_refused(bundle, tmp_path):
-    content = b"".join(
-        archive((tarfile.TarInfo(path.name), path.read_bytes())).getvalue() for path in [bundle.folder / "card.json"]
-    )
-    with pytest.raises(MienError):
-        store.receive(io.BytesIO(content[: len(content) // 2]), tmp_path / "models")
 
 
 def test_the_packaged_default_is_the_current_one(monkeypatch, tmp_path):

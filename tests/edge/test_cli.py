@@ -139,11 +139,18 @@ def test_check_and_bench_print_json(bundle):
 
 def test_models_are_installed_listed_and_chosen(bundle, tmp_path):
     env = {**os.environ, "MIEN_MODELS": str(tmp_path / "models")}
-    assert bundle.card.id in call("models", "install", bundle.folder, env=env).stdout
-    assert call("models", "list", env=env).stdout == f"* {bundle.card.id}\n"
-    assert call("models", "activate", bundle.card.id, env=env).returncode == 0
-    assert call("models", "activate", "other-9", env=env).returncode == 1
-    assert json.loads(call("check", "--json", env=env).stdout)["bundle"] == str(tmp_path / "models" / bundle.card.id)
+    assert "is not signed" in call("models", "install", bundle.folder, env=env).stderr
+    (tmp_path / "mien.toml").write_text("[update]\nunsigned = true\n")
+    lax = ("--settings", tmp_path / "mien.toml", "--runtime", tmp_path)
+    assert bundle.card.id in call("models", "install", bundle.folder, *lax, env=env).stdout
+    assert f"  {bundle.card.id}\n" in call("models", "list", env=env).stdout
+    assert "at its next start" in call("models", "activate", bundle.card.id, *lax, env=env).stdout
+    assert f"{bundle.card.id}  (asked for)" in call("models", "list", env=env).stdout
+    assert json.loads(call("models", "list", "--json", env=env).stdout)["next"] == bundle.card.id
+    assert call("models", "activate", "other-9", *lax, env=env).returncode == 1
+    assert "no older bundle" in call("models", "rollback", *lax, env=env).stderr
+    assert "the service does not run" in call("models", "shadow", *lax, env=env).stderr
+    assert "in use" in call("models", "discard", bundle.card.id, *lax, env=env).stderr
 
 
 def commands(parser):

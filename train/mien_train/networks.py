@@ -81,6 +81,21 @@ def plain(
     return tf_keras.Model(inputs, _logits(layers.GlobalAveragePooling2D()(x), heads), name="plain")
 
 
+def face(enlarge: int = 2, size: int = 48, batch: int | None = None, heads: int = 1) -> tf_keras.Model:
+    """MobileNet v1 (Howard et al. 2017) on crops enlarged so many times, as `pretrained.start` needs it. It halves
+    the picture four times, not five, for the crops are small. Its capped ReLU and its input in 0..255 are what a face
+    recognition network was trained with; it is a teacher, and not for export.
+    """
+    inputs = layers.Input((size, size, 1), batch)
+    x = layers.UpSampling2D(enlarge, interpolation="bilinear")(layers.Rescaling(255, -127.5)(inputs))
+    x = _capped(layers.Concatenate()([x, x, x]), layers.Conv2D(32, 3, 2, padding="same", use_bias=False))
+    for block, width in enumerate((64, 128, 128, 256, 256, *[512] * 6, 1024, 1024), start=1):
+        stride = 2 if block in (2, 4, 6) else 1
+        x = _capped(x, layers.DepthwiseConv2D(3, stride, padding="same", use_bias=False))
+        x = _capped(x, layers.Conv2D(width, 1, use_bias=False))
+    return tf_keras.Model(inputs, _logits(layers.GlobalAveragePooling2D()(x), heads), name="face")
+
+
 def one_head(weights: Sequence[NDArray[Any]], model: tf_keras.Model, head: int) -> list[NDArray[Any]]:
     """The weights of a network of several heads, cut to fit `model`, the same network with head number `head` only."""
     part = slice(head * len(LABELS), (head + 1) * len(LABELS))
@@ -92,6 +107,10 @@ def one_head(weights: Sequence[NDArray[Any]], model: tf_keras.Model, head: int) 
 
 def _logits(x: Any, heads: int) -> Any:
     return layers.Dense(heads * len(LABELS), dtype="float32")(x)
+
+
+def _capped(x: Any, convolution: Any) -> Any:
+    return layers.ReLU(6)(layers.BatchNormalization(momentum=0.98)(convolution(x)))
 
 
 def _basic(x: Any, width: int, stride: int) -> Any:

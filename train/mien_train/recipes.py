@@ -43,6 +43,7 @@ class Recipe:
     network: a function's name in networks.py; arguments: its keyword arguments. fit: float training; quantize:
     quantisation-aware training from the fitted weights. heads: what the outputs are, of material.HEADS; a bundle
     carries one of them. precision: Keras' policy for float training, 'mixed_bfloat16' is faster for plain convolutions.
+    pretrained: whether it starts from the weights that --pretrained names (see pretrained.py).
     """
 
     name: str
@@ -54,6 +55,7 @@ class Recipe:
     seed: int = 0
     heads: tuple[str, ...] = ("fer2013",)
     precision: str = "float32"
+    pretrained: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -121,6 +123,17 @@ TEACHER_AGAIN = replace(
 )
 """Born again (Furlanello et al. 2018): a teacher that was itself taught, on the views that the edge network sees."""
 
+TEACHER_FACE = replace(
+    TEACHER_PLAIN,
+    name="teacher-face",
+    network="face",
+    arguments={"enlarge": 2},
+    fit=replace(TEACHER_AGAIN.fit, epochs=16, learning_rate=7e-4, warmup=1, weight_decay=0.02, taught=0.5),
+    precision="float32",
+    pretrained=True,
+)
+"""It knows faces already, and learns in 16 epochs what the others need 45 for."""
+
 EDGE = Recipe(
     "edge",
     "residual",
@@ -131,7 +144,9 @@ EDGE = Recipe(
     precision="mixed_bfloat16",
 )
 
-RECIPES = {recipe.name: recipe for recipe in (SEED, TINY, EDGE, TEACHER_PLAIN, TEACHER_RESIDUAL, TEACHER_AGAIN)}
+RECIPES = {
+    recipe.name: recipe for recipe in (SEED, TINY, EDGE, TEACHER_PLAIN, TEACHER_RESIDUAL, TEACHER_AGAIN, TEACHER_FACE)
+}
 
 
 def recipe(name: str) -> Recipe:

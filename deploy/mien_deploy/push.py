@@ -1,0 +1,27 @@
+"""Sending a bundle: each device verifies, replays and tries it, and tells how its probation ended."""
+
+from mien_edge.bundle import Bundle
+
+from mien_deploy.fleet import Say
+from mien_deploy.remote import Device, packed
+
+ON_PROBATION = 3
+"""What `mien-edge receive` and `models activate` exit with when the wait is over before the probation."""
+
+
+def arguments(wait: float, allow_downgrade: bool) -> list[str]:
+    """What is called on the device, with the bundle on its standard input."""
+    return ["receive", "--wait", f"{wait:g}", *(["--allow-downgrade"] if allow_downgrade else [])]
+
+
+def push(bundle: Bundle, device: Device, say: Say, wait: float, allow_downgrade: bool) -> tuple[str, str]:
+    """Send the bundle to one device and follow it to its verdict: the kind of outcome, and the device's last word.
+
+    Raises DeployError with the device's reason; what it ran before then runs on.
+    """
+    content, last = packed(bundle), ""
+    say(device.host, f"sending {bundle.card.id}, {len(content) / 1e6:.1f} MB")
+    for line in device.stream(arguments(wait, allow_downgrade), content, bad=[ON_PROBATION]):
+        last = line
+        say(device.host, line)
+    return "on probation" if "is still on probation" in last else "done", last

@@ -1,0 +1,68 @@
+"""Python packages for a device without internet, downloaded here with this machine's own pip settings."""
+
+import hashlib
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+from mien_edge.errors import DeployError
+
+MACHINES = ("aarch64", "x86_64")
+_GLIBC = ("2_34", "2_28", "2_27", "2_24", "2_17")
+_ROOT = Path(__file__).resolve().parents[2]
+
+
+def own_wheel() -> Path:
+    """mien's wheel, made from the checkout that this is. Raises DeployError where it is none."""
+    if not (_ROOT / "pyproject.toml").is_file():
+        raise DeployError("no checkout here to make a wheel from; name one with --wheel")
+    place = Path(tempfile.mkdtemp(prefix="mien-wheel-"))
+    _pip("wheel", "--no-deps", "--wheel-dir", str(place), str(_ROOT))
+    return next(place.glob("*.whl"))
+
+
+def house(wheel: Path, python: str, machine: str, extra: str = "device") -> Path:
+    """A folder with all that mien's wheel needs on a device with Python `python` ('3.11') of a kind ('aarch64').
+
+    `extra` is mien's, device or edge. The folder is kept for the next device of that kind. Raises DeployError.
+    """
+    if machine not in MACHINES:
+        raise DeployError(f"PyPI has no wheels for {machine}; use a 64-bit Raspberry Pi OS")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mien"
+    key = hashlib.sha256("".join(_requirements(wheel)).encode()).hexdigest()[:12]
+    place = cache / f"wheels-{python}-{machine}-{extra}-{key}"
+    if not place.is_dir():
+        part = place.with_name(f"{place.name}.{os.getpid()}")
+        tag = python.replace(".", "")
+        platforms = [f"--platform=manylinux_{glibc}_{machine}" for glibc in _GLIBC]
+        _pip(
+            "download", "--only-binary=:all:", "--implementation=cp", f"--abi=cp{tag}", "--abi=abi3", "--abi=none",
+            f"--python-version={python}", *platforms, f"--platform=manylinux2014_{machine}", "--dest", str(part),
+            f"{wheel}[{extra}]",
+        )  # fmt: skip
+        for own in part.glob("mien-*.whl"):
+            own.unlink()
+        part.replace(place)
+    return place
+
+
+def _requirements(wheel: Path) -> list[str]:
+    """What the wheel says that it needs."""
+    try:
+        with zipfile.ZipFile(wheel) as content:
+            name = next(each for each in content.namelist() if each.endswith(".dist-info/METADATA"))
+            return [line for line in content.read(name).decode().splitlines() if line.startswith("Requires-Dist")]
+    except (OSError, zipfile.BadZipFile, StopIteration) as problem:
+        raise DeployError(f"{wheel}: not a wheel ({problem or 'no metadata'}); name another with --wheel") from None
+
+
+def _pip(*arguments: str) -> None:
+    command = [sys.executable, "-m", "pip", arguments[0], "--quiet", "--disable-pip-version-check", *arguments[1:]]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise DeployError(f"pip {arguments[0]} failed ({reason}); see: {shlex.join(command)}")

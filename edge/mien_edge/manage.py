@@ -1,0 +1,164 @@
+"""The commands `mien-edge models …` and `mien-edge receive`: bundles on this device, for people and for mien-deploy."""
+
+import argparse
+import dataclasses
+import json
+import sys
+import time
+from pathlib import Path
+
+from mien_edge import bundle as bundles
+from mien_edge import live, log, places, shadow
+from mien_edge import settings as configuration
+from mien_edge.errors import BundleError, SourceError
+from mien_edge.receive import receive
+from mien_edge.signing import Trust
+from mien_edge.store import State, Store, Verdict
+
+_LOOK_EVERY = 0.5  # seconds
+ON_PROBATION = 3  # exit code: the wait was over before the probation
+_START = 30.0  # seconds that a service is given to take what is asked for
+
+
+def listing(options: argparse.Namespace) -> None:
+    """Print what is installed and what each bundle is for."""
+    state = _store(options).state()
+    if options.json:
+        print(json.dumps(dataclasses.asdict(state) | {"on_probation": state.on_probation}))  # noqa: T201
+        return
+    for name in state.installed:
+        print(f"{'*' if name == state.current else ' '} {name}{_uses(state, name)}")  # noqa: T201
+    if not state.current:
+        print("* the bundle that came with mien")  # noqa: T201
+    if state.record.verdict:
+        print(f"last: {_said(state.record.verdict)}")  # noqa: T201
+
+
+def install(options: argparse.Namespace) -> None:
+    """Verify, replay and keep a bundle."""
+    store = _store(options)
+    if options.bundle == "-":
+        done = receive(sys.stdin.buffer, store, options.allow_downgrade)
+    else:
+        done = store.install(Path(options.bundle), options.allow_downgrade)
+    _tell("model installed", done.card.id, options)
+    print(f"{done.card.id} is installed; run it with: mien-edge models activate {done.card.id}")  # noqa: T201
+
+
+def activate(options: argparse.Namespace) -> int:
+    """Ask for a bundle, and wait for how it ends where that is wished."""
+    return _activate(_store(options), options.name, options)
+
+
+def take(options: argparse.Namespace) -> int:
+    """`receive`: install a bundle from standard input and ask for it; all that a restricted key may do."""
+    store = _store(options)
+    done = receive(sys.stdin.buffer, store, options.allow_downgrade)
+    _tell("model installed", done.card.id, options)
+    print(f"{done.card.id} is installed", flush=True)  # noqa: T201
+    return _activate(store, done.card.id, options)
+
+
+def rollback(options: argparse.Namespace) -> None:
+    """Go back by hand."""
+    store = _store(options)
+    left = store.state().current
+    back = store.rollback("by hand") or "the bundle that came with mien"
+    _tell("rolled back", f"{left}: by hand; to {back}", options)
+    print(f"{back} is current{_taken(store, options)}")  # noqa: T201
+
+
+def discard(options: argparse.Namespace) -> None:
+    """Remove a bundle."""
+    _store(options).discard(options.name)
+    _poke(options)
+    _tell("model discarded", options.name, options)
+    print(f"{options.name} is removed")  # noqa: T201
+
+
+def beside(options: argparse.Namespace) -> None:
+    """Compare a candidate with the current model, or print how they compare."""
+    store = _store(options)
+    if options.name or options.end:
+        store.shadow("" if options.end else options.name)
+        runs = _poke(options)
+        text = "the shadow ends" if options.end else f"{options.name} is compared with the current model"
+        print(text if runs else f"{text} once the service runs")  # noqa: T201
+        return
+    try:
+        report = live.read(options.runtime or places.runtime()).get("shadow")
+    except SourceError as problem:
+        raise BundleError(str(problem)) from None
+    if not report:
+        raise BundleError("no model is compared now; choose one with: mien-edge models shadow NAME")
+    print(json.dumps(report) if options.json else shadow.as_text(report))  # noqa: T201
+
+
+def _store(options: argparse.Namespace) -> Store:
+    return Store(bundles.models_folder(), Trust.of(configuration.load(options.settings).update))
+
+
+def _activate(store: Store, name: str, options: argparse.Namespace) -> int:
+    asked = time.time()
+    state = store.activate(name, options.allow_downgrade)
+    if state.current == name and not state.next:
+        print(f"{name} is current already{', on probation' if state.on_probation else ''}", flush=True)  # noqa: T201
+        if not state.on_probation:
+            return 0
+    else:
+        runs = _poke(options)
+        print(f"{name} is asked for: the service takes it {'now' if runs else 'at its next start'}", flush=True)  # noqa: T201
+        if not runs:
+            return 0
+    if options.wait is None:
+        return 0
+    verdict = _verdict(store, name, asked, options.wait)
+    text = _said(verdict) if verdict else f"{name} is still on probation after {options.wait:g} s"
+    print(text)  # noqa: T201
+    return 0 if verdict else ON_PROBATION
+
+
+def _verdict(store: Store, name: str, asked: float, seconds: float) -> Verdict | None:
+    """How it ended; None if it has not in time. Raises BundleError if it was rolled back, or not taken at all."""
+    began = time.monotonic()
+    while time.monotonic() - began < seconds:
+        state = store.state()
+        verdict = state.record.verdict
+        if verdict and verdict.name == name and verdict.time >= asked:
+            if verdict.kept:
+                return verdict
+            raise BundleError(_said(verdict))
+        if state.current == name and not state.on_probation and not state.next:
+            return Verdict(name, True, "it runs", time.time())
+        if state.next == name and time.monotonic() - began > _START:
+            raise BundleError(f"{name}: the service did not take it; see: mien-edge status")
+        time.sleep(_LOOK_EVERY)
+    return None
+
+
+def _uses(state: State, name: str) -> str:
+    uses = [
+        *(["on probation"] if name == state.current and state.on_probation else []),
+        *(["committed"] if name in state.record.committed else []),
+        *(["asked for"] if name == state.next else []),
+        *(["shadow"] if name == state.shadow else []),
+    ]
+    return f"  ({', '.join(uses)})" if uses else ""
+
+
+def _said(verdict: Verdict) -> str:
+    return f"{verdict.name} {'is committed' if verdict.kept else 'was rolled back'}: {verdict.reason}"
+
+
+def _poke(options: argparse.Namespace) -> bool:
+    """Make the service look; whether it runs."""
+    return live.hang_up(options.runtime or places.runtime())
+
+
+def _taken(store: Store, options: argparse.Namespace) -> str:
+    return "" if _poke(options) else "; the service does not run"
+
+
+def _tell(kind: str, text: str, options: argparse.Namespace) -> None:
+    """Into the log, where one is."""
+    log.tell(places.log(configuration.load(options.settings).log.path), kind, text)

@@ -1,0 +1,42 @@
+"""Taking a bundle as a tar stream: what `mien-deploy push` sends, and a key restricted to it may send."""
+
+import tarfile
+import tempfile
+from pathlib import Path
+from typing import BinaryIO
+
+from mien_edge import bundle as bundles
+from mien_edge.bundle import Bundle
+from mien_edge.errors import BundleError
+from mien_edge.store import NAME, Store
+
+_MOST_FILES = 16
+
+
+def receive(stream: BinaryIO, store: Store, allow_downgrade: bool = False) -> Bundle:
+    """Install a bundle that comes as a tar stream with its files at the top. Raises BundleError."""
+    with tempfile.TemporaryDirectory(prefix="mien-receive-") as folder:
+        sent = (
+            Path(folder) / "the bundle"
+        )  # a refusal calls it by this name: what it says of itself is not believed yet
+        sent.mkdir()
+        unpack(stream, sent)
+        return store.install(sent, allow_downgrade)
+
+
+def unpack(stream: BinaryIO, folder: Path) -> None:
+    """Unpack plain files of plain names and bounded size; anything else in the archive is a BundleError."""
+    left, seen = 2 * bundles.LARGEST, 0
+    try:
+        with tarfile.open(fileobj=stream, mode="r|") as archive:
+            for member in archive:
+                left, seen = left - member.size, seen + 1
+                if not member.isfile() or not NAME.fullmatch(member.name) or left < 0 or seen > _MOST_FILES:
+                    raise BundleError(f"{member.name!r} is no file of a bundle; make the archive with mien-deploy push")
+                content = archive.extractfile(member)
+                assert content is not None  # noqa: S101 - a plain file has content
+                (folder / member.name).write_bytes(content.read())
+    except (tarfile.TarError, EOFError, ValueError) as problem:
+        raise BundleError(f"the bundle's archive is damaged ({problem}); send it again") from None
+    except OSError as problem:
+        raise BundleError(f"{folder}: cannot be written ({problem.strerror}); free some space") from None

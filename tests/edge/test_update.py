@@ -1,0 +1,246 @@
+"""A new model in a running chain: swapped between two frames, judged, kept or given back; and a shadow."""
+
+import itertools
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from helpers import ROOT
+from mien_edge import app, pipeline, shadow, sources, testing
+from mien_edge import bundle as bundles
+from mien_edge.bundle import Bundle
+from mien_edge.errors import BundleError
+from mien_edge.probation import LastHour, Probation, Tally
+from mien_edge.settings import Settings, Update
+from mien_edge.update import Updater
+from mien_edge.values import Box, Face, Frame
+from stores import commit, small, store
+
+SETTINGS = Update(probation=10, faces=50, patience=100)
+FPS = 15
+
+
+class Answers:
+    """A classify stage that says one label after the other."""
+
+    def __init__(self, *labels):
+        self.labels, self.calls = itertools.cycle(labels), 0
+
+    def __call__(self, frame, faces):
+        self.calls += 1
+        label = next(self.labels)
+        if label == "crash":
+            raise RuntimeError("a face that it cannot read")
+        return tuple(replace(testing.reading(label), track=face.track) for face in faces)
+
+
+class Device:
+    """A store with small-1 committed and small-2 installed, and a chain whose clock is the number of frames."""
+
+    def __init__(self, bundle, folder, answers):
+        self.store = store(folder / "models")
+        self.sources = {version: small(bundle, folder / str(version), version) for version in (1, 2)}
+        commit(self.store, self.sources[1])
+        self.store.install(self.sources[2])
+        self.answers, self.events, self.now, self.seen = answers, [], 0.0, []
+        first = bundles.load(bundles.find())
+        chain = pipeline.Chain(lambda _: (), lambda _, faces: faces, *self.make(first))
+        _, stages = pipeline.timed(chain)
+        self.stages = dict(stages)
+        self.updater = Updater(
+            SETTINGS, self.store, first, self.make, self.stages, lambda: FPS,
+            lambda *event: self.events.append(event), lambda: self.now,
+        )  # fmt: skip
+        self.updater.begin()
+
+    def make(self, bundle: Bundle):
+        made = self.answers[bundle.card.version]
+        if isinstance(made, Exception):
+            raise made
+        return made, lambda readings: readings
+
+    def run(self, seconds, faces=1, fps=FPS):
+        """Frames at that rate; the update thread gets its time after each."""
+        for number in range(int(seconds * fps)):
+            self.now += 1 / fps
+            frame = Frame(np.zeros((8, 8), np.uint8), number, self.now)
+            found = tuple(Face(Box(0, 0, 8, 8), 0.9, (), track) for track in range(faces))
+            readings = self.stages["smooth"](self.stages["classify"](frame, found))
+            assert len(readings) == faces, "no frame may be lost"
+            self.seen += readings
+            self.updater(frame, readings)
+            if self.updater._work:
+                self.updater._work.exception()
+
+    def kinds(self):
+        return [kind for kind, _ in self.events]
+
+
+@pytest.fixture
+def device(bundle, tmp_path, monkeypatch):
+    monkeypatch.setenv("MIEN_MODELS", str(tmp_path / "models"))
+    made = []
+
+    def make(first, second):
+        made.append(Device(bundle, tmp_path, {1: first, 2: second}))
+        return made[0]
+
+    yield make
+    made[0].updater.close()
+
+
+def activate(device, seconds, **more):
+    device.run(20, **more)
+    device.store.activate("small-2")
+    device.updater.ask()
+    device.run(seconds, **more)
+
+
+def test_a_good_model_is_taken_tried_and_committed(device):
+    chosen = device(Answers("happy", "sad"), Answers("happy", "neutral"))
+    activate(chosen, 30)
+    assert chosen.kinds() == ["model changed", "probation", "committed"]
+    assert chosen.store.state().record.committed == ("small-2", "small-1")
+    assert chosen.updater.state()["model"] == "small-2"
+    assert chosen.updater.state()["probation"] is None
+
+
+def test_on_probation_the_status_says_so(device):
+    chosen = device(Answers("happy", "sad"), Answers("happy", "neutral"))
+    activate(chosen, 5)
+    assert chosen.updater.state()["probation"]["of_seconds"] == 10
+    assert chosen.store.state().on_probation
+
+
+def test_a_model_that_says_one_thing_to_all_is_rolled_back(device):
+    chosen = device(Answers("happy", "sad", "neutral"), Answers("fear"))
+    activate(chosen, 30)
+    assert chosen.kinds()[-1] == "rolled back"
+    assert "100 % of all faces are 'fear', in the last hour 0 % were" in chosen.events[-1][1]
+    assert chosen.store.state().current == "small-1"
+    assert chosen.stages["classify"].stage is chosen.answers[1]
+
+
+def test_one_person_who_was_happy_before_may_stay_so(device):
+    chosen = device(Answers("happy"), Answers("happy"))
+    activate(chosen, 30)
+    assert chosen.kinds()[-1] == "committed"
+
+
+def test_a_model_that_fails_on_a_face_costs_no_frame_and_is_rolled_back(device):
+    chosen = device(Answers("happy", "sad"), Answers("happy", "sad", "crash"))
+    activate(chosen, 5)
+    assert chosen.kinds()[-1] == "rolled back"
+    assert "a face that it cannot read" in chosen.events[-1][1]
+
+
+def test_a_model_that_cannot_be_made_leaves_the_old_one_running(device):
+    chosen = device(Answers("happy", "sad"), BundleError("its network is odd"))
+    activate(chosen, 5)
+    assert chosen.kinds() == ["model refused"]
+    assert chosen.store.state().current == "small-1"
+    assert not chosen.store.state().record.verdict.kept
+    assert chosen.updater.tenant.bundle.card.id == "small-1"
+
+
+def test_without_faces_it_stays_after_its_patience(device):
+    chosen = device(Answers("happy"), Answers("sad"))
+    activate(chosen, 50, faces=0)
+    assert chosen.kinds()[-1] == "probation"
+    chosen.run(60, faces=0)
+    assert chosen.kinds()[-1] == "committed"
+    assert "fewer than wished for" in chosen.events[-1][1]
+
+
+def test_a_rollback_by_hand_reaches_the_running_chain(device):
+    chosen = device(Answers("happy", "sad"), Answers("happy", "neutral"))
+    activate(chosen, 30)
+    assert chosen.store.rollback("by hand") == "small-1"
+    chosen.updater.ask()
+    chosen.run(1)
+    assert chosen.stages["classify"].stage is chosen.answers[1]
+    assert chosen.updater.trial is None
+
+
+def test_a_shadow_changes_nothing_and_is_compared(device):
+    chosen = device(Answers("happy"), Answers("happy", "sad"))
+    chosen.store.shadow("small-2")
+    chosen.updater.ask()
+    chosen.run(10)
+    assert {reading.emotion.label for reading in chosen.seen} == {"happy"}
+    report = chosen.updater.state()["shadow"]
+    assert report["bundle"] == "small-2"
+    assert report["agreement"] == pytest.approx(0.5, abs=0.02)
+    assert report["confusion"][3][4] == pytest.approx(report["faces"] / 2, abs=1)
+    assert "agrees on" in shadow.as_text(report)
+    chosen.store.shadow("")
+    chosen.updater.ask()
+    chosen.run(1)
+    assert chosen.kinds() == ["shadow", "shadow ended"]
+    assert chosen.stages["classify"].stage is chosen.answers[1]
+
+
+def test_a_shadow_that_fails_harms_nobody(device):
+    chosen = device(Answers("happy"), Answers("crash"))
+    chosen.store.shadow("small-2")
+    chosen.updater.ask()
+    chosen.run(5)
+    assert {reading.emotion.label for reading in chosen.seen} == {"happy"}
+    assert chosen.kinds() == ["shadow", "shadow ended"]
+    assert "it failed" in chosen.events[-1][1]
+    assert chosen.store.state().shadow == ""
+
+
+def tally(frames=1000, expected=1000.0, spent=1.0, **labels):
+    made = Tally(frames, expected, spent)
+    made.labels.update(labels or {"happy": 500, "sad": 500})
+    made.timed = made.faces
+    return made
+
+
+@pytest.mark.parametrize(
+    ("seen", "fault"),
+    [
+        (tally(), ""),
+        (tally(frames=700), "the frame rate fell to 70 %"),
+        (tally(frames=70, expected=90.0), ""),
+        (tally(spent=3.5), "a face takes 3.5 ms where it took 1.0"),
+        (tally(spent=2.5), ""),
+        (tally(sad=1000), "100 % of all faces are 'sad', in the last hour 50 % were"),
+        (tally(sad=99), ""),
+    ],
+)
+def test_what_is_a_fault_and_what_is_not(seen, fault):
+    trial = Probation(Update(), tally(), 0.0)
+    trial.seen = seen
+    assert trial.fault().startswith(fault)
+    assert bool(trial.fault()) == bool(fault)
+
+
+def test_without_a_last_hour_there_is_nothing_to_compare_with():
+    trial = Probation(Update(), Tally(), 0.0)
+    trial.seen = tally(frames=10, spent=100.0, sad=1000)
+    assert trial.fault() == ""
+
+
+def test_the_last_hour_forgets_what_is_older():
+    hour = LastHour()
+    for minute in range(90):
+        hour.add(minute * 60.0, (testing.reading("happy"),), 0.001, 1.0)
+    assert hour.tally(90 * 60.0).frames == 59
+
+
+def test_the_real_chain_swaps_real_networks(bundle, tmp_path, monkeypatch):
+    monkeypatch.setenv("MIEN_MODELS", str(tmp_path / "models"))
+    place = store(tmp_path / "models")
+    commit(place, ROOT / "models" / "edge-1")
+    place.install(bundle.folder)
+    source = sources.Demo(200, None, forever=True, paced=False)
+    chosen = Settings(update=Update(probation=1, faces=5, patience=1))
+    events, done = app.Events(), []
+    events.add(lambda kind, text: done.append(kind))
+    place.activate(bundle.card.id)
+    assert place.begin() == bundle.card.id
+    app.run(chosen, bundles.load(bundles.find()), source, threading.Event(), (), (), 300, events, None, place)
+    assert done[:2] == ["start", "probation"]
