@@ -2,13 +2,14 @@
 # make test     the whole test suite, in an environment with everything
 # make device-test  the kit installed on a Debian with its own systemd and a broker (root, mmdebstrap)
 # make fleet    ten devices on loopback updated in waves: the table and the seconds
+# make fuzz     spoilt cards, archives and networks for ten minutes
 # make e2e      an emulated Raspberry Pi: set up, updated, its power cut CUTS (20) times (root, qemu, an hour)
 # make soak     the service for MINUTES (30) at full speed, its camera failing each minute; draws out/soak.png
 # make check    what has to hold before a change lands: test, lint, types, the edge extra alone, device-test
 PYTHON ?= python3
 PIP = -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint types edge-only device-test fleet e2e soak check clean
+.PHONY: demo test lint types edge-only device-test fleet fuzz e2e soak check clean
 
 demo: .venv-edge/ready
 	.venv-edge/bin/mien-edge run demo --annotate out/demo.png
@@ -35,6 +36,9 @@ soak: .venv/ready
 
 fleet: .venv/ready
 	PYTHONPATH=tests:edge:train:deploy .venv/bin/python tests/system/fleet.py
+
+fuzz: .venv/ready
+	PYTHONPATH=tests:edge .venv/bin/python tests/system/fuzz.py 10
 
 e2e: .venv/ready
 	PYTHONPATH=tests tests/system/e2e.sh .venv/bin/python

@@ -94,9 +94,6 @@ class Dying(Disk):
         super().remove_folder(path)
         self._named(path, path.mkdir)
 
-    def own(self, path, owner):
-        self._step()
-
     def sync(self, path):
         self._step()
         self.unsynced.discard(path)
@@ -159,7 +156,7 @@ def commit(place, source):
     done = place.install(source)
     place.activate(done.card.id)
     assert place.begin() == done.card.id
-    place.commit()
+    place.commit(done.card.id)
     return done.card.id
 
 

@@ -8,10 +8,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from mien_edge import __version__, signing
 from mien_edge import bundle as bundles
 from mien_edge.cli import add_command, guarded
+from mien_edge.manage import NOT_JUDGED
 
 from mien_deploy import fleet, push
 from mien_deploy.fleet import Outcome, Printer, Say
@@ -92,17 +94,17 @@ def _quiet(host: str, line: str) -> None:
 # --- one answer from each ----------------------------------------------------------------------------------------
 
 _ANSWERS: dict[str, tuple[list[str], list[int]]] = {
-    "status": (["status"], [1]),
-    "doctor": (["doctor", "--settings", "/etc/mien/mien.toml"], [1, 2]),
-    "check": (["check"], []),
-    "models": (["models", "list"], []),
-    "rollback": (["models", "rollback"], []),
+    "status": (["status"], [0, 1]),
+    "doctor": (["doctor", "--settings", "/etc/mien/mien.toml"], [0, 1, 2]),
+    "check": (["check"], [0]),
+    "models": (["models", "list"], [0]),
+    "rollback": (["models", "rollback"], [0]),
 }
-"""What is called on the device, and exit codes that are an answer and no failure."""
+"""What is called on the device, and the exit codes that are an answer and no failure."""
 
 
-def _ask(words: list[str], bad: list[int], options: argparse.Namespace) -> int:
-    return _tell_each(options, lambda device: device.run(words, bad=bad))
+def _ask(words: list[str], good: list[int], options: argparse.Namespace) -> int:
+    return _tell_each(options, lambda device: device.run(words, good=good))
 
 
 def _tell_each(options: argparse.Namespace, ask: Callable[[Device], str]) -> int:
@@ -178,7 +180,8 @@ def _summary(outcomes: Sequence[Outcome], as_json: bool) -> int:
         print(json.dumps([asdict(outcome) for outcome in outcomes]))  # noqa: T201
     else:
         print(f"\n{fleet.table(outcomes)}")  # noqa: T201
-    return int(any(outcome.kind not in ("done", "on probation") for outcome in outcomes))
+    kinds = {outcome.kind for outcome in outcomes}
+    return 0 if kinds <= {"done"} else NOT_JUDGED if kinds <= {"done", "not judged"} else 1
 
 
 # --- logs, view --------------------------------------------------------------------------------------------------
@@ -239,21 +242,19 @@ def _machine(command: argparse.ArgumentParser) -> None:
 
 
 def _setup(options: argparse.Namespace) -> int:
-    from mien_deploy import machine
+    from mien_deploy import kits
 
-    return _on_machines(options, lambda: machine.setup(machine.Kit.of(options)))
+    kit = kits.Kit.of(options)
+    return _on_machines(options, {"action": "setup", "kit": kit.as_dict()})
 
 
 def _remove(options: argparse.Namespace) -> int:
-    from mien_deploy import machine
-
-    return _on_machines(options, lambda: machine.remove(options.purge))
+    return _on_machines(options, {"action": "remove", "purge": options.purge})
 
 
-def _on_machines(options: argparse.Namespace, plan: Callable[[], Callable[..., None]]) -> int:
-    from mien_deploy import machine
+def _on_machines(options: argparse.Namespace, task: dict[str, Any]) -> int:
+    from mien_deploy import kits
 
-    devices = _devices(options)
-    made = plan()
-    outcomes = machine.run(devices, made, not options.no_sudo, options.dry_run, _printer(devices))
+    devices, task = _devices(options), task | {"sudo": not options.no_sudo, "dry": options.dry_run}
+    outcomes = fleet.on_each(devices, partial(kits.carry_out, task), _printer(devices))
     return _summary(outcomes, as_json=False)

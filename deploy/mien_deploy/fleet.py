@@ -1,5 +1,6 @@
 """Many devices: their names in an inventory, their work at once, their roll-out in waves."""
 
+import math
 import threading
 import time
 import tomllib
@@ -32,6 +33,8 @@ def hosts(named: Sequence[str], inventory: Path | None) -> list[str]:
     for name in named:
         for host in _expanded(name, groups, ()):
             found[host] = None
+    if not found:
+        raise DeployError(f"{' '.join(named)}: no host is in there; add some to the inventory")
     return list(found)
 
 
@@ -58,7 +61,7 @@ def _expanded(name: str, groups: dict[str, list[str]], above: tuple[str, ...]) -
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one device. kind: 'done', 'on probation', 'failed', 'unreachable' or 'not begun'."""
+    """What became of one device. kind: 'done', 'not judged', 'failed', 'unreachable' or 'not begun'."""
 
     host: str
     wave: int
@@ -78,7 +81,9 @@ def waves(plan: str, count: int) -> list[int]:
         try:
             wished = float(part[:-1]) * count / 100 if part.endswith("%") else int(part)
         except ValueError:
-            raise DeployError(f"--waves {plan}: {part!r} is neither a number nor a share; write 1,10%,100%") from None
+            wished = math.nan
+        if not 0 < wished < math.inf:
+            raise DeployError(f"--waves {plan}: {part!r} is neither a number nor a share; write 1,10%,100%")
         reached.append(min(max(round(wished), 1), count))
     if reached != sorted(reached) or reached[-1] != count:
         raise DeployError(f"--waves {plan}: waves must grow, and the last reach all; write 1,10%,100%")
@@ -86,15 +91,15 @@ def waves(plan: str, count: int) -> list[int]:
 
 
 def roll_out(devices: Sequence[Device], work: Work, plan: str, say: Say) -> list[Outcome]:
-    """Work on the devices, wave after wave, those of a wave at once. A wave in which any device failed or was left on
-    probation, or none could be reached, is the last one; the others are then 'not begun'.
+    """Work on the devices, wave after wave, those of a wave at once. A wave in which any device failed or was not
+    judged, or none could be reached, is the last one; the others are then 'not begun'.
     """
     outcomes: list[Outcome] = []
     for number, reached in enumerate(waves(plan, len(devices)), start=1):
         batch = devices[len(outcomes) : reached]
         outcomes += on_each(batch, work, say, number)
         now = outcomes[len(outcomes) - len(batch) :]
-        stops = any(each.kind in ("failed", "on probation") for each in now)
+        stops = any(each.kind in ("failed", "not judged") for each in now)
         if now and (stops or all(each.kind == "unreachable" for each in now)):
             break
     left = devices[len(outcomes) :]
@@ -108,7 +113,7 @@ def on_each(devices: Sequence[Device], work: Work, say: Say, wave: int = 1) -> l
         start = time.monotonic()
         try:
             kind, text = work(device, say)
-        except MienError as problem:
+        except (MienError, OSError) as problem:
             kind = "unreachable" if isinstance(problem, UnreachableError) else "failed"
             text = str(problem).removeprefix(f"{device.host}: ")
         return Outcome(device.host, wave, kind, text, time.monotonic() - start)
@@ -117,10 +122,14 @@ def on_each(devices: Sequence[Device], work: Work, say: Say, wave: int = 1) -> l
         return []
     done: dict[str, Outcome] = {}
     with ThreadPoolExecutor(min(len(devices), AT_ONCE)) as pool:
-        for future in as_completed([pool.submit(attempt, device) for device in devices]):
-            outcome = future.result()
-            done[outcome.host] = outcome
-            say(outcome.host, f"[{len(done)}/{len(devices)}] {outcome.kind}: {outcome.text}")
+        try:
+            for future in as_completed([pool.submit(attempt, device) for device in devices]):
+                outcome = future.result()
+                done[outcome.host] = outcome
+                say(outcome.host, f"[{len(done)}/{len(devices)}] {outcome.kind}: {outcome.text}")
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # Ctrl-C: nobody else is begun with
+            raise
     return [done[device.host] for device in devices]
 
 

@@ -1,27 +1,21 @@
 """A device's software, through pyinfra 3: facts in, commands out. What is as it should be yields no command.
 
 pyinfra connects with Paramiko, which reads ~/.ssh/config and known_hosts; a host key that is not there is an error.
-Only the command line imports this module: gevent changes the standard library for the whole process.
+It runs as a process for each device (kits.carry_out): pyinfra has one state for a process.
 """
 
-# ruff: noqa: E402
-from gevent import monkey
-
-monkey.patch_all()
-
-import argparse
+import json
 import logging
 import shlex
+import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from mien_edge import files as edge_files
-from mien_edge import settings as configuration
 from mien_edge.errors import DeployError
-from mien_edge.settings import Settings, Source
 from pyinfra import host
 from pyinfra.api.config import Config
 from pyinfra.api.deploy import add_deploy
@@ -29,12 +23,13 @@ from pyinfra.api.exceptions import ConnectError, PyinfraError
 from pyinfra.api.inventory import Inventory
 from pyinfra.api.operations import run_ops
 from pyinfra.api.state import BaseStateCallback, State
+from pyinfra.context import ctx_host, ctx_state
 from pyinfra.facts.deb import DebPackages
 from pyinfra.facts.server import Command
 from pyinfra.operations import apt, files, server
 
-from mien_deploy import fleet, wheels
-from mien_deploy.fleet import Outcome, Say
+from mien_deploy import wheels
+from mien_deploy.kits import Kit
 from mien_deploy.remote import Device, UnreachableError
 
 HERE = Path(__file__).resolve().parent
@@ -72,47 +67,6 @@ _OPTIONS = {
 _IGNORED = ("identitiesonly", "globalknownhostsfile", "loglevel", "batchmode", "connecttimeout")
 
 logging.getLogger("pyinfra").setLevel(logging.CRITICAL)  # what went wrong is told by the outcome
-
-
-@dataclass(frozen=True, slots=True)
-class Kit:
-    """What is put on a device. wheel: mien's; offline: carry its dependencies, too; settings: text of a mien.toml that
-    replaces the device's, None to keep what is there; fresh: text for a device that has none; signers, submit_key:
-    contents of files, or ''.
-    """
-
-    wheel: Path
-    offline: bool
-    settings: str | None
-    fresh: str
-    signers: str
-    submit_key: str
-
-    @property
-    def extra(self) -> str:
-        """mien's extra: with the demo's photograph where that is the source."""
-        uri = configuration.parse(self.settings or self.fresh).source.uri
-        return "edge" if uri.startswith("demo") else "device"
-
-    @classmethod
-    def of(cls, options: argparse.Namespace) -> "Kit":
-        """From the command line. Raises DeployError for a file that cannot be read."""
-        given = _text(options.settings) if options.settings else None
-        if given is not None:
-            configuration.parse(given, str(options.settings))
-        key = _text(options.submit_key).strip() if options.submit_key else ""
-        if key and len(key.split()) < 2:
-            raise DeployError(f"{options.submit_key}: not a public SSH key; name the .pub file")
-        fresh = configuration.as_toml(replace(Settings(), source=Source(uri=options.source)))
-        signers = _text(options.signers) if options.signers else ""
-        return cls(options.wheel or wheels.own_wheel(), options.offline, given, fresh, signers, key)
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as problem:
-        raise DeployError(f"{path}: cannot be read ({problem}); name another file") from None
 
 
 # --- plans: called by pyinfra for each device --------------------------------------------------------------------
@@ -182,17 +136,21 @@ def _install(kit: Kit) -> bool:
         return False
     extra, remote = kit.extra, f"/opt/mien/{kit.wheel.name}"
     files.put(name=f"the wheel {kit.wheel.name}", src=str(kit.wheel), dest=remote, mode="644")
-    where = ""
+    where, unpack = "", []
     if kit.offline:
-        for each in sorted(_wheelhouse(kit).glob("*.whl")):
-            files.put(name=f"the wheel {each.name}", src=str(each), dest=f"/opt/mien/wheels/{each.name}", mode="644")
+        house = _wheelhouse(kit)
+        files.put(
+            name=f"packages for a device without internet: {house.name}", src=str(house), dest="/opt/mien/wheels.tar"
+        )
         where = "--no-index --find-links /opt/mien/wheels "
+        unpack = ["mkdir -p /opt/mien/wheels", "tar -xf /opt/mien/wheels.tar -C /opt/mien/wheels"]
     pip = f"{VENV}/bin/pip install --quiet --disable-pip-version-check"
     _shell(
         "install mien",
+        *unpack,
         f"{pip} {where}'{remote}[{extra}]'",
         f"{pip} {where}--no-deps --force-reinstall {remote}",
-        f"rm -rf /opt/mien/wheels {remote}",
+        f"rm -rf /opt/mien/wheels /opt/mien/wheels.tar {remote}",
         f"echo '{digest}' > {MARK}.new && sync {MARK}.new && mv {MARK}.new {MARK}",
     )
     return True
@@ -249,45 +207,63 @@ def _shell(name: str, *commands: str) -> None:
     server.shell(name=name, commands=list(commands))
 
 
-# --- running them ------------------------------------------------------------------------------------------------
+# --- one device --------------------------------------------------------------------------------------------------
 
 
-def run(devices: Sequence[Device], plan: Callable[[], None], sudo: bool, dry: bool, say: Say) -> list[Outcome]:
-    """Carry the plan out on all devices at once, or print its commands; one that fails does not stop the others."""
-    return fleet.on_each(devices, lambda device, told: _apply(device, plan, sudo, dry, told), say)
+def main() -> None:
+    """Reads a task as JSON (see kits.carry_out); prints lines of JSON: what it does, and how it ended."""
+    task = json.load(sys.stdin)
+    device = Device(**task["device"])
+    device = replace(device, options=tuple(device.options))
+    try:
+        if task["action"] == "setup":
+            plan = setup(Kit(**(task["kit"] | {"wheel": Path(task["kit"]["wheel"])})))
+        else:
+            plan = remove(task["purge"])
+        ending = {"kind": "done", "text": _apply(device, plan, task["sudo"], task["dry"])}
+    except UnreachableError as problem:
+        ending = {"kind": "unreachable", "text": str(problem)}
+    except DeployError as problem:
+        ending = {"kind": "failed", "text": str(problem)}
+    _print(ending)
 
 
-def _apply(device: Device, plan: Callable[[], None], sudo: bool, dry: bool, say: Say) -> tuple[str, str]:
+def _print(told: dict[str, str]) -> None:
+    sys.stdout.write(json.dumps(told) + "\n")
+    sys.stdout.flush()
+
+
+def _apply(device: Device, plan: Callable[[], None], sudo: bool, dry: bool) -> str:
     state = State(Inventory(([(device.host, _data(device))], {})), Config(SUDO=sudo, CONNECT_TIMEOUT=device.seconds))
     (machine,) = state.inventory
     try:
         machine.connect(raise_exceptions=True, show_errors=False)
     except ConnectError as problem:
-        raise UnreachableError(
-            f"{device.host}: cannot be reached ({problem}); check that 'ssh {device.host}' works"
-        ) from None
+        reason = f"{device.host}: cannot be reached ({problem}); check that 'ssh {device.host}' works"
+        raise UnreachableError(reason) from None
     state.activate_host(machine)
     try:
         add_deploy(state, plan)
         order = state.get_op_order()
         if dry:
-            return "done", _listed(state, machine, order, say)
-        state.add_callback_handler(_progress(say))
+            return _listed(state, machine, order)
+        state.add_callback_handler(_Progress())
         run_ops(state)
     except PyinfraError as problem:
         raise DeployError(f"{device.host}: {_reason(state, machine) or problem}") from None
     finally:
         machine.disconnect()
     changes = sum(state.get_op_data_for_host(machine, each).operation_meta.did_change() for each in order)
-    return "done", f"{changes} changes" if changes else "nothing to change"
+    return f"{changes} changes" if changes else "nothing to change"
 
 
-def _listed(state: Any, machine: Any, order: Sequence[str], say: Say) -> str:
+def _listed(state: Any, machine: Any, order: Sequence[str]) -> str:
     count = 0
-    for each in order:
-        for command in state.get_op_data_for_host(machine, each).command_generator():
-            say(machine.name, str(command))
-            count += 1
+    with ctx_state.use(state), ctx_host.use(machine):
+        for each in order:
+            for command in state.get_op_data_for_host(machine, each).command_generator():
+                _print({"say": str(command)})
+                count += 1
     return f"{count} commands, none run" if count else "nothing to change"
 
 
@@ -318,11 +294,12 @@ def _data(device: Device) -> dict[str, Any]:
     return data
 
 
-def _progress(say: Say) -> BaseStateCallback:
-    class Progress(BaseStateCallback):
-        @staticmethod
-        def operation_host_start(state: Any, host: Any, op_hash: Any) -> None:
-            if state.get_op_data_for_host(host, op_hash).operation_meta.will_change:
-                say(host.name, ", ".join(state.get_op_meta(op_hash).names))
+class _Progress(BaseStateCallback):
+    @staticmethod
+    def operation_host_start(state: Any, host: Any, op_hash: Any) -> None:
+        if state.get_op_data_for_host(host, op_hash).operation_meta.will_change:
+            _print({"say": ", ".join(state.get_op_meta(op_hash).names)})
 
-    return Progress()
+
+if __name__ == "__main__":
+    main()

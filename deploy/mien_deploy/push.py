@@ -1,12 +1,11 @@
 """Sending a bundle: each device verifies, replays and tries it, and tells how its probation ended."""
 
 from mien_edge.bundle import Bundle
+from mien_edge.manage import NOT_JUDGED
+from mien_edge.receive import packed
 
 from mien_deploy.fleet import Say
-from mien_deploy.remote import Device, packed
-
-ON_PROBATION = 3
-"""What `mien-edge receive` and `models activate` exit with when the wait is over before the probation."""
+from mien_deploy.remote import Device
 
 
 def arguments(wait: float, allow_downgrade: bool) -> list[str]:
@@ -19,9 +18,13 @@ def push(bundle: Bundle, device: Device, say: Say, wait: float, allow_downgrade:
 
     Raises DeployError with the device's reason; what it ran before then runs on.
     """
-    content, last = packed(bundle), ""
+    content, last, kind = packed(bundle.folder), "", "done"
     say(device.host, f"sending {bundle.card.id}, {len(content) / 1e6:.1f} MB")
-    for line in device.stream(arguments(wait, allow_downgrade), content, bad=[ON_PROBATION]):
-        last = line
-        say(device.host, line)
-    return "on probation" if "is still on probation" in last else "done", last
+
+    def ended(code: int) -> None:
+        nonlocal kind
+        kind = "not judged" if code == NOT_JUDGED else kind
+
+    for last in device.stream(arguments(wait, allow_downgrade), content, good=[0, NOT_JUDGED], ended=ended):
+        say(device.host, last)
+    return kind, last

@@ -3,16 +3,12 @@
 import io
 import shlex
 import subprocess
-import tarfile
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from mien_edge.bundle import Bundle
 from mien_edge.errors import DeployError
-from mien_edge.signing import SIGNATURE
 
 _UNREACHABLE = 255  # what ssh itself exits with
 
@@ -43,16 +39,23 @@ class Device:
         more = [*self.options, "-o", f"ConnectTimeout={self.seconds}", *arguments]
         return ["ssh", *never_ask, *more, "--", self.host, *words]
 
-    def run(self, arguments: Sequence[str], stdin: bytes = b"", bad: Sequence[int] = ()) -> str:
-        """What `mien-edge ARGUMENTS` prints on the device; exit codes in `bad` are no failure. Raises DeployError with
-        the device's own reason.
+    def run(self, arguments: Sequence[str], stdin: bytes = b"", good: Sequence[int] = (0,)) -> str:
+        """What `mien-edge ARGUMENTS` prints on the device. Raises DeployError with the device's own reason if its exit
+        code is not one of `good`.
         """
-        return "\n".join(self.stream(arguments, stdin, bad))
+        return "\n".join(self.stream(arguments, stdin, good))
 
-    def stream(self, arguments: Sequence[str], stdin: bytes = b"", bad: Sequence[int] = ()) -> Iterator[str]:
-        """Lines that `mien-edge ARGUMENTS` prints, as they come; it may read `stdin`. Raises DeployError at the end if
-        it failed.
+    def stream(
+        self,
+        arguments: Sequence[str],
+        stdin: bytes = b"",
+        good: Sequence[int] = (0,),
+        ended: Callable[[int], None] = lambda _: None,
+    ) -> Iterator[str]:
+        """Lines that `mien-edge ARGUMENTS` prints, as they come; it may read `stdin`. `ended` is told its exit code;
+        raises DeployError if that is not one of `good`.
         """
+        begun = False
         with tempfile.TemporaryFile() as errors:
             try:
                 process = subprocess.Popen(
@@ -66,15 +69,20 @@ class Device:
                 giving = threading.Thread(target=_give, args=(process.stdin, stdin), daemon=True)
                 giving.start()
                 try:
-                    yield from (line.decode(errors="replace").rstrip("\n") for line in process.stdout)
+                    for line in process.stdout:
+                        begun = True
+                        yield line.decode(errors="replace").rstrip("\n")
                     process.wait()
                 finally:
                     process.terminate()
                     giving.join()
             errors.seek(0)
             said = errors.read().decode(errors="replace")
-        if process.returncode and process.returncode not in bad:
+        if process.returncode == _UNREACHABLE and begun:
+            raise DeployError(f"{self.host}: the connection was lost; what became of it is unknown, run it again")
+        if process.returncode not in good:
             raise self._failure(process.returncode, said)
+        ended(process.returncode)
 
     def _failure(self, code: int, errors: str) -> DeployError:
         lines = [line.strip() for line in errors.splitlines() if line.strip()]
@@ -93,20 +101,3 @@ def _give(pipe: io.BufferedWriter, content: bytes) -> None:
             pipe.write(content)
     except OSError:
         pass  # the device has ended already, and says why
-
-
-def packed(bundle: Bundle) -> bytes:
-    """The bundle's files as a tar archive, the same bytes for the same bundle."""
-    out = io.BytesIO()
-    signature = [SIGNATURE] if (bundle.folder / SIGNATURE).is_file() else []
-    with tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as archive:
-        for name in ("card.json", *signature, *sorted(bundle.card.files)):
-            _add(archive, bundle.folder / name)
-    return out.getvalue()
-
-
-def _add(archive: tarfile.TarFile, path: Path) -> None:
-    content = path.read_bytes()
-    entry = tarfile.TarInfo(path.name)
-    entry.size, entry.mode = len(content), 0o644
-    archive.addfile(entry, io.BytesIO(content))

@@ -3,12 +3,15 @@
 import hashlib
 import os
 import shlex
+import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import zipfile
 from pathlib import Path
 
+from mien_edge import files
 from mien_edge.errors import DeployError
 
 MACHINES = ("aarch64", "x86_64")
@@ -26,17 +29,17 @@ def own_wheel() -> Path:
 
 
 def house(wheel: Path, python: str, machine: str, extra: str = "device") -> Path:
-    """A folder with all that mien's wheel needs on a device with Python `python` ('3.11') of a kind ('aarch64').
+    """A tar file with all that mien's wheel needs on a device with Python `python` ('3.11') of a kind ('aarch64').
 
-    `extra` is mien's, device or edge. The folder is kept for the next device of that kind. Raises DeployError.
+    `extra` is mien's, device or edge. The file is kept for the next device of that kind. Raises DeployError.
     """
     if machine not in MACHINES:
         raise DeployError(f"PyPI has no wheels for {machine}; use a 64-bit Raspberry Pi OS")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mien"
     key = hashlib.sha256("".join(_requirements(wheel)).encode()).hexdigest()[:12]
-    place = cache / f"wheels-{python}-{machine}-{extra}-{key}"
-    if not place.is_dir():
-        part = place.with_name(f"{place.name}.{os.getpid()}")
+    place = cache / f"wheels-{python}-{machine}-{extra}-{key}.tar"
+    if not place.is_file():
+        part = Path(tempfile.mkdtemp(prefix="mien-wheels-"))
         tag = python.replace(".", "")
         platforms = [f"--platform=manylinux_{glibc}_{machine}" for glibc in _GLIBC]
         _pip(
@@ -44,9 +47,10 @@ def house(wheel: Path, python: str, machine: str, extra: str = "device") -> Path
             f"--python-version={python}", *platforms, f"--platform=manylinux2014_{machine}", "--dest", str(part),
             f"{wheel}[{extra}]",
         )  # fmt: skip
-        for own in part.glob("mien-*.whl"):
-            own.unlink()
-        part.replace(place)
+        with files.appearing(place) as temporary, tarfile.open(temporary, "w") as packed:
+            for each in sorted(part.glob("*.whl")):
+                packed.add(each, each.name)
+        shutil.rmtree(part)
     return place
 
 

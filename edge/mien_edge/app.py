@@ -158,7 +158,7 @@ def _updater(
     events: Events,
 ) -> Updater:
     def rate() -> float:
-        return min(governor.fps, settings.load.idle_fps) if paced and paced.idle else governor.fps
+        return 0.0 if paced and paced.idle else governor.fps
 
     def make(other: Bundle) -> tuple[Classify, smooth.Smoother]:
         return model_stages(settings, other)

@@ -53,8 +53,13 @@ def load(folder: Path) -> Bundle:
     for name in _NEEDED:
         if name not in card.files:
             raise BundleError(f"{card_path}: pins no {name}; export the bundle again")
-    for name, pinned in card.files.items():
-        _verify(folder, name, pinned.bytes, pinned.sha256)
+    try:
+        for name, pinned in card.files.items():
+            _verify(folder, name, pinned.bytes, pinned.sha256)
+    except OSError as problem:
+        if isinstance(problem, BundleError):
+            raise
+        raise BundleError(f"{folder}: cannot be read ({problem.strerror}); copy the bundle again") from None
     return Bundle(folder, card)
 
 
@@ -73,8 +78,14 @@ def find(named: str = "") -> Path:
     """The folder that settings name, else the installed bundle, else the one that came with mien."""
     if named:
         return Path(named)
+    installed = models_folder() / "current"
+    return installed if _has_card(installed) else shipped()
+
+
+def shipped() -> Path:
+    """The folder of the bundle that came with mien."""
     here = Path(__file__).resolve().parent
-    for candidate in (models_folder() / "current", here.parents[1] / "models" / "current", here / "models" / "current"):
+    for candidate in (here.parents[1] / "models" / "current", here / "models" / "current"):
         if _has_card(candidate):
             return candidate
     raise BundleError("no model bundle is installed; name one with --model, or: mien-edge models install BUNDLE")

@@ -139,11 +139,11 @@ def _add_run(commands: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from mien_edge import annotate, app, bundle, log, notify, panel, sources
+    from mien_edge import annotate, app, log, notify, panel, sources
 
     settings, stop, events = _chosen(options), threading.Event(), app.Events()
     store, recovered = _installed(settings)
-    loaded = bundle.load(bundle.find(settings.model.bundle))
+    loaded = _loaded(settings, store)
     uri = settings.source.uri
     with contextlib.ExitStack() as closing:
 
@@ -156,8 +156,8 @@ def _run(options: argparse.Namespace) -> int:
             written = [opened(log.Log(options.log or places.log(settings.log.path), settings.log))]
             written[0].started(loaded.card.id)
             events.add(written[0].event)
-        for text in recovered:
-            events("rolled back", text)
+        for kind, text in recovered:
+            events(kind, text)
         try:
             notifier = opened(notify.Notifier())
             switch = opened(panel.Panel(settings.panel, notifier.alive, places.given("STATE_DIRECTORY")))
@@ -179,20 +179,38 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _installed(settings: Settings) -> tuple[Any, list[str]]:
-    """The service's store of bundles, after what a power cut or a crash left was put right, and what that was."""
+def _loaded(settings: Settings, store: Any) -> Any:
+    """The bundle to run. One of the store's that does not compute here what it did at home, perhaps because another
+    interpreter was installed, gives way to the one before, and in the end to the one that came with mien.
+    """
+    from mien_edge import app, bundle
+
+    while True:
+        loaded = bundle.load(bundle.find(settings.model.bundle))
+        if store is None or not store.state().current:
+            return loaded
+        try:
+            app.model_stages(settings, loaded)
+            return loaded
+        except MienError as problem:
+            logging.getLogger("mien.models").error("%s", problem)
+            store.give_back(store.state().current, str(problem))
+
+
+def _installed(settings: Settings) -> tuple[Any, list[tuple[str, str]]]:
+    """The service's store of bundles, after what a power cut or a crash left was put right, and events that tell it."""
     from mien_edge import bundle, signing
     from mien_edge.store import Store
 
     if settings.model.bundle or not places.given("STATE_DIRECTORY"):
         return None, []
-    store = Store(bundle.models_folder(), signing.Trust.of(settings.update))
+    store = Store(bundle.models_folder(), signing.Trust.of(settings.update), patience=20)
     try:
-        recovered = store.recover()
+        recovered = [("rolled back", text) for text in store.recover()]
         store.begin()
     except MienError as problem:
         logging.getLogger("mien.models").error("%s", problem)
-        return store, [str(problem)]
+        return store, [("update failed", str(problem))]
     return store, recovered
 
 

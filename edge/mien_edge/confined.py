@@ -30,6 +30,7 @@ def replay(folder: Path, name: str, seconds: float = SECONDS, memory: int = MEMO
         _cut_off()
         resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_CPU, (int(seconds) + 5,) * 2)  # should the one who waits be killed
         if drops:
             os.setgroups([])
             os.setgid(owner.st_gid)

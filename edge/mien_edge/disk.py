@@ -4,7 +4,6 @@ Each is atomic or repeatable. What has to outlive a power cut is synced by its c
 names them.
 """
 
-import os
 import shutil
 from pathlib import Path
 
@@ -41,12 +40,6 @@ class Disk:
     def remove_folder(self, path: Path) -> None:
         """An empty folder."""
         path.rmdir()
-
-    def own(self, path: Path, owner: Path) -> None:
-        """Give `path` to whom `owner` belongs, where root works in the service's folder."""
-        if os.geteuid() == 0:
-            found = owner.stat()
-            os.chown(path, found.st_uid, found.st_gid, follow_symlinks=False)
 
     def sync(self, path: Path) -> None:
         """Flush a file or a folder."""

@@ -124,7 +124,8 @@ class Log:
         """A run begins with this model: tell what the log knows of the one before, if it ended without a word, or had
         another model.
         """
-        last = self._connection.execute("SELECT kind, time FROM events ORDER BY id DESC LIMIT 1").fetchone()
+        query = "SELECT kind FROM events WHERE kind IN ('start', 'stop', 'failed') ORDER BY id DESC LIMIT 1"
+        last = self._connection.execute(query).fetchone()
         if last and last[0] not in _ENDS:
             self.event("unclean end", "the run before was killed: by the watchdog, for its memory, or with the power")
         before = self._connection.execute("SELECT model FROM readings ORDER BY id DESC LIMIT 1").fetchone()

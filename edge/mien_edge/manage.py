@@ -2,7 +2,9 @@
 
 import argparse
 import dataclasses
+import io
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -11,12 +13,12 @@ from mien_edge import bundle as bundles
 from mien_edge import live, log, places, shadow
 from mien_edge import settings as configuration
 from mien_edge.errors import BundleError, SourceError
-from mien_edge.receive import receive
+from mien_edge.receive import packed, receive
 from mien_edge.signing import Trust
 from mien_edge.store import State, Store, Verdict
 
 _LOOK_EVERY = 0.5  # seconds
-ON_PROBATION = 3  # exit code: the wait was over before the probation
+NOT_JUDGED = 3  # exit code: the wait was over before the probation
 _START = 30.0  # seconds that a service is given to take what is asked for
 
 
@@ -36,11 +38,8 @@ def listing(options: argparse.Namespace) -> None:
 
 def install(options: argparse.Namespace) -> None:
     """Verify, replay and keep a bundle."""
-    store = _store(options)
-    if options.bundle == "-":
-        done = receive(sys.stdin.buffer, store, options.allow_downgrade)
-    else:
-        done = store.install(Path(options.bundle), options.allow_downgrade)
+    sent = sys.stdin.buffer if options.bundle == "-" else io.BytesIO(packed(Path(options.bundle)))
+    done = receive(sent, _store(options), options.allow_downgrade)
     _tell("model installed", done.card.id, options)
     print(f"{done.card.id} is installed; run it with: mien-edge models activate {done.card.id}")  # noqa: T201
 
@@ -95,7 +94,15 @@ def beside(options: argparse.Namespace) -> None:
 
 
 def _store(options: argparse.Namespace) -> Store:
-    return Store(bundles.models_folder(), Trust.of(configuration.load(options.settings).update))
+    """The store, as its folder's owner: root must follow nothing that the service may have put there."""
+    folder = bundles.models_folder()
+    trust = Trust.of(configuration.load(options.settings).update)
+    if os.geteuid() == 0 and folder.is_dir() and (owner := folder.stat()).st_uid != 0:
+        os.setgroups([])
+        os.setgid(owner.st_gid)
+        os.setuid(owner.st_uid)
+        os.chdir("/")
+    return Store(folder, trust)
 
 
 def _activate(store: Store, name: str, options: argparse.Namespace) -> int:
@@ -106,32 +113,33 @@ def _activate(store: Store, name: str, options: argparse.Namespace) -> int:
         if not state.on_probation:
             return 0
     else:
-        runs = _poke(options)
-        print(f"{name} is asked for: the service takes it {'now' if runs else 'at its next start'}", flush=True)  # noqa: T201
-        if not runs:
-            return 0
+        when = "now" if _poke(options) else "at its next start"
+        print(f"{name} is asked for: the service takes it {when}", flush=True)  # noqa: T201
     if options.wait is None:
         return 0
-    verdict = _verdict(store, name, asked, options.wait)
-    text = _said(verdict) if verdict else f"{name} is still on probation after {options.wait:g} s"
+    verdict = _verdict(store, name, asked, options)
+    text = _said(verdict) if verdict else f"{name} has not been judged after {options.wait:g} s"
     print(text)  # noqa: T201
-    return 0 if verdict else ON_PROBATION
+    return 0 if verdict else NOT_JUDGED
 
 
-def _verdict(store: Store, name: str, asked: float, seconds: float) -> Verdict | None:
-    """How it ended; None if it has not in time. Raises BundleError if it was rolled back, or not taken at all."""
+def _verdict(store: Store, name: str, asked: float, options: argparse.Namespace) -> Verdict | None:
+    """How it ended; None if it has not in time. Raises BundleError if it was rolled back, replaced or not taken."""
     began = time.monotonic()
-    while time.monotonic() - began < seconds:
+    while (spent := time.monotonic() - began) < options.wait:
         state = store.state()
         verdict = state.record.verdict
         if verdict and verdict.name == name and verdict.time >= asked:
             if verdict.kept:
                 return verdict
             raise BundleError(_said(verdict))
-        if state.current == name and not state.on_probation and not state.next:
+        if state.current == name and not state.on_probation:
             return Verdict(name, True, "it runs", time.time())
-        if state.next == name and time.monotonic() - began > _START:
-            raise BundleError(f"{name}: the service did not take it; see: mien-edge status")
+        if name not in (state.current, state.next):
+            raise BundleError(f"{name} was replaced by {state.next or state.current or 'the one that came with mien'}")
+        if state.next == name and spent > _START and _poke(options):
+            store.withdraw(name)
+            raise BundleError(f"{name}: the service runs, but did not take it; see: mien-edge status")
         time.sleep(_LOOK_EVERY)
     return None
 

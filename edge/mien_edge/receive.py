@@ -1,5 +1,6 @@
-"""Taking a bundle as a tar stream: what `mien-deploy push` sends, and a key restricted to it may send."""
+"""A bundle as a tar stream: how one travels, also from a folder of this device to its store."""
 
+import io
 import tarfile
 import tempfile
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import BinaryIO
 from mien_edge import bundle as bundles
 from mien_edge.bundle import Bundle
 from mien_edge.errors import BundleError
+from mien_edge.signing import SIGNATURE
 from mien_edge.store import NAME, Store
 
 _MOST_FILES = 16
@@ -22,6 +24,20 @@ def receive(stream: BinaryIO, store: Store, allow_downgrade: bool = False) -> Bu
         sent.mkdir()
         unpack(stream, sent)
         return store.install(sent, allow_downgrade)
+
+
+def packed(folder: Path) -> bytes:
+    """The bundle in `folder` as a tar archive, the same bytes for the same bundle. Raises BundleError."""
+    bundle = bundles.load(folder)
+    signature = [SIGNATURE] if (folder / SIGNATURE).is_file() else []
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for name in ("card.json", *signature, *sorted(bundle.card.files)):
+            content = (folder / name).read_bytes()
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(content), 0o644
+            archive.addfile(entry, io.BytesIO(content))
+    return out.getvalue()
 
 
 def unpack(stream: BinaryIO, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""A second model on the same faces, whose answers nobody is told: how far it agrees, and what it costs."""
+"""Two models on the same faces: how far they agree, and what each costs. One of them is told, the other is not."""
 
 import time
 from collections import Counter
@@ -9,45 +9,74 @@ from mien_edge import health
 from mien_edge.labels import LABELS
 from mien_edge.values import Face, Frame, Reading
 
-Classify = Callable[[Frame, tuple[Face, ...]], tuple[Reading, ...]]
+Stage = Callable[[Frame, tuple[Face, ...]], tuple[Reading, ...]]
+
+
+class Voice:
+    """A classify stage with a count of what it said and how long it took; after a failure it is not asked again."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage, self.problem = stage, ""
+        self.labels: Counter[str] = Counter()
+        self.spent = 0.0
+
+    def __call__(self, frame: Frame, faces: tuple[Face, ...]) -> tuple[Reading, ...] | None:
+        """Its readings; None if it failed, now or before."""
+        if self.problem:
+            return None
+        start = time.perf_counter()
+        try:
+            return self.stage(frame, faces)
+        except Exception as problem:
+            self.problem = f"it failed on a face: {type(problem).__name__}: {problem}"
+            return None
+        finally:
+            self.spent += time.perf_counter() - start
+
+    @property
+    def latency(self) -> float:
+        """Seconds per face; 0 without faces."""
+        return self.spent / max(sum(self.labels.values()), 1) if self.labels else 0.0
 
 
 class Compared:
-    """A classify stage that gives the first model's readings and counts what the second would have said."""
+    """A classify stage that gives the first model's readings, and counts what the second would have said. If the first
+    fails, the second speaks, so that no frame is lost.
+    """
 
-    def __init__(self, first: Classify, second: Classify, name: str) -> None:
-        self.first, self.second, self.name = first, second, name
+    def __init__(self, first: Stage, second: Stage, name: str = "") -> None:
+        self.first, self.second, self.name = Voice(first), Voice(second), name
         self.pairs: Counter[tuple[str, str]] = Counter()
-        self.problem = ""
-        self._spent = [0.0, 0.0]
         self._warm = health.read().temperature
         self._began = time.monotonic()
 
     def __call__(self, frame: Frame, faces: tuple[Face, ...]) -> tuple[Reading, ...]:
-        """As the first; the second can neither change it nor stop it."""
-        start = time.perf_counter()
-        readings = self.first(frame, faces)
-        between = time.perf_counter()
-        if faces and not self.problem:
-            try:
-                others = self.second(frame, faces)
-            except Exception as problem:
-                self.problem = f"{type(problem).__name__}: {problem}"
-                return readings
-            pairs = zip(readings, others, strict=True)
-            self.pairs.update((a.emotion.label, b.emotion.label) for a, b in pairs if a.emotion and b.emotion)
-            self._spent[0] += between - start
-            self._spent[1] += time.perf_counter() - between
-        return readings
+        """Readings, one per face."""
+        if not faces:
+            return self.first.stage(frame, faces)
+        told, other = self.first(frame, faces), self.second(frame, faces)
+        for mine, its in zip(told or (), other or (), strict=False):
+            if mine.emotion and its.emotion:
+                self.pairs[mine.emotion.label, its.emotion.label] += 1
+                self.first.labels[mine.emotion.label] += 1
+                self.second.labels[its.emotion.label] += 1
+        if told is None and other is None:
+            raise RuntimeError(f"neither model reads this face: {self.first.problem}; {self.second.problem}")
+        return told if told is not None else other or ()
+
+    @property
+    def faces(self) -> int:
+        """Faces that both have read."""
+        return sum(self.pairs.values())
 
     @property
     def seconds(self) -> float:
-        """How long it has been compared."""
+        """How long they have been compared."""
         return time.monotonic() - self._began
 
     def report(self) -> dict[str, Any]:
         """Faces, share of agreement, confusion[first][second], milliseconds a face of both, degrees warmer."""
-        faces, warm = sum(self.pairs.values()), health.read().temperature
+        faces, warm = self.faces, health.read().temperature
         agreed = sum(count for (a, b), count in self.pairs.items() if a == b)
         return {
             "bundle": self.name,
@@ -55,16 +84,17 @@ class Compared:
             "faces": faces,
             "agreement": round(agreed / faces, 4) if faces else None,
             "confusion": [[self.pairs[a, b] for b in LABELS] for a in LABELS],
-            "milliseconds": [round(1000 * spent / faces, 2) if faces else None for spent in self._spent],
+            "milliseconds": [round(1000 * voice.latency, 2) for voice in (self.first, self.second)],
             "degrees_warmer": None if warm is None or self._warm is None else round(warm - self._warm, 1),
-            "problem": self.problem,
+            "problem": self.second.problem,
         }
 
 
 def as_text(report: dict[str, Any]) -> str:
     """The report for people: a sentence, and the confusion of both as a table."""
+    problem = f"; {report['problem']}" if report["problem"] else ""
     if not report["faces"]:
-        return f"{report['bundle']}: no face compared yet, {report['seconds']} s" + _problem(report)
+        return f"{report['bundle']}: no face compared yet, {report['seconds']} s{problem}"
     first, second = report["milliseconds"]
     head = (
         f"{report['bundle']} agrees on {100 * report['agreement']:.1f} % of {report['faces']} faces in "
@@ -73,11 +103,6 @@ def as_text(report: dict[str, Any]) -> str:
     if report["degrees_warmer"] is not None:
         head += f"; {report['degrees_warmer']:+g} °C since"
     rows = ["", "rows: the current one; columns: the shadow", " " * 9 + "".join(f"{label[:8]:>9}" for label in LABELS)]
-    rows += [
-        f"{label:<9}" + "".join(f"{n:>9}" for n in row) for label, row in zip(LABELS, report["confusion"], strict=True)
-    ]
-    return "\n".join([head + _problem(report), *rows])
-
-
-def _problem(report: dict[str, Any]) -> str:
-    return f"; it failed: {report['problem']}" if report["problem"] else ""
+    for label, row in zip(LABELS, report["confusion"], strict=True):
+        rows.append(f"{label:<9}" + "".join(f"{count:>9}" for count in row))
+    return "\n".join([head + problem, *rows])

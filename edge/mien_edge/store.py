@@ -31,7 +31,7 @@ from mien_edge.errors import BundleError, ContractError
 from mien_edge.signing import SIGNATURE
 
 _CARD, _STATE = "card.json", "state.json"
-_STAGING, _NEW = ".staging-", ".new-"
+_STAGING, _NEW, _LOCK = ".staging-", ".new-", ".lock"
 _KEPT = 2  # committed bundles
 _OTHERS = 3  # installed bundles beside those in use
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -82,7 +82,8 @@ class Store:
     """The folder of installed bundles. Several processes may change it, one at a time.
 
     trust: raises BundleError for a folder whose card it does not believe (signing.Trust). Every change raises
-    BundleError for what is refused or fails; what runs is then left as it was.
+    BundleError for what is refused or fails; what runs is then left as it was. patience: seconds to wait for another
+    process.
     """
 
     def __init__(
@@ -91,8 +92,10 @@ class Store:
         trust: Callable[[Path, str], Any],
         disk: Disk | None = None,
         replay: Callable[[Path, str], None] = confined.replay,
+        patience: float = 180.0,
     ) -> None:
         self.folder, self.trust, self.disk, self.replay = folder, trust, disk or Disk(), replay
+        self.patience = patience
 
     # --- looking ---------------------------------------------------------------------------------------------
 
@@ -117,10 +120,16 @@ class Store:
             return ""
 
     def _record(self) -> Record | None:
+        """None where there is none yet; an empty one where it is damaged, for then nothing is known to be good."""
         try:
             return strict.read(Record, json.loads((self.folder / _STATE).read_text()), _STATE, ContractError)
-        except (OSError, ValueError, RecursionError):
+        except FileNotFoundError:
             return None
+        except OSError as problem:
+            path = self.folder / _STATE
+            raise BundleError(f"{path}: cannot be read ({problem.strerror}); run it as root") from None
+        except (ValueError, RecursionError):
+            return Record()
 
     # --- changing --------------------------------------------------------------------------------------------
 
@@ -150,40 +159,55 @@ class Store:
             self._point("next", name)
             return self.state()
 
+    def withdraw(self, name: str) -> None:
+        """Do not ask for that bundle any more."""
+        with self._changing():
+            if self._target("next") == name:
+                self._unlink("next")
+
     def begin(self) -> str:
-        """Take the bundle that is asked for: it is `current`, on probation, from now on. '' if none is."""
+        """Take the bundle that is asked for: it is `current`, on probation, from now on. '' if none is, or if it is not
+        whole.
+        """
+        if not self._target("next"):
+            return ""
         with self._changing():
             name = self._target("next")
-            if not name:
-                return ""
-            if self._record() is None:
+            if name and self._record() is None:
                 self._write(self._adopted())
-            if name not in self.state().installed:
-                self.disk.remove(self.folder / "next")
+            if not name or not self._is_whole(name):
+                self._unlink("next")
                 return ""
             self.disk.rename(self.folder / "next", self.folder / "current")
             self.disk.sync(self.folder)
             return name
 
-    def commit(self, reason: str = "it proved itself") -> None:
-        """`current` stays."""
+    def commit(self, name: str, reason: str = "it proved itself") -> None:
+        """`name` stays, if it is still the one on probation."""
         with self._changing():
             state = self.state()
-            if state.on_probation:
-                self._write(self._with(state.record, state.current, Verdict(state.current, True, reason, time.time())))
+            if state.on_probation and state.current == name:
+                self._write(self._with(state.record, name, Verdict(name, True, reason, time.time())))
+
+    def give_back(self, name: str, reason: str) -> None:
+        """`name` goes, if it is still current: back to the last committed bundle that is another one and whole."""
+        with self._changing():
+            state = self.state()
+            if state.current == name:
+                older = tuple(each for each in state.record.committed if each != name)
+                self._undo(state, older, reason)
 
     def rollback(self, reason: str) -> str:
-        """Go back: from a bundle on probation to the last committed one, from that to the one before. Returns which,
-        '' for the one that came with mien.
+        """Go back by hand: from a bundle on probation to the last committed one, from that to the one before. Returns
+        which, '' for the one that came with mien. Whatever is asked for is not any more.
         """
         with self._changing():
             state = self.state()
-            if not state.on_probation and len(state.record.committed) < _KEPT:
-                raise BundleError(
-                    f"{self.folder}: no older bundle is kept; choose one with: mien-edge models activate NAME"
-                )
-            skipped = 0 if state.on_probation else 1
-            return self._undo(state, state.record.committed[skipped:], reason)
+            if state.next:
+                self._unlink("next")
+            if not state.current:
+                raise BundleError(f"{self.folder}: the bundle that came with mien runs; there is none before it")
+            return self._undo(state, tuple(each for each in state.record.committed if each != state.current), reason)
 
     def shadow(self, name: str) -> None:
         """Run an installed bundle beside the current one; '' ends that."""
@@ -192,8 +216,7 @@ class Store:
                 self._check(name, allow_downgrade=True)
                 self._point("shadow", name)
             elif self._target("shadow"):
-                self.disk.remove(self.folder / "shadow")
-                self.disk.sync(self.folder)
+                self._unlink("shadow")
 
     def discard(self, name: str) -> None:
         """Remove an installed bundle that is not in use; a shadow ends."""
@@ -202,7 +225,7 @@ class Store:
             if name not in state.installed:
                 raise BundleError(f"{name}: not installed in {self.folder}; see: mien-edge models list")
             if name == state.shadow:
-                self.disk.remove(self.folder / "shadow")
+                self._unlink("shadow")
             elif name in state.in_use:
                 raise BundleError(f"{name} is in use; go to another one first: mien-edge models rollback")
             self._throw_away(name)
@@ -220,8 +243,8 @@ class Store:
                 self._write(self._adopted())
             state = self.state()
             for link in ("next", "shadow"):
-                if self._target(link) and self._target(link) not in state.installed:
-                    self.disk.remove(self.folder / link)
+                if self._target(link) not in ("", *state.installed):
+                    self._unlink(link)
             if state.on_probation:
                 left = self._undo(state, state.record.committed, "the service ended before it had proved itself")
                 done.append(f"{state.current}: the service ended before it had proved itself; back to {_said(left)}")
@@ -240,16 +263,16 @@ class Store:
         try:
             if making:
                 self.folder.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
+            handle = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX)
+                self._wait(handle)
                 yield
             finally:
                 os.close(handle)
         except FileNotFoundError as problem:
-            if problem.filename != str(self.folder):
-                raise BundleError(f"{problem.filename}: not there; look at: mien-edge models list") from None
-            raise BundleError(f"{self.folder}: no bundle is installed; see: mien-edge models install") from None
+            if not self.folder.exists():
+                raise BundleError(f"{self.folder}: no bundle is installed; see: mien-edge models install") from None
+            raise BundleError(f"{problem.filename}: not there; look at: mien-edge models list") from None
         except OSError as problem:
             if isinstance(problem, BundleError):
                 raise
@@ -257,9 +280,19 @@ class Store:
                 f"{self.folder}: cannot be changed ({problem.strerror}); free space, or run it as root"
             ) from None
 
+    def _wait(self, handle: int) -> None:
+        began = time.monotonic()
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if time.monotonic() - began > self.patience:
+                    raise BundleError(f"{self.folder}: another process changes it; try again in a minute") from None
+                time.sleep(0.1)
+
     def _stage(self, source: Path, staged: Path, allow_downgrade: bool) -> Bundle:
         self.disk.make_folder(staged)
-        self.disk.own(staged, self.folder)
         for name in (_CARD, SIGNATURE):
             self._take(source, staged, name, needed=name == _CARD)
         self.trust(staged, source.name)
@@ -280,7 +313,6 @@ class Store:
         if path.stat().st_size > min(most, bundles.LARGEST):
             raise BundleError(f"{path}: larger than {min(most, bundles.LARGEST)} bytes; copy the bundle again")
         self.disk.copy(path, staged / name)
-        self.disk.own(staged / name, self.folder)
         self.disk.sync(staged / name)
 
     def _place(self, staged: Path, target: Path) -> None:
@@ -307,7 +339,9 @@ class Store:
         if not NAME.fullmatch(name) or name not in self.state().installed:
             raise BundleError(f"{name}: not installed in {self.folder}; see: mien-edge models list")
         self.trust(self.folder / name, name)
-        bundles.load(self.folder / name)
+        found = bundles.load(self.folder / name).card.id
+        if found != name:
+            raise BundleError(f"{self.folder / name} holds {found}; install that one with: mien-edge models install")
         self._refuse_downgrade(name, allow_downgrade)
 
     def _refuse_downgrade(self, name: str, allowed: bool) -> None:
@@ -324,19 +358,18 @@ class Store:
             older = older[1:]
         if older:
             self._point("current", older[0])
-        elif state.current:
-            self.disk.remove(self.folder / "current")
-            self.disk.sync(self.folder)
+        else:
+            self._unlink("current")
         verdict = Verdict(state.current, False, reason, time.time()) if state.current else state.record.verdict
         self._write(replace(state.record, committed=older, verdict=verdict))
         return older[0] if older else ""
 
     def _is_whole(self, name: str) -> bool:
+        """Whether the bundle can be read, and is the one that its folder says."""
         try:
-            bundles.load(self.folder / name)
+            return bool(NAME.fullmatch(name)) and bundles.load(self.folder / name).card.id == name
         except (BundleError, ContractError):
             return False
-        return True
 
     def _adopted(self) -> Record:
         """Without a state.json, what is current is committed."""
@@ -353,18 +386,23 @@ class Store:
 
     def _write(self, record: Record) -> None:
         path = self.folder / f"{_NEW}{_STATE}"
+        if os.path.lexists(path):
+            self.disk.remove(path)
         self.disk.write(path, (json.dumps(asdict(record), indent=1) + "\n").encode())
-        self.disk.own(path, self.folder)
         self.disk.sync(path)
         self.disk.rename(path, self.folder / _STATE)
         self.disk.sync(self.folder)
+
+    def _unlink(self, link: str) -> None:
+        if self._target(link):
+            self.disk.remove(self.folder / link)
+            self.disk.sync(self.folder)
 
     def _point(self, link: str, name: str) -> None:
         path = self.folder / f"{_NEW}{link}"
         if path.is_symlink():
             self.disk.remove(path)
         self.disk.link(name, path)
-        self.disk.own(path, self.folder)
         self.disk.rename(path, self.folder / link)
         self.disk.sync(self.folder)
 

@@ -1,6 +1,7 @@
 """The running service's side of new models: taken between two frames, tried, and kept or given back.
 
-All that may take long, such as reading a bundle or syncing a disk, is done by a thread beside the frames.
+All that may take long, such as reading a bundle or syncing a disk, is done by a thread beside the frames; what it finds
+is put into the chain, and told, between two frames.
 """
 
 import logging
@@ -14,14 +15,15 @@ from typing import Any
 from mien_edge import bundle as bundles
 from mien_edge import camera, shadow
 from mien_edge.bundle import Bundle
-from mien_edge.errors import BundleError, MienError
+from mien_edge.errors import MienError
 from mien_edge.pipeline import Timed
 from mien_edge.probation import LastHour, Probation
 from mien_edge.settings import Update as Settings
 from mien_edge.store import Store
-from mien_edge.values import Face, Frame, Reading
+from mien_edge.values import Frame, Reading
 
 _GAP = 2.0  # seconds without a frame that are the camera's affair, not the model's
+_REST = 30.0  # seconds before the store is tried again that could not be changed
 
 _log = logging.getLogger("mien.update")
 
@@ -37,12 +39,27 @@ class Tenant:
     classify: Callable[..., Any]
     smooth: Callable[..., Any]
 
+    @property
+    def name(self) -> str:
+        """NAME-VERSION."""
+        return self.bundle.card.id
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """What the thread found: which model is current, the committed one if the former is on probation, and a shadow."""
+
+    tenant: Tenant
+    before: Tenant | None
+    shadow: shadow.Compared | None
+    problem: str = ""
+
 
 class Updater:
     """A watcher that swaps the model between two frames when `ask` was called, and judges it.
 
     make: the two stages of a bundle. stages: the chain's timed stages, whose callables are replaced. rate: the frames
-    per second aimed at now. on_model: told which bundle runs.
+    per second aimed at now, 0 while the chain rests.
     """
 
     def __init__(
@@ -64,11 +81,11 @@ class Updater:
         self.shadow: shadow.Compared | None = None
         self._hour = LastHour()
         self._then = steady()
+        self._rests_until = float("-inf")
         self._asked = threading.Event()
         self._work: Future[Any] | None = None
         self._then_do: Callable[[Any], None] = lambda _: None
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="mien-update")
-        self._fault = ""
 
     def ask(self) -> None:
         """Look at the store before the next frame; safe in a signal handler."""
@@ -77,7 +94,7 @@ class Updater:
     def state(self) -> dict[str, Any]:
         """For the status: which model runs, on probation or not, and what its shadow says."""
         trial = self.trial
-        found: dict[str, Any] = {"model": self.tenant.bundle.card.id, "bundle": str(self.tenant.bundle.folder)}
+        found: dict[str, Any] = {"model": self.tenant.name, "bundle": str(self.tenant.bundle.folder)}
         found["probation"] = trial and {
             "seconds": round(trial.seconds, 1), "of_seconds": self.settings.probation, "faces": trial.seen.faces,
             "of_faces": self.settings.faces,
@@ -87,21 +104,26 @@ class Updater:
     def __call__(self, frame: Frame, readings: tuple[Reading, ...]) -> None:
         """A frame has gone through the chain: judge, and change what has to be changed before the next."""
         now = self.steady()
-        spent, due = self.stages["classify"].last, min(now - self._then, _GAP) * self.rate()
-        self._then = now
-        if self.trial:
-            self.trial.add(now, readings, spent, due)
-        else:
-            self._hour.add(now, readings, spent, due)
+        gap, self._then = now - self._then, now
+        if gap < _GAP:
+            due = gap * self.rate()
+            if self.trial:
+                self.trial.add(gap, due)
+            else:
+                self._hour.add(now, due)
+        elif self.trial:
+            self.trial.add(1 / max(self.rate(), 0.1), 0.0)  # a slow device's frame, or the first after a pause
         if self._work:
             if self._work.done():
                 self._finish()
         elif self._asked.is_set():
             self._asked.clear()
             self._start(self._look, self._found)
+        elif now < self._rests_until:
+            pass
         elif self.trial:
             self._judge(self.trial)
-        elif self.shadow and (self.shadow.problem or self.shadow.seconds >= self.settings.shadow):
+        elif self.shadow and (self.shadow.second.problem or self.shadow.seconds >= self.settings.shadow):
             self._start(lambda: self.store.shadow(""), lambda _: self._end_shadow())
 
     # --- beside the frames ---------------------------------------------------------------------------------
@@ -114,125 +136,130 @@ class Updater:
         assert work is not None  # noqa: S101 - asked before
         try:
             found = work.result()
-        except MienError as problem:
-            _log.error("%s", problem)
-            self.on_event("model refused", str(problem))
+        except (MienError, OSError) as problem:
+            if self._rests_until == float("-inf"):
+                _log.error("%s", problem)
+                self.on_event("update failed", f"{problem}; it is tried again")
+            self._rests_until = self.steady() + _REST
         else:
+            self._rests_until = float("-inf")
             self._then_do(found)
 
-    def _look(self) -> tuple[Tenant | None, shadow.Compared | None]:
-        """What should run now, if it is another one; and beside it."""
+    def _look(self) -> _Change:
+        """What should run now, and beside it."""
         self.store.begin()
-        folder = bundles.find()
+        problem = ""
         try:
-            bundle = bundles.load(folder)
-            changed = bundle.card != self.tenant.bundle.card
-            tenant = Tenant(bundle, *self.make(bundle)) if changed else None
-        except MienError as problem:
-            self.store.rollback(str(problem))
-            raise BundleError(f"{folder.name} cannot run, the model before goes on: {problem}") from None
-        return tenant, self._shadow(tenant or self.tenant)
+            tenant = self._current()
+        except MienError as refusal:
+            problem = str(refusal)
+            self.store.give_back(self.store.state().current, problem)
+            tenant = self._current()
+        before = self._committed() if self.store.state().on_probation else None
+        return _Change(tenant, before, None if before else self._beside(tenant), problem)
 
-    def _shadow(self, tenant: Tenant) -> shadow.Compared | None:
-        name = self.store.state().shadow
-        if not name:
+    def _current(self) -> Tenant:
+        return self._tenant(bundles.load(bundles.find()))
+
+    def _tenant(self, bundle: Bundle) -> Tenant:
+        """The bundle as a tenant; the one that runs stays as it is."""
+        for known in (self.tenant, self.before):
+            if known and known.bundle == bundle:
+                return known
+        return Tenant(bundle, *self.make(bundle))
+
+    def _committed(self) -> Tenant | None:
+        """The model that was good, whatever runs now."""
+        committed = self.store.state().record.committed
+        try:
+            return self._tenant(bundles.load(self.store.folder / committed[0] if committed else bundles.shipped()))
+        except MienError as problem:
+            _log.warning("nothing to compare with: %s", problem)
             return None
-        if self.shadow and self.shadow.name == name and self.shadow.first is tenant.classify:
+
+    def _beside(self, tenant: Tenant) -> shadow.Compared | None:
+        name = self.store.state().shadow
+        if not name or name == tenant.name:
+            return None
+        if self.shadow and self.shadow.name == name and self.shadow.first.stage is tenant.classify:
             return self.shadow
-        second, _ = self.make(bundles.load(self.store.folder / name))
+        try:
+            second, _ = self.make(bundles.load(self.store.folder / name))
+        except MienError as problem:
+            _log.warning("the shadow %s cannot run: %s", name, problem)
+            return None
         return shadow.Compared(tenant.classify, second, name)
 
     # --- between two frames --------------------------------------------------------------------------------
 
-    def _found(self, found: tuple[Tenant | None, shadow.Compared | None]) -> None:
-        tenant, beside = found
-        if tenant:
-            old, self.before = self.tenant, self.tenant
-            self._put(tenant)
-            self.on_event("model changed", f"{old.bundle.card.id} before, {tenant.bundle.card.id} now")
-            self._try(tenant)
-        if beside is not self.shadow:
-            if beside:
-                self.on_event("shadow", f"{beside.name} is compared with {self.tenant.bundle.card.id}")
-            else:
-                self._end_shadow()
-            self.shadow = beside
-            self._put(self.tenant)
+    def begin(self) -> None:
+        """The service has started: its bundle may be on probation, or have a shadow."""
+        state = self.store.state()
+        if state.on_probation or state.shadow:
+            self.ask()
+
+    def _found(self, change: _Change) -> None:
+        old, tenant = self.tenant, change.tenant
+        if change.problem:
+            self.on_event("model refused", f"{change.problem}; {tenant.name} runs on")
+        if tenant is not old:
+            self.on_event("model changed", f"{old.name} before, {tenant.name} now")
+        is_new = change.before is not None and (tenant is not old or not self.trial)
+        if self.shadow and change.shadow is not self.shadow:
+            self._tell_shadow()
+        self.shadow = change.shadow
+        if is_new and change.before:
+            self.before = change.before
+            seen = shadow.Compared(tenant.classify, change.before.classify, change.before.name)
+            self.trial = Probation(self.settings, seen, self._hour.pace(self.steady()))
+            self.on_event("probation", f"{tenant.name} for {self.settings.probation:g} s")
+        elif change.before is None:
+            self.trial = self.before = None
+        self._put(tenant)
+        if self.shadow and self.shadow.faces == 0 and self.shadow.seconds < 1:
+            self.on_event("shadow", f"{self.shadow.name} is compared with {tenant.name}")
 
     def _put(self, tenant: Tenant) -> None:
+        """From the next frame on."""
         self.tenant = tenant
         self.stages["smooth"].stage = tenant.smooth
-        if self.shadow and self.shadow.first is not tenant.classify:
-            self.shadow = None
-        self.stages["classify"].stage = self.shadow or tenant.classify
-
-    def begin(self) -> None:
-        """The service has started with a bundle that may be on probation."""
-        self._try(self.tenant)
-
-    def _try(self, tenant: Tenant) -> None:
-        self._fault = ""
-        if not self.store.state().on_probation:
-            self.trial, self.before = None, None
-            return
-        now = self.steady()
-        self.trial = Probation(self.settings, self._hour.tally(now), now)
-        if self.before:
-            self.stages["classify"].stage = _Guarded(tenant.classify, self.before.classify, self._failed)
-        self.on_event("probation", f"{tenant.bundle.card.id} for {self.settings.probation:g} s")
-
-    def _failed(self, problem: Exception) -> None:
-        self._fault = f"it failed on a face: {type(problem).__name__}: {problem}"
+        self.stages["classify"].stage = self.trial.seen if self.trial else self.shadow or tenant.classify
 
     def _judge(self, trial: Probation) -> None:
-        fault = self._fault or trial.fault()
-        name = self.tenant.bundle.card.id
+        fault, tenant = trial.fault(), self.tenant
         if fault:
-            self._start(lambda: self._back(fault), lambda tenant: self._gone_back(name, fault, tenant))
+            if self.before:
+                # The bad one goes now, whatever the disk says to it.
+                self.stages["classify"].stage, self.stages["smooth"].stage = self.before.classify, self.before.smooth
+            self._start(lambda: self._back(tenant.name, fault), lambda found: self._gone(tenant.name, fault, found))
         elif trial.is_over:
-            self._start(lambda: self.store.commit(trial.praise()), lambda _: self._kept(name, trial))
+            self._start(lambda: self.store.commit(tenant.name, trial.praise()), lambda _: self._kept(trial))
 
-    def _back(self, fault: str) -> Tenant:
-        self.store.rollback(fault)
-        bundle = bundles.load(bundles.find())
-        if self.before and bundle.card == self.before.bundle.card:
-            return self.before
-        return Tenant(bundle, *self.make(bundle))
+    def _back(self, name: str, fault: str) -> Tenant:
+        self.store.give_back(name, fault)
+        return self._current()
 
-    def _gone_back(self, name: str, fault: str, tenant: Tenant) -> None:
-        self.trial, self.before = None, None
+    def _gone(self, name: str, fault: str, tenant: Tenant) -> None:
+        self.trial = self.before = None
         self._put(tenant)
         _log.error("%s is rolled back: %s", name, fault)
-        self.on_event("rolled back", f"{name}: {fault}; {tenant.bundle.card.id} runs again")
+        self.on_event("rolled back", f"{name}: {fault}; {tenant.name} runs again")
 
-    def _kept(self, name: str, trial: Probation) -> None:
-        self._hour.moved_in(trial.now, trial.seen)
-        self.trial, self.before = None, None
+    def _kept(self, trial: Probation) -> None:
+        self.trial = self.before = None
         self._put(self.tenant)
-        self.on_event("committed", f"{name}: {trial.praise()}")
+        self.on_event("committed", f"{self.tenant.name}: {trial.praise()}")
+        self.ask()  # a shadow may have waited
 
-    def _end_shadow(self) -> None:
+    def _tell_shadow(self) -> None:
         if self.shadow:
             self.on_event("shadow ended", shadow.as_text(self.shadow.report()).splitlines()[0])
+
+    def _end_shadow(self) -> None:
+        self._tell_shadow()
         self.shadow = None
         self._put(self.tenant)
 
     def close(self) -> None:
         """Let what is being done come to its end."""
         self._worker.shutdown(wait=True)
-
-
-class _Guarded:
-    """A classify stage on probation: a frame on which it fails is given to the one before, and it is told of."""
-
-    def __init__(
-        self, stage: Callable[..., Any], before: Callable[..., Any], failed: Callable[[Exception], None]
-    ) -> None:
-        self.stage, self.before, self.failed = stage, before, failed
-
-    def __call__(self, frame: Frame, faces: tuple[Face, ...]) -> Any:
-        try:
-            return self.stage(frame, faces)
-        except Exception as problem:
-            self.failed(problem)
-            return self.before(frame, faces)

@@ -148,8 +148,9 @@ def test_models_are_installed_listed_and_chosen(bundle, tmp_path):
     assert f"{bundle.card.id}  (asked for)" in call("models", "list", env=env).stdout
     assert json.loads(call("models", "list", "--json", env=env).stdout)["next"] == bundle.card.id
     assert call("models", "activate", "other-9", *lax, env=env).returncode == 1
-    assert "no older bundle" in call("models", "rollback", *lax, env=env).stderr
+    assert "there is none before it" in call("models", "rollback", *lax, env=env).stderr
     assert "the service does not run" in call("models", "shadow", *lax, env=env).stderr
+    assert call("models", "activate", bundle.card.id, *lax, env=env).returncode == 0
     assert "in use" in call("models", "discard", bundle.card.id, *lax, env=env).stderr
 
 

@@ -66,8 +66,10 @@ STEPS = {
     "activate": (installed, lambda place, _: place.activate("small-3")),
     "begin": (asked, lambda place, _: place.begin()),
     "begin, the first": (first, lambda place, _: place.begin()),
-    "commit": (on_probation, lambda place, _: place.commit()),
+    "commit": (on_probation, lambda place, _: place.commit("small-3")),
+    "give back": (on_probation, lambda place, _: place.give_back("small-3", "a test")),
     "rollback of probation": (on_probation, lambda place, _: place.rollback("a test")),
+    "rollback of asked for": (asked, lambda place, _: place.rollback("a test")),
     "rollback of committed": (installed, lambda place, _: place.rollback("a test")),
     "shadow": (installed, lambda place, _: place.shadow("small-3")),
     "shadow's end": (shadowed, lambda place, _: place.shadow("")),
@@ -109,7 +111,7 @@ def booted(folder, allowed, sources):
     assert runs(folder) in allowed
     state = place.state()
     assert not state.on_probation
-    assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+    assert [path.name for path in folder.iterdir() if path.name.startswith(".")] in ([], [".lock"])
     for name in state.record.committed:
         bundles.load(folder / name)
     commit(place, sources[5])
@@ -122,7 +124,11 @@ def allowed(name):
         return {""}
     if "damage" in name:
         return {"small-1", "small-2"}
-    return {"small-2"} | {"commit": {"small-3"}, "rollback of committed": {"small-1"}}.get(name, set())
+    return {"small-2"} | {
+        "commit": {"small-3"},
+        "rollback of committed": {"small-1"},
+        "rollback of asked for": {"small-1"},
+    }.get(name, set())
 
 
 def operations(prepared, step, tmp_path):

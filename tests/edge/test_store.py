@@ -1,15 +1,17 @@
 """Installed bundles: the small state machine, signatures, and what is refused."""
 
+import errno
 import io
 import shutil
 import subprocess
+import sys
 import tarfile
 
 import numpy as np
 import pytest
 from helpers import pin_again
 from mien_edge import bundle as bundles
-from mien_edge import confined, signing
+from mien_edge import confined, files, signing
 from mien_edge.errors import BundleError, MienError
 from mien_edge.receive import receive
 from mien_edge.signing import Trust
@@ -35,7 +37,7 @@ def test_a_bundle_goes_from_installed_to_asked_for_to_probation_to_committed(pla
     assert place.state().next == "small-1"
     assert place.begin() == "small-1"
     assert place.state().on_probation
-    place.commit()
+    place.commit("small-1")
     assert place.state().record.committed == ("small-1",)
     assert place.state().record.verdict.kept
     assert place.begin() == ""
@@ -48,7 +50,8 @@ def test_two_committed_bundles_are_kept_and_one_can_go_back_once(place, sources)
     assert place.rollback("a test") == "small-2"
     assert place.state().record.committed == ("small-2",)
     assert place.state().record.verdict.reason == "a test"
-    assert "no older bundle" in refused(lambda: place.rollback("again"))
+    assert place.rollback("once more") == "", "the one that came with mien"
+    assert "there is none before it" in refused(lambda: place.rollback("again"))
 
 
 def test_a_rollback_of_the_first_bundle_leads_to_the_one_that_came_with_mien(place, sources):
@@ -57,6 +60,69 @@ def test_a_rollback_of_the_first_bundle_leads_to_the_one_that_came_with_mien(pla
     place.begin()
     assert place.rollback("a test") == ""
     assert not (place.folder / "current").is_symlink()
+
+
+def test_a_verdict_concerns_only_the_bundle_that_it_is_of(place, sources):
+    """Somebody else may have changed the store in the meantime."""
+    commit(place, sources[1])
+    commit(place, sources[2])
+    place.install(sources[3])
+    place.activate("small-3")
+    place.begin()
+    place.give_back("small-3", "a fault")
+    for _ in range(3):
+        place.give_back("small-3", "told again")
+        place.commit("small-3")
+    assert place.state().current == "small-2"
+    assert place.state().record.committed == ("small-2", "small-1")
+
+
+def test_going_back_by_hand_withdraws_what_was_asked_for(place, sources):
+    commit(place, sources[1])
+    commit(place, sources[2])
+    place.install(sources[3])
+    place.activate("small-3")
+    assert place.rollback("by hand") == "small-1"
+    assert place.state().next == ""
+
+
+def test_a_folder_that_holds_another_bundle_than_it_says_is_refused(place, sources):
+    commit(place, sources[2])
+    shutil.copytree(sources[1], place.folder / "small-9")
+    assert "holds small-1" in refused(lambda: place.activate("small-9"))
+
+
+def test_a_damaged_record_adopts_nothing_that_has_not_proved_itself(place, sources):
+    commit(place, sources[1])
+    place.install(sources[2])
+    place.activate("small-2")
+    place.begin()
+    (place.folder / "state.json").write_text("{")
+    place.recover()
+    assert place.state().current == "", "the bundle that came with mien is known to be good"
+
+
+def test_a_bundle_that_cannot_be_read_is_left_at_the_next_start(place, sources, monkeypatch):
+    """A card with a bad sector: reading fails, not only what is read."""
+    commit(place, sources[1])
+    commit(place, sources[2])
+    real = files.sha256
+
+    def fails(path):
+        if path.parent.name == "small-2":
+            raise OSError(errno.EIO, "Input/output error")
+        return real(path)
+
+    monkeypatch.setattr(files, "sha256", fails)
+    assert "back to small-1" in place.recover()[0]
+
+
+def test_a_busy_store_is_waited_for_and_then_given_up(place, sources):
+    commit(place, sources[1])
+    hasty = store(place.folder)
+    hasty.patience = 0.2
+    with place._changing():
+        assert "another process changes it" in refused(lambda: hasty.activate("small-1"))
 
 
 def test_what_is_on_probation_at_the_start_is_undone(place, sources):
@@ -248,6 +314,16 @@ def test_a_replay_that_hangs_is_ended(bundle):
 def test_a_replay_that_eats_memory_is_ended(bundle):
     with pytest.raises(BundleError, match="refused"):
         confined.replay(bundle.folder, bundle.card.id, memory=16 << 20)
+
+
+def test_a_replay_has_no_network():
+    """Where the kernel lets an ordinary user, or root, have a network of its own."""
+    command = [sys.executable, "-c", "import os; print(sorted(os.listdir('/proc/self/net/dev_snmp6')))"]
+    there = subprocess.run(command, capture_output=True, text=True).stdout
+    if "eth" not in there and "en" not in there:
+        pytest.skip("this machine has no network device to be cut off from")
+    cut = subprocess.run(command, capture_output=True, text=True, preexec_fn=confined._cut_off).stdout
+    assert cut.strip() == "['lo']"
 
 
 def archive(*entries):

@@ -11,8 +11,9 @@ from mien_edge import app, pipeline, shadow, sources, testing
 from mien_edge import bundle as bundles
 from mien_edge.bundle import Bundle
 from mien_edge.errors import BundleError
-from mien_edge.probation import LastHour, Probation, Tally
+from mien_edge.probation import LastHour, Pace, Probation
 from mien_edge.settings import Settings, Update
+from mien_edge.shadow import Compared
 from mien_edge.update import Updater
 from mien_edge.values import Box, Face, Frame
 from stores import commit, small, store
@@ -117,7 +118,7 @@ def test_a_model_that_says_one_thing_to_all_is_rolled_back(device):
     chosen = device(Answers("happy", "sad", "neutral"), Answers("fear"))
     activate(chosen, 30)
     assert chosen.kinds()[-1] == "rolled back"
-    assert "100 % of all faces are 'fear', in the last hour 0 % were" in chosen.events[-1][1]
+    assert "100 % of all faces are 'fear' to it, 0 % to the model before" in chosen.events[-1][1]
     assert chosen.store.state().current == "small-1"
     assert chosen.stages["classify"].stage is chosen.answers[1]
 
@@ -139,6 +140,7 @@ def test_a_model_that_cannot_be_made_leaves_the_old_one_running(device):
     chosen = device(Answers("happy", "sad"), BundleError("its network is odd"))
     activate(chosen, 5)
     assert chosen.kinds() == ["model refused"]
+    assert "small-1 runs on" in chosen.events[0][1]
     assert chosen.store.state().current == "small-1"
     assert not chosen.store.state().record.verdict.kept
     assert chosen.updater.tenant.bundle.card.id == "small-1"
@@ -181,6 +183,18 @@ def test_a_shadow_changes_nothing_and_is_compared(device):
     assert chosen.stages["classify"].stage is chosen.answers[1]
 
 
+def test_a_shadow_waits_for_the_end_of_a_probation(device):
+    chosen = device(Answers("happy", "sad"), Answers("happy", "neutral"))
+    chosen.store.install(small(bundles.load(chosen.store.folder / "small-1"), chosen.store.folder.parent / "3", 3))
+    chosen.answers[3] = Answers("happy", "crash")
+    chosen.store.shadow("small-3")
+    activate(chosen, 5)
+    assert chosen.updater.state()["shadow"] is None
+    chosen.run(20)
+    assert "committed" in chosen.kinds()
+    assert chosen.kinds()[-2:] == ["shadow", "shadow ended"]
+
+
 def test_a_shadow_that_fails_harms_nobody(device):
     chosen = device(Answers("happy"), Answers("crash"))
     chosen.store.shadow("small-2")
@@ -192,43 +206,105 @@ def test_a_shadow_that_fails_harms_nobody(device):
     assert chosen.store.state().shadow == ""
 
 
-def tally(frames=1000, expected=1000.0, spent=1.0, **labels):
-    made = Tally(frames, expected, spent)
-    made.labels.update(labels or {"happy": 500, "sad": 500})
-    made.timed = made.faces
+def trial(settings, frames=1000, due=1000.0, hour=(1000, 1000.0), pairs=None, spent=(1.0, 1.0)):
+    """A probation that has seen so much: (label of the new model, label of the one before): count."""
+    seen = Compared(Answers("happy"), Answers("happy"))
+    for (mine, its), count in (pairs or {("happy", "happy"): 500, ("sad", "sad"): 500}).items():
+        seen.pairs[mine, its] += count
+        seen.first.labels[mine] += count
+        seen.second.labels[its] += count
+    seen.first.spent, seen.second.spent = spent
+    made = Probation(settings, seen, Pace(*hour))
+    made.pace, made.seconds = Pace(frames, due), 1000.0
     return made
 
 
 @pytest.mark.parametrize(
-    ("seen", "fault"),
+    ("given", "fault"),
     [
-        (tally(), ""),
-        (tally(frames=700), "the frame rate fell to 70 %"),
-        (tally(frames=70, expected=90.0), ""),
-        (tally(spent=3.5), "a face takes 3.5 ms where it took 1.0"),
-        (tally(spent=2.5), ""),
-        (tally(sad=1000), "100 % of all faces are 'sad', in the last hour 50 % were"),
-        (tally(sad=99), ""),
+        ({}, ""),
+        ({"frames": 700}, "the frame rate fell to 70 %"),
+        ({"frames": 70, "due": 90.0}, ""),
+        ({"frames": 700, "hour": (700, 1000.0)}, ""),
+        ({"frames": 700, "hour": (0, 0.0)}, ""),
+        ({"spent": (3.5, 1.0)}, "a face takes 3.5 ms where the model before takes 1.0"),
+        ({"spent": (2.5, 1.0)}, ""),
+        ({"pairs": {("sad", "happy"): 500, ("sad", "sad"): 400}}, "100 % of all faces are 'sad' to it, 44 % to"),
+        ({"pairs": {("sad", "sad"): 1000}}, ""),
+        ({"pairs": {("sad", "happy"): 500, ("happy", "sad"): 400}}, ""),
     ],
 )
-def test_what_is_a_fault_and_what_is_not(seen, fault):
-    trial = Probation(Update(), tally(), 0.0)
-    trial.seen = seen
-    assert trial.fault().startswith(fault)
-    assert bool(trial.fault()) == bool(fault)
-
-
-def test_without_a_last_hour_there_is_nothing_to_compare_with():
-    trial = Probation(Update(), Tally(), 0.0)
-    trial.seen = tally(frames=10, spent=100.0, sad=1000)
-    assert trial.fault() == ""
+def test_what_is_a_fault_and_what_is_not(given, fault):
+    found = trial(Update(), **given).fault()
+    assert found.startswith(fault)
+    assert bool(found) == bool(fault)
 
 
 def test_the_last_hour_forgets_what_is_older():
     hour = LastHour()
     for minute in range(90):
-        hour.add(minute * 60.0, (testing.reading("happy"),), 0.001, 1.0)
-    assert hour.tally(90 * 60.0).frames == 59
+        hour.add(minute * 60.0, 1.0)
+    assert hour.pace(90 * 60.0).frames == 59
+
+
+def test_a_pause_of_the_camera_is_not_the_models_fault_nor_its_time(device):
+    chosen = device(Answers("happy", "sad"), Answers("happy", "neutral"))
+    activate(chosen, 3)
+    chosen.now += 3600
+    chosen.run(3)
+    assert chosen.kinds()[-1] == "probation"
+    chosen.run(10)
+    assert chosen.kinds()[-1] == "committed"
+
+
+def test_frames_at_rest_say_nothing_of_the_pace(device):
+    chosen = device(Answers("happy", "sad"), Answers("happy", "neutral"))
+    chosen.updater.rate = lambda: 0.0
+    chosen.run(20, fps=1)
+    chosen.updater.rate = lambda: FPS
+    activate(chosen, 30)
+    assert chosen.kinds()[-1] == "committed"
+
+
+def test_a_disk_that_fails_leaves_the_good_model_running_and_is_told_of_once(device, monkeypatch):
+    chosen = device(Answers("happy", "sad", "neutral"), Answers("fear"))
+    activate(chosen, 5)
+
+    def fails(*_):
+        raise BundleError("the disk is full")
+
+    monkeypatch.setattr(chosen.store, "give_back", fails)
+    chosen.run(40)
+    assert chosen.kinds()[-1] == "update failed"
+    assert chosen.kinds().count("update failed") == 1
+    assert chosen.stages["classify"].stage is chosen.answers[1]
+    monkeypatch.undo()
+    monkeypatch.setenv("MIEN_MODELS", str(chosen.store.folder))
+    chosen.run(40)
+    assert chosen.kinds()[-1] == "rolled back"
+    assert chosen.store.state().current == "small-1"
+
+
+def test_the_bundle_that_runs_already_is_tried_and_committed_too(bundle, tmp_path, monkeypatch):
+    """The one that came with mien, pushed."""
+    monkeypatch.setenv("MIEN_MODELS", str(tmp_path / "models"))
+    place = store(tmp_path / "models")
+    place.install(bundle.folder)
+    place.activate(bundle.card.id)
+    source = sources.Demo(200, None, forever=True, paced=False)
+    chosen = Settings(update=Update(probation=1, faces=5, patience=1))
+    events, done, stop = app.Events(), [], threading.Event()
+
+    def heard(kind, text):
+        done.append(kind)
+        if kind == "committed":
+            stop.set()
+
+    events.add(heard)
+    place.begin()
+    app.run(chosen, bundles.load(bundles.shipped()), source, stop, (), (), 3000, events, None, place)
+    assert done == ["start", "model changed", "probation", "committed"]
+    assert place.state().record.committed == (bundle.card.id,)
 
 
 def test_the_real_chain_swaps_real_networks(bundle, tmp_path, monkeypatch):
@@ -244,3 +320,4 @@ def test_the_real_chain_swaps_real_networks(bundle, tmp_path, monkeypatch):
     assert place.begin() == bundle.card.id
     app.run(chosen, bundles.load(bundles.find()), source, threading.Event(), (), (), 300, events, None, place)
     assert done[:2] == ["start", "probation"]
+    assert done[-1] in ("probation", "committed")

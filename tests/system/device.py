@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -324,7 +325,7 @@ def test_a_crash_on_probation_leads_back():
     put("/etc/mien/mien.toml", SETTINGS.replace("probation = 5.0", "probation = 600.0").encode())
     shell("systemctl restart mien")
     until(lambda: frames() > 0)
-    deploy("push", made(15), "--wait", "2")
+    deploy("push", made(15), "--wait", "2", check=False)
     assert runs(15)
     shell(f"kill -9 {process()}")
     until(lambda: runs(14))
@@ -345,6 +346,22 @@ def test_one_can_go_back_by_hand_and_compare():
     say("mien-edge models shadow:", *said.splitlines())
     assert "agrees on 100.0 %" in said
     inside(EDGE, "models", "shadow", "--end")
+
+
+def test_the_page_comes_through_an_ssh_tunnel():
+    options = [word for option in SSH for word in ("-o", option)]
+    words = ["view", HOST, "--no-browser", "--port", "8799", *options]
+    with subprocess.Popen(
+        [*NETWORK, sys.executable, "-P", "-m", "mien_deploy", *words], stdout=subprocess.PIPE, text=True
+    ) as looking:
+        try:
+            said = looking.stdout.readline()
+            say("mien-deploy view:", said.strip())
+            code = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:8799/api/live').read(300))"
+            assert '"runs": true' in inside("/opt/mien/venv/bin/python", "-c", code)
+        finally:
+            looking.send_signal(signal.SIGINT)
+            looking.wait(10)
 
 
 def test_summary_and_doctor_speak_on_the_device():
@@ -387,3 +404,14 @@ def test_it_stops_cleanly():
     assert show("mien", "Result") == "success"
     assert "stop: " in inside(EDGE, "logs", "--kind", "stop")
     assert shell("ls /run/mien /run/mien-publish", check=False) == ""
+
+
+def test_it_can_be_taken_off_again():
+    said = deploy("remove")
+    say("mien-deploy remove:", *said.splitlines()[:3])
+    assert shell("ls /var/lib/mien/readings.db /etc/mien/mien.toml").split(), "what was seen and set stays"
+    assert shell("ls /opt/mien /etc/systemd/system/mien.service 2>/dev/null", check=False) == ""
+    deploy("remove", "--purge")
+    assert shell("ls -d /var/lib/mien /etc/mien 2>/dev/null; getent passwd mien", check=False) == ""
+    said = deploy("remove", "--purge")
+    assert "nothing to change" in said

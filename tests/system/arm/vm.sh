@@ -8,15 +8,14 @@ set -euo pipefail
 action=$1
 dir=$(readlink -f "$2")
 shift 2
-port=$(cat "$dir/port" 2>/dev/null || echo 22222)
+[ "$action" != start ] || echo "$1" >"$dir/port"
+port=$(cat "$dir/port")
 options=(-i "$dir/login" -o IdentitiesOnly=yes -o "UserKnownHostsFile=$dir/known" -o GlobalKnownHostsFile=none
   -o LogLevel=ERROR -o ConnectTimeout=10 -o BatchMode=yes -p "$port")
 into() { ssh "${options[@]}" -o "StrictHostKeyChecking=$1" pi@127.0.0.1 "${@:2}"; }
 lives() { kill -0 "$(cat "$dir/pid" 2>/dev/null)" 2>/dev/null; }
 case $action in
 start)
-  port=$1
-  echo "$port" >"$dir/port"
   qemu-system-aarch64 -M virt -cpu cortex-a72 -smp 2 -m 1024 -drive "file=$dir/disk.ext4,format=raw,if=virtio" \
     -netdev "user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:$port-:22" -device virtio-net-pci,netdev=net,romfile= \
     -device virtio-rng-pci -kernel "$dir/kernel" -initrd "$dir/initrd" -append "rw quiet console=ttyAMA0" \
