@@ -206,14 +206,15 @@ def test_a_shadow_that_fails_harms_nobody(device):
     assert chosen.store.state().shadow == ""
 
 
-def trial(settings, frames=1000, due=1000.0, hour=(1000, 1000.0), pairs=None, spent=(1.0, 1.0)):
+def trial(settings, frames=1000, due=1000.0, hour=(1000, 1000.0), pairs=None, times=(0.001, 0.001)):
     """A probation that has seen so much: (label of the new model, label of the one before): count."""
     seen = Compared(Answers("happy"), Answers("happy"))
     for (mine, its), count in (pairs or {("happy", "happy"): 500, ("sad", "sad"): 500}).items():
         seen.pairs[mine, its] += count
         seen.first.labels[mine] += count
         seen.second.labels[its] += count
-    seen.first.spent, seen.second.spent = spent
+    for voice, seconds in zip((seen.first, seen.second), times, strict=True):
+        voice.times.extend([seconds, seconds, 0.5])
     made = Probation(settings, seen, Pace(*hour))
     made.pace, made.seconds = Pace(frames, due), 1000.0
     return made
@@ -227,8 +228,8 @@ def trial(settings, frames=1000, due=1000.0, hour=(1000, 1000.0), pairs=None, sp
         ({"frames": 70, "due": 90.0}, ""),
         ({"frames": 700, "hour": (700, 1000.0)}, ""),
         ({"frames": 700, "hour": (0, 0.0)}, ""),
-        ({"spent": (3.5, 1.0)}, "a face takes 3.5 ms where the model before takes 1.0"),
-        ({"spent": (2.5, 1.0)}, ""),
+        ({"times": (0.0035, 0.001)}, "a face takes 3.5 ms where the model before takes 1.0"),
+        ({"times": (0.0025, 0.001)}, ""),
         ({"pairs": {("sad", "happy"): 500, ("sad", "sad"): 400}}, "100 % of all faces are 'sad' to it, 44 % to"),
         ({"pairs": {("sad", "sad"): 1000}}, ""),
         ({"pairs": {("sad", "happy"): 500, ("happy", "sad"): 400}}, ""),
