@@ -91,7 +91,7 @@ def bars(values: Mapping[str, Sequence[float]], names: Sequence[str], ylabel: st
     axes.set_xticks(np.arange(len(names)) + 0.4 - width / 2, names)
     axes.set(ylabel=ylabel)
     axes.set_ylim(bottom=floor)
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(values))
     return png(figure)
 
 
