@@ -113,8 +113,8 @@ def machine():
     (KEYS / "mien.toml").write_text(SETTINGS)
     began = time.monotonic()
     vm("start", str(PORT))
-    known = (IMAGE / "known").read_text()
-    (IMAGE / "known").write_text(known + known.replace("[127.0.0.1]", "[localhost]"))
+    with (IMAGE / "known").open("a") as known:
+        known.write(f"[localhost]:{PORT} {inside('cat /etc/ssh/ssh_host_ed25519_key.pub')}")
     say(f"booted in {time.monotonic() - began:.0f} s: {inside('uname -srm').strip()}")
     yield
     began = time.monotonic()
