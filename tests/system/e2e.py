@@ -192,7 +192,7 @@ def test_a_power_cut_at_any_moment_leaves_a_whole_bundle():
             [sys.executable, "-P", "-m", "mien_deploy", "push", made(version), "pi@127.0.0.1", *options()],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
-        wait = random.uniform(0.5, 40)  # noqa: S311 - no secret
+        wait = random.uniform(0.5, 30)  # noqa: S311 - no secret
         time.sleep(wait)
         vm("cut")
         said = pushing.communicate(timeout=120)[0]
