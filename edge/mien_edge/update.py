@@ -194,9 +194,7 @@ class Updater:
 
     def begin(self) -> None:
         """The service has started: its bundle may be on probation, or have a shadow."""
-        state = self.store.state()
-        if state.on_probation or state.shadow:
-            self.ask()
+        self.ask()
 
     def _found(self, change: _Change) -> None:
         old, tenant = self.tenant, change.tenant

@@ -187,12 +187,21 @@ def test_a_shadow_waits_for_the_end_of_a_probation(device):
     chosen = device(Answers("happy", "sad"), Answers("happy", "neutral"))
     chosen.store.install(small(bundles.load(chosen.store.folder / "small-1"), chosen.store.folder.parent / "3", 3))
     chosen.answers[3] = Answers("happy", "crash")
+    activate(chosen, 3)
     chosen.store.shadow("small-3")
-    activate(chosen, 5)
+    chosen.updater.ask()
+    chosen.run(3)
     assert chosen.updater.state()["shadow"] is None
     chosen.run(20)
     assert "committed" in chosen.kinds()
     assert chosen.kinds()[-2:] == ["shadow", "shadow ended"]
+
+
+def test_a_shadow_is_there_again_after_a_restart(device):
+    chosen = device(Answers("happy"), Answers("sad"))
+    chosen.store.shadow("small-2")
+    chosen.run(5)
+    assert chosen.kinds() == ["shadow"], "the service looks at its start"
 
 
 def test_a_shadow_that_fails_harms_nobody(device):
