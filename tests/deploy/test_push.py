@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
 
 import pytest
 from devices import Devices, needs_sshd
@@ -115,6 +118,31 @@ def test_check_models_rollback_and_logs_work_from_afar(devices, bundle, capsys):
     assert "there is none before it" in capsys.readouterr().err
     assert devices.call("logs") == 1
     assert "no log here" in capsys.readouterr().err
+
+
+def test_the_logs_of_several_devices_follow_in_one_stream(devices):
+    hosts = devices.hosts[:2]
+    for host in hosts:
+        devices.serve(host)
+    options = [word for option in devices.options() for word in ("-o", option)]
+    words = ["logs", "--follow", "--since", "1h", *hosts, "--program", str(devices.folder / "program"), *options]
+    called = [sys.executable, "-P", "-m", "mien_deploy", *words]
+    missing = set(hosts)
+    with subprocess.Popen(called, stdout=subprocess.PIPE, text=True) as following:
+        for line in following.stdout:
+            missing.discard(line.split()[0])
+            if not missing:
+                break
+        following.send_signal(signal.SIGINT)
+    assert not missing
+
+
+def test_lines_are_whole_and_each_device_has_a_colour():
+    said = []
+    printer = fleet.Printer(["a", "longer"], said.append, coloured=True)
+    printer("a", "one")
+    printer("longer", "two")
+    assert said == ["\033[36ma     \033[0m  one\n", "\033[33mlonger\033[0m  two\n"]
 
 
 def test_words_are_quoted_for_the_devices_shell():
