@@ -52,6 +52,7 @@ def examine(settings: Settings, root: Path = Path("/")) -> list[Finding]:
         lambda: _memory(root),
         lambda: _disk(settings, root),
         lambda: _clock(root),
+        lambda: _signers(settings, root),
         lambda: _journal(root),
         lambda: _units(root),
     ]
@@ -258,6 +259,22 @@ def _clock(root: Path) -> Iterator[Finding]:
 def _says(program: str, name: str, value: str) -> bool:
     done = _ask([program, "show", f"--property={name}"])
     return done is not None and done.stdout.strip() == f"{name}={value}"
+
+
+def _signers(settings: Settings, root: Path) -> Iterator[Finding]:
+    path = root / settings.update.signers.lstrip("/")
+    text = path.read_text(errors="replace") if path.is_file() else ""
+    count = sum(bool(line.strip()) and not line.startswith("#") for line in text.splitlines())
+    if settings.update.unsigned:
+        fix = (
+            "sign bundles with mien-deploy sign, put the signer's line into that file, and set update.unsigned = false"
+        )
+        yield Finding("signers", "note", "whoever can submit a bundle is believed: unsigned ones are taken", fix)
+    elif count:
+        yield Finding("signers", "ok", f"{path} names whose bundles are taken (lines: {count})")
+    else:
+        fix = "mien-deploy sign prints the line for that file; mien-deploy setup --signers puts it there"
+        yield Finding("signers", "note", f"{path}: nobody's, so no new bundle can be installed", fix)
 
 
 def _journal(root: Path) -> Iterator[Finding]:

@@ -185,6 +185,12 @@ def test_journald_is_read_as_journald_reads_it(tmp_path):
     assert found(pi(tmp_path, **hidden), "journal")[0].severity == "ok", "a file in /etc hides its namesake in /usr/lib"
 
 
+def test_doctor_tells_whose_bundles_are_taken(tmp_path):
+    assert "nobody's" in found(pi(tmp_path), "signers")[0].text
+    keys = {"etc/mien/allowed_signers": 'me namespaces="mien-bundle" ssh-ed25519 AAAA\n# a remark\n'}
+    assert "names whose bundles are taken (lines: 1)" in found(pi(tmp_path, **keys), "signers")[0].text
+
+
 def test_the_exit_code_is_the_worst_finding():
     one, two = doctor.Finding("a", "ok", ""), doctor.Finding("b", "warning", "", "do")
     assert doctor.worst([one]) == "ok"
