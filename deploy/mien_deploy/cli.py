@@ -14,6 +14,7 @@ from mien_edge import __version__, signing
 from mien_edge import bundle as bundles
 from mien_edge.cli import add_command, guarded
 from mien_edge.manage import NOT_JUDGED
+from mien_edge.receive import packed
 
 from mien_deploy import fleet, push
 from mien_deploy.fleet import Outcome, Printer, Say
@@ -167,8 +168,10 @@ def _push(options: argparse.Namespace) -> int:
             print(f"{shlex.join(device.command(words))} < {bundle.card.id}.tar")  # noqa: T201
         return 0
 
+    content = packed(bundle.folder)
+
     def work(device: Device, say: Say) -> tuple[str, str]:
-        return push.push(bundle, device, say, options.wait, options.allow_downgrade)
+        return push.push(bundle.card.id, content, device, say, options.wait, options.allow_downgrade)
 
     said: Say = _quiet if options.json else _printer(devices)
     outcomes = fleet.roll_out(devices, work, options.waves, said)

@@ -1,8 +1,6 @@
 """Sending a bundle: each device verifies, replays and tries it, and tells how its probation ended."""
 
-from mien_edge.bundle import Bundle
 from mien_edge.manage import NOT_JUDGED
-from mien_edge.receive import packed
 
 from mien_deploy.fleet import Say
 from mien_deploy.remote import Device
@@ -13,13 +11,14 @@ def arguments(wait: float, allow_downgrade: bool) -> list[str]:
     return ["receive", "--wait", f"{wait:g}", *(["--allow-downgrade"] if allow_downgrade else [])]
 
 
-def push(bundle: Bundle, device: Device, say: Say, wait: float, allow_downgrade: bool) -> tuple[str, str]:
-    """Send the bundle to one device and follow it to its verdict: the kind of outcome, and the device's last word.
+def push(name: str, content: bytes, device: Device, say: Say, wait: float, allow_downgrade: bool) -> tuple[str, str]:
+    """Send a packed bundle to one device and follow it to its verdict: the kind of outcome, and the device's last word.
 
-    Raises DeployError with the device's reason; what it ran before then runs on.
+    name: what the bundle is called, for people. content: as receive.packed made it. Raises DeployError with the
+    device's reason; what it ran before then runs on.
     """
-    content, last, kind = packed(bundle.folder), "", "done"
-    say(device.host, f"sending {bundle.card.id}, {len(content) / 1e6:.1f} MB")
+    last, kind = "", "done"
+    say(device.host, f"sending {name}, {len(content) / 1e6:.1f} MB")
 
     def ended(code: int) -> None:
         nonlocal kind

@@ -24,17 +24,13 @@ def replay(folder: Path, name: str, seconds: float = SECONDS, memory: int = MEMO
     """
     command = [sys.executable, "-P", "-m", "mien_edge", "check", "--model", str(folder)]
     owner = folder.stat()
-    drops = os.geteuid() == 0 and owner.st_uid != 0
 
     def limits() -> None:
         _cut_off()
         resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_CPU, (int(seconds) + 5,) * 2)  # should the one who waits be killed
-        if drops:
-            os.setgroups([])
-            os.setgid(owner.st_gid)
-            os.setuid(owner.st_uid)
+        become(owner)
 
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1", "HOME": "/nonexistent"}
     try:
@@ -54,6 +50,15 @@ def replay(folder: Path, name: str, seconds: float = SECONDS, memory: int = MEMO
         if "MemoryError" in reason or "bad_alloc" in done.stderr:
             reason = f"it needs more memory than {memory >> 20} MB"
         raise BundleError(f"{name} refused: {reason}")
+
+
+def become(owner: os.stat_result) -> None:
+    """From root to the one to whom a folder belongs, for good; nothing where this is not root, or root owns it."""
+    if os.geteuid() == 0 and owner.st_uid != 0:
+        os.setgroups([])
+        os.setgid(owner.st_gid)
+        os.setuid(owner.st_uid)
+        os.chdir("/")
 
 
 def _cut_off() -> None:

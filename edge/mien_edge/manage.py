@@ -4,13 +4,12 @@ import argparse
 import dataclasses
 import io
 import json
-import os
 import sys
 import time
 from pathlib import Path
 
 from mien_edge import bundle as bundles
-from mien_edge import live, log, places, shadow
+from mien_edge import confined, live, log, places, shadow
 from mien_edge import settings as configuration
 from mien_edge.errors import BundleError, SourceError
 from mien_edge.receive import packed, receive
@@ -64,7 +63,7 @@ def rollback(options: argparse.Namespace) -> None:
     left = store.state().current
     back = store.rollback("by hand") or "the bundle that came with mien"
     _tell("rolled back", f"{left}: by hand; to {back}", options)
-    print(f"{back} is current{_taken(store, options)}")  # noqa: T201
+    print(f"{back} is current{_taken(options)}")  # noqa: T201
 
 
 def discard(options: argparse.Namespace) -> None:
@@ -97,11 +96,8 @@ def _store(options: argparse.Namespace) -> Store:
     """The store, as its folder's owner: root must follow nothing that the service may have put there."""
     folder = bundles.models_folder()
     trust = Trust.of(configuration.load(options.settings).update)
-    if os.geteuid() == 0 and folder.is_dir() and (owner := folder.stat()).st_uid != 0:
-        os.setgroups([])
-        os.setgid(owner.st_gid)
-        os.setuid(owner.st_uid)
-        os.chdir("/")
+    if folder.is_dir():
+        confined.become(folder.stat())
     return Store(folder, trust)
 
 
@@ -163,7 +159,7 @@ def _poke(options: argparse.Namespace) -> bool:
     return live.hang_up(options.runtime or places.runtime())
 
 
-def _taken(store: Store, options: argparse.Namespace) -> str:
+def _taken(options: argparse.Namespace) -> str:
     return "" if _poke(options) else "; the service does not run"
 
 

@@ -73,6 +73,11 @@ class State:
         return bool(self.current) and self.current not in self.record.committed[:1]
 
     @property
+    def older(self) -> tuple[str, ...]:
+        """Committed bundles that one can go back to from `current`."""
+        return tuple(name for name in self.record.committed if name != self.current)
+
+    @property
     def in_use(self) -> set[str]:
         """Bundles that must stay."""
         return {self.current, self.next, self.shadow, *self.record.committed} - {""}
@@ -154,8 +159,9 @@ class Store:
         """Ask for an installed bundle: the running service takes it at SIGHUP, one that does not run at its start."""
         with self._changing():
             self._check(name, allow_downgrade)
-            if name == self.state().current and not self.state().next:
-                return self.state()
+            state = self.state()
+            if name == state.current and not state.next:
+                return state
             self._point("next", name)
             return self.state()
 
@@ -194,8 +200,7 @@ class Store:
         with self._changing():
             state = self.state()
             if state.current == name:
-                older = tuple(each for each in state.record.committed if each != name)
-                self._undo(state, older, reason)
+                self._undo(state, state.older, reason)
 
     def rollback(self, reason: str) -> str:
         """Go back by hand: from a bundle on probation to the last committed one, from that to the one before. Returns
@@ -203,11 +208,10 @@ class Store:
         """
         with self._changing():
             state = self.state()
-            if state.next:
-                self._unlink("next")
+            self._unlink("next")
             if not state.current:
                 raise BundleError(f"{self.folder}: the bundle that came with mien runs; there is none before it")
-            return self._undo(state, tuple(each for each in state.record.committed if each != state.current), reason)
+            return self._undo(state, state.older, reason)
 
     def shadow(self, name: str) -> None:
         """Run an installed bundle beside the current one; '' ends that."""
@@ -215,7 +219,7 @@ class Store:
             if name:
                 self._check(name, allow_downgrade=True)
                 self._point("shadow", name)
-            elif self._target("shadow"):
+            else:
                 self._unlink("shadow")
 
     def discard(self, name: str) -> None:
@@ -239,7 +243,7 @@ class Store:
         with self._changing():
             self._sweep()
             done = []
-            if self._record() is None and (self._target("current") or (self.folder / _STATE).exists()):
+            if self._record() is None and self._target("current"):
                 self._write(self._adopted())
             state = self.state()
             for link in ("next", "shadow"):
@@ -251,7 +255,7 @@ class Store:
             elif not state.current and state.record.committed:
                 self._undo(state, state.record.committed, "its link was gone")
             elif state.current and not self._is_whole(state.current):
-                left = self._undo(state, state.record.committed[1:], "it is damaged on the disk")
+                left = self._undo(state, state.older, "it is damaged on the disk")
                 done.append(f"{state.current}: it is damaged on the disk; back to {_said(left)}")
             return done
 
@@ -385,23 +389,27 @@ class Store:
         return Record(committed, highest, verdict or record.verdict)
 
     def _write(self, record: Record) -> None:
-        path = self.folder / f"{_NEW}{_STATE}"
-        if os.path.lexists(path):
-            self.disk.remove(path)
+        path = self._new(_STATE)
         self.disk.write(path, (json.dumps(asdict(record), indent=1) + "\n").encode())
         self.disk.sync(path)
         self.disk.rename(path, self.folder / _STATE)
         self.disk.sync(self.folder)
 
+    def _new(self, name: str) -> Path:
+        """Where the successor of `name` is made; what a process that died left there is gone."""
+        path = self.folder / f"{_NEW}{name}"
+        if os.path.lexists(path):
+            self.disk.remove(path)
+        return path
+
     def _unlink(self, link: str) -> None:
+        """Remove a link, if it is there."""
         if self._target(link):
             self.disk.remove(self.folder / link)
             self.disk.sync(self.folder)
 
     def _point(self, link: str, name: str) -> None:
-        path = self.folder / f"{_NEW}{link}"
-        if path.is_symlink():
-            self.disk.remove(path)
+        path = self._new(link)
         self.disk.link(name, path)
         self.disk.rename(path, self.folder / link)
         self.disk.sync(self.folder)
