@@ -10,9 +10,9 @@ for tool in qemu-system-aarch64 qemu-aarch64-static mmdebstrap cpio mkfs.ext4 de
     exit 1
   }
 done
-key=$(sha256sum "$here/tests/system/arm/image.sh" | cut -c1-16)
+key=$(cat "$here"/tests/system/arm/{image.sh,virtual_camera.py} | sha256sum | cut -c1-16)
 image=${XDG_CACHE_HOME:-$HOME/.cache}/mien/arm-$key
-[ -f "$image/done" ] || { "$here/tests/system/arm/image.sh" "$image" && touch "$image/done"; }
+[ -f "$image/done" ] || { "$here/tests/system/arm/image.sh" "$image" "$python" && touch "$image/done"; }
 work=$(mktemp -d)
 ended() {
   [ ! -f "$work/pid" ] || kill -9 "$(cat "$work/pid")" 2>/dev/null || :

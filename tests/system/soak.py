@@ -18,7 +18,7 @@ import numpy as np
 
 mpl.use("Agg")
 from brokers import Broker
-from helpers import clean_environment
+from helpers import ROOT, clean_environment
 from matplotlib import pyplot as plt
 from tqdm import tqdm
 
@@ -65,7 +65,8 @@ def _run(folder: Path, minutes: float) -> tuple[dict[str, list[float]], list[str
     (folder / "mien.toml").write_text(SETTINGS.format(port=broker.port))
     for each in ("run", "run-publish", "state", "cursor"):
         (folder / each).mkdir()
-    environment = {**clean_environment(), "STATE_DIRECTORY": f"{folder}/state", "RUNTIME_DIRECTORY": f"{folder}/run"}
+    given = {**clean_environment(), **_of_the_unit()}
+    environment = {**given, "STATE_DIRECTORY": f"{folder}/state", "RUNTIME_DIRECTORY": f"{folder}/run"}
     more = {**environment, "STATE_DIRECTORY": f"{folder}/cursor", "RUNTIME_DIRECTORY": f"{folder}/run-publish"}
     options = ["--settings", folder / "mien.toml"]
     log = folder / "state" / "readings.db"
@@ -91,6 +92,13 @@ def _run(folder: Path, minutes: float) -> tuple[dict[str, list[float]], list[str
     broker.stop()
     lost = (folder / "said").read_text().count("camera lost")
     return samples, [f"{status['frames']} frames, {status['fps']:g} a second; the camera was lost {lost} times"]
+
+
+def _of_the_unit() -> dict[str, str]:
+    """The variables that the unit sets: malloc does with them what it does on a device."""
+    lines = (ROOT / "systemd" / "mien.service").read_text().splitlines()
+    given = [line.removeprefix("Environment=") for line in lines if line.startswith("Environment=")]
+    return dict(each.split("=", 1) for each in given)
 
 
 def _look(path: Path) -> None:

@@ -1,16 +1,18 @@
 #!/usr/bin/env bash
-# image.sh DIR: a bootable arm64 Debian 12 as a fresh Raspberry Pi OS Lite would be: disk.ext4, kernel, initrd, and the
-# key `login` of its user pi. The kernel is unpacked natively and its initrd is a few modules and busybox, for nothing
-# slow may run emulated. Made once, from this machine's own Debian mirror. Needs root, mmdebstrap, qemu-user-static,
-# e2fsprogs, kmod, cpio.
+# image.sh DIR PYTHON: a bootable arm64 Debian 13 as a fresh Raspberry Pi OS Lite would be: disk.ext4, kernel, initrd, and
+# the key `login` of its user pi. It has libcamera and picamera2, whose camera is a folder of the demo's pictures
+# (virtual_camera.py). The kernel is unpacked natively and its initrd is a few modules and busybox, for nothing slow may
+# run emulated. Made once, from this machine's own Debian mirror and package index. PYTHON is one that has mien's tests'
+# packages. Needs root, mmdebstrap, qemu-user-static, e2fsprogs, kmod, cpio.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 dir=$1
+python=$2
 mkdir -p "$dir"
 dir=$(readlink -f "$dir")
 root=$dir/root
 mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep -v security | sort -u | head -1)
-suite=bookworm
+suite=trixie
 told() { echo "image: $SECONDS s: $*" >&2; }
 if [ ! -d "$root" ]; then
   told "packages (some minutes, emulated)"
@@ -18,11 +20,50 @@ if [ ! -d "$root" ]; then
   "$here/userns.sh" mmdebstrap --mode=root --architectures=arm64 --variant=minbase \
     --aptopt='APT::Install-Recommends "false"' \
     --include=systemd-sysv,dbus,udev,libnss-systemd,libpam-systemd,python3,python3-venv,iproute2,procps,kmod,e2fsprogs,sudo \
-    --include=openssh-server,openssh-client --dpkgopt='path-exclude=/usr/share/man/*' \
+    --include=openssh-server,openssh-client,python3-libcamera,libcamera-ipa,python3-numpy,python3-prctl --dpkgopt='path-exclude=/usr/share/man/*' \
     --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
     "$suite" "$root.part" "deb $mirror $suite main"
   mv "$root.part" "$root"
 fi
+told "picamera2 and its camera"
+packages=$root/usr/local/lib/python3.13/dist-packages
+virtual=$root/usr/share/libcamera/pipeline/virtual
+rm -rf "$packages" "$virtual"
+mkdir -p "$packages" "$virtual/demo" "$root/etc/systemd/system/mien.service.d"
+pip=("$python" -m pip --quiet --disable-pip-version-check)
+# Raspberry Pi OS has these as its own packages. Of PiDNG, which only raw photographs need, the Python files are enough.
+"${pip[@]}" install --target "$packages" --no-deps --only-binary=:all: --implementation cp --python-version 3.13 \
+  --abi cp313 --abi abi3 --abi none --platform manylinux_2_34_aarch64 --platform manylinux_2_28_aarch64 \
+  --platform manylinux_2_17_aarch64 --platform manylinux2014_aarch64 \
+  picamera2==0.3.38 piexif==1.1.3 simplejpeg==1.9.0 videodev2==0.0.4 pillow==13.0.0
+"${pip[@]}" download --no-deps --no-binary=:all: --dest "$dir" pidng==4.0.9
+tar -xzf "$dir"/pidng-4.0.9.tar.gz -C "$packages" --strip-components=2 pidng-4.0.9/src/pidng
+printf 'from unittest.mock import MagicMock\n\nPixelFormat = MagicMock()\n' >"$packages/pykms.py"
+cp "$here/virtual_camera.py" "$packages/"
+echo 'import virtual_camera' >>"$packages/picamera2/__init__.py"
+"$python" - "$virtual" <<'FRAMES'
+import sys
+from pathlib import Path
+
+import cv2
+from mien_edge.sources import Demo
+
+folder, demo = Path(sys.argv[1]), Demo(6.0)
+for index in range(48):
+    cv2.imwrite(str(folder / "demo" / f"{index:03d}.jpg"), demo.picture(index / 6))
+FRAMES
+cat >"$virtual/virtual.yaml" <<'CAMERA'
+"demo":
+  supported_formats:
+    - width: 640
+      height: 480
+      frame_rates: [5, 30]
+  frames:
+    path: "/usr/share/libcamera/pipeline/virtual/demo"
+  model: "demo"
+CAMERA
+printf '[Service]\nEnvironment=GLIBC_TUNABLES=glibc.malloc.tcache_count=0:glibc.malloc.perturb=255\n' \
+  >"$root/etc/systemd/system/mien.service.d/camera.conf"
 if [ ! -d "$dir/boot" ]; then
   told "kernel"
   rm -rf "$dir/boot.part"

@@ -28,7 +28,7 @@ start)
     lives || break
     sleep 1
   done
-  echo "vm: no ssh; see $dir/console and $dir/said" >&2
+  echo "vm: no ssh; $(tail -3 "$dir/said" "$dir/console")" >&2
   exit 1
   ;;
 ssh) into yes "$@" ;;
@@ -40,5 +40,12 @@ stop)
   done
   kill -9 "$(cat "$dir/pid")"
   ;;
-cut) kill -9 "$(cat "$dir/pid")" ;;
+cut)
+  kill -9 "$(cat "$dir/pid")"
+  # It holds the disk's lock until it is gone.
+  for _ in $(seq 100); do
+    lives || exit 0
+    sleep 0.1
+  done
+  ;;
 esac
