@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -18,7 +19,7 @@ from mien_edge.classify import Classify
 from mien_edge.interpreter import Classifier
 from mien_edge.settings import Settings
 from mien_edge.store import Store
-from mien_edge.update import Updater
+from mien_edge.update import Tenant, Updater
 from mien_edge.values import Reading
 
 
@@ -42,22 +43,22 @@ class Summary:
         )
 
 
-def chain(settings: Settings, bundle: Bundle, still: bool) -> pipeline.Chain:
-    """The stages for one bundle, which has to pass its golden vectors here. `still` is for unrelated photographs.
+def chain(settings: Settings, tenant: Tenant, still: bool) -> pipeline.Chain:
+    """The stages around a model. `still` is for unrelated photographs."""
+    find = detect.detector(settings.detect) if still else detect.steady(settings.detect)
+    tracker = track.Fresh() if still else track.Tracker(settings.track)
+    return pipeline.Chain(find, tracker, tenant.classify, tenant.smooth)
+
+
+def tenant(settings: Settings, bundle: Bundle) -> Tenant:
+    """A bundle as a model that runs; it has to pass its golden vectors here.
 
     Raises BundleError if this device computes something else than the workstation did.
     """
-    find = detect.detector(settings.detect) if still else detect.steady(settings.detect)
-    tracker = track.Fresh() if still else track.Tracker(settings.track)
-    return pipeline.Chain(find, tracker, *model_stages(settings, bundle))
-
-
-def model_stages(settings: Settings, bundle: Bundle) -> tuple[Classify, smooth.Smoother]:
-    """The two stages that depend on the model; raises BundleError as `chain` does."""
     classifier = Classifier(bundle.model, settings.model.threads)
     bundles.replay(bundle, classifier)
     classify = Classify(bundle, classifier, settings.quality)
-    return classify, smooth.Smoother(settings.smooth, bundle.card.calibration.uncertain)
+    return Tenant(bundle, classify, smooth.Smoother(settings.smooth, bundle.card.calibration.uncertain))
 
 
 class Counter:
@@ -102,7 +103,7 @@ class Events:
 
 def run(
     settings: Settings,
-    bundle: Bundle,
+    model: Tenant,
     source: sources.Source,
     stop: threading.Event,
     sinks: Sequence[pipeline.Sink],
@@ -115,24 +116,24 @@ def run(
     """Run until the source ends, `stop` is set or `most` frames are done; SIGINT and SIGTERM set `stop`.
 
     Live sources are paced. `events` is told what happens; in the folder `status`, if any, stands how
-    things are, and a socket that shows the picture. With a `store`, of which `bundle` is the current one, SIGHUP makes
+    things are, and a socket that shows the picture. With a `store`, of which `model` is the current one, SIGHUP makes
     it look for another model there.
     """
     events = events or Events()
     counter, start = Counter(), time.monotonic()
-    made, stages = pipeline.timed(chain(settings, bundle, source.still))
+    made, stages = pipeline.timed(chain(settings, model, source.still))
     governor = load.Governor(settings.load, settings.source.fps, events)
     paced = load.Paced(source, settings.load, governor) if source.live else None
     watching: list[Any] = [*watchers, _Limit(most, stop)]
     name = without_password(settings.source.uri)
-    updater = _updater(settings, bundle, store, dict(stages), governor, paced, events) if store else None
+    updater = _updater(settings, model, store, dict(stages), governor, paced, events) if store else None
     hang_up = updater.ask if updater else _nothing if status else None
     with contextlib.ExitStack() as closing, _Signals(stop, hang_up):
         if updater:
             closing.callback(updater.close)
             watching.append(updater)
         if status:
-            facts = {"model": bundle.card.id, "bundle": str(bundle.folder), "source": name}
+            facts = {"model": model.name, "bundle": str(model.bundle.folder), "source": name}
             changing = [each.state for each in (paced, updater) if each]
             told = live.Live(status, facts, stages, lambda: {k: v for each in changing for k, v in each().items()})
             closing.callback(told.close)
@@ -140,17 +141,17 @@ def run(
             shown = window.Window(status)
             closing.callback(shown.close)
             watching += [told, shown]
-        events("start", f"{name} with {bundle.card.id}")
+        events("start", f"{name} with {model.name}")
         if updater:
             updater.begin()
         count = pipeline.run(paced or source, made, [counter, *sinks], watching, stop.is_set)
     seconds = time.monotonic() - start
-    return Summary(name, bundle.card.id, count, source.skipped, counter.readings, counter.faces, seconds)
+    return Summary(name, model.name, count, source.skipped, counter.readings, counter.faces, seconds)
 
 
 def _updater(
     settings: Settings,
-    bundle: Bundle,
+    model: Tenant,
     store: Store,
     stages: dict[str, pipeline.Timed],
     governor: load.Governor,
@@ -160,10 +161,7 @@ def _updater(
     def rate() -> float:
         return 0.0 if paced and paced.idle else governor.fps
 
-    def make(other: Bundle) -> tuple[Classify, smooth.Smoother]:
-        return model_stages(settings, other)
-
-    return Updater(settings.update, store, bundle, make, stages, rate, events)
+    return Updater(settings.update, store, model, partial(tenant, settings), stages, rate, events)
 
 
 def _nothing() -> None:

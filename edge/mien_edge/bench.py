@@ -23,7 +23,7 @@ def bench(settings: Settings, bundle: Bundle, frames: int = 200) -> dict[str, An
     """Run `frames` pictures of the demo, after a tenth as many to warm up, as fast as they go."""
     demo = sources.Demo(settings.source.fps, paced=False)
     pictures = [demo.picture(i / 2) for i in range(16)]
-    chain, stages = pipeline.timed(app.chain(settings, bundle, still=False))
+    chain, stages = pipeline.timed(app.chain(settings, app.tenant(settings, bundle), still=False))
     warm = max(frames // 10, 1)
     seconds: dict[str, list[float]] = {name: [] for name, _ in stages}
     faces = 0
@@ -71,7 +71,7 @@ _STRIPE[:, :80] = 255
 def _share(settings: Settings, bundle: Bundle, scene: Callable[[float], Pixels], seconds: float, rests: bool) -> float:
     fps = settings.source.fps
     pictures = [scene(index / fps) for index in range(max(round(seconds * fps), 2))]
-    chain = app.chain(settings, bundle, still=False)
+    chain = app.chain(settings, app.tenant(settings, bundle), still=False)
     chosen = dataclasses.replace(settings.load, idle_after=0.001 if rests else 0.0)
     paced = load.Paced(_InTime(pictures, fps), chosen, load.Governor(chosen, fps))
     start, spent = time.monotonic(), time.process_time()

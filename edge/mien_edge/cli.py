@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import dataclasses
+import functools
 import json
 import logging
 import os
@@ -143,7 +144,7 @@ def _run(options: argparse.Namespace) -> int:
 
     settings, stop, events = _chosen(options), threading.Event(), app.Events()
     store, recovered = _installed(settings)
-    loaded = _loaded(settings, store)
+    model = _model(settings, store)
     uri = settings.source.uri
     with contextlib.ExitStack() as closing:
 
@@ -154,7 +155,7 @@ def _run(options: argparse.Namespace) -> int:
         written: list[Any] = []
         if options.log or settings.log.path or places.given("STATE_DIRECTORY"):
             written = [opened(log.Log(options.log or places.log(settings.log.path), settings.log))]
-            written[0].started(loaded.card.id)
+            written[0].started(model.name)
             events.add(written[0].event)
         for kind, text in recovered:
             events(kind, text)
@@ -170,7 +171,7 @@ def _run(options: argparse.Namespace) -> int:
                 watchers.append(opened(annotate.annotator(options.annotate, fps, source.still, Path(uri))))
             status = places.given("RUNTIME_DIRECTORY")
             most = options.max_frames
-            summary = app.run(settings, loaded, source, stop, sinks, watchers, most, events, status, store)
+            summary = app.run(settings, model, source, stop, sinks, watchers, most, events, status, store)
         except MienError as problem:
             events("failed", str(problem))
             raise
@@ -179,22 +180,12 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _loaded(settings: Settings, store: Any) -> Any:
-    """The bundle to run. One of the store's that does not compute here what it did at home, perhaps because another
-    interpreter was installed, gives way to the one before, and in the end to the one that came with mien.
-    """
-    from mien_edge import app, bundle
+def _model(settings: Settings, store: Any) -> Any:
+    """The model to run."""
+    from mien_edge import app, bundle, update
 
-    while True:
-        loaded = bundle.load(bundle.find(settings.model.bundle))
-        if store is None or not store.state().current:
-            return loaded
-        try:
-            app.model_stages(settings, loaded)
-            return loaded
-        except MienError as problem:
-            logging.getLogger("mien.models").error("%s", problem)
-            store.give_back(store.state().current, str(problem))
+    make = functools.partial(app.tenant, settings)
+    return make(bundle.load(bundle.find(settings.model.bundle))) if store is None else update.first(store, make)
 
 
 def _installed(settings: Settings) -> tuple[Any, list[tuple[str, str]]]:

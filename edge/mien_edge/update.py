@@ -27,13 +27,10 @@ _REST = 30.0  # seconds before the store is tried again that could not be change
 
 _log = logging.getLogger("mien.update")
 
-Stages = tuple[Callable[..., Any], Callable[..., Any]]
-"""What depends on the model: classify and smooth."""
-
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """A model that runs: its bundle and its two stages."""
+    """A model that runs: its bundle, and the two stages that depend on it."""
 
     bundle: Bundle
     classify: Callable[..., Any]
@@ -43,6 +40,22 @@ class Tenant:
     def name(self) -> str:
         """NAME-VERSION."""
         return self.bundle.card.id
+
+
+def first(store: Store, make: Callable[[Bundle], Tenant]) -> Tenant:
+    """What a service starts with. A bundle of the store's that does not compute here what it did at home, perhaps
+    because another interpreter was installed, gives way to the one before, and in the end to the one that came with
+    mien. Raises BundleError where not even that can be had.
+    """
+    while True:
+        current = store.state().current
+        try:
+            return make(bundles.load(bundles.find()))
+        except MienError as problem:
+            if not current:
+                raise
+            _log.error("%s", problem)
+            store.give_back(current, str(problem))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +71,16 @@ class _Change:
 class Updater:
     """A watcher that swaps the model between two frames when `ask` was called, and judges it.
 
-    make: the two stages of a bundle. stages: the chain's timed stages, whose callables are replaced. rate: the frames
-    per second aimed at now, 0 while the chain rests.
+    tenant: the one that runs. make: a bundle as a tenant. stages: the chain's timed stages, whose callables are
+    replaced. rate: the frames per second aimed at now, 0 while the chain rests.
     """
 
     def __init__(
         self,
         settings: Settings,
         store: Store,
-        bundle: Bundle,
-        make: Callable[[Bundle], Stages],
+        tenant: Tenant,
+        make: Callable[[Bundle], Tenant],
         stages: dict[str, Timed],
         rate: Callable[[], float],
         on_event: camera.OnEvent,
@@ -75,7 +88,7 @@ class Updater:
     ) -> None:
         self.settings, self.store, self.make, self.stages = settings, store, make, stages
         self.rate, self.on_event, self.steady = rate, on_event, steady
-        self.tenant = Tenant(bundle, stages["classify"].stage, stages["smooth"].stage)
+        self.tenant = tenant
         self.before: Tenant | None = None
         self.trial: Probation | None = None
         self.shadow: shadow.Compared | None = None
@@ -166,7 +179,7 @@ class Updater:
         for known in (self.tenant, self.before):
             if known and known.bundle == bundle:
                 return known
-        return Tenant(bundle, *self.make(bundle))
+        return self.make(bundle)
 
     def _committed(self) -> Tenant | None:
         """The model that was good, whatever runs now."""
@@ -184,7 +197,7 @@ class Updater:
         if self.shadow and self.shadow.name == name and self.shadow.first.stage is tenant.classify:
             return self.shadow
         try:
-            second, _ = self.make(bundles.load(self.store.folder / name))
+            second = self.make(bundles.load(self.store.folder / name)).classify
         except MienError as problem:
             _log.warning("the shadow %s cannot run: %s", name, problem)
             return None

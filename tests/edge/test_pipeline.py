@@ -131,7 +131,8 @@ def test_the_classifier_gives_a_distribution(bundle, astronaut):
 def test_the_demo_goes_through_the_whole_line(bundle):
     capture = testing.Capture()
     source = sources.Demo(15, paced=False)
-    summary = app.run(Settings(source=Source(uri="demo")), bundle, source, threading.Event(), [capture])
+    settings = Settings(source=Source(uri="demo"))
+    summary = app.run(settings, app.tenant(settings, bundle), source, threading.Event(), [capture])
     assert summary.frames == 240
     assert summary.readings > 150
     tracks = {reading.track for readings in capture.frames for reading in readings}
@@ -142,14 +143,17 @@ def test_the_demo_goes_through_the_whole_line(bundle):
 
 
 def test_more_threads_compute_the_same(bundle):
-    one = app.chain(Settings(), bundle, still=True)
-    two = app.chain(Settings(model=Model(threads=2)), bundle, still=True)
+    one, two = (
+        app.chain(settings, app.tenant(settings, bundle), still=True)
+        for settings in (Settings(), Settings(model=Model(threads=2)))
+    )
     frame = Frame(sources.Demo(15).picture(0), 0, 0.0)
     assert one(frame)[0].emotion == two(frame)[0].emotion
 
 
 def test_the_run_ends_after_the_frames_asked_for(bundle):
-    summary = app.run(Settings(), bundle, sources.Demo(15, paced=False), threading.Event(), [], most=5)
+    model = app.tenant(Settings(), bundle)
+    summary = app.run(Settings(), model, sources.Demo(15, paced=False), threading.Event(), [], most=5)
     assert summary.frames == 5
 
 
@@ -158,7 +162,7 @@ def test_labelled_photographs_are_found_and_mostly_told_better_than_by_chance(bu
     scored = score.Score(labels)
     settings = Settings(source=Source(uri=str(photographs)))
     source = sources.open_source(settings.source, threading.Event())
-    app.run(settings, bundle, source, threading.Event(), [scored])
+    app.run(settings, app.tenant(settings, bundle), source, threading.Event(), [scored])
     result = scored.result()
     assert result["photographs"] == 274
     assert result["faces_missed"] <= 3

@@ -7,14 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from helpers import ROOT
-from mien_edge import app, pipeline, shadow, sources, testing
+from mien_edge import app, pipeline, shadow, sources, testing, update
 from mien_edge import bundle as bundles
 from mien_edge.bundle import Bundle
 from mien_edge.errors import BundleError
 from mien_edge.probation import LastHour, Pace, Probation
 from mien_edge.settings import Settings, Update
 from mien_edge.shadow import Compared
-from mien_edge.update import Updater
+from mien_edge.update import Tenant, Updater
 from mien_edge.values import Box, Face, Frame
 from stores import commit, small, store
 
@@ -45,8 +45,8 @@ class Device:
         commit(self.store, self.sources[1])
         self.store.install(self.sources[2])
         self.answers, self.events, self.now, self.seen = answers, [], 0.0, []
-        first = bundles.load(bundles.find())
-        chain = pipeline.Chain(lambda _: (), lambda _, faces: faces, *self.make(first))
+        first = self.make(bundles.load(bundles.find()))
+        chain = pipeline.Chain(lambda _: (), lambda _, faces: faces, first.classify, first.smooth)
         _, stages = pipeline.timed(chain)
         self.stages = dict(stages)
         self.updater = Updater(
@@ -59,7 +59,7 @@ class Device:
         made = self.answers[bundle.card.version]
         if isinstance(made, Exception):
             raise made
-        return made, lambda readings: readings
+        return Tenant(bundle, made, lambda readings: readings)
 
     def run(self, seconds, faces=1, fps=FPS):
         """Frames at that rate; the update thread gets its time after each."""
@@ -312,7 +312,8 @@ def test_the_bundle_that_runs_already_is_tried_and_committed_too(bundle, tmp_pat
 
     events.add(heard)
     place.begin()
-    app.run(chosen, bundles.load(bundles.shipped()), source, stop, (), (), 3000, events, None, place)
+    shipped = app.tenant(chosen, bundles.load(bundles.shipped()))
+    app.run(chosen, shipped, source, stop, (), (), 3000, events, None, place)
     assert done == ["start", "model changed", "probation", "committed"]
     assert place.state().record.committed == (bundle.card.id,)
 
@@ -328,6 +329,29 @@ def test_the_real_chain_swaps_real_networks(bundle, tmp_path, monkeypatch):
     events.add(lambda kind, text: done.append(kind))
     place.activate(bundle.card.id)
     assert place.begin() == bundle.card.id
-    app.run(chosen, bundles.load(bundles.find()), source, threading.Event(), (), (), 300, events, None, place)
+    found = app.tenant(chosen, bundles.load(bundles.find()))
+    app.run(chosen, found, source, threading.Event(), (), (), 300, events, None, place)
     assert done[:2] == ["start", "probation"]
     assert done[-1] in ("probation", "committed")
+
+
+def test_at_the_start_what_computes_otherwise_gives_way(bundle, tmp_path, monkeypatch):
+    """An update of the interpreter may change what a committed bundle computes."""
+    monkeypatch.setenv("MIEN_MODELS", str(tmp_path / "models"))
+    place = store(tmp_path / "models")
+    for version in (1, 2):
+        commit(place, small(bundle, tmp_path / str(version), version))
+    refused = {"small-2"}
+
+    def make(found: Bundle) -> Tenant:
+        if found.card.id in refused:
+            raise BundleError(f"{found.card.id}: computes otherwise here")
+        return Tenant(found, Answers("happy"), lambda readings: readings)
+
+    assert update.first(place, make).name == "small-1"
+    assert place.state().record.committed == ("small-1",)
+    refused.add("small-1")
+    assert update.first(place, make).name == bundles.load(bundles.shipped()).card.id
+    refused.add(bundles.load(bundles.shipped()).card.id)
+    with pytest.raises(BundleError, match="computes otherwise"):
+        update.first(place, make)
