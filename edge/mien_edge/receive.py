@@ -13,14 +13,14 @@ from mien_edge.signing import SIGNATURE
 from mien_edge.store import NAME, Store
 
 _MOST_FILES = 16
+_MOST = 2 * bundles.LARGEST
 
 
 def receive(stream: BinaryIO, store: Store, allow_downgrade: bool = False) -> Bundle:
     """Install a bundle that comes as a tar stream with its files at the top. Raises BundleError."""
     with tempfile.TemporaryDirectory(prefix="mien-receive-") as folder:
-        sent = (
-            Path(folder) / "the bundle"
-        )  # a refusal calls it by this name: what it says of itself is not believed yet
+        # A refusal calls it by this name: what it says of itself is not believed yet.
+        sent = Path(folder) / "the bundle"
         sent.mkdir()
         unpack(stream, sent)
         return store.install(sent, allow_downgrade)
@@ -40,11 +40,26 @@ def packed(folder: Path) -> bytes:
     return out.getvalue()
 
 
+class _Bounded(io.RawIOBase):
+    """A stream that is refused once it is longer than `most` bytes: tarfile reads an extended header of any length."""
+
+    def __init__(self, stream: BinaryIO, most: int) -> None:
+        super().__init__()
+        self._stream, self._left = stream, most
+
+    def read(self, size: int = -1, /) -> bytes:
+        content = self._stream.read(size)
+        self._left -= len(content)
+        if self._left < 0:
+            raise BundleError(f"the archive is longer than {_MOST / 1e6:.0f} MB; no bundle is, send another")
+        return content
+
+
 def unpack(stream: BinaryIO, folder: Path) -> None:
     """Unpack plain files of plain names and bounded size; anything else in the archive is a BundleError."""
-    left, seen = 2 * bundles.LARGEST, 0
+    left, seen = _MOST, 0
     try:
-        with tarfile.open(fileobj=stream, mode="r|") as archive:
+        with tarfile.open(fileobj=_Bounded(stream, _MOST), mode="r|") as archive:
             for member in archive:
                 left, seen = left - member.size, seen + 1
                 if not member.isfile() or not NAME.fullmatch(member.name) or left < 0 or seen > _MOST_FILES:
