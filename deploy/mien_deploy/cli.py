@@ -140,7 +140,7 @@ def _sign(options: argparse.Namespace) -> None:
     key = options.key.expanduser()
     made = signing.sign(bundle.folder, key)
     public = key if key.suffix == ".pub" else Path(f"{key}.pub")
-    print(f"{made}: {bundle.card.id} is signed; a device takes it with this line in /etc/mien/allowed_signers:")  # noqa: T201
+    sys.stderr.write(f"{made}: {bundle.card.id} is signed; a device takes it with this line (setup --signers FILE):\n")
     print(signing.line(options.who, public), end="")  # noqa: T201
 
 

@@ -9,10 +9,12 @@ import sys
 import tarfile
 import tempfile
 import zipfile
+from email import message_from_bytes
 from pathlib import Path
 
 from mien_edge import files
 from mien_edge.errors import DeployError
+from packaging.requirements import InvalidRequirement, Requirement
 
 MACHINES = ("aarch64", "x86_64")
 _GLIBC = ("2_34", "2_28", "2_27", "2_24", "2_17")
@@ -36,16 +38,17 @@ def house(wheel: Path, python: str, machine: str, extra: str = "device") -> Path
     if machine not in MACHINES:
         raise DeployError(f"PyPI has no wheels for {machine}; use a 64-bit Raspberry Pi OS")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mien"
-    key = hashlib.sha256("".join(_requirements(wheel)).encode()).hexdigest()[:12]
+    key = hashlib.sha256("\n".join(needs(wheel, python, machine, extra)).encode()).hexdigest()[:12]
     place = cache / f"wheels-{python}-{machine}-{extra}-{key}.tar"
     if not place.is_file():
         part = Path(tempfile.mkdtemp(prefix="mien-wheels-"))
         tag = python.replace(".", "")
         platforms = [f"--platform=manylinux_{glibc}_{machine}" for glibc in _GLIBC]
+        # pip would ask this machine's markers, not the device's.
         _pip(
             "download", "--only-binary=:all:", "--implementation=cp", f"--abi=cp{tag}", "--abi=abi3", "--abi=none",
             f"--python-version={python}", *platforms, f"--platform=manylinux2014_{machine}", "--dest", str(part),
-            f"{wheel}[{extra}]",
+            *needs(wheel, python, machine, extra),
         )  # fmt: skip
         with files.appearing(place) as temporary, tarfile.open(temporary, "w") as packed:
             for each in sorted(part.glob("*.whl")):
@@ -54,13 +57,16 @@ def house(wheel: Path, python: str, machine: str, extra: str = "device") -> Path
     return place
 
 
-def _requirements(wheel: Path) -> list[str]:
-    """What the wheel says that it needs."""
+def needs(wheel: Path, python: str, machine: str, extra: str) -> list[str]:
+    """What the wheel's extra needs on a device with that Python and machine. Raises DeployError."""
+    device = {"python_version": python, "platform_machine": machine, "extra": extra}
     try:
         with zipfile.ZipFile(wheel) as content:
             name = next(each for each in content.namelist() if each.endswith(".dist-info/METADATA"))
-            return [line for line in content.read(name).decode().splitlines() if line.startswith("Requires-Dist")]
-    except (OSError, zipfile.BadZipFile, StopIteration) as problem:
+            said = message_from_bytes(content.read(name)).get_all("Requires-Dist", [])
+        found = [Requirement(each) for each in said]
+        return [f"{each.name}{each.specifier}" for each in found if not each.marker or each.marker.evaluate(device)]
+    except (OSError, zipfile.BadZipFile, StopIteration, InvalidRequirement) as problem:
         raise DeployError(f"{wheel}: not a wheel ({problem or 'no metadata'}); name another with --wheel") from None
 
 

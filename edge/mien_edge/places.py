@@ -1,9 +1,18 @@
 """Where a device keeps things: what systemd gives the service, or where the service would have them."""
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 STATE, RUNTIME, SETTINGS = Path("/var/lib/mien"), Path("/run/mien"), Path("/etc/mien/mien.toml")
+
+
+def shipped(package: str, file: str) -> Path | None:
+    """Where an installed package has that file, without importing it; None without the package. (importlib.metadata
+    would take four megabytes for the same.)
+    """
+    found = find_spec(package)
+    return Path(found.origin).parent / file if found and found.origin else None
 
 
 def given(variable: str) -> Path | None:

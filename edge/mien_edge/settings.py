@@ -170,7 +170,7 @@ class Update(_Stage):
     slower: float = _setting(1.5, "times the latency per face of the model before; slower than that, it goes", 1, 100)
     rate: float = _setting(0.8, "of the frame rate of the hour before; with less than that, it goes", 0, 1)
     one_label: float = _setting(
-        0.98, "share of one label that the hour before did not have; with more than that, it goes", 0.3, 1
+        0.98, "share of one label that the model before gave less than half as often; with that much, it goes", 0.3, 1
     )
     shadow: float = _setting(3600.0, "seconds that a shadow is compared with the current model", 1, 8640000)
 

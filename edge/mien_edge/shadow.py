@@ -3,8 +3,9 @@
 import time
 from collections import Counter, deque
 from collections.abc import Callable
-from statistics import median
 from typing import Any
+
+import numpy as np
 
 from mien_edge import health
 from mien_edge.labels import LABELS
@@ -39,7 +40,7 @@ class Voice:
     @property
     def latency(self) -> float:
         """Seconds per face, the median, for a device does other things as well; 0 without faces."""
-        return median(self.times) if self.times else 0.0
+        return float(np.median(self.times)) if self.times else 0.0
 
 
 class Compared:

@@ -11,7 +11,6 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from threading import Event
 from typing import Protocol
@@ -19,7 +18,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from mien_edge import camera
+from mien_edge import camera, places
 from mien_edge.errors import RuntimeMissingError, SourceError
 from mien_edge.settings import Source as Settings
 from mien_edge.values import Frame, Pixels
@@ -220,7 +219,7 @@ def _bump(moment: float, start: float, end: float) -> float:
 
 def astronaut() -> Path:
     """The demo's photograph. Raises RuntimeMissingError if scikit-image is not installed."""
-    try:
-        return Path(str(distribution("scikit-image").locate_file("skimage/data/astronaut.png")))
-    except PackageNotFoundError:
-        raise RuntimeMissingError("the demo's photograph is missing; pip install scikit-image") from None
+    path = places.shipped("skimage", "data/astronaut.png")
+    if path is None:
+        raise RuntimeMissingError("the demo's photograph is missing; pip install scikit-image")
+    return path

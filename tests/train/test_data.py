@@ -13,7 +13,7 @@ import pytest
 from helpers import ROOT
 from mien_edge.contract import LABELS
 from mien_edge.errors import DataError
-from mien_train import audit, data, evaluate, fetch
+from mien_train import audit, cli, data, evaluate, fetch
 from small_data import rows, write_csv
 
 PACKERS = {".gz": gzip.compress, ".xz": lzma.compress, ".bz2": bz2.compress}
@@ -52,6 +52,19 @@ def test_image_folders_tell_label_and_split(tmp_path):
     assert np.bincount(found.usages).tolist() == [7, 7, 7]
     first = next(image for label, image, _ in rows({"Training": 1}) if label == found.labels[0])
     assert (found.images[0] == first).all()
+
+
+def test_votes_beside_folders_are_left_alone_for_they_go_by_the_csv(tmp_path, voted, capsys):
+    for label in LABELS:
+        for split in ("train", "test"):
+            (tmp_path / "fer2013" / split / label).mkdir(parents=True)
+            picture = np.full((48, 48), 10 * LABELS.index(label) + len(split), np.uint8)
+            cv2.imwrite(str(tmp_path / "fer2013" / split / label / "1.png"), picture)
+    votes = voted.with_name("fer2013new.csv")
+    (tmp_path / "fer2013new.csv").write_bytes(votes.read_bytes())
+    assert cli.main(["data", "audit", str(tmp_path / "fer2013")]) == 0
+    assert cli.main(["data", "audit", str(tmp_path / "fer2013"), "--plus", str(votes)]) == 1
+    assert "give fer2013.csv" in capsys.readouterr().err
 
 
 def test_a_folder_with_anything_else_is_refused_by_name(tmp_path):

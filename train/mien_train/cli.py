@@ -14,7 +14,7 @@ from mien_edge import __version__, files
 from mien_edge.cli import add_command, guarded
 from mien_edge.errors import DataError
 
-_DATA_NAMES = ("fer2013.csv", "fer2013.csv.gz", "fer2013.csv.xz", "fer2013.csv.zip", "fer2013.zip", "fer2013")
+_DATA_NAMES = (*(f"fer2013.csv{packed}" for packed in ("", ".gz", ".xz", ".bz2", ".zip")), "fer2013.zip", "fer2013")
 _KAGGLE = "msambare/fer2013"
 
 
@@ -138,8 +138,8 @@ def data_path(given: Path | None) -> Path:
 
 
 def _plus_path(options: argparse.Namespace, path: Path) -> Path | None:
-    beside = path.parent / "fer2013new.csv"
-    return options.plus or (beside if beside.is_file() else None)
+    beside = path.parent / "fer2013new.csv"  # image folders have lost the order of its rows
+    return options.plus or (beside if beside.is_file() and not path.is_dir() else None)
 
 
 # --- data --------------------------------------------------------------------------------------------------------

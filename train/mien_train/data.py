@@ -94,6 +94,10 @@ def load(path: Path, plus: Path | None = None, skip_bad: bool = False) -> Datase
     """
     if not path.exists():
         raise DataError(f"{path}: no such file or folder; get the data with: mien-train data fetch")
+    if plus and path.is_dir():
+        raise DataError(
+            f"{plus}: votes go by the rows of Kaggle's fer2013.csv, which {path} has lost; give fer2013.csv"
+        )
     digest = _digest(path)
     cache = cache_folder() / f"{digest}{'-skip' if skip_bad else ''}.npz"
     dataset = _read_cache(cache, digest)
@@ -262,7 +266,7 @@ def with_votes(dataset: Dataset, path: Path) -> Dataset:
     if differing is not None:
         raise DataError(
             f"{path}: row {differing} is {usages[differing]} here but {ours[differing]} in the data; "
-            "give the votes that belong to this file"
+            "FER+'s votes belong to the rows of Kaggle's fer2013.csv, in its order: give that file"
         )
     return replace(dataset, votes=votes)
 

@@ -109,7 +109,7 @@ def begin(
         raise RunError(f"the recipe {chosen.name} is taught; name an ensemble with --teacher (see mien-train ensemble)")
     if "ferplus" in chosen.heads and not plus:
         raise data.DataError(
-            f"the recipe {chosen.name} learns from FER+ votes; put {_PLUS} beside the data, or --plus it"
+            f"the recipe {chosen.name} learns from FER+ votes; put {_PLUS} beside Kaggle's fer2013.csv, or --plus it"
         )
     dataset = data.load(path, plus, skip_bad)
     source = {
