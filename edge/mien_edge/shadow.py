@@ -52,13 +52,17 @@ class Compared:
         self.first, self.second, self.name = Voice(first), Voice(second), name
         self.pairs: Counter[tuple[str, str]] = Counter()
         self._warm = health.read().temperature
-        self._began = time.monotonic()
+        self._began, self._turn = time.monotonic(), False
 
     def __call__(self, frame: Frame, faces: tuple[Face, ...]) -> tuple[Reading, ...]:
         """Readings, one per face."""
         if not faces:
             return self.first.stage(frame, faces)
-        told, other = self.first(frame, faces), self.second(frame, faces)
+        self._turn = not self._turn  # for who comes right after the detector finds the caches cold
+        if self._turn:
+            other, told = self.second(frame, faces), self.first(frame, faces)
+        else:
+            told, other = self.first(frame, faces), self.second(frame, faces)
         for mine, its in zip(told or (), other or (), strict=False):
             if mine.emotion and its.emotion:
                 self.pairs[mine.emotion.label, its.emotion.label] += 1
