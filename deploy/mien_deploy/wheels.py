@@ -38,7 +38,8 @@ def house(wheel: Path, python: str, machine: str, extra: str = "device") -> Path
     if machine not in MACHINES:
         raise DeployError(f"PyPI has no wheels for {machine}; use a 64-bit Raspberry Pi OS")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mien"
-    key = hashlib.sha256("\n".join(needs(wheel, python, machine, extra)).encode()).hexdigest()[:12]
+    wanted = needs(wheel, python, machine, extra)
+    key = hashlib.sha256("\n".join(wanted).encode()).hexdigest()[:12]
     place = cache / f"wheels-{python}-{machine}-{extra}-{key}.tar"
     if not place.is_file():
         part = Path(tempfile.mkdtemp(prefix="mien-wheels-"))
@@ -48,7 +49,7 @@ def house(wheel: Path, python: str, machine: str, extra: str = "device") -> Path
         _pip(
             "download", "--only-binary=:all:", "--implementation=cp", f"--abi=cp{tag}", "--abi=abi3", "--abi=none",
             f"--python-version={python}", *platforms, f"--platform=manylinux2014_{machine}", "--dest", str(part),
-            *needs(wheel, python, machine, extra),
+            *wanted,
         )  # fmt: skip
         with files.appearing(place) as temporary, tarfile.open(temporary, "w") as packed:
             for each in sorted(part.glob("*.whl")):

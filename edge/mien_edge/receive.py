@@ -41,11 +41,11 @@ def packed(folder: Path) -> bytes:
 
 
 class _Bounded(io.RawIOBase):
-    """A stream that is refused once it is longer than `most` bytes: tarfile reads an extended header of any length."""
+    """A stream that is refused once it is longer than any bundle: tarfile reads an extended header of any length."""
 
-    def __init__(self, stream: BinaryIO, most: int) -> None:
+    def __init__(self, stream: BinaryIO) -> None:
         super().__init__()
-        self._stream, self._left = stream, most
+        self._stream, self._left = stream, _MOST
 
     def read(self, size: int = -1, /) -> bytes:
         content = self._stream.read(size)
@@ -59,7 +59,7 @@ def unpack(stream: BinaryIO, folder: Path) -> None:
     """Unpack plain files of plain names and bounded size; anything else in the archive is a BundleError."""
     left, seen = _MOST, 0
     try:
-        with tarfile.open(fileobj=_Bounded(stream, _MOST), mode="r|") as archive:
+        with tarfile.open(fileobj=_Bounded(stream), mode="r|") as archive:
             for member in archive:
                 left, seen = left - member.size, seen + 1
                 if not member.isfile() or not NAME.fullmatch(member.name) or left < 0 or seen > _MOST_FILES:

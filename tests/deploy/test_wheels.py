@@ -26,8 +26,8 @@ def wheel(tmp_path):
     return path
 
 
-def named(wheel, python, machine, extra="device"):
-    return {each for each in wheels.needs(wheel, python, machine, extra) if each.startswith(("numpy", "opencv"))}
+def named(wheel, python, machine):
+    return {each for each in wheels.needs(wheel, python, machine, "device") if each.startswith(("numpy", "opencv"))}
 
 
 def test_the_devices_python_and_machine_count_not_this_ones(wheel):

@@ -14,6 +14,13 @@ options=(-i "$dir/login" -o IdentitiesOnly=yes -o "UserKnownHostsFile=$dir/known
   -o LogLevel=ERROR -o ConnectTimeout=10 -o BatchMode=yes -p "$port")
 into() { ssh "${options[@]}" -o "StrictHostKeyChecking=$1" pi@127.0.0.1 "${@:2}"; }
 lives() { kill -0 "$(cat "$dir/pid" 2>/dev/null)" 2>/dev/null; }
+gone() { # within so many seconds; until then it holds the disk's lock
+  for _ in $(seq "$1"); do
+    lives || return 0
+    sleep 1
+  done
+  return 1
+}
 case $action in
 start)
   qemu-system-aarch64 -M virt -cpu cortex-a72 -smp 2 -m 1024 -drive "file=$dir/disk.ext4,format=raw,if=virtio" \
@@ -34,18 +41,10 @@ start)
 ssh) into yes "$@" ;;
 stop)
   into yes sudo systemctl poweroff --no-wall 2>/dev/null || :
-  for _ in $(seq 120); do
-    lives || exit 0
-    sleep 1
-  done
-  kill -9 "$(cat "$dir/pid")"
+  gone 120 || kill -9 "$(cat "$dir/pid")"
   ;;
 cut)
   kill -9 "$(cat "$dir/pid")"
-  # It holds the disk's lock until it is gone.
-  for _ in $(seq 100); do
-    lives || exit 0
-    sleep 0.1
-  done
+  gone 10
   ;;
 esac
