@@ -11,7 +11,7 @@ import optuna
 import pytest
 from mien_edge.errors import RunError
 from mien_train import cli, tune
-from mien_train.recipes import EDGE
+from mien_train.recipes import EDGE_FRESH
 
 TRAIN = [sys.executable, "-c", "import sys; from mien_train.cli import main; sys.exit(main())"]
 
@@ -46,7 +46,7 @@ def test_each_block_makes_a_network_with_integer_operators(block, tmp_path):
         "augmentation": 1.0, "mixup": 0.2, "batch size": 64, "optimizer": "sgd", "schedule": "linear",
         "learning rate": 1e-3, "weight decay": 1e-2, "smoothing": 0.1,
     }  # fmt: skip
-    chosen = tune.recipe(optuna.trial.FixedTrial({**small, **rest}), EDGE)
+    chosen = tune.recipe(optuna.trial.FixedTrial({**small, **rest}), EDGE_FRESH)
     macs, milliseconds = tune.cost(chosen, tmp_path)
     found = graph.operators((tmp_path / "model.tflite").read_bytes())
     assert not [each for each in found if any("FLOAT" in dtype for dtype in each.dtypes)]
@@ -111,7 +111,7 @@ def test_the_page_draws_the_front(tmp_path):
     study = tune.study(tmp_path, "", "random", 0, resume=False, about={})
     for number in range(6):
         asked = study.ask()
-        tune.recipe(asked, EDGE)
+        tune.recipe(asked, EDGE_FRESH)
         asked.set_user_attr("M MACs", 10.0 + number)
         asked.set_user_attr("milliseconds", 1.0 + number)
         study.tell(asked, [0.5 + number / 100, 10.0 + number, 1.0 + number])

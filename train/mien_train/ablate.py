@@ -18,24 +18,25 @@ from tqdm import tqdm
 
 from mien_train import data, evaluate, fit, loop, page, plots, quantize
 from mien_train.augment import OFF
-from mien_train.recipes import EDGE, SEED, Recipe
+from mien_train.recipes import EDGE, EDGE_FRESH, SEED, Recipe
 from mien_train.runs import Run
 
-_PLAIN = replace(EDGE.fit, augment=replace(OFF, flip=0.5), average=0, taught=0, smoothing=0)
-_AUGMENTED = replace(_PLAIN, augment=EDGE.fit.augment)
-_AVERAGED = replace(_AUGMENTED, average=EDGE.fit.average)
-_ONE_HEAD = replace(EDGE, heads=("fer2013",), fit=_PLAIN)
+_PLAIN = replace(EDGE_FRESH.fit, augment=replace(OFF, flip=0.5), average=0, taught=0, smoothing=0)
+_AUGMENTED = replace(_PLAIN, augment=EDGE_FRESH.fit.augment)
+_AVERAGED = replace(_AUGMENTED, average=EDGE_FRESH.fit.average)
+_ONE_HEAD = replace(EDGE_FRESH, heads=("fer2013",), fit=_PLAIN)
 
 ROWS: tuple[tuple[str, Recipe], ...] = (
     ("seed network", replace(SEED, name="ablation-seed")),
-    ("edge network, plain", replace(_ONE_HEAD, name="ablation-plain")),
+    ("edge-fresh network, plain", replace(_ONE_HEAD, name="ablation-plain")),
     ("+ augmentation", replace(_ONE_HEAD, name="ablation-augmented", fit=_AUGMENTED)),
     ("+ averaged weights", replace(_ONE_HEAD, name="ablation-averaged", fit=_AVERAGED)),
-    ("+ FER+ votes", replace(EDGE, name="ablation-votes", fit=_AVERAGED)),
-    ("+ distillation", replace(EDGE, name="ablation-taught")),
+    ("+ FER+ votes", replace(EDGE_FRESH, name="ablation-votes", fit=_AVERAGED)),
+    ("+ distillation", replace(EDGE_FRESH, name="ablation-taught")),
+    ("edge network, cut out of a teacher", replace(EDGE, name="ablation-cut")),
 )
 """Title and recipe of each float network. From the second on, which has mirror images as the first, each adds one thing
-to the one before. The last is quantised, too."""
+to the one before; the last takes another network, too, and is quantised."""
 
 
 @dataclass(frozen=True)

@@ -308,13 +308,13 @@ def _ensemble(options: argparse.Namespace) -> None:
 
 def _tune(options: argparse.Namespace) -> None:
     from mien_train import tune
-    from mien_train.recipes import EDGE
+    from mien_train.recipes import EDGE_FRESH
 
     dataset = _dataset(options, options.data)
-    about = tune.about(EDGE, dataset, options.split, options.rows)
+    about = tune.about(EDGE_FRESH, dataset, options.split, options.rows)
     found = tune.study(options.folder, options.storage, options.sampler, options.seed, options.resume, about)
     parts = tune.split(dataset, options.split, options.rows)
-    tune.work(found, EDGE, dataset, parts, options.folder, options.trials, options.most_macs)
+    tune.work(found, EDGE_FRESH, dataset, parts, options.folder, options.trials, options.most_macs)
     print(tune.as_text(found))  # noqa: T201
     sys.stderr.write(f"page: {options.folder / 'tune.html'}\n")
 

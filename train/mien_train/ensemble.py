@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tf_keras
 from mien_edge import files
 from mien_edge.contract import LABELS, softmax
 from mien_edge.errors import RunError
@@ -40,11 +41,15 @@ class Member:
     share: float = 0.0
     temperatures: tuple[float, ...] = ()
 
-    def logits(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """(n, heads, 7) of toned (n, s, s) crops."""
+    def network(self) -> tf_keras.Model:
+        """The network with its weights."""
         model = networks.build(self.recipe, precision=self.recipe.precision)
         model.set_weights(self.weights)
-        return loop.predict(model, crops).reshape(len(crops), -1, len(LABELS))
+        return model
+
+    def logits(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(n, heads, 7) of toned (n, s, s) crops."""
+        return loop.predict(self.network(), crops).reshape(len(crops), -1, len(LABELS))
 
     def calibrated(self, logits: NDArray[Any]) -> NDArray[np.float64]:
         """(n, heads, 7) probabilities of the member's logits."""

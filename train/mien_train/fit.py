@@ -2,7 +2,7 @@
 
 import tf_keras
 
-from mien_train import loop, networks, pretrained, teach
+from mien_train import cut, loop, networks, pretrained, teach
 from mien_train import material as materials
 from mien_train.material import Material
 from mien_train.recipes import Stage
@@ -14,13 +14,17 @@ def fit(run: Run) -> list[dict[str, float]]:
     recipe = run.recipe
     given = material(run, recipe.fit)
 
-    def build() -> tf_keras.Model:
-        model = networks.build(recipe, precision=recipe.precision)
+    def start(model: tf_keras.Model) -> None:
+        crops = given.preprocess.toned(given.images)
         if path := run.pretrained():
-            pretrained.start(model, path, given.preprocess.toned(given.images))
-        return model
+            pretrained.start(model, path, crops)
+        if recipe.cut:
+            cut.start(model, cut.largest(run.teacher()), crops)
 
-    return loop.train(build, recipe.fit, given, run.stage("fit"), recipe.seed)
+    def build() -> tf_keras.Model:
+        return networks.build(recipe, precision=recipe.precision)
+
+    return loop.train(build, recipe.fit, given, run.stage("fit"), recipe.seed, start=start)
 
 
 def fitted(run: Run, head: str, batch: int | None = None) -> tf_keras.Model:

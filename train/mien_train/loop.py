@@ -48,14 +48,20 @@ class Falling(tf_keras.optimizers.schedules.LearningRateSchedule):
 
 
 def train(
-    build: Callable[[], tf_keras.Model], stage: Stage, material: Material, folder: Path, seed: int, until: int = 0
+    build: Callable[[], tf_keras.Model],
+    stage: Stage,
+    material: Material,
+    folder: Path,
+    seed: int,
+    until: int = 0,
+    start: Callable[[tf_keras.Model], None] | None = None,
 ) -> list[dict[str, float]]:
     """Train to the end of `stage`, to its plateau, or to epoch `until` where that is not 0, and return the history, one
     entry per epoch.
 
-    `build` makes the network with its starting weights. The averaged weights of the epoch with the best validation
-    accuracy are in `folder`/best.npz afterwards. Calling again resumes, or does nothing when all is done.
-    Under TF_CONFIG this is one of several workers of MultiWorkerMirroredStrategy; they share `folder`.
+    `build` makes the network; `start` then gives it other weights to start from. The averaged weights of the epoch with
+    the best validation accuracy are in `folder`/best.npz afterwards. Calling again resumes, or does nothing when all is
+    done. Under TF_CONFIG this is one of several workers of MultiWorkerMirroredStrategy; they share `folder`.
     """
     strategy = _strategy()
     steps = len(material.images) // stage.batch_size
@@ -73,6 +79,9 @@ def train(
     averaged.set_weights(model.get_weights())
     keeper = _Keeper(folder, model, optimizer, averaged, _is_chief(strategy))
     history = keeper.restore()
+    if start and not history:
+        start(model)
+        averaged.set_weights(model.get_weights())
     epochs = min(until or stage.epochs, stage.epochs)
     if len(history) >= epochs or is_over(history, stage):
         return history

@@ -81,6 +81,23 @@ def plain(
     return tf_keras.Model(inputs, _logits(layers.GlobalAveragePooling2D()(x), heads), name="plain")
 
 
+def mobile(
+    widths: Sequence[int],
+    halving: Sequence[int],
+    size: int = 48,
+    batch: int | None = None,
+    heads: int = 1,
+) -> tf_keras.Model:
+    """MobileNet v1 (Howard et al. 2017) whose first convolution keeps the picture's size, for crops are small: a 3x3
+    convolution to widths[0] channels, then for each further width a block of 3x3 depthwise and 1x1; the blocks whose
+    numbers (from 1) are in `halving` halve the picture; then the mean over it. `cut.start` makes one of `face`.
+    """
+    inputs = layers.Input((size, size, 1), batch)
+    x = _capped(inputs, layers.Conv2D(widths[0], 3, padding="same", use_bias=False))
+    x = _separable(x, widths[1:], halving)
+    return tf_keras.Model(inputs, _logits(layers.GlobalAveragePooling2D()(x), heads), name="mobile")
+
+
 def face(enlarge: int = 2, size: int = 48, batch: int | None = None, heads: int = 1) -> tf_keras.Model:
     """MobileNet v1 (Howard et al. 2017) on crops enlarged so many times, as `pretrained.start` needs it. It halves
     the picture four times, not five, for the crops are small. Its capped ReLU and its input in 0..255 are what a face
@@ -89,10 +106,7 @@ def face(enlarge: int = 2, size: int = 48, batch: int | None = None, heads: int 
     inputs = layers.Input((size, size, 1), batch)
     x = layers.UpSampling2D(enlarge, interpolation="bilinear")(layers.Rescaling(255, -127.5)(inputs))
     x = _capped(layers.Concatenate()([x, x, x]), layers.Conv2D(32, 3, 2, padding="same", use_bias=False))
-    for block, width in enumerate((64, 128, 128, 256, 256, *[512] * 6, 1024, 1024), start=1):
-        stride = 2 if block in (2, 4, 6) else 1
-        x = _capped(x, layers.DepthwiseConv2D(3, stride, padding="same", use_bias=False))
-        x = _capped(x, layers.Conv2D(width, 1, use_bias=False))
+    x = _separable(x, (64, 128, 128, 256, 256, *[512] * 6, 1024, 1024), halving=(2, 4, 6))
     return tf_keras.Model(inputs, _logits(layers.GlobalAveragePooling2D()(x), heads), name="face")
 
 
@@ -107,6 +121,14 @@ def one_head(weights: Sequence[NDArray[Any]], model: tf_keras.Model, head: int) 
 
 def _logits(x: Any, heads: int) -> Any:
     return layers.Dense(heads * len(LABELS), dtype="float32")(x)
+
+
+def _separable(x: Any, widths: Sequence[int], halving: Sequence[int]) -> Any:
+    for block, width in enumerate(widths, start=1):
+        stride = 2 if block in halving else 1
+        x = _capped(x, layers.DepthwiseConv2D(3, stride, padding="same", use_bias=False))
+        x = _capped(x, layers.Conv2D(width, 1, use_bias=False))
+    return x
 
 
 def _capped(x: Any, convolution: Any) -> Any:
