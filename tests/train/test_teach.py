@@ -7,10 +7,26 @@ import shutil
 import numpy as np
 import pytest
 from mien_edge.errors import RunError
-from mien_train import ablate, augment, cli, data, ensemble, evaluate, export, fit, quantize, report, runs, teach
+from mien_train import (
+    ablate,
+    augment,
+    cli,
+    cut,
+    data,
+    ensemble,
+    evaluate,
+    export,
+    fit,
+    loop,
+    networks,
+    quantize,
+    report,
+    runs,
+    teach,
+)  # fmt: skip
 from mien_train import material as materials
 from mien_train.material import HEADS
-from mien_train.recipes import TINY
+from mien_train.recipes import EDGE, TEACHER_FACE, TINY
 
 TWO_HEADS = dataclasses.replace(TINY, heads=HEADS, fit=dataclasses.replace(TINY.fit, epochs=2))
 TAUGHT = dataclasses.replace(
@@ -115,6 +131,25 @@ def test_a_taught_recipe_without_a_teacher_says_how_to_get_one_and_that_helps(be
     with pytest.raises(RunError, match="--teacher"):
         begin(TAUGHT, "untaught")
     assert begin(TAUGHT, "untaught", teachers[0]).teacher() == teachers[0]
+
+
+def test_a_cut_recipe_starts_from_its_teachers_face_network(begin, teachers, tmp_path):
+    once = dataclasses.replace(TINY.fit, epochs=1, learning_rate=0.0)
+    begun = begin(dataclasses.replace(TEACHER_FACE, pretrained=False, fit=once), "face")
+    fit.fit(begun)
+    gather(tmp_path / "faces", [begun])
+    small = {"widths": (4, 8, 8), "halving": (1, 2)}
+    recipe = dataclasses.replace(EDGE, arguments=small, fit=dataclasses.replace(once, taught=0.8, views=1))
+    with pytest.raises(RunError, match="none of its networks is a `face`"):
+        fit.fit(begin(recipe, "uncut", teachers[0]))
+    run = begin(recipe, "cut", tmp_path / "faces")
+    fit.fit(run)
+    expected = networks.build(recipe)
+    given = fit.material(run, recipe.fit)
+    cut.start(expected, cut.largest(tmp_path / "faces"), recipe.preprocess.toned(given.images))
+    for kept, wanted in zip(loop.best_weights(run.stage("fit")), expected.get_weights(), strict=True):
+        if wanted.ndim > 1:  # normalisations have gone on with what they see
+            np.testing.assert_allclose(kept, wanted, atol=1e-5)
 
 
 def test_a_teacher_that_saw_other_rows_is_refused(begin, teachers, monkeypatch):

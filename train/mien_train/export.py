@@ -15,7 +15,7 @@ from mien_edge.interpreter import Classifier
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from mien_train import ensemble, evaluate, quantize
+from mien_train import ensemble, evaluate, pretrained, quantize
 from mien_train.runs import Run
 
 GOLDEN_VECTORS = 64
@@ -142,10 +142,11 @@ def _card(run: Run, name: str, version: int, folder: Path, figures: dict[str, An
 
 def _origin(run: Run) -> dict[str, Any]:
     """Where a run's weights come from, and who taught it."""
-    record = run.record
+    record, recipe = run.record, run.recipe
     epochs = {stage: len(run.history(stage)) for stage in ("fit", "quantize")}
     return {
         "recipe": record["recipe"],
+        "start": pretrained.ORIGIN if recipe.cut or recipe.pretrained else "chance",
         "command": record["command"],
         "epochs": {stage: count for stage, count in epochs.items() if count},
         "data": {key: record["data"][key] for key in ("sha256", "plus_sha256", "rows", "skipped")}

@@ -12,14 +12,16 @@ from mien_train.runs import Run
 def fit(run: Run) -> list[dict[str, float]]:
     """Train the run's float network; resumes. Returns the history."""
     recipe = run.recipe
+    path, teacher = run.pretrained(), run.teacher()
+    large = cut.largest(teacher) if recipe.cut and teacher else None
     given = material(run, recipe.fit)
 
     def start(model: tf_keras.Model) -> None:
         crops = given.preprocess.toned(given.images)
-        if path := run.pretrained():
+        if path:
             pretrained.start(model, path, crops)
-        if recipe.cut:
-            cut.start(model, cut.largest(run.teacher()), crops)
+        if large:
+            cut.start(model, large, crops)
 
     def build() -> tf_keras.Model:
         return networks.build(recipe, precision=recipe.precision)

