@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import tf_keras
+from mien_edge import graph
 from mien_edge.contract import as_floats
 from mien_edge.errors import RunError
-from mien_train import cut, ensemble, export, loop, networks, recipes
+from mien_train import cut, ensemble, export, loop, networks, quantize, recipes
 from mien_train.ensemble import Ensemble, Member
 
 CUT = recipes.EDGE
@@ -94,10 +95,20 @@ def test_an_ensemble_without_a_face_network_is_named(tmp_path, monkeypatch):
         cut.largest(tmp_path / "teachers")
 
 
-def test_a_cut_becomes_integer_operators_that_run_fast_on_a_device(large, crops, tmp_path):
-    from mien_edge import graph
-    from mien_train import quantize
+def test_levelled_kernels_compute_the_same(crops):
+    model = small((8, 16, 16), (2,))
+    rng = np.random.default_rng(0)
+    model.set_weights([rng.uniform(0.01, 2, each.shape) for each in model.get_weights()])
+    before = loop.predict(model, crops)
+    quantize.level(model)
+    kernels = [each for each in model.layers if isinstance(each, tf_keras.layers.DepthwiseConv2D)]
+    assert len(kernels) == 2
+    for each in kernels:
+        assert np.abs(each.get_weights()[0]).max(axis=(0, 1, 3)) == pytest.approx(1)
+    np.testing.assert_allclose(loop.predict(model, crops), before, rtol=1e-4, atol=1e-4)
 
+
+def test_a_cut_becomes_integer_operators_that_run_fast_on_a_device(large, crops, tmp_path):
     model = small((8, 16, 16), (2,))
     content = quantize.convert(
         quantize.aware(networks.build(replace(CUT, arguments={"widths": (8, 16, 16), "halving": (2,)}), 1))

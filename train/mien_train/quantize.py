@@ -37,7 +37,25 @@ def aware(model: tf_keras.Model, weights: list[NDArray[Any]] | None = None) -> t
 
     if weights is not None:
         model.set_weights(weights)
+        level(model)
     return tfmot.quantization.keras.quantize_model(model)
+
+
+def level(model: tf_keras.Model) -> None:
+    """Give all channels of a depthwise kernel the same range, and the difference to the normalisation after it, so that
+    the network computes what it did; for fake quantisation has one scale for the whole of it (Nagel et al. 2019).
+    """
+    for kernel in model.layers:
+        if isinstance(kernel, tf_keras.layers.DepthwiseConv2D):
+            (scale,) = (node.layer for node in kernel.outbound_nodes)
+            (values,) = kernel.get_weights()
+            gamma, beta, mean, variance = scale.get_weights()
+            ranges = np.abs(values).max(axis=(0, 1, 3))
+            ranges = np.where(ranges > 0, ranges, 1)
+            levelled = variance / ranges**2
+            gain = ranges * np.sqrt((levelled + scale.epsilon) / (variance + scale.epsilon))
+            kernel.set_weights([values / ranges[:, None]])
+            scale.set_weights([gamma * gain, beta, mean / ranges, levelled])
 
 
 def quantized(run: Run, head: str, batch: int | None = None) -> tf_keras.Model:
