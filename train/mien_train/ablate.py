@@ -24,14 +24,15 @@ from mien_train.runs import Run
 _PLAIN = replace(EDGE_FRESH.fit, augment=replace(OFF, flip=0.5), average=0, taught=0, smoothing=0)
 _AUGMENTED = replace(_PLAIN, augment=EDGE_FRESH.fit.augment)
 _AVERAGED = replace(_AUGMENTED, average=EDGE_FRESH.fit.average)
-_ONE_HEAD = replace(EDGE_FRESH, heads=("fer2013",), fit=_PLAIN)
+_UNTAUGHT = replace(EDGE_FRESH, quantize=replace(EDGE_FRESH.quantize, taught=0))  # another teacher: the same rows
+_ONE_HEAD = replace(_UNTAUGHT, heads=("fer2013",), fit=_PLAIN)
 
 ROWS: tuple[tuple[str, Recipe], ...] = (
     ("seed network", replace(SEED, name="ablation-seed")),
     ("edge-fresh network, plain", replace(_ONE_HEAD, name="ablation-plain")),
     ("+ augmentation", replace(_ONE_HEAD, name="ablation-augmented", fit=_AUGMENTED)),
     ("+ averaged weights", replace(_ONE_HEAD, name="ablation-averaged", fit=_AVERAGED)),
-    ("+ FER+ votes", replace(EDGE_FRESH, name="ablation-votes", fit=_AVERAGED)),
+    ("+ FER+ votes", replace(_UNTAUGHT, name="ablation-votes", fit=_AVERAGED)),
     ("+ distillation", replace(EDGE_FRESH, name="ablation-taught")),
     ("edge network, cut out of a teacher", replace(EDGE, name="ablation-cut")),
 )
