@@ -139,17 +139,21 @@ def test_a_cut_recipe_starts_from_its_teachers_face_network(begin, teachers, tmp
     fit.fit(begun)
     gather(tmp_path / "faces", [begun])
     small = {"widths": (4, 8, 8), "halving": (1, 2)}
-    recipe = dataclasses.replace(EDGE, arguments=small, fit=dataclasses.replace(once, taught=0.8, views=1))
-    with pytest.raises(RunError, match="none of its networks is a `face`"):
-        fit.fit(begin(recipe, "uncut", teachers[0]))
+    taught = dataclasses.replace(once, taught=0.8, views=1)
+    recipe = dataclasses.replace(EDGE, arguments=small, fit=taught, quantize=taught)
+    with pytest.raises(RunError, match="none of its networks is a `face` to cut"):
+        begin(recipe, "cut", teachers[0])
     run = begin(recipe, "cut", tmp_path / "faces")
     fit.fit(run)
     expected = networks.build(recipe)
     given = fit.material(run, recipe.fit)
-    cut.start(expected, cut.largest(tmp_path / "faces"), recipe.preprocess.toned(given.images))
+    cut.start(expected, cut.source(tmp_path / "faces").network(), recipe.preprocess.toned(given.images))
     for kept, wanted in zip(loop.best_weights(run.stage("fit")), expected.get_weights(), strict=True):
         if wanted.ndim > 1:  # normalisations have gone on with what they see
             np.testing.assert_allclose(kept, wanted, atol=1e-5)
+    quantize.quantize(run)
+    card = export.export(run, tmp_path / "models", "ferplus").card
+    assert card.origin["start"] == "cut out of face, which began as chance"
 
 
 def test_a_teacher_that_saw_other_rows_is_refused(begin, teachers, monkeypatch):

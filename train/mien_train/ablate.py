@@ -24,7 +24,8 @@ from mien_train.runs import Run
 _PLAIN = replace(EDGE_FRESH.fit, augment=replace(OFF, flip=0.5), average=0, taught=0, smoothing=0)
 _AUGMENTED = replace(_PLAIN, augment=EDGE_FRESH.fit.augment)
 _AVERAGED = replace(_AUGMENTED, average=EDGE_FRESH.fit.average)
-_UNTAUGHT = replace(EDGE_FRESH, quantize=replace(EDGE_FRESH.quantize, taught=0))  # another teacher: the same rows
+# These rows do not depend on the teacher, so their runs don't either.
+_UNTAUGHT = replace(EDGE_FRESH, quantize=replace(EDGE_FRESH.quantize, taught=0))
 _ONE_HEAD = replace(_UNTAUGHT, heads=("fer2013",), fit=_PLAIN)
 
 ROWS: tuple[tuple[str, Recipe], ...] = (
@@ -34,10 +35,11 @@ ROWS: tuple[tuple[str, Recipe], ...] = (
     ("+ averaged weights", replace(_ONE_HEAD, name="ablation-averaged", fit=_AVERAGED)),
     ("+ FER+ votes", replace(_UNTAUGHT, name="ablation-votes", fit=_AVERAGED)),
     ("+ distillation", replace(EDGE_FRESH, name="ablation-taught")),
-    ("edge network, cut out of a teacher", replace(EDGE, name="ablation-cut")),
+    ("edge network, fresh", replace(EDGE, name="ablation-mobile", cut=False)),
+    ("+ cut out of a teacher", replace(EDGE, name="ablation-cut")),
 )
 """Title and recipe of each float network. From the second on, which has mirror images as the first, each adds one thing
-to the one before; the last takes another network, too, and is quantised."""
+to the one before, but for the edge network, which comes with its own settings. The last is quantised, too."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,8 @@ def ablate(
     `begin` opens the run of a recipe.
     """
     found = []
-    for title, recipe in tqdm(rows, desc="ablation", unit=" networks", disable=None):
-        run = begin(_shortened(recipe, epochs, aware_epochs))
+    begun = [(title, begin(_shortened(recipe, epochs, aware_epochs))) for title, recipe in rows]
+    for title, run in tqdm(begun, desc="ablation", unit=" networks", disable=None):
         fit.fit(run)
         found.append(_row(title, run, "fit", partial(_float_logits, run)))
     found += _quantized(run, begin)
@@ -77,19 +79,17 @@ def _shortened(recipe: Recipe, epochs: int, aware_epochs: int) -> Recipe:
     )
 
 
-def _quantized(taught: Run, begin: Callable[[Recipe], Run]) -> Iterator[Row]:
-    """The distilled float network as int8, in three ways."""
-    alone = begin(
-        replace(taught.recipe, name="ablation-quantized", quantize=replace(taught.recipe.quantize, taught=0.0))
-    )
+def _quantized(last: Run, begin: Callable[[Recipe], Run]) -> Iterator[Row]:
+    """The last float network as int8, in three ways."""
+    alone = begin(replace(last.recipe, name="ablation-quantized", quantize=replace(last.recipe.quantize, taught=0.0)))
     for file in ("best.npz", "state.npz", "history.json"):
-        files.write_bytes(alone.stage("fit") / file, (taught.stage("fit") / file).read_bytes())
-    for run in (taught, alone):
+        files.write_bytes(alone.stage("fit") / file, (last.stage("fit") / file).read_bytes())
+    for run in (last, alone):
         quantize.quantize(run)
     for title, run, way in (
-        ("int8, PTQ", taught, 1),
+        ("int8, PTQ", last, 1),
         ("int8, QAT", alone, 0),
-        ("int8, QAT + distillation", taught, 0),
+        ("int8, QAT + distillation", last, 0),
     ):
         models = {head: quantize.write_models(run, head)[way] for head in run.recipe.heads}
         stage = "fit" if way else "quantize"

@@ -59,7 +59,9 @@ def parser() -> argparse.ArgumentParser:
     tune.add_argument("--storage", default="", metavar="URL", help="a database instead of a file in --folder")
     ablate = add_command(commands, "ablate", "measure what each part of the recipe is worth; resumes", _ablate)
     _data_options(ablate)
-    ablate.add_argument("--teacher", type=Path, required=True, metavar="FOLDER", help="the ensemble that teaches")
+    ablate.add_argument(
+        "--teacher", type=Path, required=True, metavar="FOLDER", help="the ensemble that teaches, with a `face` network"
+    )
     ablate.add_argument("--folder", type=Path, default=Path("runs"), metavar="FOLDER", help="where the runs go")
     ablate.add_argument("--epochs", type=int, default=15, metavar="N", help="of float training each (15)")
     ablate.add_argument("--aware-epochs", type=int, default=3, metavar="N", help="of quantisation-aware training (3)")

@@ -23,20 +23,23 @@ _SAMPLE = 512  # crops to fit on
 _POSITIONS = 40_000  # of their maps' positions, about
 _RIDGE = 1e-4  # of the mean variance of what is fitted on
 _ENLARGING = np.array([[0.25, 0.75, 0.0], [0.0, 0.75, 0.25], [0.0, 0.25, 0.75]])
-"""Three neighbours in a picture enlarged twice, of three in the picture itself (bilinear, pixel centres at halves)."""
+"""Three neighbours in the picture of twice the size, of three in the picture (bilinear, pixel centres at halves)."""
 
 
-def largest(folder: Path) -> tf_keras.Model:
+def source(folder: Path) -> ensemble.Member:
     """The face network of an ensemble that counts most. Raises RunError where there is none."""
     found = [member for member in ensemble.load(folder).members if member.recipe.network == "face"]
     if not found:
-        raise RunError(f"{folder}: none of its networks is a `face` to cut; make one with: mien-train fit teacher-face")
-    return max(found, key=lambda member: member.share).network()
+        raise RunError(
+            f"{folder}: none of its networks is a `face` to cut; train one with: mien-train fit teacher-face --teacher "
+            f"{folder} --pretrained …, then make another: mien-train ensemble FOLDER {folder} runs/teacher-face"
+        )
+    return max(found, key=lambda member: member.share)
 
 
 def start(model: tf_keras.Model, large: tf_keras.Model, crops: NDArray[np.uint8]) -> None:
-    """Give `model`, a networks.mobile, the weights of `large`, a networks.face that enlarges twice, cut to its widths.
-    crops: toned (n, s, s) of the training rows.
+    """Give `model`, a networks.mobile, the weights of `large`, a networks.face that doubles the picture, cut to the
+    model's widths. crops: toned (n, s, s) of the training rows.
     """
     told = as_floats(crops[:: max(len(crops) // _SAMPLE, 1)][:_SAMPLE])
     ours, theirs = _pairs(model), _pairs(large)
@@ -92,7 +95,7 @@ def greedy(covariance: NDArray[Any], onward: NDArray[Any], count: int) -> NDArra
 
 
 def _first(ours: tuple[Any, Any], theirs: tuple[Any, Any], kept: NDArray[np.int64]) -> None:
-    """The first convolution. Over the picture enlarged twice, at every second place, three times the same channel in
+    """The first convolution. Over the picture of twice the size, at every second place, three times the same channel in
     -127.5..127.5, it is one over the picture itself in 0..1; but for the border, padded with black instead of grey.
     """
     kernel = theirs[0].get_weights()[0][..., kept].sum(axis=2)

@@ -13,20 +13,20 @@ def fit(run: Run) -> list[dict[str, float]]:
     """Train the run's float network; resumes. Returns the history."""
     recipe = run.recipe
     path, teacher = run.pretrained(), run.teacher()
-    large = cut.largest(teacher) if recipe.cut and teacher else None
     given = material(run, recipe.fit)
 
     def start(model: tf_keras.Model) -> None:
         crops = given.preprocess.toned(given.images)
         if path:
             pretrained.start(model, path, crops)
-        if large:
-            cut.start(model, large, crops)
+        if recipe.cut and teacher:
+            cut.start(model, cut.source(teacher).network(), crops)
 
     def build() -> tf_keras.Model:
         return networks.build(recipe, precision=recipe.precision)
 
-    return loop.train(build, recipe.fit, given, run.stage("fit"), recipe.seed, start=start)
+    starts = start if recipe.pretrained or recipe.cut else None
+    return loop.train(build, recipe.fit, given, run.stage("fit"), recipe.seed, start=starts)
 
 
 def fitted(run: Run, head: str, batch: int | None = None) -> tf_keras.Model:

@@ -59,7 +59,7 @@ def train(
     """Train to the end of `stage`, to its plateau, or to epoch `until` where that is not 0, and return the history, one
     entry per epoch.
 
-    `build` makes the network; `start` then gives it other weights to start from. The averaged weights of the epoch with
+    `build` makes the network; `start` gives it others before the first epoch. The averaged weights of the epoch with
     the best validation accuracy are in `folder`/best.npz afterwards. Calling again resumes, or does nothing when all is
     done. Under TF_CONFIG this is one of several workers of MultiWorkerMirroredStrategy; they share `folder`.
     """
@@ -80,6 +80,8 @@ def train(
     keeper = _Keeper(folder, model, optimizer, averaged, _is_chief(strategy))
     history = keeper.restore()
     if start and not history:
+        if strategy.cluster_resolver:  # each would round otherwise and start elsewhere
+            raise RunError(f"{folder}: start it without TF_CONFIG; workers can take over after its first epoch")
         start(model)
         averaged.set_weights(model.get_weights())
     epochs = min(until or stage.epochs, stage.epochs)

