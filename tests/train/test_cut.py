@@ -53,10 +53,7 @@ def of_kind(model, kind):
 def test_nothing_cut_away_computes_the_same(large, crops):
     model = small((32, 64, 128), ())
     cut.start(model, large, crops)
-    for index in (
-        0,
-        1,
-    ):  # the first convolution, of a doubled picture in the large network; a depthwise one
+    for index in (0, 1):  # the first convolution, over a doubled picture in the large network; the depthwise one
         ours, theirs = (told(each, of_kind(each, tf_keras.layers.ReLU)[index], crops) for each in (model, large))
         assert theirs.std() > 0.1
         np.testing.assert_allclose(ours, theirs, atol=2e-3)

@@ -23,7 +23,7 @@ from mien_train import (
     report,
     runs,
     teach,
-)  # fmt: skip
+)
 from mien_train import material as materials
 from mien_train.material import HEADS
 from mien_train.recipes import EDGE, TEACHER_FACE, TINY

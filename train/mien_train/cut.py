@@ -15,9 +15,8 @@ import tf_keras
 from mien_edge.contract import as_floats
 from mien_edge.errors import RunError
 from numpy.typing import NDArray
-from tf_keras import layers
 
-from mien_train import ensemble
+from mien_train import ensemble, networks
 
 _SAMPLE = 512  # crops to fit on
 _POSITIONS = 40_000  # of their maps' positions, about
@@ -42,10 +41,10 @@ def start(model: tf_keras.Model, large: tf_keras.Model, crops: NDArray[np.uint8]
     model's widths. crops: toned (n, s, s) of the training rows.
     """
     told = as_floats(crops[:: max(len(crops) // _SAMPLE, 1)][:_SAMPLE])
-    ours, theirs = _pairs(model), _pairs(large)
+    ours, theirs = networks.normalised(model), networks.normalised(large)
     kept = _choose(large, theirs, 0, ours[0][0].filters, told)
     _first(ours[0], theirs[0], kept)
-    for number in range(1, len(ours), 2):
+    for number in range(1, len(ours), 2):  # a depthwise convolution, and a 1x1
         _copy(ours[number], theirs[number], kept)
         kept = _choose(large, theirs, number + 1, ours[number + 1][0].filters, told)
         given = _told(model, ours[number + 1][0].input, told)
@@ -53,13 +52,6 @@ def start(model: tf_keras.Model, large: tf_keras.Model, crops: NDArray[np.uint8]
         _fit(ours[number + 1], theirs[number + 1], kept, given, aim)
     features = _told(model, model.layers[-1].input, told)
     model.layers[-1].set_weights(_least_squares(features, _told(large, large.output, told)))
-
-
-def _pairs(model: tf_keras.Model) -> list[tuple[Any, Any]]:
-    """Each convolution with its batch normalisation: the first, then a depthwise and a 1x1 for each block."""
-    kernels = [each for each in model.layers if isinstance(each, layers.Conv2D | layers.DepthwiseConv2D)]
-    scales = [each for each in model.layers if isinstance(each, layers.BatchNormalization)]
-    return list(zip(kernels, scales, strict=True))
 
 
 def _choose(
@@ -81,7 +73,7 @@ def greedy(covariance: NDArray[Any], onward: NDArray[Any], count: int) -> NDArra
     """`count` of the n channels with that (n, n) covariance, of which a least-squares fit comes closest to what all
     make through `onward` (n, m); in ascending order.
     """
-    left = covariance + _RIDGE * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
+    left = _ridged(covariance)
     made = left @ onward
     chosen: list[int] = []
     for _ in range(count):
@@ -136,9 +128,13 @@ def _least_squares(given: NDArray[Any], aim: NDArray[Any]) -> list[NDArray[np.fl
     given, aim = given.astype(np.float64), aim.astype(np.float64)
     middle, target = given.mean(axis=0), aim.mean(axis=0)
     covariance = (given - middle).T @ (given - middle) / len(given)
-    ridge = _RIDGE * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
-    kernel = np.linalg.solve(covariance + ridge, (given - middle).T @ (aim - target) / len(given))
+    kernel = np.linalg.solve(_ridged(covariance), (given - middle).T @ (aim - target) / len(given))
     return [kernel.astype(np.float32), (target - middle @ kernel).astype(np.float32)]
+
+
+def _ridged(covariance: NDArray[Any]) -> NDArray[Any]:
+    """Made safe to divide by."""
+    return covariance + _RIDGE * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
 
 
 def _told(model: tf_keras.Model, tensor: Any, told: NDArray[np.float32]) -> NDArray[np.float32]:

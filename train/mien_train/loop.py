@@ -76,13 +76,13 @@ def train(
         optimizer.build(model.trainable_variables)
     tf_keras.utils.set_random_seed(seed)
     averaged = build()
-    averaged.set_weights(model.get_weights())
     keeper = _Keeper(folder, model, optimizer, averaged, _is_chief(strategy))
     history = keeper.restore()
-    if start and not history:
-        if strategy.cluster_resolver:  # each would round otherwise and start elsewhere
+    if not history:
+        if start and strategy.cluster_resolver:  # each would round otherwise and start elsewhere
             raise RunError(f"{folder}: start it without TF_CONFIG; workers can take over after its first epoch")
-        start(model)
+        if start:
+            start(model)
         averaged.set_weights(model.get_weights())
     epochs = min(until or stage.epochs, stage.epochs)
     if len(history) >= epochs or is_over(history, stage):

@@ -110,6 +110,15 @@ def face(enlarge: int = 2, size: int = 48, batch: int | None = None, heads: int 
     return tf_keras.Model(inputs, _logits(layers.GlobalAveragePooling2D()(x), heads), name="face")
 
 
+def normalised(model: tf_keras.Model) -> list[tuple[Any, Any]]:
+    """Each convolution, in order, with the batch normalisation after it; of a network without shortcuts, in which each
+    convolution has one.
+    """
+    kernels = [each for each in model.layers if isinstance(each, layers.Conv2D | layers.DepthwiseConv2D)]
+    scales = [each for each in model.layers if isinstance(each, layers.BatchNormalization)]
+    return list(zip(kernels, scales, strict=True))
+
+
 def one_head(weights: Sequence[NDArray[Any]], model: tf_keras.Model, head: int) -> list[NDArray[Any]]:
     """The weights of a network of several heads, cut to fit `model`, the same network with head number `head` only."""
     part = slice(head * len(LABELS), (head + 1) * len(LABELS))

