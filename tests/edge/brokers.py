@@ -1,5 +1,6 @@
 """A real mosquitto on loopback, and a client that remembers what it was told."""
 
+import os
 import shutil
 import signal
 import socket
@@ -15,10 +16,6 @@ import pytest
 def free_port():
     with socket.create_server(("127.0.0.1", 0)) as server:
         return server.getsockname()[1]
-
-
-SAFE = ("allow_anonymous true", "autosave_on_changes true", "autosave_interval 1")
-"""Lines for a broker that has on its disk what it acknowledged."""
 
 
 class Broker:
@@ -46,6 +43,15 @@ class Broker:
                     return self
             time.sleep(0.02)
         raise AssertionError((self.folder / "mosquitto.log").read_text())
+
+    def freeze(self):
+        """It neither reads nor answers; returns when that is so."""
+        self.process.send_signal(signal.SIGSTOP)
+        os.waitpid(self.process.pid, os.WUNTRACED)
+
+    def thaw(self):
+        """It goes on."""
+        self.process.send_signal(signal.SIGCONT)
 
     def stop(self, number=signal.SIGTERM):
         if self.process is not None:
