@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mien_edge.errors import RuntimeMissingError
 
@@ -47,6 +48,28 @@ def parameters(content: bytes) -> int:
         if i >= 0
     }
     return sum(used.values())
+
+
+def weights(content: bytes) -> list[tuple[str, NDArray[np.float32], NDArray[np.float32]]]:
+    """Name, kernel and bias of each operator that has them, in order, as the real numbers that the integers stand for
+    (Jacob et al. 2018), in the file's layout: a kernel's output channels first, a depthwise one's channels last.
+    """
+    buffers = _model(content).buffers
+
+    def real(tensor: Any) -> NDArray[np.float32]:
+        dtype = {"INT8": np.int8, "INT32": np.int32}[_names(_schema().TensorType)[tensor.type]]
+        values = np.frombuffer(bytes(buffers[tensor.buffer].data), dtype).reshape(tensor.shape)
+        scale, zero = np.array(tensor.quantization.scale), np.array(tensor.quantization.zeroPoint)
+        shape = np.ones(values.ndim, int)
+        shape[tensor.quantization.quantizedDimension] = len(scale)
+        found: NDArray[np.float32] = ((values - zero.reshape(shape)) * scale.reshape(shape)).astype(np.float32)
+        return found
+
+    return [
+        (name, *(real(tensors[i]) for i in operator.inputs[1:3]))  # type: ignore[misc]  # two each
+        for name, operator, tensors in _walk(content)
+        if name in _MACS_PER_OUTPUT
+    ]
 
 
 def prefix(content: bytes, count: int) -> bytes:

@@ -7,9 +7,7 @@ import pytest
 import tf_keras
 from mien_edge import graph
 from mien_edge.contract import as_floats
-from mien_edge.errors import RunError
-from mien_train import cut, ensemble, export, loop, networks, quantize, recipes
-from mien_train.ensemble import Ensemble, Member
+from mien_train import cut, export, loop, networks, quantize, recipes
 
 
 @pytest.fixture(scope="module")
@@ -93,13 +91,6 @@ def test_the_channels_kept_are_those_that_the_rest_follows_from():
     blind = cut.greedy(covariance, np.diag([1.0, 1, 1, 0, 0]), 2)  # what nobody looks at needs no channel
     assert set(blind) <= {0, 1, 2}
     assert len(cut.greedy(covariance, np.eye(5), 5)) == 5
-
-
-def test_an_ensemble_without_a_face_network_is_named(tmp_path, monkeypatch):
-    seed = Member("seed", recipes.SEED, "", {}, [])
-    monkeypatch.setattr(ensemble, "load", lambda folder: Ensemble((seed,)))
-    with pytest.raises(RunError, match=r"teachers: none of its networks is a `face` to cut; .* fit teacher-face"):
-        cut.source(tmp_path / "teachers")
 
 
 def test_levelled_kernels_compute_the_same(crops):

@@ -6,13 +6,16 @@ import shutil
 
 import numpy as np
 import pytest
+from mien_edge import bundle
 from mien_edge.errors import RunError
+from mien_edge.interpreter import Classifier
 from mien_train import (
     ablate,
     augment,
     cli,
     cut,
     data,
+    dequantize,
     ensemble,
     evaluate,
     export,
@@ -133,27 +136,86 @@ def test_a_taught_recipe_without_a_teacher_says_how_to_get_one_and_that_helps(be
     assert begin(TAUGHT, "untaught", teachers[0]).teacher() == teachers[0]
 
 
-def test_a_cut_recipe_starts_from_its_teachers_face_network(begin, teachers, tmp_path):
-    once = dataclasses.replace(TINY.fit, epochs=1, learning_rate=0.0)
-    begun = begin(dataclasses.replace(TEACHER_FACE, pretrained=False, fit=once), "face")
-    fit.fit(begun)
-    gather(tmp_path / "faces", [begun])
-    small = {"widths": (4, 8, 8), "halving": (1, 2)}
-    taught = dataclasses.replace(once, taught=0.8, views=1)
-    recipe = dataclasses.replace(EDGE, arguments=small, fit=taught, quantize=taught)
-    with pytest.raises(RunError, match="none of its networks is a `face` to cut"):
-        begin(recipe, "cut", teachers[0])
-    run = begin(recipe, "cut", tmp_path / "faces")
+ONCE = dataclasses.replace(TINY.fit, epochs=1, learning_rate=0.0, taught=0.8, views=1)
+CUT = dataclasses.replace(
+    EDGE, name="small", arguments={"widths": (4, 8, 8), "halving": (1, 2)}, fit=ONCE, quantize=ONCE
+)
+
+
+@pytest.fixture(scope="module")
+def faces(begin):
+    """The folder of an ensemble whose only network is a `face`."""
+    stage = dataclasses.replace(ONCE, taught=0.0)
+    run = begin(dataclasses.replace(TEACHER_FACE, pretrained=False, fit=stage, quantize=stage), "face")
     fit.fit(run)
-    expected = networks.build(recipe)
-    given = fit.material(run, recipe.fit)
-    cut.start(expected, cut.source(tmp_path / "faces").network(), recipe.preprocess.toned(given.images))
-    for kept, wanted in zip(loop.best_weights(run.stage("fit")), expected.get_weights(), strict=True):
-        if wanted.ndim > 1:  # normalisations have gone on with what they see
-            np.testing.assert_allclose(kept, wanted, atol=1e-5)
+    gather(run.folder.parent / "faces", [run])
+    return run.folder.parent / "faces"
+
+
+@pytest.fixture(scope="module")
+def cut_run(begin, faces):
+    """A run that was cut out of it, with the bundles of its heads."""
+    run = begin(CUT, "cut", faces)
+    fit.fit(run)
     quantize.quantize(run)
-    card = export.export(run, tmp_path / "models", "ferplus").card
-    assert card.origin["start"] == "cut out of face, which began as chance"
+    return run, [export.export(run, run.folder / "models", head) for head in HEADS]
+
+
+def kernels_are(run, expected):
+    """Whether the run's kernels are these; normalisations have gone on with what they saw."""
+    for kept, wanted in zip(loop.best_weights(run.stage("fit")), expected, strict=True):
+        if wanted.ndim > 1:
+            np.testing.assert_allclose(kept, wanted, atol=1e-5)
+
+
+def test_a_cut_recipe_starts_from_its_teachers_face_network(begin, teachers, faces, cut_run):
+    with pytest.raises(RunError, match="none of its networks is a small to go on from, or a `face` to cut"):
+        begin(CUT, "uncut", teachers[0])
+    run, bundles = cut_run
+    expected = networks.build(CUT)
+    crops = CUT.preprocess.toned(fit.material(run, CUT.fit).images)
+    cut.start(expected, ensemble.source(faces, CUT).network(), crops)
+    kernels_are(run, expected.get_weights())
+    assert bundles[0].card.origin["start"] == "cut out of face, before that chance"
+
+
+def test_a_network_of_the_same_shape_is_gone_on_from_even_beside_a_face(begin, faces, cut_run, tmp_path):
+    run, bundles = cut_run
+    dataset = run.dataset()
+    (member,) = dequantize.members([each.folder for each in bundles], dataset)
+    assert member.name == "small-1"
+    ensemble.make(tmp_path / "grown", [member, *ensemble.members(faces)], dataset)
+    again = begin(CUT, "again", tmp_path / "grown")
+    fit.fit(again)
+    kernels_are(again, member.weights)
+    assert ensemble.start(again) == "small-1, before that cut out of face, before that chance"
+
+
+def test_the_shipped_bundles_in_float_say_what_they_say_on_a_device():
+    shipped = [bundle.load(path) for path in sorted(bundle.shipped().parent.glob("edge-fer*"))]
+    recipe = runs.parse_recipe(shipped[0].card.origin["recipe"])
+    model = dequantize.network(shipped, recipe, export.golden_inputs(48, 256, seed=1))
+    with np.load(shipped[0].folder / "golden.npz") as golden:
+        crops = golden["inputs"]
+    told = loop.predict(model, crops).reshape(len(crops), -1, 7)
+    for head, each in enumerate(shipped):
+        assert each.card.origin["head"] == recipe.heads[head]
+        classifier = Classifier(each.model)
+        logits = np.stack([classifier.logits(crop) for crop in crops])
+        steps = np.abs(logits - told[:, head]) / classifier.output.scale
+        assert steps.mean() < 3
+        assert np.ptp(logits) > 100 * classifier.output.scale
+
+
+def test_bundles_that_make_no_network_are_refused(cut_run, student, voted, tmp_path):
+    run, bundles = cut_run
+    dataset = run.dataset()
+    with pytest.raises(RunError, match=r"small-fer2013-1 is one head .* bundle of ferplus as well"):
+        dequantize.members([bundles[0].folder], dataset)
+    with pytest.raises(RunError, match="its network is a `residual`"):
+        dequantize.members([student[1]["fer2013"].folder], dataset)
+    with pytest.raises(RunError, match="trained on other data"):
+        dequantize.members([each.folder for each in bundles], dataclasses.replace(dataset, sha256="other"))
 
 
 def test_a_teacher_that_saw_other_rows_is_refused(begin, teachers, monkeypatch):

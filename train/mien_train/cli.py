@@ -44,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--json", action="store_true", help="print JSON")
     members = add_command(commands, "ensemble", "average fitted runs, weighted on validation; measure each", _ensemble)
     members.add_argument("folder", type=Path, help="where ensemble.json goes, such as runs/teachers")
-    members.add_argument("members", type=Path, nargs="+", help="fitted run folders, or other ensembles' folders")
+    members.add_argument("members", type=Path, nargs="+", help="fitted run folders, bundles, other ensembles' folders")
     _data_options(members)
     members.add_argument("--json", action="store_true", help="print JSON")
     tune = add_command(commands, "tune", "search networks and training for accuracy against cost", _tune)
@@ -300,10 +300,13 @@ def _run_as_text(head: str, found: dict[str, Any]) -> str:
 
 
 def _ensemble(options: argparse.Namespace) -> None:
-    from mien_train import ensemble
+    from mien_train import dequantize, ensemble
 
-    chosen = [member for path in options.members for member in ensemble.members(path)]
-    found = ensemble.make(options.folder, chosen, _dataset(options, options.data))
+    dataset = _dataset(options, options.data)
+    bundles = [path for path in options.members if (path / "card.json").exists()]
+    others = [path for path in options.members if path not in bundles]
+    chosen = [*dequantize.members(bundles, dataset), *(each for path in others for each in ensemble.members(path))]
+    found = ensemble.make(options.folder, chosen, dataset)
     print(json.dumps(found) if options.json else ensemble.as_text(found))  # noqa: T201
     sys.stderr.write(f"picture: {options.folder / 'ensemble.png'}; teach with: --teacher {options.folder}\n")
 

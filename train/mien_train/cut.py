@@ -7,33 +7,20 @@ al. 2017, with the greedy choice solved in closed form); kernels by least square
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tf_keras
 from mien_edge.contract import as_floats
-from mien_edge.errors import RunError
 from numpy.typing import NDArray
 
-from mien_train import ensemble, networks
+from mien_train import networks
 
 _SAMPLE = 512  # crops to fit on
 _POSITIONS = 40_000  # of their maps' positions, about
 _RIDGE = 1e-4  # of the mean variance of what is fitted on
 _ENLARGING = np.array([[0.25, 0.75, 0.0], [0.0, 0.75, 0.25], [0.0, 0.25, 0.75]])
 """Three neighbours in the picture of twice the size, of three in the picture (bilinear, pixel centres at halves)."""
-
-
-def source(folder: Path) -> ensemble.Member:
-    """The face network of an ensemble that counts most. Raises RunError where there is none."""
-    found = [member for member in ensemble.load(folder).members if member.recipe.network == "face"]
-    if not found:
-        raise RunError(
-            f"{folder}: none of its networks is a `face` to cut; train one with: mien-train fit teacher-face --teacher "
-            f"{folder} --pretrained …, then make another: mien-train ensemble FOLDER {folder} runs/teacher-face"
-        )
-    return max(found, key=lambda member: member.share)
 
 
 def start(model: tf_keras.Model, large: tf_keras.Model, crops: NDArray[np.uint8]) -> None:

@@ -19,7 +19,7 @@ from mien_edge.contract import LABELS, softmax
 from mien_edge.errors import RunError
 from numpy.typing import NDArray
 
-from mien_train import data, loop, metrics, networks, plots, runs
+from mien_train import data, loop, metrics, networks, plots, pretrained, runs
 from mien_train import material as materials
 from mien_train.recipes import Recipe
 from mien_train.runs import Run
@@ -29,8 +29,8 @@ _ROUNDS = 40
 
 @dataclass(frozen=True, eq=False)
 class Member:
-    """A trained network. facts: what it must have in common with others, see `facts`. share: how much it counts (the
-    shares of an ensemble sum to 1). temperatures: one for each head.
+    """A trained network. facts: what it must have in common with others, see `facts`. start: what its weights began as.
+    share: how much it counts (the shares of an ensemble sum to 1). temperatures: one for each head.
     """
 
     name: str
@@ -38,6 +38,7 @@ class Member:
     command: str
     facts: dict[str, Any]
     weights: list[NDArray[Any]]
+    start: str
     share: float = 0.0
     temperatures: tuple[float, ...] = ()
 
@@ -46,6 +47,11 @@ class Member:
         model = networks.build(self.recipe, precision=self.recipe.precision)
         model.set_weights(self.weights)
         return model
+
+    def has_shape_of(self, recipe: Recipe) -> bool:
+        """Whether the recipe's network is the same, but for its weights."""
+        kinds = [(each.network, each.arguments, each.heads, each.preprocess.size) for each in (self.recipe, recipe)]
+        return json.dumps(kinds[0]) == json.dumps(kinds[1])  # in JSON a tuple is a list
 
     def logits(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(n, heads, 7) of toned (n, s, s) crops."""
@@ -90,7 +96,38 @@ def _read(folder: Path, found: dict[str, Any], facts: dict[str, Any]) -> Member:
         weights = [stored[f"w{i}"].astype(np.float32) for i in range(len(stored.files))]
     recipe = runs.parse_recipe(found["recipe"])
     temperatures = tuple(found["temperatures"][head] for head in recipe.heads)
-    return Member(found["name"], recipe, found["command"], facts, weights, found["share"], temperatures)
+    start = found.get("start") or _fresh(recipe)
+    return Member(found["name"], recipe, found["command"], facts, weights, start, found["share"], temperatures)
+
+
+def source(folder: Path, recipe: Recipe) -> Member:
+    """The network of an ensemble that a `cut` recipe starts from: one of the recipe's own shape, else a `face`; of
+    several the one that counts most. Raises RunError where there is none.
+    """
+    found = load(folder).members
+    chosen = [each for each in found if each.has_shape_of(recipe)] or [
+        each for each in found if each.recipe.network == "face"
+    ]
+    if not chosen:
+        raise RunError(
+            f"{folder}: none of its networks is a {recipe.name} to go on from, or a `face` to cut; train one with: "
+            f"mien-train fit teacher-face --teacher {folder} --pretrained …, then make another: mien-train ensemble "
+            f"FOLDER {folder} runs/teacher-face"
+        )
+    return max(chosen, key=lambda member: member.share)
+
+
+def start(run: Run) -> str:
+    """What a run's weights were before its first epoch, and before that."""
+    recipe, teacher = run.recipe, run.teacher()
+    if not (recipe.cut and teacher):
+        return _fresh(recipe)
+    given = source(teacher, recipe)
+    return f"{'' if given.has_shape_of(recipe) else 'cut out of '}{given.name}, before that {given.start}"
+
+
+def _fresh(recipe: Recipe) -> str:
+    return pretrained.ORIGIN if recipe.pretrained else "chance"
 
 
 def members(path: Path) -> list[Member]:
@@ -100,23 +137,28 @@ def members(path: Path) -> list[Member]:
     run = runs.load(path)
     if not loop.is_over(run.history("fit"), run.recipe.fit):
         raise RunError(f"{path}: its training is not over; go on with: mien-train fit {run.recipe.name}")
-    weights = [_halved(each) for each in loop.best_weights(run.stage("fit"))]
-    return [Member(path.name, run.recipe, run.record["command"], facts(run), weights)]
+    weights = halved(loop.best_weights(run.stage("fit")))
+    return [Member(path.name, run.recipe, run.record["command"], of_run(run), weights, start(run))]
 
 
-def _halved(weights: NDArray[Any]) -> NDArray[Any]:
+def halved(weights: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
     """Kernels in half precision: as they are kept, so that what is measured is what teaches."""
-    return weights.astype(np.float16).astype(np.float32) if weights.ndim > 1 else weights
+    return [each.astype(np.float16).astype(np.float32) if each.ndim > 1 else each for each in weights]
 
 
-def facts(run: Run) -> dict[str, Any]:
+def of_run(run: Run) -> dict[str, Any]:
+    """The facts of a run's network."""
+    dataset = run.dataset()
+    return facts(dataset, run.split(dataset), run.record["split"], run.recipe)
+
+
+def facts(dataset: data.Dataset, parts: data.Split, split: str, recipe: Recipe) -> dict[str, Any]:
     """What networks must have in common to be averaged, or to teach one another. Other held rows would let a teacher
     tell a student what the student is measured on.
     """
-    dataset = run.dataset()
+    held = data.held_digest(dataset, parts)
     return {
-        "held rows": data.held_digest(dataset, run.split(dataset)),
-        "split": run.record["split"], "heads": list(run.recipe.heads), "preprocessing": asdict(run.recipe.preprocess),
+        "held rows": held, "split": split, "heads": list(recipe.heads), "preprocessing": asdict(recipe.preprocess),
     }  # fmt: skip
 
 
@@ -167,7 +209,7 @@ def make(folder: Path, found: Sequence[Member], dataset: data.Dataset) -> dict[s
             {
                 "name": member.name, "share": round(float(share), 4), "sha256": _write(folder, member),
                 "temperatures": dict(zip(recipe.heads, member.temperatures, strict=True)), "figures": figures(each),
-                "recipe": member.recipe.to_dict(), "command": member.command,
+                "recipe": member.recipe.to_dict(), "command": member.command, "start": member.start,
             }
             for member, share, each in zip(fitted, shares, told, strict=True)
         ],
@@ -191,7 +233,13 @@ def _write(folder: Path, member: Member) -> str:
 def origin(folder: Path) -> list[dict[str, Any]]:
     """What a card says of a teacher: each member that counts, with its share, recipe and command."""
     return [
-        {"share": member.share, "recipe": member.recipe.to_dict(), "command": member.command}
+        {
+            "name": member.name,
+            "share": member.share,
+            "recipe": member.recipe.to_dict(),
+            "command": member.command,
+            "start": member.start,
+        }
         for member in load(folder).members
         if member.share
     ]

@@ -15,7 +15,7 @@ from mien_edge.interpreter import Classifier
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from mien_train import cut, ensemble, evaluate, pretrained, quantize
+from mien_train import ensemble, evaluate, quantize
 from mien_train.runs import Run
 
 GOLDEN_VECTORS = 64
@@ -140,22 +140,13 @@ def _card(run: Run, name: str, version: int, folder: Path, figures: dict[str, An
     )
 
 
-def _start(run: Run) -> str:
-    """What the weights were before the first epoch."""
-    teacher = run.teacher()
-    source = cut.source(teacher) if run.recipe.cut and teacher else None
-    recipe = source.recipe if source else run.recipe
-    began = pretrained.ORIGIN if recipe.pretrained else "chance"
-    return f"cut out of {source.name}, which began as {began}" if source else began
-
-
 def _origin(run: Run) -> dict[str, Any]:
     """Where a run's weights come from, and who taught it."""
     record = run.record
     epochs = {stage: len(run.history(stage)) for stage in ("fit", "quantize")}
     return {
         "recipe": record["recipe"],
-        "start": _start(run),
+        "start": ensemble.start(run),
         "command": record["command"],
         "epochs": {stage: count for stage, count in epochs.items() if count},
         "data": {key: record["data"][key] for key in ("sha256", "plus_sha256", "rows", "skipped")}

@@ -2,7 +2,7 @@
 
 import tf_keras
 
-from mien_train import cut, loop, networks, pretrained, teach
+from mien_train import cut, ensemble, loop, networks, pretrained, teach
 from mien_train import material as materials
 from mien_train.material import Material
 from mien_train.recipes import Stage
@@ -20,7 +20,11 @@ def fit(run: Run) -> list[dict[str, float]]:
         if path:
             pretrained.start(model, path, crops)
         if recipe.cut and teacher:
-            cut.start(model, cut.source(teacher).network(), crops)
+            source = ensemble.source(teacher, recipe)
+            if source.has_shape_of(recipe):
+                model.set_weights(source.weights)
+            else:
+                cut.start(model, source.network(), crops)
 
     def build() -> tf_keras.Model:
         return networks.build(recipe, precision=recipe.precision)

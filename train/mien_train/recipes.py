@@ -44,7 +44,8 @@ class Recipe:
     quantisation-aware training from the fitted weights. heads: what the outputs are, of material.HEADS; a bundle
     carries one of them. precision: Keras' policy for float training, 'mixed_bfloat16' is faster for plain convolutions.
     pretrained: whether it starts from the weights that --pretrained names (see pretrained.py).
-    cut: whether it starts as a cut of its teacher's face network (see cut.py); then `fit` is taught.
+    cut: whether it starts as a network of its teacher's: one of its own shape, else a cut of a face network (see
+    cut.py); then `fit` is taught.
     """
 
     name: str

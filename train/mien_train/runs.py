@@ -108,9 +108,9 @@ def begin(
     if taught and not teacher:
         raise RunError(f"the recipe {chosen.name} is taught; name an ensemble with --teacher (see mien-train ensemble)")
     if chosen.cut and teacher:
-        from mien_train import cut  # it needs runs itself
+        from mien_train import ensemble  # it needs runs itself
 
-        cut.source(teacher)
+        ensemble.source(teacher, chosen)
     if "ferplus" in chosen.heads and not plus:
         raise data.DataError(
             f"the recipe {chosen.name} learns from FER+ votes; put {_PLUS} beside Kaggle's fer2013.csv, or --plus it"

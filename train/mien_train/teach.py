@@ -26,7 +26,7 @@ def taught(run: Run, stage: Stage, material: Material) -> Material:
     folder = run.teacher()
     assert folder is not None  # noqa: S101 - runs.begin has seen to it
     asked = ensemble.load(folder)
-    ensemble.check_alike(str(run.folder), ensemble.facts(run), str(folder), asked.members[0].facts)
+    ensemble.check_alike(str(run.folder), ensemble.of_run(run), str(folder), asked.members[0].facts)
     cache = folder / "opinions" / _key(run, stage)
     numbers = tqdm(range(stage.views), desc="asking the teacher", unit=" views", leave=False, disable=None)
     found = [_opinions(cache / f"{number:02d}.npz", asked, material, run, stage, number) for number in numbers]
