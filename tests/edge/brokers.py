@@ -56,6 +56,7 @@ class Broker:
     def stop(self, number=signal.SIGTERM):
         if self.process is not None:
             self.process.send_signal(number)
+            self.thaw()
             self.process.wait(20)
             self.process = None
 

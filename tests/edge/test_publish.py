@@ -108,12 +108,11 @@ def test_a_publisher_that_never_ran_begins_with_what_comes(tmp_path, broker):
 
 
 @pytest.mark.parametrize("has_read", [False, True])
-def test_a_killed_broker_costs_nothing(tmp_path, monkeypatch, has_read):
+def test_a_killed_broker_costs_nothing(tmp_path, broker, monkeypatch, has_read):
     """SIGKILL and a new start, ten times, with readings on their way: the broker has not read them, or its
     acknowledgements have not been. Mosquitto acknowledges before it writes to disk and may so lose what it alone has;
     it is killed when the listener has all that was acknowledged.
     """
-    broker = Broker(tmp_path / "broker").start()
     monkeypatch.setattr(publish, "_PAUSE", 0.05)
     monkeypatch.setattr(publish, "_LONGEST_PAUSE", 0.2)
     monkeypatch.setattr(publish, "_LOOK", 0.0)
@@ -138,7 +137,6 @@ def test_a_killed_broker_costs_nothing(tmp_path, monkeypatch, has_read):
     until(publisher, lambda: publisher.reconnects == 10 and len(numbers(listener)) == device.count)
     publisher.close()
     listener.close()
-    broker.stop()
     assert numbers(listener) == list(range(1, device.count + 1))
 
 
