@@ -146,7 +146,7 @@ CUT = dataclasses.replace(
 def faces(begin):
     """The folder of an ensemble whose only network is a `face`."""
     stage = dataclasses.replace(ONCE, taught=0.0)
-    run = begin(dataclasses.replace(TEACHER_FACE, pretrained=False, fit=stage, quantize=stage), "face")
+    run = begin(dataclasses.replace(TEACHER_FACE, start="", fit=stage, quantize=stage), "face")
     fit.fit(run)
     gather(run.folder.parent / "faces", [run])
     return run.folder.parent / "faces"
@@ -174,7 +174,7 @@ def test_a_cut_recipe_starts_from_its_teachers_face_network(begin, teachers, fac
     run, bundles = cut_run
     expected = networks.build(CUT)
     crops = CUT.preprocess.toned(fit.material(run, CUT.fit).images)
-    cut.start(expected, ensemble.source(faces, CUT).network(), crops)
+    cut.start(expected, ensemble.start_of(CUT, faces).network(), crops)
     kernels_are(run, expected.get_weights())
     assert bundles[0].card.origin["start"] == "cut out of face, before that chance"
 

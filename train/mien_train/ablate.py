@@ -35,8 +35,8 @@ ROWS: tuple[tuple[str, Recipe], ...] = (
     ("+ averaged weights", replace(_ONE_HEAD, name="ablation-averaged", fit=_AVERAGED)),
     ("+ FER+ votes", replace(_UNTAUGHT, name="ablation-votes", fit=_AVERAGED)),
     ("+ distillation", replace(EDGE_FRESH, name="ablation-taught")),
-    ("edge network, fresh", replace(EDGE, name="ablation-mobile", cut=False)),
-    ("+ cut out of a teacher", replace(EDGE, name="ablation-cut")),
+    ("edge network, fresh", replace(EDGE, name="ablation-mobile", start="")),
+    ("+ cut out of a teacher", replace(EDGE, name="ablation-cut", start="cut")),
 )
 """Title and recipe of each float network. From the second on, which has mirror images as the first, each adds one thing
 to the one before, but for the edge network, which comes with its own settings. The last is quantised, too."""

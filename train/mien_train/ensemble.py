@@ -100,14 +100,19 @@ def _read(folder: Path, found: dict[str, Any], facts: dict[str, Any]) -> Member:
     return Member(found["name"], recipe, found["command"], facts, weights, start, found["share"], temperatures)
 
 
-def source(folder: Path, recipe: Recipe) -> Member:
-    """The network of an ensemble that a `cut` recipe starts from: one of the recipe's own shape, else a `face`; of
-    several the one that counts most. Raises RunError where there is none.
+def source(run: Run) -> Member | None:
+    """The network of its teacher's that a run starts from, as its recipe says; None where it starts otherwise."""
+    teacher = run.teacher()
+    return start_of(run.recipe, teacher) if run.recipe.start in ("teacher", "cut") and teacher else None
+
+
+def start_of(recipe: Recipe, folder: Path) -> Member:
+    """The ensemble's network that a recipe starts from whose `start` is 'teacher' or 'cut'; of several the one that
+    counts most. Raises RunError where there is none.
     """
     found = load(folder).members
-    chosen = [each for each in found if each.has_shape_of(recipe)] or [
-        each for each in found if each.recipe.network == "face"
-    ]
+    own = [each for each in found if recipe.start == "teacher" and each.has_shape_of(recipe)]
+    chosen = own or [each for each in found if each.recipe.network == "face"]
     if not chosen:
         raise RunError(
             f"{folder}: none of its networks is a {recipe.name} to go on from, or a `face` to cut; train one with: "
@@ -119,15 +124,14 @@ def source(folder: Path, recipe: Recipe) -> Member:
 
 def start(run: Run) -> str:
     """What a run's weights were before its first epoch, and before that."""
-    recipe, teacher = run.recipe, run.teacher()
-    if not (recipe.cut and teacher):
-        return _fresh(recipe)
-    given = source(teacher, recipe)
-    return f"{'' if given.has_shape_of(recipe) else 'cut out of '}{given.name}, before that {given.start}"
+    given = source(run)
+    if given is None:
+        return _fresh(run.recipe)
+    return f"{'' if given.has_shape_of(run.recipe) else 'cut out of '}{given.name}, before that {given.start}"
 
 
 def _fresh(recipe: Recipe) -> str:
-    return pretrained.ORIGIN if recipe.pretrained else "chance"
+    return pretrained.ORIGIN if recipe.start == "pretrained" else "chance"
 
 
 def members(path: Path) -> list[Member]:

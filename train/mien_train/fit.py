@@ -12,25 +12,22 @@ from mien_train.runs import Run
 def fit(run: Run) -> list[dict[str, float]]:
     """Train the run's float network; resumes. Returns the history."""
     recipe = run.recipe
-    path, teacher = run.pretrained(), run.teacher()
+    path, source = run.pretrained(), ensemble.source(run)
     given = material(run, recipe.fit)
 
     def start(model: tf_keras.Model) -> None:
         crops = given.preprocess.toned(given.images)
         if path:
             pretrained.start(model, path, crops)
-        if recipe.cut and teacher:
-            source = ensemble.source(teacher, recipe)
-            if source.has_shape_of(recipe):
-                model.set_weights(source.weights)
-            else:
-                cut.start(model, source.network(), crops)
+        elif source and source.has_shape_of(recipe):
+            model.set_weights(source.weights)
+        elif source:
+            cut.start(model, source.network(), crops)
 
     def build() -> tf_keras.Model:
         return networks.build(recipe, precision=recipe.precision)
 
-    starts = start if recipe.pretrained or recipe.cut else None
-    return loop.train(build, recipe.fit, given, run.stage("fit"), recipe.seed, start=starts)
+    return loop.train(build, recipe.fit, given, run.stage("fit"), recipe.seed, start=start if recipe.start else None)
 
 
 def fitted(run: Run, head: str, batch: int | None = None) -> tf_keras.Model:

@@ -43,9 +43,9 @@ class Recipe:
     network: a function's name in networks.py; arguments: its keyword arguments. fit: float training; quantize:
     quantisation-aware training from the fitted weights. heads: what the outputs are, of material.HEADS; a bundle
     carries one of them. precision: Keras' policy for float training, 'mixed_bfloat16' is faster for plain convolutions.
-    pretrained: whether it starts from the weights that --pretrained names (see pretrained.py).
-    cut: whether it starts as a network of its teacher's: one of its own shape, else a cut of a face network (see
-    cut.py); then `fit` is taught.
+    start: its weights before the first epoch: '' for chance; 'pretrained' for those that --pretrained names (see
+    pretrained.py); 'cut' for a cut of its teacher's face network (see cut.py); 'teacher' for its teacher's network of
+    the same shape, or a cut where there is none. For the last two `fit` is taught.
     """
 
     name: str
@@ -57,8 +57,7 @@ class Recipe:
     seed: int = 0
     heads: tuple[str, ...] = ("fer2013",)
     precision: str = "float32"
-    pretrained: bool = False
-    cut: bool = False
+    start: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -142,7 +141,7 @@ TEACHER_FACE = replace(
         views=35,
     ),
     precision="float32",
-    pretrained=True,
+    start="pretrained",
 )
 """It knows faces already: after 16 epochs it is where the others are after 45, and it goes on."""
 
@@ -167,7 +166,7 @@ EDGE = replace(
     ),
     quantize=replace(EDGE_FRESH.quantize, taught=0.7, views=30),
     precision="float32",
-    cut=True,
+    start="teacher",
 )
 """What ships. Cut out of its teacher, it is as good before its first epoch as `edge-fresh` after fourteen."""
 

