@@ -51,13 +51,17 @@ def parameters(content: bytes) -> int:
 
 
 def weights(content: bytes) -> list[tuple[str, NDArray[np.float32], NDArray[np.float32]]]:
-    """Name, kernel and bias of each operator that has them, in order, as the real numbers that the integers stand for
-    (Jacob et al. 2018), in the file's layout: a kernel's output channels first, a depthwise one's channels last.
+    """Name, kernel and bias of each operator that has a kernel, in order, as the real numbers that the integers stand
+    for (Jacob et al. 2018), in the file's layout: a kernel's output channels first, a depthwise one's channels last.
+    Raises ValueError where one is not int8, or has no bias.
     """
     buffers = _model(content).buffers
 
     def real(tensor: Any) -> NDArray[np.float32]:
-        dtype = {"INT8": np.int8, "INT32": np.int32}[_names(_schema().TensorType)[tensor.type]]
+        stored = _names(_schema().TensorType)[tensor.type]
+        dtype = {"INT8": np.int8, "INT32": np.int32}.get(stored)
+        if dtype is None:
+            raise ValueError(f"weights of {stored}")
         values = np.frombuffer(bytes(buffers[tensor.buffer].data), dtype).reshape(tensor.shape)
         scale, zero = np.array(tensor.quantization.scale), np.array(tensor.quantization.zeroPoint)
         shape = np.ones(values.ndim, int)
@@ -65,11 +69,14 @@ def weights(content: bytes) -> list[tuple[str, NDArray[np.float32], NDArray[np.f
         found: NDArray[np.float32] = ((values - zero.reshape(shape)) * scale.reshape(shape)).astype(np.float32)
         return found
 
-    return [
-        (name, *(real(tensors[i]) for i in operator.inputs[1:3]))  # type: ignore[misc]  # two each
-        for name, operator, tensors in _walk(content)
-        if name in _MACS_PER_OUTPUT
-    ]
+    found = []
+    for name, operator, tensors in _walk(content):
+        if name in _MACS_PER_OUTPUT:
+            _, kernel, bias = operator.inputs
+            if bias < 0:
+                raise ValueError(f"a {name} without bias")
+            found.append((name, real(tensors[kernel]), real(tensors[bias])))
+    return found
 
 
 def prefix(content: bytes, count: int) -> bytes:

@@ -110,8 +110,8 @@ def test_a_publisher_that_never_ran_begins_with_what_comes(tmp_path, broker):
 @pytest.mark.parametrize("has_read", [False, True])
 def test_a_killed_broker_costs_nothing(tmp_path, broker, monkeypatch, has_read):
     """SIGKILL and a new start, ten times, with readings on their way: the broker has not read them, or its
-    acknowledgements have not been. Mosquitto acknowledges before it writes to disk and may so lose what it alone has;
-    it is killed when the listener has all that was acknowledged.
+    acknowledgements are read after its death. Mosquitto acknowledges before it writes to disk and may so lose what it
+    alone has; it is killed when the listener has all that was acknowledged.
     """
     monkeypatch.setattr(publish, "_PAUSE", 0.05)
     monkeypatch.setattr(publish, "_LONGEST_PAUSE", 0.2)

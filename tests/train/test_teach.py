@@ -161,38 +161,63 @@ def cut_run(begin, faces):
     return run, [export.export(run, run.folder / "models", head) for head in HEADS]
 
 
-def kernels_are(run, expected):
-    """Whether the run's kernels are these; normalisations have gone on with what they saw."""
+def assert_kernels(run, expected):
+    """The run's kernels are these; normalisations have gone on with what they saw."""
     for kept, wanted in zip(loop.best_weights(run.stage("fit")), expected, strict=True):
         if wanted.ndim > 1:
             np.testing.assert_allclose(kept, wanted, atol=1e-5)
 
 
 def test_a_cut_recipe_starts_from_its_teachers_face_network(begin, teachers, faces, cut_run):
-    with pytest.raises(RunError, match="none of its networks is a small to go on from, or a `face` to cut"):
+    with pytest.raises(RunError, match="small starts from a network of its own shape, or a cut of a `face`, and there"):
         begin(CUT, "uncut", teachers[0])
+    with pytest.raises(RunError, match="its `fit` must be taught"):
+        begin(dataclasses.replace(CUT, fit=dataclasses.replace(ONCE, taught=0.0)), "untaught", faces)
     run, bundles = cut_run
     expected = networks.build(CUT)
     crops = CUT.preprocess.toned(fit.material(run, CUT.fit).images)
-    cut.start(expected, ensemble.start_of(CUT, faces).network(), crops)
-    kernels_are(run, expected.get_weights())
-    assert bundles[0].card.origin["start"] == "cut out of face, before that chance"
+    cut.start(expected, ensemble.source(CUT, faces).network(), crops)
+    assert_kernels(run, expected.get_weights())
+    assert bundles[0].card.origin["start"] == run.began == "cut out of face, before that: chance"
 
 
-def test_a_network_of_the_same_shape_is_gone_on_from_even_beside_a_face(begin, faces, cut_run, tmp_path):
+def test_a_network_of_the_same_shape_is_gone_on_from_even_beside_a_face(begin, faces, cut_run, voted, tmp_path):
     run, bundles = cut_run
-    dataset = run.dataset()
-    (member,) = dequantize.members([each.folder for each in bundles], dataset)
-    assert member.name == "small-1"
-    ensemble.make(tmp_path / "grown", [member, *ensemble.members(faces)], dataset)
+    (member,) = dequantize.members([each.folder for each in bundles], run.dataset())
+    assert member.name == "small-fer2013-1+small-ferplus-1"
+    command = ["ensemble", tmp_path / "grown", faces, *(each.folder for each in bundles), "--data", voted]
+    assert cli.main(list(map(str, command))) == 0
+    share_alike(tmp_path / "grown")
     again = begin(CUT, "again", tmp_path / "grown")
     fit.fit(again)
-    kernels_are(again, member.weights)
-    assert ensemble.start(again) == "small-1, before that cut out of face, before that chance"
+    assert_kernels(again, member.weights)
+    assert again.began == f"{member.name}, before that: cut out of face, before that: chance"
+    only = begin(dataclasses.replace(CUT, start="cut"), "only", tmp_path / "grown")
+    assert only.began == "cut out of face, before that: chance"
+
+
+def share_alike(folder):
+    """Let every member count, whatever a minute network is worth."""
+    path = folder / "ensemble.json"
+    found = json.loads(path.read_text())
+    for each in found["members"]:
+        each["share"] = 1 / len(found["members"])
+    path.write_text(json.dumps(found))
+
+
+def test_what_was_recorded_before_starts_were_is_told_as_it_was():
+    values = json.loads(json.dumps(CUT.to_dict()))
+    del values["start"]
+    starts = [runs.parse_recipe({**values, **old}).start for old in ({"pretrained": True}, {"cut": True}, {})]
+    assert starts == ["pretrained", "cut", ""]
+    told = [ensemble.began(dataclasses.replace(CUT, start=start), None) for start in starts]
+    assert "HSE-FaceRes" in told[0]
+    assert told[1:] == ["a network of its teacher's", "chance"]
 
 
 def test_the_shipped_bundles_in_float_say_what_they_say_on_a_device():
-    shipped = [bundle.load(path) for path in sorted(bundle.shipped().parent.glob("edge-fer*"))]
+    names = [bundle.shipped().resolve().name.replace("ferplus", head) for head in HEADS]
+    shipped = [bundle.load(bundle.shipped().parent / name) for name in names]
     recipe = runs.parse_recipe(shipped[0].card.origin["recipe"])
     model = dequantize.network(shipped, recipe, export.golden_inputs(48, 256, seed=1))
     with np.load(shipped[0].folder / "golden.npz") as golden:
@@ -207,15 +232,50 @@ def test_the_shipped_bundles_in_float_say_what_they_say_on_a_device():
         assert np.ptp(logits) > 100 * classifier.output.scale
 
 
-def test_bundles_that_make_no_network_are_refused(cut_run, student, voted, tmp_path):
+@pytest.fixture
+def altered(cut_run, tmp_path):
+    """A copy of a run's bundle with other values in its card's origin."""
+
+    def made(head, **origin):
+        found = cut_run[1][HEADS.index(head)]
+        target = tmp_path / f"{len(list(tmp_path.iterdir()))}-1"
+        shutil.copytree(found.folder, target)
+        card = json.loads((target / "card.json").read_text())
+        card["origin"] |= origin
+        (target / "card.json").write_text(json.dumps(card))
+        return target
+
+    return made
+
+
+def test_bundles_that_make_no_network_are_refused(cut_run, student, altered):
     run, bundles = cut_run
-    dataset = run.dataset()
-    with pytest.raises(RunError, match=r"small-fer2013-1 is one head .* bundle of ferplus as well"):
-        dequantize.members([bundles[0].folder], dataset)
-    with pytest.raises(RunError, match="its network is a `residual`"):
-        dequantize.members([student[1]["fer2013"].folder], dataset)
-    with pytest.raises(RunError, match="trained on other data"):
-        dequantize.members([each.folder for each in bundles], dataclasses.replace(dataset, sha256="other"))
+    dataset, both = run.dataset(), [each.folder for each in bundles]
+    held = dict(bundles[0].card.origin["data"])
+
+    def refused(folders, match):
+        with pytest.raises(RunError, match=match):
+            dequantize.members(folders, dataset)
+
+    refused(both[:1], r"small-fer2013-1 is one head .* of its run: fer2013, ferplus")
+    refused([*both, altered("ferplus")], "is one head of a network")
+    refused([student[1]["fer2013"].folder], "its network is a `residual`")
+    refused([altered("fer2013", recipe={})], r"origin does not fit this mien \('network'\)")
+    refused([altered("fer2013", data=None)], "origin does not fit this mien")
+    refused([altered(head, data=held | {"held rows": "others"}) for head in HEADS], "trained on other data")
+    old = {key: value for key, value in held.items() if key != "held rows"}
+    assert dequantize.members([altered(head, data=old) for head in HEADS], dataset)
+    refused([altered(head, data=old | {"sha256": "other"}) for head in HEADS], "trained on other data")
+
+
+def test_heads_of_two_networks_are_refused(cut_run):
+    _, bundles = cut_run
+    shipped = bundle.load(bundle.shipped())
+    with pytest.raises(RunError, match="are not of one network"):
+        dequantize.network([bundles[0], shipped], CUT, export.golden_inputs(48, 8, seed=1))
+    wide = dataclasses.replace(CUT, arguments={"widths": (4, 8, 12), "halving": (1, 2)})
+    with pytest.raises(RunError, match="does not fit its card's recipe"):
+        dequantize.network(bundles, wide, export.golden_inputs(48, 8, seed=1))
 
 
 def test_a_teacher_that_saw_other_rows_is_refused(begin, teachers, monkeypatch):

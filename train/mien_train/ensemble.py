@@ -25,6 +25,7 @@ from mien_train.recipes import Recipe
 from mien_train.runs import Run
 
 _ROUNDS = 40
+_WANTED = {"teacher": "a network of its own shape, or a cut of a `face`", "cut": "a cut of a `face`"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,9 +50,10 @@ class Member:
         return model
 
     def has_shape_of(self, recipe: Recipe) -> bool:
-        """Whether the recipe's network is the same, but for its weights."""
+        """Whether the recipe's network is the same, by the same arguments, but for its weights."""
         kinds = [(each.network, each.arguments, each.heads, each.preprocess.size) for each in (self.recipe, recipe)]
-        return json.dumps(kinds[0]) == json.dumps(kinds[1])  # in JSON a tuple is a list
+        own, other = (json.dumps(each, sort_keys=True) for each in kinds)  # in JSON a tuple is a list
+        return own == other
 
     def logits(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(n, heads, 7) of toned (n, s, s) crops."""
@@ -82,7 +84,7 @@ def load(folder: Path) -> Ensemble:
         return Ensemble(tuple(_read(folder, each, found["facts"]) for each in found["members"]))
     except FileNotFoundError as problem:
         raise RunError(
-            f"{problem.filename}: not here; make the ensemble with: mien-train ensemble {folder} RUN …"
+            f"{problem.filename}: not here; make the ensemble with: mien-train ensemble {folder} MEMBER …"
         ) from None
     except (ValueError, KeyError, TypeError, zipfile.BadZipFile) as problem:
         raise RunError(f"{path} is damaged ({problem}); make it again with: mien-train ensemble") from None
@@ -96,42 +98,34 @@ def _read(folder: Path, found: dict[str, Any], facts: dict[str, Any]) -> Member:
         weights = [stored[f"w{i}"].astype(np.float32) for i in range(len(stored.files))]
     recipe = runs.parse_recipe(found["recipe"])
     temperatures = tuple(found["temperatures"][head] for head in recipe.heads)
-    start = found.get("start") or _fresh(recipe)
+    start = found.get("start") or began(recipe, None)
     return Member(found["name"], recipe, found["command"], facts, weights, start, found["share"], temperatures)
 
 
-def source(run: Run) -> Member | None:
-    """The network of its teacher's that a run starts from, as its recipe says; None where it starts otherwise."""
-    teacher = run.teacher()
-    return start_of(run.recipe, teacher) if run.recipe.start in ("teacher", "cut") and teacher else None
-
-
-def start_of(recipe: Recipe, folder: Path) -> Member:
-    """The ensemble's network that a recipe starts from whose `start` is 'teacher' or 'cut'; of several the one that
-    counts most. Raises RunError where there is none.
+def source(recipe: Recipe, folder: Path) -> Member:
+    """The network of an ensemble that a recipe starts from whose `start` is 'teacher' or 'cut'; of those that count the
+    one that counts most. Raises RunError where there is none.
     """
-    found = load(folder).members
+    found = [member for member in load(folder).members if member.share]
     own = [each for each in found if recipe.start == "teacher" and each.has_shape_of(recipe)]
-    chosen = own or [each for each in found if each.recipe.network == "face"]
+    chosen = own or [each for each in found if each.recipe.network == "face" and recipe.network == "mobile"]
     if not chosen:
         raise RunError(
-            f"{folder}: none of its networks is a {recipe.name} to go on from, or a `face` to cut; train one with: "
+            f"{folder}: {recipe.name} starts from {_WANTED[recipe.start]}, and there is none; train one with: "
             f"mien-train fit teacher-face --teacher {folder} --pretrained …, then make another: mien-train ensemble "
             f"FOLDER {folder} runs/teacher-face"
         )
     return max(chosen, key=lambda member: member.share)
 
 
-def start(run: Run) -> str:
-    """What a run's weights were before its first epoch, and before that."""
-    given = source(run)
-    if given is None:
-        return _fresh(run.recipe)
-    return f"{'' if given.has_shape_of(run.recipe) else 'cut out of '}{given.name}, before that {given.start}"
-
-
-def _fresh(recipe: Recipe) -> str:
-    return pretrained.ORIGIN if recipe.start == "pretrained" else "chance"
+def began(recipe: Recipe, teacher: Path | None) -> str:
+    """What a recipe's weights are before its first epoch, and were before that. Raises RunError as `source` does."""
+    if recipe.start not in _WANTED:
+        return pretrained.ORIGIN if recipe.start else "chance"
+    if teacher is None:
+        return "a network of its teacher's"
+    given = source(recipe, teacher)
+    return f"{'' if given.has_shape_of(recipe) else 'cut out of '}{given.name}, before that: {given.start}"
 
 
 def members(path: Path) -> list[Member]:
@@ -142,7 +136,7 @@ def members(path: Path) -> list[Member]:
     if not loop.is_over(run.history("fit"), run.recipe.fit):
         raise RunError(f"{path}: its training is not over; go on with: mien-train fit {run.recipe.name}")
     weights = halved(loop.best_weights(run.stage("fit")))
-    return [Member(path.name, run.recipe, run.record["command"], of_run(run), weights, start(run))]
+    return [Member(path.name, run.recipe, run.record["command"], of_run(run), weights, run.began)]
 
 
 def halved(weights: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
@@ -185,7 +179,7 @@ def make(folder: Path, found: Sequence[Member], dataset: data.Dataset) -> dict[s
     given = first.facts | {"held rows": data.held_digest(dataset, parts)}
     check_alike(first.name, first.facts, "the data given", given)
     if len({member.name for member in found}) < len(found):
-        raise RunError(f"{folder}: two members have the same name; rename a run's folder")
+        raise RunError(f"{folder}: two members have the same name; leave one out, or rename a run's folder")
     recipe = first.recipe
     chosen = np.concatenate([parts.validation, parts.test])
     crops = recipe.preprocess.toned(dataset.images[chosen])

@@ -146,11 +146,11 @@ def _origin(run: Run) -> dict[str, Any]:
     epochs = {stage: len(run.history(stage)) for stage in ("fit", "quantize")}
     return {
         "recipe": record["recipe"],
-        "start": ensemble.start(run),
+        "start": run.began,
         "command": record["command"],
         "epochs": {stage: count for stage, count in epochs.items() if count},
         "data": {key: record["data"][key] for key in ("sha256", "plus_sha256", "rows", "skipped")}
-        | {"split": record["split"]},
+        | {"split": record["split"], "held rows": ensemble.of_run(run)["held rows"]},
         "versions": record["versions"],
         "teacher": ensemble.origin(teacher) if (teacher := run.teacher()) else None,
     }

@@ -12,7 +12,8 @@ from mien_train.runs import Run
 def fit(run: Run) -> list[dict[str, float]]:
     """Train the run's float network; resumes. Returns the history."""
     recipe = run.recipe
-    path, source = run.pretrained(), ensemble.source(run)
+    path, teacher = run.pretrained(), run.teacher()
+    source = ensemble.source(recipe, teacher) if teacher and recipe.start in ("teacher", "cut") else None
     given = material(run, recipe.fit)
 
     def start(model: tf_keras.Model) -> None:

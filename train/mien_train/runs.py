@@ -69,6 +69,11 @@ class Run:
             raise RunError(f"{named['path']} has changed since {self.folder} began; put the old file back")
         return Path(named["path"])
 
+    @property
+    def began(self) -> str:
+        """What its weights were before its first epoch, and before that."""
+        return str(self.record["began"])
+
     def split(self, dataset: data.Dataset) -> data.Split:
         """The run's split of its data; it does not depend on the seed, so that runs compare and make ensembles."""
         return data.split(dataset, self.record["split"])
@@ -96,8 +101,8 @@ def begin(
 ) -> Run:
     """Make a run folder, or open it again if it was begun with the same recipe, data, split, teacher and start.
 
-    Raises RunError where the folder holds another run, or a recipe lacks its teacher, one to be cut out of, or its
-    starting weights, and DataError where a recipe that learns from votes has none.
+    Raises RunError where the folder holds another run, or a recipe lacks its teacher, a network of the teacher's to
+    start from, or its starting weights, and DataError where a recipe that learns from votes has none.
     """
     if chosen.start == "pretrained" and not pretrained:
         raise RunError(
@@ -107,10 +112,10 @@ def begin(
     taught = bool(chosen.fit.taught or chosen.quantize.taught)
     if taught and not teacher:
         raise RunError(f"the recipe {chosen.name} is taught; name an ensemble with --teacher (see mien-train ensemble)")
-    if chosen.start in ("teacher", "cut") and teacher:
-        from mien_train import ensemble  # it needs runs itself
-
-        ensemble.start_of(chosen, teacher)
+    if chosen.start in ("teacher", "cut") and not chosen.fit.taught:
+        raise RunError(
+            f"the recipe {chosen.name} starts from its teacher, so its `fit` must be taught; give it `taught`"
+        )
     if "ferplus" in chosen.heads and not plus:
         raise data.DataError(
             f"the recipe {chosen.name} learns from FER+ votes; put {_PLUS} beside Kaggle's fer2013.csv, or --plus it"
@@ -125,8 +130,11 @@ def begin(
         "skipped": dataset.skipped,
         "skip_bad": skip_bad,
     }
+    from mien_train import ensemble  # it needs runs itself
+
     record = {
-        "recipe": chosen.to_dict(), "data": source, "split": split, "command": command, "versions": versions(),
+        "recipe": chosen.to_dict(), "began": ensemble.began(chosen, teacher), "command": command,
+        "data": source, "split": split, "versions": versions(),
         "teacher": _teacher(teacher.resolve()) if teacher and taught else None,
         "pretrained": _pretrained(pretrained.resolve()) if pretrained and chosen.start == "pretrained" else None,
     }  # fmt: skip
@@ -146,7 +154,7 @@ def load(folder: Path) -> Run:
     """Open an existing run folder."""
     try:
         run = Run(folder, json.loads((folder / "run.json").read_text()))
-        _ = run.recipe, run.record["data"]["plus_sha256"], run.record["teacher"], run.record["split"]
+        _ = run.recipe, run.record["data"]["plus_sha256"], run.record["teacher"], run.record["split"], run.began
         return run
     except json.JSONDecodeError as problem:
         raise RunError(f"{folder / 'run.json'} is damaged ({problem}); begin the run anew elsewhere") from None
@@ -159,7 +167,7 @@ def load(folder: Path) -> Run:
 def _teacher(folder: Path) -> dict[str, str]:
     path = folder / "ensemble.json"
     if not path.exists():
-        raise RunError(f"{path}: no ensemble here; make one with: mien-train ensemble {folder} RUN …")
+        raise RunError(f"{path}: no ensemble here; make one with: mien-train ensemble {folder} MEMBER …")
     return {"folder": str(folder), "sha256": files.sha256(path)}
 
 
@@ -184,4 +192,6 @@ def parse_recipe(values: dict[str, Any]) -> Recipe:
     known = {field.name for field in dataclasses.fields(Recipe)}
     plain = {key: value for key, value in values.items() if key in known - {"fit", "quantize", "preprocess", "heads"}}
     plain["heads"] = tuple(values["heads"])
+    if "start" not in values:  # recorded before there was one
+        plain["start"] = "pretrained" if values.get("pretrained") else "cut" if values.get("cut") else ""
     return Recipe(**plain, **stages, preprocess=Preprocess(**values["preprocess"]))
