@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from mien_train import data, evaluate, fit, loop, page, plots, quantize
 from mien_train.augment import OFF
-from mien_train.recipes import EDGE, EDGE_FRESH, SEED, Recipe
+from mien_train.recipes import EDGE_CUT, EDGE_FRESH, SEED, Recipe
 from mien_train.runs import Run
 
 _PLAIN = replace(EDGE_FRESH.fit, augment=replace(OFF, flip=0.5), average=0, taught=0, smoothing=0)
@@ -35,8 +35,8 @@ ROWS: tuple[tuple[str, Recipe], ...] = (
     ("+ averaged weights", replace(_ONE_HEAD, name="ablation-averaged", fit=_AVERAGED)),
     ("+ FER+ votes", replace(_UNTAUGHT, name="ablation-votes", fit=_AVERAGED)),
     ("+ distillation", replace(EDGE_FRESH, name="ablation-taught")),
-    ("edge network, fresh", replace(EDGE, name="ablation-mobile", start="")),
-    ("+ cut out of a teacher", replace(EDGE, name="ablation-cut", start="cut")),
+    ("edge network, fresh", replace(EDGE_CUT, name="ablation-mobile", start="")),
+    ("+ cut out of a teacher", replace(EDGE_CUT, name="ablation-cut")),
 )
 """Title and recipe of each float network. From the second on, which has mirror images as the first, each adds one thing
 to the one before, but for the edge network, which comes with its own settings. The last is quantised, too."""

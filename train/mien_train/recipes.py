@@ -154,7 +154,7 @@ EDGE_FRESH = Recipe(
     heads=("fer2013", "ferplus"),
     precision="mixed_bfloat16",
 )
-"""From fresh weights: needs no network that somebody else trained."""
+"""From fresh weights."""
 
 EDGE = replace(
     EDGE_FRESH,
@@ -168,7 +168,10 @@ EDGE = replace(
     precision="float32",
     start="teacher",
 )
-"""What ships. Cut out of a `face`, it is as good before its first epoch as `edge-fresh` after fourteen."""
+"""What ships: it goes on from the network that shipped before, where its teacher has that."""
+
+EDGE_CUT = replace(EDGE, name="edge-cut", start="cut")
+"""How the first of those came about: as good before its first epoch as `edge-fresh` after fourteen."""
 
 RECIPES = {
     recipe.name: recipe
@@ -176,6 +179,7 @@ RECIPES = {
         SEED,
         TINY,
         EDGE_FRESH,
+        EDGE_CUT,
         EDGE,
         TEACHER_PLAIN,
         TEACHER_RESIDUAL,
