@@ -55,10 +55,10 @@ def weights(content: bytes) -> list[tuple[str, NDArray[np.float32], NDArray[np.f
     for (Jacob et al. 2018), in the file's layout: a kernel's output channels first, a depthwise one's channels last.
     Raises ValueError where one is not int8, or has no bias.
     """
-    buffers = _model(content).buffers
+    buffers, types = _model(content).buffers, _names(_schema().TensorType)
 
     def real(tensor: Any) -> NDArray[np.float32]:
-        stored = _names(_schema().TensorType)[tensor.type]
+        stored = types[tensor.type]
         dtype = {"INT8": np.int8, "INT32": np.int32}.get(stored)
         if dtype is None:
             raise ValueError(f"weights of {stored}")

@@ -120,7 +120,7 @@ def source(recipe: Recipe, folder: Path) -> Member:
 
 def began(recipe: Recipe, teacher: Path | None) -> str:
     """What a recipe's weights are before its first epoch, and were before that. Raises RunError as `source` does."""
-    if recipe.start not in _WANTED:
+    if not recipe.starts_from_teacher:
         return pretrained.ORIGIN if recipe.start else "chance"
     if teacher is None:
         return "a network of its teacher's"

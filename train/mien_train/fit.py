@@ -13,7 +13,7 @@ def fit(run: Run) -> list[dict[str, float]]:
     """Train the run's float network; resumes. Returns the history."""
     recipe = run.recipe
     path, teacher = run.pretrained(), run.teacher()
-    source = ensemble.source(recipe, teacher) if teacher and recipe.start in ("teacher", "cut") else None
+    source = ensemble.source(recipe, teacher) if teacher and recipe.starts_from_teacher else None
     given = material(run, recipe.fit)
 
     def start(model: tf_keras.Model) -> None:

@@ -59,6 +59,11 @@ class Recipe:
     precision: str = "float32"
     start: Literal["", "pretrained", "cut", "teacher"] = ""
 
+    @property
+    def starts_from_teacher(self) -> bool:
+        """Whether its first weights come from its teacher's networks."""
+        return self.start in ("teacher", "cut")
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return asdict(self)

@@ -112,7 +112,7 @@ def begin(
     taught = bool(chosen.fit.taught or chosen.quantize.taught)
     if taught and not teacher:
         raise RunError(f"the recipe {chosen.name} is taught; name an ensemble with --teacher (see mien-train ensemble)")
-    if chosen.start in ("teacher", "cut") and not chosen.fit.taught:
+    if chosen.starts_from_teacher and not chosen.fit.taught:
         raise RunError(
             f"the recipe {chosen.name} starts from its teacher, so its `fit` must be taught; give it `taught`"
         )
