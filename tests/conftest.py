@@ -5,8 +5,8 @@ import shutil
 import numpy as np
 import pytest
 from helpers import ROOT, SHARED
-from mien_edge import bundle as bundles
-from mien_edge import sources
+from mien_edge.chain import sources
+from mien_edge.model import bundle as bundles
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mien_edge import contract, files
-from mien_edge.interpreter import Classifier, runtime
+from mien_edge.model.interpreter import Classifier, runtime
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"

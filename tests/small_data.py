@@ -2,7 +2,7 @@
 
 import numpy as np
 from mien_edge.contract import LABELS
-from mien_train.data import VOTE_OF_LABEL
+from mien_train.data.read import VOTE_OF_LABEL
 
 
 def picture(label, rng):

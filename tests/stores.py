@@ -5,9 +5,9 @@ import shutil
 
 from helpers import pin_again
 from mien_edge import contract
-from mien_edge.disk import Disk
 from mien_edge.errors import BundleError
-from mien_edge.store import Store
+from mien_edge.update.disk import Disk
+from mien_edge.update.store import Store
 
 
 class DeadError(BaseException):

@@ -5,7 +5,7 @@ import re
 
 import pytest
 from helpers import ROOT
-from mien_edge import bundle as bundles
+from mien_edge.model import bundle as bundles
 from mien_train import cli as train_cli
 
 DOCUMENTS = [

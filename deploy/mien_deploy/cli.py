@@ -10,11 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mien_edge import __version__, signing
-from mien_edge import bundle as bundles
-from mien_edge.cli import add_command, guarded
-from mien_edge.manage import NOT_JUDGED
-from mien_edge.receive import packed
+from mien_edge import __version__
+from mien_edge.commands.common import add_command, guarded
+from mien_edge.commands.models import NOT_JUDGED
+from mien_edge.model import bundle as bundles
+from mien_edge.update import signing
+from mien_edge.update.archive import packed
 
 from mien_deploy import fleet, push
 from mien_deploy.fleet import Outcome, Printer, Say
@@ -92,8 +93,6 @@ def _quiet(host: str, line: str) -> None:
     """Says nothing."""
 
 
-# --- one answer from each ----------------------------------------------------------------------------------------
-
 _ANSWERS: dict[str, tuple[list[str], list[int]]] = {
     "status": (["status"], [0, 1]),
     "doctor": (["doctor", "--settings", "/etc/mien/mien.toml"], [0, 1, 2]),
@@ -122,9 +121,6 @@ def _tell_each(options: argparse.Namespace, ask: Callable[[Device], str]) -> int
     return int(any(outcome.kind != "done" for outcome in outcomes))
 
 
-# --- sign --------------------------------------------------------------------------------------------------------
-
-
 def _add_sign(commands: argparse._SubParsersAction) -> None:
     sign = add_command(commands, "sign", "sign a bundle with an SSH key, so that devices take it", _sign)
     sign.add_argument("bundle", type=Path, help="folder of the bundle")
@@ -142,9 +138,6 @@ def _sign(options: argparse.Namespace) -> None:
     public = key if key.suffix == ".pub" else Path(f"{key}.pub")
     sys.stderr.write(f"{made}: {bundle.card.id} is signed; a device takes it with this line (setup --signers FILE):\n")
     print(signing.line(options.who, public), end="")  # noqa: T201
-
-
-# --- push --------------------------------------------------------------------------------------------------------
 
 
 def _add_push(commands: argparse._SubParsersAction) -> None:
@@ -187,9 +180,6 @@ def _summary(outcomes: Sequence[Outcome], as_json: bool) -> int:
     return 0 if kinds <= {"done"} else NOT_JUDGED if kinds <= {"done", "not judged"} else 1
 
 
-# --- logs, view --------------------------------------------------------------------------------------------------
-
-
 def _logs(options: argparse.Namespace) -> int:
     words = ["logs"]
     words += ["--since", options.since] if options.since else []
@@ -213,9 +203,6 @@ def _view(options: argparse.Namespace) -> int:
 
     (device,) = _devices(options)
     return view.view(device, options.port, not options.no_browser, _whole)
-
-
-# --- setup, remove -----------------------------------------------------------------------------------------------
 
 
 def _add_setup(commands: argparse._SubParsersAction) -> None:
@@ -245,9 +232,9 @@ def _machine(command: argparse.ArgumentParser) -> None:
 
 
 def _setup(options: argparse.Namespace) -> int:
-    from mien_deploy import kits
+    from mien_deploy import kit as setups
 
-    kit = kits.Kit.of(options)
+    kit = setups.Kit.of(options)
     return _on_machines(options, {"action": "setup", "kit": kit.as_dict()})
 
 
@@ -256,8 +243,8 @@ def _remove(options: argparse.Namespace) -> int:
 
 
 def _on_machines(options: argparse.Namespace, task: dict[str, Any]) -> int:
-    from mien_deploy import kits
+    from mien_deploy import kit as setups
 
     devices, task = _devices(options), task | {"sudo": not options.no_sudo, "dry": options.dry_run}
-    outcomes = fleet.on_each(devices, partial(kits.carry_out, task), _printer(devices))
+    outcomes = fleet.on_each(devices, partial(setups.carry_out, task), _printer(devices))
     return _summary(outcomes, as_json=False)

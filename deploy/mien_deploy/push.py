@@ -1,6 +1,6 @@
 """Sending a bundle: each device verifies, replays and tries it, and tells how its probation ended."""
 
-from mien_edge.manage import NOT_JUDGED
+from mien_edge.commands.models import NOT_JUDGED
 
 from mien_deploy.fleet import Say
 from mien_deploy.remote import Device

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from mien_edge import strict
+from mien_edge import schema
 from mien_edge.errors import ContractError
 from mien_edge.labels import LABELS as LABELS
 from mien_edge.values import Box, Floats, Pixels
@@ -222,7 +222,7 @@ def parse_card(text: str, where: str = "card.json") -> Card:
         raise ContractError(
             f"{where}: the key 'contract' is {found}, this mien reads {VERSION}; update mien or export the bundle anew"
         )
-    return strict.read(Card, content, where, ContractError)
+    return schema.read(Card, content, where, ContractError)
 
 
 def _refuse_constant(name: str) -> None:

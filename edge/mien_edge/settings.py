@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from mien_edge import strict
+from mien_edge import schema
 from mien_edge.errors import SettingsError
 
 
@@ -199,7 +199,7 @@ def parse(text: str, where: str = "mien.toml") -> Settings:
         content = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as problem:
         raise SettingsError(f"{where} is not valid TOML: {problem}; correct that line") from None
-    return strict.read(Settings, content, where, SettingsError)
+    return schema.read(Settings, content, where, SettingsError)
 
 
 def load(path: Path | None) -> Settings:

@@ -11,9 +11,10 @@ from devices import Devices, needs_sshd
 from helpers import ROOT, collapsed, pin_again
 from mien_deploy import cli, fleet, remote
 from mien_deploy.fleet import Outcome
-from mien_edge import contract, signing
+from mien_edge import contract
 from mien_edge.errors import DeployError
-from mien_edge.receive import packed
+from mien_edge.update import signing
+from mien_edge.update.archive import packed
 from stores import store
 
 

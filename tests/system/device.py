@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 from helpers import ROOT, collapsed, pin_again
-from mien_edge import bundle as bundles
-from mien_edge import signing
+from mien_edge.model import bundle as bundles
+from mien_edge.update import signing
 
 BOX = shlex.split(os.environ["BOX"])
 EDGE = "/opt/mien/venv/bin/mien-edge"

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import ROOT, collapsed, pin_again
-from mien_edge import bundle as bundles
-from mien_edge import signing
-from mien_edge.interpreter import Classifier
+from mien_edge.model import bundle as bundles
+from mien_edge.model.interpreter import Classifier
+from mien_edge.update import signing
 
 VM, IMAGE, PORT = ROOT / "tests" / "system" / "arm" / "vm.sh", Path(os.environ["MIEN_IMAGE"]), 22322
 CUTS = int(os.environ.get("CUTS", "20"))
@@ -146,7 +146,7 @@ def test_it_computes_what_the_workstation_computes():
     )
     assert found["machine"] == "aarch64"
     code = (
-        "import sys, numpy as np, hashlib; from pathlib import Path; from mien_edge.interpreter import Classifier;"
+        "import sys, numpy as np, hashlib; from pathlib import Path; from mien_edge.model.interpreter import Classifier;"
         "from mien_edge import bundle; b = bundle.load(bundle.find()); g = np.load(b.folder / 'golden.npz')['inputs'];"
         "c = Classifier(b.model); o = np.stack([c(x) for x in g]); print(o.tolist())"
     )

@@ -18,11 +18,11 @@ from pathlib import Path
 
 import numpy as np
 from helpers import ROOT
-from mien_edge import bundle as bundles
 from mien_edge.contract import parse_card
 from mien_edge.errors import MienError
-from mien_edge.interpreter import Classifier
-from mien_edge.receive import unpack
+from mien_edge.model import bundle as bundles
+from mien_edge.model.interpreter import Classifier
+from mien_edge.update.archive import unpack
 
 BUNDLE = ROOT / "models" / "current"
 TOKENS = [

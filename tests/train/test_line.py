@@ -11,10 +11,10 @@ import time
 
 import numpy as np
 import pytest
-from mien_edge import bundle as bundles
 from mien_edge import cli as edge_cli
-from mien_edge import graph
-from mien_edge.interpreter import Classifier
+from mien_edge.model import bundle as bundles
+from mien_edge.model import tflite
+from mien_edge.model.interpreter import Classifier
 
 TRAIN = [sys.executable, "-c", "import sys; from mien_train.cli import main; sys.exit(main())"]
 
@@ -41,11 +41,11 @@ def tiny(line):
 
 
 def test_the_bundle_is_whole_and_every_operator_is_integer(tiny):
-    from mien_train import quantize
+    from mien_train.training import quantize
 
     content = tiny.model.read_bytes()
     quantize.check_integer(content)
-    assert {each.name for each in graph.operators(content)} >= {"CONV_2D", "FULLY_CONNECTED"}
+    assert {each.name for each in tflite.operators(content)} >= {"CONV_2D", "FULLY_CONNECTED"}
     classifier = Classifier(tiny.model)
     assert (classifier.input.dtype, classifier.output.dtype, classifier.size) == ("uint8", "int8", 48)
     assert bundles.replay(tiny, classifier).vectors == 64

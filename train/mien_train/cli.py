@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mien_edge import __version__, files
-from mien_edge.cli import add_command, guarded
+from mien_edge.commands.common import add_command, guarded
 from mien_edge.errors import DataError
 
 _DATA_NAMES = (*(f"fer2013.csv{packed}" for packed in ("", ".gz", ".xz", ".bz2", ".zip")), "fer2013.zip", "fer2013")
@@ -101,7 +101,7 @@ def _reading_options(command: argparse.ArgumentParser) -> None:
 
 
 def _begin_options(command: argparse.ArgumentParser) -> None:
-    from mien_train.recipes import RECIPES
+    from mien_train.training.recipes import RECIPES
 
     command.add_argument("recipe", choices=sorted(RECIPES), help="the recipe")
     _data_options(command)
@@ -144,9 +144,6 @@ def _plus_path(options: argparse.Namespace, path: Path) -> Path | None:
     return options.plus or (beside if beside.is_file() and not path.is_dir() else None)
 
 
-# --- data --------------------------------------------------------------------------------------------------------
-
-
 def _add_data(commands: Any) -> None:
     group = add_command(commands, "data", "get, look at and audit the data", _audit)
     actions = group.add_subparsers(title="actions", required=True, metavar="ACTION")
@@ -169,29 +166,29 @@ def _path(command: argparse.ArgumentParser) -> None:
 
 
 def _dataset(options: argparse.Namespace, given: Path | None) -> Any:
-    from mien_train import data
+    from mien_train.data import read
 
     path = data_path(given)
-    return data.load(path, _plus_path(options, path), options.skip_bad)
+    return read.load(path, _plus_path(options, path), options.skip_bad)
 
 
 def _fetch(options: argparse.Namespace) -> None:
-    from mien_train.fetch import fetch
+    from mien_train.data.fetch import fetch
 
     print(f"{fetch(_KAGGLE, options.into)}: ready; look at it with: mien-train data audit {options.into}")  # noqa: T201
 
 
 def _show(options: argparse.Namespace) -> None:
-    from mien_train import audit, data
+    from mien_train.data import audit, read
 
     dataset = _dataset(options, options.path)
     files.write_bytes(options.out, audit.show(dataset, options.count, options.seed))
-    print(data.describe(dataset))  # noqa: T201
+    print(read.describe(dataset))  # noqa: T201
     print(f"picture: {options.out}")  # noqa: T201
 
 
 def _audit(options: argparse.Namespace) -> None:
-    from mien_train import audit
+    from mien_train.data import audit
 
     dataset = _dataset(options, options.path)
     found = audit.audit(dataset)
@@ -201,11 +198,8 @@ def _audit(options: argparse.Namespace) -> None:
         sys.stderr.write(f"page: {options.html}\n")
 
 
-# --- steps -------------------------------------------------------------------------------------------------------
-
-
 def _begin(options: argparse.Namespace) -> Any:
-    from mien_train import recipes
+    from mien_train.training import recipes
 
     chosen = dataclasses.replace(recipes.recipe(options.recipe), seed=options.seed)
     if options.epochs is not None:
@@ -218,7 +212,7 @@ def _begin(options: argparse.Namespace) -> Any:
 
 
 def _open_run(options: argparse.Namespace, recipe: Any, folder: Path) -> Any:
-    from mien_train import runs
+    from mien_train.training import run as runs
 
     path = data_path(options.data)
     plus = _plus_path(options, path)
@@ -232,7 +226,7 @@ def _cut(stage: Any, epochs: int) -> Any:
 
 
 def _fit(options: argparse.Namespace) -> None:
-    from mien_train import fit
+    from mien_train.training import fit
 
     run = _begin(options)
     fit.fit(run)
@@ -240,21 +234,22 @@ def _fit(options: argparse.Namespace) -> None:
 
 
 def _quantize(options: argparse.Namespace) -> None:
-    from mien_train import quantize, runs
+    from mien_train.training import quantize
+    from mien_train.training import run as runs
 
     quantize.quantize(runs.load(options.folder))
     print(f"{options.folder}: quantised; go on with: mien-train export {options.folder}")  # noqa: T201
 
 
 def _export(options: argparse.Namespace) -> None:
-    from mien_train import runs
+    from mien_train.training import run as runs
 
     _export_run(runs.load(options.folder), options)
 
 
 def _export_run(run: Any, options: argparse.Namespace, missing: bool = False) -> list[Path]:
     """Write a bundle for each head, or for those that have none, and tell in bundles.json and return where each is."""
-    from mien_train import evaluate, export
+    from mien_train.results import evaluate, export
 
     record = run.folder / "bundles.json"
     written = json.loads(record.read_text()) if record.exists() else {}
@@ -272,9 +267,10 @@ def _export_run(run: Any, options: argparse.Namespace, missing: bool = False) ->
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from mien_edge import bundle
+    from mien_edge.model import bundle
 
-    from mien_train import evaluate, runs
+    from mien_train.results import evaluate
+    from mien_train.training import run as runs
 
     if (options.target / "card.json").exists():
         against = bundle.load(options.against) if options.against else None
@@ -289,7 +285,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _run_as_text(head: str, found: dict[str, Any]) -> str:
-    from mien_train import evaluate
+    from mien_train.results import evaluate
 
     parts = [
         f"{name}, tells {head} labels\n{evaluate.as_text(each['test'] or each['validation'])}"
@@ -300,7 +296,7 @@ def _run_as_text(head: str, found: dict[str, Any]) -> str:
 
 
 def _ensemble(options: argparse.Namespace) -> None:
-    from mien_train import dequantize, ensemble
+    from mien_train.training import dequantize, ensemble
 
     dataset = _dataset(options, options.data)
     bundles = [path for path in options.members if (path / "card.json").exists()]
@@ -312,8 +308,8 @@ def _ensemble(options: argparse.Namespace) -> None:
 
 
 def _tune(options: argparse.Namespace) -> None:
-    from mien_train import tune
-    from mien_train.recipes import EDGE_FRESH
+    from mien_train.results import tune
+    from mien_train.training.recipes import EDGE_FRESH
 
     dataset = _dataset(options, options.data)
     about = tune.about(EDGE_FRESH, dataset, options.split, options.rows)
@@ -325,7 +321,7 @@ def _tune(options: argparse.Namespace) -> None:
 
 
 def _ablate(options: argparse.Namespace) -> None:
-    from mien_train import ablate
+    from mien_train.results import ablate
 
     def begin(recipe: Any) -> Any:
         return _open_run(options, recipe, options.folder / recipe.name)
@@ -336,9 +332,10 @@ def _ablate(options: argparse.Namespace) -> None:
 
 
 def _robustness(options: argparse.Namespace) -> None:
-    from mien_edge import bundle
+    from mien_edge.model import bundle
 
-    from mien_train import plots, robustness
+    from mien_train import plots
+    from mien_train.results import robustness
 
     dataset = _dataset(options, options.data)
     found = [robustness.measure(bundle.load(folder), dataset, options.split) for folder in options.bundles]
@@ -348,22 +345,25 @@ def _robustness(options: argparse.Namespace) -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
-    from mien_train import report, runs
+    from mien_train.results import report
+    from mien_train.training import run as runs
 
     print(f"report: {report.report(runs.load(options.folder))}")  # noqa: T201
 
 
 def _crop(options: argparse.Namespace) -> None:
-    from mien_train import crop, runs
+    from mien_train.results import crop
+    from mien_train.training import run as runs
 
     found = crop.crop(runs.load(options.folder), options.model, options.photos)
     print(json.dumps(found))  # noqa: T201
 
 
 def _run(options: argparse.Namespace) -> None:
-    from mien_edge import bundle
+    from mien_edge.model import bundle
 
-    from mien_train import fit, quantize, report, robustness
+    from mien_train.results import report, robustness
+    from mien_train.training import fit, quantize
 
     run = _begin(options)
     fit.fit(run)

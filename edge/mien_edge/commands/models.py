@@ -1,0 +1,223 @@
+"""The commands `mien-edge models …` and `mien-edge receive`: bundles on this device, for people and for mien-deploy."""
+
+import argparse
+import dataclasses
+import io
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from mien_edge import paths
+from mien_edge import settings as configuration
+from mien_edge.commands.common import add_command, json_option, settings_option
+from mien_edge.errors import BundleError, SourceError
+from mien_edge.log import database
+from mien_edge.model import bundle as bundles
+from mien_edge.status import status_file
+from mien_edge.update import compare, sandbox
+from mien_edge.update.archive import packed, receive
+from mien_edge.update.record import State, Verdict
+from mien_edge.update.signing import Trust
+from mien_edge.update.store import Store
+
+_LOOK_EVERY = 0.5  # seconds
+NOT_JUDGED = 3  # exit code: the wait was over before the probation
+_START = 30.0  # seconds that a service is given to take what is asked for
+
+
+def listing(options: argparse.Namespace) -> None:
+    """Print what is installed and what each bundle is for."""
+    state = _store(options).state()
+    if options.json:
+        print(json.dumps(dataclasses.asdict(state) | {"on_probation": state.on_probation}))  # noqa: T201
+        return
+    for name in state.installed:
+        print(f"{'*' if name == state.current else ' '} {name}{_uses(state, name)}")  # noqa: T201
+    if not state.current:
+        print("* the bundle that came with mien")  # noqa: T201
+    if state.record.verdict:
+        print(f"last: {_said(state.record.verdict)}")  # noqa: T201
+
+
+def install(options: argparse.Namespace) -> None:
+    """Verify, replay and keep a bundle."""
+    sent = sys.stdin.buffer if options.bundle == "-" else io.BytesIO(packed(Path(options.bundle)))
+    done = receive(sent, _store(options), options.allow_downgrade)
+    _tell("model installed", done.card.id, options)
+    print(f"{done.card.id} is installed; run it with: mien-edge models activate {done.card.id}")  # noqa: T201
+
+
+def activate(options: argparse.Namespace) -> int:
+    """Ask for a bundle, and wait for how it ends where that is wished."""
+    return _activate(_store(options), options.name, options)
+
+
+def take(options: argparse.Namespace) -> int:
+    """`receive`: install a bundle from standard input and ask for it; all that a restricted key may do."""
+    store = _store(options)
+    done = receive(sys.stdin.buffer, store, options.allow_downgrade)
+    _tell("model installed", done.card.id, options)
+    print(f"{done.card.id} is installed", flush=True)  # noqa: T201
+    return _activate(store, done.card.id, options)
+
+
+def rollback(options: argparse.Namespace) -> None:
+    """Go back by hand."""
+    store = _store(options)
+    left = store.state().current
+    back = store.rollback("by hand") or "the bundle that came with mien"
+    _tell("rolled back", f"{left}: by hand; to {back}", options)
+    print(f"{back} is current{_taken(options)}")  # noqa: T201
+
+
+def discard(options: argparse.Namespace) -> None:
+    """Remove a bundle."""
+    _store(options).discard(options.name)
+    _poke(options)
+    _tell("model discarded", options.name, options)
+    print(f"{options.name} is removed")  # noqa: T201
+
+
+def beside(options: argparse.Namespace) -> None:
+    """Compare a candidate with the current model, or print how they compare."""
+    store = _store(options)
+    if options.name or options.end:
+        store.shadow("" if options.end else options.name)
+        runs = _poke(options)
+        text = "the shadow ends" if options.end else f"{options.name} is compared with the current model"
+        print(text if runs else f"{text} once the service runs")  # noqa: T201
+        return
+    try:
+        report = status_file.read(options.runtime or paths.runtime()).get("shadow")
+    except SourceError as problem:
+        raise BundleError(str(problem)) from None
+    if not report:
+        raise BundleError("no model is compared now; choose one with: mien-edge models shadow NAME")
+    print(json.dumps(report) if options.json else compare.as_text(report))  # noqa: T201
+
+
+def _store(options: argparse.Namespace) -> Store:
+    """The store, as its folder's owner: root must follow nothing that the service may have put there."""
+    folder = bundles.models_folder()
+    trust = Trust.of(configuration.load(options.settings).update)
+    if folder.is_dir():
+        sandbox.become(folder.stat())
+    return Store(folder, trust)
+
+
+def _activate(store: Store, name: str, options: argparse.Namespace) -> int:
+    asked = time.time()
+    state = store.activate(name, options.allow_downgrade)
+    if state.current == name and not state.next:
+        print(f"{name} is current already{', on probation' if state.on_probation else ''}", flush=True)  # noqa: T201
+        if not state.on_probation:
+            return 0
+    else:
+        when = "now" if _poke(options) else "at its next start"
+        print(f"{name} is asked for: the service takes it {when}", flush=True)  # noqa: T201
+    if options.wait is None:
+        return 0
+    verdict = _verdict(store, name, asked, options)
+    text = _said(verdict) if verdict else f"{name} has not been judged after {options.wait:g} s"
+    print(text)  # noqa: T201
+    return 0 if verdict else NOT_JUDGED
+
+
+def _verdict(store: Store, name: str, asked: float, options: argparse.Namespace) -> Verdict | None:
+    """How it ended; None if it has not in time. Raises BundleError if it was rolled back, replaced or not taken."""
+    began = time.monotonic()
+    while (spent := time.monotonic() - began) < options.wait:
+        state = store.state()
+        verdict = state.record.verdict
+        if verdict and verdict.name == name and verdict.time >= asked:
+            if verdict.kept:
+                return verdict
+            raise BundleError(_said(verdict))
+        if state.current == name and not state.on_probation:
+            return Verdict(name, True, "it runs", time.time())
+        if name not in (state.current, state.next):
+            raise BundleError(f"{name} was replaced by {state.next or state.current or 'the one that came with mien'}")
+        if state.next == name and spent > _START and _poke(options):
+            store.withdraw(name)
+            raise BundleError(f"{name}: the service runs, but did not take it; see: mien-edge status")
+        time.sleep(_LOOK_EVERY)
+    return None
+
+
+def _uses(state: State, name: str) -> str:
+    uses = [
+        *(["on probation"] if name == state.current and state.on_probation else []),
+        *(["committed"] if name in state.record.committed else []),
+        *(["asked for"] if name == state.next else []),
+        *(["shadow"] if name == state.shadow else []),
+    ]
+    return f"  ({', '.join(uses)})" if uses else ""
+
+
+def _said(verdict: Verdict) -> str:
+    return f"{verdict.name} {'is committed' if verdict.kept else 'was rolled back'}: {verdict.reason}"
+
+
+def _poke(options: argparse.Namespace) -> bool:
+    """Make the service look; whether it runs."""
+    return status_file.hang_up(options.runtime or paths.runtime())
+
+
+def _taken(options: argparse.Namespace) -> str:
+    return "" if _poke(options) else "; the service does not run"
+
+
+def _tell(kind: str, text: str, options: argparse.Namespace) -> None:
+    """Into the log, where one is."""
+    database.tell(paths.log(configuration.load(options.settings).log.path), kind, text)
+
+
+def add_models(commands: Any) -> None:
+    models = add_command(commands, "models", "install, try, choose and remove model bundles on this device", _on_models)
+    actions = models.add_subparsers(title="actions", required=True, metavar="ACTION")
+    json_option(_action(actions, "list", "list installed bundles; * marks the current one", "listing"))
+    install = _action(actions, "install", "verify and replay a bundle, and keep it; it does not run yet", "install")
+    install.add_argument("bundle", help="folder of the bundle, or - for a tar stream on standard input")
+    _downgrade_option(install)
+    activate = _action(actions, "activate", "run an installed bundle, on probation at first", "activate")
+    _name(activate)
+    _downgrade_option(activate)
+    _wait_option(activate)
+    _action(actions, "rollback", "go back to the bundle that was committed before", "rollback")
+    _name(_action(actions, "discard", "remove an installed bundle that is not in use", "discard"))
+    beside = _action(actions, "shadow", "compare a bundle with the current one, or print how they compare", "beside")
+    beside.add_argument("name", nargs="?", help="NAME-VERSION as `models list` prints it; none to print the comparison")
+    beside.add_argument("--end", action="store_true", help="end the comparison")
+    json_option(beside)
+    take = _action(commands, "receive", "install and run a bundle from a tar stream; for restricted keys", "take")
+    _downgrade_option(take)
+    _wait_option(take)
+
+
+def _action(actions: Any, name: str, text: str, does: str) -> argparse.ArgumentParser:
+    made = add_command(actions, name, text, _on_models)
+    made.set_defaults(does=does)
+    settings_option(made)
+    made.add_argument("--runtime", type=Path, metavar="FOLDER", help="the service's folder (default: /run/mien)")
+    return made
+
+
+def _name(command: argparse.ArgumentParser) -> None:
+    command.add_argument("name", help="NAME-VERSION as `models list` prints it")
+
+
+def _downgrade_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--allow-downgrade", action="store_true", help="take an older version than has run here")
+
+
+def _wait_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--wait", type=float, metavar="SECONDS", help="wait so long for the end of its probation")
+
+
+def _on_models(options: argparse.Namespace) -> int | None:
+    from mien_edge.commands import models as model_commands
+
+    code: int | None = getattr(model_commands, options.does)(options)
+    return code

@@ -1,0 +1,1 @@
+"""The on-device log: one process writes it, any number read it."""

@@ -1,0 +1,1 @@
+"""Model bundles, the interpreter that runs them, and what a network costs."""

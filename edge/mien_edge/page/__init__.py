@@ -1,1 +1,0 @@
-"""The page's files: no asset comes from elsewhere."""

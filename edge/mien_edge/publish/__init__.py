@@ -1,0 +1,1 @@
+"""The log, told to MQTT brokers, Home Assistant and Prometheus."""

@@ -1,0 +1,1 @@
+"""New models: stored, verified, tried on probation, committed or rolled back."""

@@ -1,0 +1,1 @@
+"""The page with picture, timeline and health."""

@@ -1,0 +1,275 @@
+"""Live cameras: faults come back, the newest frame wins, and the picamera2 adapter fits the real package."""
+
+import ast
+import inspect
+import itertools
+import socket
+import sys
+import threading
+import time
+import types
+
+import numpy as np
+import pytest
+from helpers import ROOT
+from mien_edge.chain import camera, devices
+from mien_edge.errors import RuntimeMissingError, SourceError
+from mien_edge.settings import Source
+from mien_edge.testing import FakeCamera, FakePicamera2, openers
+
+PICTURES = [np.full((4, 4), i, np.uint8) for i in range(5)]
+QUICK = Source(patience=0.3, longest_pause=0.1)
+
+
+def live(*cameras, settings=QUICK):
+    told = []
+    source = camera.Live(openers(*cameras), settings, threading.Event(), lambda kind, text: told.append(kind))
+    return source, told
+
+
+def take(source, count, seconds=10):
+    frames, deadline = [], time.monotonic() + seconds
+    for frame in source:
+        frames.append(frame)
+        if len(frames) == count or time.monotonic() > deadline:
+            source._stop.set()
+    return frames
+
+
+def test_frames_arrive_numbered_with_dropped_ones_counted():
+    source, _ = live(FakeCamera(PICTURES, pause=0.001))
+    iterator = iter(source)
+    first = next(iterator)
+    time.sleep(0.1)
+    second = next(iterator)
+    source._stop.set()
+    assert first.index == 0
+    assert second.index == source.skipped + 1 > 1
+
+
+def test_a_camera_that_is_pulled_out_comes_back():
+    source, told = live(FakeCamera([PICTURES[0], SourceError("pulled out")]), FakeCamera([PICTURES[1]]))
+    frames = take(source, 50)
+    assert told[:2] == ["camera lost", "camera back"]
+    assert {int(frame.image[0, 0]) for frame in frames} == {0, 1}
+
+
+def test_a_camera_that_hangs_is_left_and_opened_anew():
+    source, told = live(FakeCamera([PICTURES[0], FakeCamera.HANG]), FakeCamera([PICTURES[1]]))
+    frames = take(source, 3)
+    assert told == ["camera lost", "camera back"]
+    assert int(frames[-1].image[0, 0]) == 1
+
+
+def test_a_driver_that_raises_anything_is_a_lost_camera():
+    source, told = live(FakeCamera([PICTURES[0], ZeroDivisionError("driver bug")]), FakeCamera([PICTURES[1]]))
+    take(source, 50)
+    assert told[:2] == ["camera lost", "camera back"]
+
+
+def test_opening_is_tried_again_until_it_works():
+    gone = SourceError("no such camera; plug it in")
+    source, told = live(FakeCamera([PICTURES[0], gone]), gone, gone, FakeCamera([PICTURES[1]]))
+    take(source, 50)
+    assert told[:2] == ["camera lost", "camera back"]
+
+
+def test_the_first_opening_must_work():
+    source, _ = live(SourceError("no such camera; plug it in"))
+    with pytest.raises(SourceError, match="plug it in"):
+        next(iter(source))
+
+
+def test_stopping_ends_a_silent_camera_at_once():
+    source, _ = live(FakeCamera([FakeCamera.HANG]), settings=Source(patience=60))
+    threading.Timer(0.2, source._stop.set).start()
+    start = time.monotonic()
+    assert list(source) == []
+    assert time.monotonic() - start < 5
+
+
+@pytest.mark.parametrize("way", ["break", "error"])
+def test_the_camera_is_closed_when_the_loop_over_it_ends(way):
+    device = FakeCamera(PICTURES)
+    source, _ = live(device)
+    iterator = iter(source)
+    next(iterator)
+    if way == "break":
+        iterator.close()
+    else:
+        with pytest.raises(RuntimeError, match="chain"):
+            iterator.throw(RuntimeError("the chain failed"))
+    assert device.closed
+
+
+def test_any_error_while_opening_anew_is_tried_again():
+    source, told = live(FakeCamera([PICTURES[0], SourceError("gone")]), RuntimeError("busy"), FakeCamera([PICTURES[1]]))
+    take(source, 50)
+    assert told[:2] == ["camera lost", "camera back"]
+
+
+def test_a_password_is_never_told():
+    assert devices.without_password("rtsp://me:secret@cam:554/a@b") == "rtsp://cam:554/a@b"
+    assert devices.without_password("rtsp://cam/a@b") == "rtsp://cam/a@b"
+    assert devices.without_password("photos/a@b.jpg") == "photos/a@b.jpg"
+
+
+def test_a_missing_usb_camera_is_named():
+    with pytest.raises(SourceError, match=r"/dev/video97: no such camera"):
+        devices.V4l2(Source(uri="v4l2:97"))
+
+
+def test_a_stream_that_accepts_and_says_nothing_gives_up_and_hides_the_password():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with pytest.raises(SourceError, match=f"rtsp://127.0.0.1:{port}/x: cannot be opened") as caught:
+            devices.Stream(Source(uri=f"rtsp://user:secret@127.0.0.1:{port}/x", patience=0.5))
+    assert "secret" not in str(caught.value)
+
+
+@pytest.fixture
+def picamera2(monkeypatch):
+    module = types.ModuleType("picamera2")
+    module.Picamera2 = FakePicamera2
+    monkeypatch.setitem(sys.modules, "picamera2", module)
+
+
+@pytest.mark.usefixtures("picamera2")
+def test_the_pi_camera_gives_the_y_plane_without_padding():
+    device = devices.PiCamera(Source(width=66, height=64))
+    image = device.read()
+    device.close()
+    assert image.shape == (64, 66)
+    assert (image == np.arange(66, dtype=np.uint8)).all()
+    assert device._camera.calls == ["start", "cancel_all_and_flush", "stop", "close"]
+
+
+@pytest.mark.usefixtures("picamera2")
+def test_a_pi_camera_that_is_not_there_is_named():
+    with pytest.raises(SourceError, match="picamera:3"):
+        devices.PiCamera(Source(uri="picamera:3"))
+
+
+def test_without_picamera2_the_error_says_how_to_install_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "picamera2", None)
+    with pytest.raises(RuntimeMissingError, match="apt install python3-picamera2"):
+        devices.PiCamera(Source())
+
+
+def real_methods():
+    found = list((ROOT / ".venv-tflite" / "picamera2" / "picamera2").glob("picamera2.py"))
+    if not found:
+        pytest.skip("picamera2 0.3.38 is not unpacked; run make .venv-tflite/ready")
+    module = ast.parse(found[0].read_text())
+    (definition,) = [node for node in module.body if isinstance(node, ast.ClassDef) and node.name == "Picamera2"]
+    return {node.name: [a.arg for a in node.args.args] for node in definition.body if isinstance(node, ast.FunctionDef)}
+
+
+def test_the_fake_has_the_real_packages_methods_and_arguments():
+    real = real_methods()
+    for name, method in inspect.getmembers(FakePicamera2, inspect.isfunction):
+        ours = list(inspect.signature(method).parameters)
+        assert name in real, name
+        assert set(ours) <= set(real[name]), name
+        keywords = list(itertools.takewhile(lambda each: each not in ("buffer_count", "controls"), ours))
+        assert real[name][: len(keywords)] == keywords, name
+
+
+# --- light and button --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pins():
+    gpiozero = pytest.importorskip("gpiozero")
+    from gpiozero.pins.mock import MockFactory
+
+    gpiozero.Device.pin_factory = MockFactory()
+    yield gpiozero.Device.pin_factory
+    gpiozero.Device.pin_factory.reset()
+
+
+def test_the_light_is_on_while_the_camera_is_and_the_button_pauses_both(pins):
+    from mien_edge.service.gpio import Panel
+    from mien_edge.settings import Panel as PanelSettings
+
+    said, events, stop = [], [], threading.Event()
+    switch = Panel(PanelSettings(led=17, button=27), said.append)
+    light, button = pins.pin(17), pins.pin(27)
+    cameras = [FakeCamera([np.zeros((4, 4), np.uint8)]) for _ in range(2)]
+    live = camera.Live(openers(*cameras), Source(), stop, lambda *event: events.append(event[0]), switch)
+    frames = iter(live)
+
+    def press():
+        button.drive_low()
+        time.sleep(0.1)
+        button.drive_high()
+
+    assert not light.state
+    next(frames)
+    assert light.state
+    press()
+    seen = []
+
+    def later():
+        time.sleep(0.6)
+        seen.append((light.state, cameras[0].closed, events[-1]))
+        press()
+
+    thread = threading.Thread(target=later)
+    thread.start()
+    next(frames)
+    thread.join()
+    assert seen == [(False, True, "paused")], "light and camera off"
+    assert light.state
+    assert events == ["paused", "resumed"]
+    assert "paused" in said, "a pause is no fault"
+    stop.set()
+    assert list(frames) == []
+    assert not light.state
+    switch.close()
+
+
+def test_a_camera_that_is_lost_or_does_not_open_has_no_light(pins):
+    from mien_edge.service.gpio import Panel
+    from mien_edge.settings import Panel as PanelSettings
+
+    switch, stop = Panel(PanelSettings(led=17)), threading.Event()
+    first = FakeCamera([np.zeros((4, 4), np.uint8), SourceError("out")])
+    settings = Source(patience=0.3, longest_pause=0.1)
+    frames = iter(camera.Live(openers(first, SourceError("gone")), settings, stop, switch=switch))
+    next(frames)
+    threading.Timer(0.6, stop.set).start()
+    list(frames)
+    assert not pins.pin(17).state
+    switch.close()
+
+
+def test_a_pin_that_cannot_be_used_is_one_clear_error(pins):
+    from mien_edge.errors import SettingsError
+    from mien_edge.service.gpio import Panel
+    from mien_edge.settings import Panel as PanelSettings
+
+    first = Panel(PanelSettings(led=17))
+    with pytest.raises(SettingsError, match="pin 17 cannot be used"):
+        Panel(PanelSettings(led=17))
+    first.close()
+
+
+def test_a_pause_outlives_a_restart_and_a_lost_camera_stays_off(pins, tmp_path):
+    from mien_edge.service.gpio import Panel
+    from mien_edge.settings import Panel as PanelSettings
+
+    (tmp_path / "paused").touch()
+    stop, opened = threading.Event(), []
+    switch = Panel(PanelSettings(led=17, button=27), state=tmp_path)
+
+    def opener():
+        opened.append(1)
+        return FakeCamera([np.zeros((4, 4), np.uint8)])
+
+    threading.Timer(0.5, stop.set).start()
+    assert list(camera.Live(opener, Source(), stop, switch=switch)) == []
+    assert opened == []
+    switch._toggle()
+    assert not (tmp_path / "paused").exists()
+    switch.close()

@@ -1,0 +1,146 @@
+"""Sources, and what each does with bad input."""
+
+import itertools
+from threading import Event
+
+import cv2
+import numpy as np
+import pytest
+from mien_edge.chain import camera, sources
+from mien_edge.errors import SourceError
+from mien_edge.settings import Source
+
+
+def write(path, image):
+    assert cv2.imwrite(str(path), image)
+    return path
+
+
+def opened(uri, **settings):
+    return sources.open_source(Source(uri=str(uri), **settings), Event())
+
+
+def test_a_photo_is_one_frame_with_its_name(tmp_path, astronaut):
+    path = write(tmp_path / "face.jpg", astronaut)
+    (frame,) = opened(path)
+    assert (frame.name, frame.index, frame.image.shape) == ("face.jpg", 0, (512, 512, 3))
+
+
+@pytest.mark.parametrize(
+    ("name", "image"),
+    [
+        ("gray.png", np.full((40, 30), 9, np.uint8)),
+        ("rgba.png", np.full((40, 30, 4), 9, np.uint8)),
+        ("deep.png", np.full((40, 30, 3), 40000, np.uint16)),
+        ("tiny.png", np.full((1, 1, 3), 9, np.uint8)),
+        ("large.jpg", np.full((3000, 4000, 3), 9, np.uint8)),
+    ],
+)
+def test_any_picture_becomes_8_bit_colour(tmp_path, name, image):
+    read = sources.read_photo(write(tmp_path / name, image))
+    assert (read.dtype, read.shape) == (np.uint8, (*image.shape[:2], 3))
+
+
+def test_a_16_bit_picture_keeps_its_light(tmp_path):
+    read = sources.read_photo(write(tmp_path / "deep.png", np.full((8, 8), 32768, np.uint16)))
+    assert abs(int(read.mean()) - 128) <= 1
+
+
+def test_a_folder_skips_and_counts_what_it_cannot_read(tmp_path, astronaut, caplog):
+    write(tmp_path / "b.jpg", astronaut)
+    (tmp_path / "a.jpg").write_bytes((tmp_path / "b.jpg").read_bytes()[:9000])
+    (tmp_path / "c.png").write_bytes(b"no picture")
+    (tmp_path / "d.png").touch()
+    (tmp_path / "notes.txt").write_text("not looked at")
+    source = opened(tmp_path)
+    assert [frame.name for frame in source] == ["b.jpg"]
+    assert source.skipped == 3
+    assert "a.jpg: a JPEG without its end" in caplog.text
+
+
+def test_an_empty_folder_and_a_missing_file_are_errors(tmp_path):
+    with pytest.raises(SourceError, match="no photograph"):
+        opened(tmp_path)
+    with pytest.raises(SourceError, match="no such source"):
+        opened(tmp_path / "none.mp4")
+
+
+def video(path, count=6, size=(64, 48)):
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, size)
+    for i in range(count):
+        writer.write(np.full((size[1], size[0], 3), i * 40 % 256, np.uint8))
+    writer.release()
+    return path
+
+
+def test_a_video_yields_every_frame_at_its_own_pace(tmp_path):
+    frames = list(opened(video(tmp_path / "clip.avi")))
+    assert [frame.index for frame in frames] == list(range(6))
+    assert frames[5].captured_at - frames[0].captured_at == pytest.approx(0.5)
+
+
+def test_a_damaged_video_ends_where_it_can_no_longer_be_read_and_says_so(tmp_path, caplog):
+    path = video(tmp_path / "clip.avi", 40)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    source = opened(path)
+    frames = len(list(source))
+    assert 0 < frames < 40
+    assert source.skipped == 40 - frames
+    assert f"ends after {frames} of 40 frames" in caplog.text
+
+
+def test_a_jpeg_with_a_clip_behind_its_end_is_whole(tmp_path, astronaut):
+    path = write(tmp_path / "motion.jpg", astronaut)
+    path.write_bytes(path.read_bytes() + b"\0" * 9000)
+    assert sources.read_photo(path).shape == astronaut.shape
+
+
+def test_a_picture_of_over_100_megapixels_is_refused(tmp_path):
+    path = write(tmp_path / "huge.png", np.zeros((10100, 10100), np.uint8))
+    with pytest.raises(SourceError, match="over 100 megapixels"):
+        sources.read_photo(path)
+
+
+def test_a_file_that_is_no_video_is_an_error(tmp_path):
+    (tmp_path / "clip.mp4").write_bytes(b"nothing" * 100)
+    with pytest.raises(SourceError, match="not a video"):
+        opened(tmp_path / "clip.mp4")
+
+
+def test_the_demo_moves_dims_and_goes_away():
+    demo = sources.Demo(15, paced=False)
+    frames = list(demo)
+    assert len(frames) == 240
+    assert len({frame.image.mean().round(1) for frame in frames}) > 50
+    assert demo.picture(11).std() < 2  # nobody is there
+
+
+def test_the_endless_demo_stops_when_told():
+    stop = Event()
+    demo = sources.Demo(1000, stop, forever=True, paced=False)
+    for frame in itertools.islice(demo, 20000):
+        if frame.index == 16005:  # past the end of one round
+            stop.set()
+    assert frame.index == 16005
+
+
+@pytest.mark.parametrize(
+    ("uri", "kind"), [("picamera", "PiCamera"), ("v4l2:7", "V4l2"), ("rtsp://127.0.0.1:1/x", "Stream")]
+)
+def test_each_camera_uri_chooses_its_adapter(uri, kind, monkeypatch):
+    monkeypatch.setattr(getattr(camera, kind), "__init__", lambda self, settings: None)
+    live = opened(uri)
+    assert isinstance(live, camera.Live)
+    assert type(live._opener()).__name__ == kind
+
+
+def test_a_demo_with_faults_is_lost_and_comes_back(monkeypatch):
+    monkeypatch.setattr(sources.FaultyDemo, "minute", 0.2)
+    events, stop = [], Event()
+    settings = Source(uri="demo:faults", fps=60, patience=0.3, longest_pause=0.1)
+    source = sources.open_source(settings, stop, lambda kind, text: events.append(text))
+    for _ in source:
+        if len(events) >= 6:
+            stop.set()
+    assert {"no frame for 0.3 s", "demo: pulled out; plug it in again", "demo: the driver says no"} <= set(events)

@@ -1,0 +1,119 @@
+"""Stable numbers and steady labels."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mien_edge import testing
+from mien_edge.chain.smooth import Smoother
+from mien_edge.chain.track import Fresh, Tracker
+from mien_edge.contract import LABELS
+from mien_edge.settings import Smooth, Track
+from mien_edge.values import Box, Face, Frame
+
+NOTHING = np.zeros((4, 4), np.uint8)
+
+
+def face(x, y=0.0, size=60.0):
+    return Face(Box(x, y, size, size), 0.9)
+
+
+def follow(tracker, *scenes, fps=15.0):
+    """Numbers that each scene's faces get."""
+    return [
+        [tracked.track for tracked in tracker(Frame(NOTHING, i, i / fps), tuple(faces))]
+        for i, faces in enumerate(scenes)
+    ]
+
+
+def settle(readings, uncertain=0.3, **settings):
+    smoother = Smoother(Smooth(**settings), uncertain)
+    return [smoother((reading,))[0] for reading in readings]
+
+
+def sequence(*labels, fps=15.0, confidence=0.9):
+    return [testing.reading(label, i / fps, confidence=confidence) for i, label in enumerate(labels)]
+
+
+def test_a_moving_face_keeps_its_number():
+    assert follow(Tracker(Track()), *[[face(30 * i)] for i in range(8)]) == [[1]] * 8
+
+
+def test_two_faces_keep_theirs_in_any_order():
+    assert follow(Tracker(Track()), [face(0), face(300)], [face(305), face(5)]) == [[1, 2], [2, 1]]
+
+
+def test_a_face_back_within_the_memory_keeps_its_number_and_later_is_new():
+    short, long = [[]] * 10, [[]] * 30
+    assert follow(Tracker(Track(memory=1)), [face(0)], *short, [face(0)])[-1] == [1]
+    assert follow(Tracker(Track(memory=1)), [face(0)], *long, [face(0)])[-1] == [2]
+
+
+def test_without_memory_a_face_that_stays_keeps_its_number():
+    assert follow(Tracker(Track(memory=0)), [face(0)], [face(2)], [], [face(2)]) == [[1], [1], [], [2]]
+
+
+def test_a_number_is_given_once_per_frame():
+    assert sorted(follow(Tracker(Track()), [face(0)], [face(0), face(2)])[-1]) == [1, 2]
+
+
+def test_photographs_share_no_numbers():
+    assert follow(Fresh(), [face(0)], [face(0), face(90)]) == [[1], [2, 3]]
+
+
+@given(st.sampled_from(LABELS), st.sampled_from(LABELS), st.integers(1, 30), st.floats(0.4, 1.0))
+def test_one_odd_frame_never_flips_a_label(steady, odd, place, confidence):
+    labels = [steady] * 40
+    labels[place] = odd
+    assert {settled.label for settled in settle(sequence(*labels, confidence=confidence))} == {steady}
+
+
+def test_a_lasting_change_takes_over():
+    settled = settle(sequence(*["happy"] * 15, *["sad"] * 30))
+    assert settled[14].label == "happy"
+    assert settled[-1].label == "sad"
+
+
+def test_labels_that_alternate_do_not_flicker():
+    settled = settle(sequence(*["happy", "sad"] * 40, confidence=0.6))
+    changes = sum(a.label != b.label for a, b in pairwise(settled))
+    assert changes == 0
+
+
+def test_the_time_constant_does_not_depend_on_the_frame_rate():
+    slow = settle(sequence(*["happy"] * 5, *["sad"] * 10, fps=5), seconds=1)[-1]
+    fast = settle(sequence(*["happy"] * 25, *["sad"] * 50, fps=25), seconds=1)[-1]
+    assert slow.emotion.confidence == pytest.approx(fast.emotion.confidence, abs=0.05)
+
+
+def test_two_faces_never_mix():
+    smoother = Smoother(Smooth(), 0.3)
+    for i in range(30):
+        pair = smoother((testing.reading("happy", i / 15, 1), testing.reading("sad", i / 15, 2)))
+    assert [settled.label for settled in pair] == ["happy", "sad"]
+    assert pair[0].emotion.scores[LABELS.index("sad")] < 0.05
+
+
+def test_below_the_cards_threshold_there_is_no_label():
+    settled = settle(sequence("happy", confidence=0.35), uncertain=0.5)[0]
+    assert (settled.label, settled.quality) == (None, "uncertain")
+
+
+def test_a_face_without_emotion_passes_as_it_is():
+    blurred = testing.reading(None, quality="blurred")
+    assert Smoother(Smooth(), 0.3)((blurred,)) == (blurred,)
+
+
+def test_a_clock_that_jumps_back_does_no_harm():
+    readings = [*sequence(*["happy"] * 5), testing.reading("happy", -1e6), testing.reading("happy", 1e9)]
+    assert {settled.label for settled in settle(readings)} == {"happy"}
+
+
+@given(st.lists(st.tuples(st.sampled_from(LABELS), st.floats(0.2, 1.0)), min_size=1, max_size=40))
+def test_smoothed_scores_stay_a_distribution(steps):
+    readings = [testing.reading(label, i / 15, confidence=share) for i, (label, share) in enumerate(steps)]
+    for settled in settle(readings):
+        assert sum(settled.emotion.scores) == pytest.approx(1)
+        assert min(settled.emotion.scores) >= -1e-12

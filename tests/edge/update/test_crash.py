@@ -1,0 +1,182 @@
+"""A kill, a power cut or a failing disk at every single file operation of a bundle's life, and then the next boot."""
+
+import errno
+import shutil
+from collections import Counter
+
+import pytest
+from mien_edge.model import bundle as bundles
+from stores import DeadError, Dying, Failing, commit, refused, small, store
+
+TRIED = Counter()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def table():
+    yield
+    print("\n", *(f"{name:<24}{count:>6}\n" for name, count in TRIED.items()))  # noqa: T201 - pytest -s shows it
+
+
+@pytest.fixture(scope="module")
+def sources(bundle, tmp_path_factory):
+    """Folders of bundles small-1 to small-5."""
+    place = tmp_path_factory.mktemp("sources")
+    return {version: small(bundle, place / str(version), version) for version in range(1, 6)}
+
+
+def installed(place, sources):
+    commit(place, sources[1])
+    commit(place, sources[2])
+    place.install(sources[3])
+
+
+def asked(place, sources):
+    installed(place, sources)
+    place.activate("small-3")
+
+
+def on_probation(place, sources):
+    asked(place, sources)
+    place.begin()
+
+
+def shadowed(place, sources):
+    installed(place, sources)
+    place.shadow("small-3")
+
+
+def damaged(place, sources):
+    installed(place, sources)
+    (place.folder / "small-2" / "model.tflite").write_bytes(b"rot")
+
+
+def fresh(place, sources):
+    """Nothing was ever installed."""
+
+
+def first(place, sources):
+    place.install(sources[3])
+    place.activate("small-3")
+
+
+STEPS = {
+    "install": (installed, lambda place, sources: place.install(sources[4])),
+    "install, the first": (fresh, lambda place, sources: place.install(sources[3])),
+    "install over damaged": (damaged, lambda place, sources: place.install(sources[2])),
+    "activate": (installed, lambda place, _: place.activate("small-3")),
+    "begin": (asked, lambda place, _: place.begin()),
+    "begin, the first": (first, lambda place, _: place.begin()),
+    "commit": (on_probation, lambda place, _: place.commit("small-3")),
+    "give back": (on_probation, lambda place, _: place.give_back("small-3", "a test")),
+    "rollback of probation": (on_probation, lambda place, _: place.rollback("a test")),
+    "rollback of asked for": (asked, lambda place, _: place.rollback("a test")),
+    "rollback of committed": (installed, lambda place, _: place.rollback("a test")),
+    "shadow": (installed, lambda place, _: place.shadow("small-3")),
+    "shadow's end": (shadowed, lambda place, _: place.shadow("")),
+    "discard": (installed, lambda place, _: place.discard("small-3")),
+    "recover": (on_probation, lambda place, _: place.recover()),
+    "recover from damage": (damaged, lambda place, _: place.recover()),
+}
+
+
+@pytest.fixture(scope="module", params=STEPS)
+def case(request, sources, tmp_path_factory):
+    """A step's name, the folder that it begins with, and the step."""
+    prepare, step = STEPS[request.param]
+    folder = tmp_path_factory.mktemp("prepared") / "models"
+    folder.mkdir()
+    prepare(store(folder), sources)
+    return request.param, folder, lambda place: step(place, sources)
+
+
+def runs(folder):
+    """The bundle that would run now: '' for the one that came with mien. It has to be whole."""
+    link = folder / "current"
+    if not link.is_symlink():
+        return ""
+    return bundles.load(link).card.id
+
+
+def copied(prepared, tmp_path):
+    folder = tmp_path / "models"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(prepared, folder, symlinks=True)
+    return folder
+
+
+def booted(folder, allowed, sources):
+    """After a boot: one of the allowed bundles runs and is committed, nothing is left over, and updates work."""
+    place = store(folder)
+    place.recover()
+    assert runs(folder) in allowed
+    state = place.state()
+    assert not state.on_probation
+    assert [path.name for path in folder.iterdir() if path.name.startswith(".")] in ([], [".lock"])
+    for name in state.record.committed:
+        bundles.load(folder / name)
+    commit(place, sources[5])
+    assert runs(folder) == "small-5"
+
+
+def allowed(name):
+    """What may run after the boot: what was committed before, or what the step makes so."""
+    if name.endswith("the first"):
+        return {""}
+    if "damage" in name:
+        return {"small-1", "small-2"}
+    return {"small-2"} | {
+        "commit": {"small-3"},
+        "rollback of committed": {"small-1"},
+        "rollback of asked for": {"small-1"},
+    }.get(name, set())
+
+
+def operations(prepared, step, tmp_path):
+    disk = Dying()
+    step(store(copied(prepared, tmp_path), disk))
+    return disk.done
+
+
+@pytest.mark.parametrize("loses", ["nothing", "data", "names"])
+def test_whatever_a_kill_or_a_power_cut_stops_a_boot_puts_right(case, loses, sources, tmp_path):
+    name, prepared, step = case
+    count = operations(prepared, step, tmp_path)
+    assert count > 1
+    for at in range(count):
+        folder = copied(prepared, tmp_path)
+        with pytest.raises(DeadError):
+            step(store(folder, Dying(at, loses)))
+        TRIED[f"{name}"] += 1
+        shutil.copytree(folder, tmp_path / "stopped", symlinks=True)
+        booted(folder, allowed(name), sources)
+        _die_again(tmp_path, allowed(name), loses, sources)
+        shutil.rmtree(tmp_path / "stopped")
+
+
+def _die_again(tmp_path, allowed, loses, sources):
+    """The boot itself is stopped after each of its operations, and there is another."""
+    at = 0
+    while True:
+        folder = copied(tmp_path / "stopped", tmp_path)
+        try:
+            store(folder, Dying(at, loses)).recover()
+        except DeadError:
+            TRIED["the boot after those"] += 1
+            booted(folder, allowed, sources)
+            at += 1
+        else:
+            return
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EROFS], ids=errno.errorcode.get)
+def test_a_disk_that_fails_once_costs_nothing(case, code, sources, tmp_path):
+    name, prepared, step = case
+    before = store(prepared).state().record.committed[:1] or ("",)
+    for at in range(operations(prepared, step, tmp_path)):
+        folder = copied(prepared, tmp_path)
+        reason = refused(lambda at=at, folder=folder: step(store(folder, Failing(at, code))))
+        TRIED["failing operations"] += 1
+        assert "\n" not in reason
+        if "damage" not in name:
+            assert runs(folder) in {*before, "small-1", "small-3"}
+        booted(folder, allowed(name) | set(before), sources)

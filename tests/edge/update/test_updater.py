@@ -1,0 +1,360 @@
+"""A new model in a running chain: swapped between two frames, judged, kept or given back; and a shadow."""
+
+import itertools
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from helpers import ROOT
+from mien_edge import testing
+from mien_edge.chain import pipeline, sources
+from mien_edge.errors import BundleError
+from mien_edge.model import bundle as bundles
+from mien_edge.model.bundle import Bundle
+from mien_edge.service import run as service_run
+from mien_edge.settings import Settings, Update
+from mien_edge.update import compare, updater
+from mien_edge.update.compare import Compared
+from mien_edge.update.probation import LastHour, Pace, Probation
+from mien_edge.update.updater import Tenant, Updater
+from mien_edge.values import Box, Face, Frame
+from stores import commit, small, store
+
+SETTINGS = Update(probation=10, faces=50, patience=100)
+FPS = 15
+
+
+class Answers:
+    """A classify stage that says one label after the other."""
+
+    def __init__(self, *labels):
+        self.labels, self.calls = itertools.cycle(labels), 0
+
+    def __call__(self, frame, faces):
+        self.calls += 1
+        label = next(self.labels)
+        if label == "crash":
+            raise RuntimeError("a face that it cannot read")
+        return tuple(replace(testing.reading(label), track=face.track) for face in faces)
+
+
+class Device:
+    """A store with small-1 committed and small-2 installed, and a chain whose clock is the number of frames."""
+
+    def __init__(self, bundle, folder, answers):
+        self.store = store(folder / "models")
+        self.sources = {version: small(bundle, folder / str(version), version) for version in (1, 2)}
+        commit(self.store, self.sources[1])
+        self.store.install(self.sources[2])
+        self.answers, self.events, self.now, self.seen = answers, [], 0.0, []
+        first = self.make(bundles.load(bundles.find()))
+        chain = pipeline.Chain(lambda _: (), lambda _, faces: faces, first.classify, first.smooth)
+        _, stages = pipeline.timed(chain)
+        self.stages = dict(stages)
+        self.updater = Updater(
+            SETTINGS, self.store, first, self.make, self.stages, lambda: FPS,
+            lambda *event: self.events.append(event), lambda: self.now,
+        )  # fmt: skip
+        self.updater.begin()
+
+    def make(self, bundle: Bundle):
+        made = self.answers[bundle.card.version]
+        if isinstance(made, Exception):
+            raise made
+        return Tenant(bundle, made, lambda readings: readings)
+
+    def run(self, seconds, faces=1, fps=FPS):
+        """Frames at that rate; the update thread gets its time after each."""
+        for number in range(int(seconds * fps)):
+            self.now += 1 / fps
+            frame = Frame(np.zeros((8, 8), np.uint8), number, self.now)
+            found = tuple(Face(Box(0, 0, 8, 8), 0.9, (), track) for track in range(faces))
+            readings = self.stages["smooth"](self.stages["classify"](frame, found))
+            assert len(readings) == faces, "no frame may be lost"
+            self.seen += readings
+            self.updater(frame, readings)
+            if self.updater._work:
+                self.updater._work.exception()
+
+    def kinds(self):
+        return [kind for kind, _ in self.events]
+
+
+@pytest.fixture
+def device(bundle, tmp_path, monkeypatch):
+    monkeypatch.setenv("MIEN_MODELS", str(tmp_path / "models"))
+    made = []
+
+    def make(first, second):
+        made.append(Device(bundle, tmp_path, {1: first, 2: second}))
+        return made[0]
+
+    yield make
+    made[0].updater.close()
+
+
+def activate(device, seconds, **more):
+    device.run(20, **more)
+    device.store.activate("small-2")
+    device.updater.ask()
+    device.run(seconds, **more)
+
+
+def test_a_good_model_is_taken_tried_and_committed(device):
+    chosen = device(Answers("happy", "sad"), Answers("happy", "neutral"))
+    activate(chosen, 30)
+    assert chosen.kinds() == ["model changed", "probation", "committed"]
+    assert chosen.store.state().record.committed == ("small-2", "small-1")
+    assert chosen.updater.state()["model"] == "small-2"
+    assert chosen.updater.state()["probation"] is None
+
+
+def test_on_probation_the_status_says_so(device):
+    chosen = device(Answers("happy", "sad"), Answers("happy", "neutral"))
+    activate(chosen, 5)
+    assert chosen.updater.state()["probation"]["of_seconds"] == 10
+    assert chosen.store.state().on_probation
+
+
+def test_a_model_that_says_one_thing_to_all_is_rolled_back(device):
+    chosen = device(Answers("happy", "sad", "neutral"), Answers("fear"))
+    activate(chosen, 30)
+    assert chosen.kinds()[-1] == "rolled back"
+    assert "100 % of all faces are 'fear' to it, 0 % to the model before" in chosen.events[-1][1]
+    assert chosen.store.state().current == "small-1"
+    assert chosen.stages["classify"].stage is chosen.answers[1]
+
+
+def test_one_person_who_was_happy_before_may_stay_so(device):
+    chosen = device(Answers("happy"), Answers("happy"))
+    activate(chosen, 30)
+    assert chosen.kinds()[-1] == "committed"
+
+
+def test_a_model_that_fails_on_a_face_costs_no_frame_and_is_rolled_back(device):
+    chosen = device(Answers("happy", "sad"), Answers("happy", "sad", "crash"))
+    activate(chosen, 5)
+    assert chosen.kinds()[-1] == "rolled back"
+    assert "a face that it cannot read" in chosen.events[-1][1]
+
+
+def test_a_model_that_cannot_be_made_leaves_the_old_one_running(device):
+    chosen = device(Answers("happy", "sad"), BundleError("its network is odd"))
+    activate(chosen, 5)
+    assert chosen.kinds() == ["model refused"]
+    assert "small-1 runs on" in chosen.events[0][1]
+    assert chosen.store.state().current == "small-1"
+    assert not chosen.store.state().record.verdict.kept
+    assert chosen.updater.tenant.bundle.card.id == "small-1"
+
+
+def test_without_faces_it_stays_after_its_patience(device):
+    chosen = device(Answers("happy"), Answers("sad"))
+    activate(chosen, 50, faces=0)
+    assert chosen.kinds()[-1] == "probation"
+    chosen.run(60, faces=0)
+    assert chosen.kinds()[-1] == "committed"
+    assert "fewer than wished for" in chosen.events[-1][1]
+
+
+def test_a_rollback_by_hand_reaches_the_running_chain(device):
+    chosen = device(Answers("happy", "sad"), Answers("happy", "neutral"))
+    activate(chosen, 30)
+    assert chosen.store.rollback("by hand") == "small-1"
+    chosen.updater.ask()
+    chosen.run(1)
+    assert chosen.stages["classify"].stage is chosen.answers[1]
+    assert chosen.updater.trial is None
+
+
+def test_a_shadow_changes_nothing_and_is_compared(device):
+    chosen = device(Answers("happy"), Answers("happy", "sad"))
+    chosen.store.shadow("small-2")
+    chosen.updater.ask()
+    chosen.run(10)
+    assert {reading.emotion.label for reading in chosen.seen} == {"happy"}
+    report = chosen.updater.state()["shadow"]
+    assert report["bundle"] == "small-2"
+    assert report["agreement"] == pytest.approx(0.5, abs=0.02)
+    assert report["confusion"][3][4] == pytest.approx(report["faces"] / 2, abs=1)
+    assert "agrees on" in compare.as_text(report)
+    chosen.store.shadow("")
+    chosen.updater.ask()
+    chosen.run(1)
+    assert chosen.kinds() == ["shadow", "shadow ended"]
+    assert chosen.stages["classify"].stage is chosen.answers[1]
+
+
+def test_a_shadow_waits_for_the_end_of_a_probation(device):
+    chosen = device(Answers("happy", "sad"), Answers("happy", "neutral"))
+    chosen.store.install(small(bundles.load(chosen.store.folder / "small-1"), chosen.store.folder.parent / "3", 3))
+    chosen.answers[3] = Answers("happy", "crash")
+    activate(chosen, 3)
+    chosen.store.shadow("small-3")
+    chosen.updater.ask()
+    chosen.run(3)
+    assert chosen.updater.state()["shadow"] is None
+    chosen.run(20)
+    assert "committed" in chosen.kinds()
+    assert chosen.kinds()[-2:] == ["shadow", "shadow ended"]
+
+
+def test_a_shadow_is_there_again_after_a_restart(device):
+    chosen = device(Answers("happy"), Answers("sad"))
+    chosen.store.shadow("small-2")
+    chosen.run(5)
+    assert chosen.kinds() == ["shadow"], "the service looks at its start"
+
+
+def test_a_shadow_that_fails_harms_nobody(device):
+    chosen = device(Answers("happy"), Answers("crash"))
+    chosen.store.shadow("small-2")
+    chosen.updater.ask()
+    chosen.run(5)
+    assert {reading.emotion.label for reading in chosen.seen} == {"happy"}
+    assert chosen.kinds() == ["shadow", "shadow ended"]
+    assert "it failed" in chosen.events[-1][1]
+    assert chosen.store.state().shadow == ""
+
+
+def trial(settings, frames=1000, due=1000.0, hour=(1000, 1000.0), pairs=None, times=(0.001, 0.001)):
+    """A probation that has seen so much: (label of the new model, label of the one before): count."""
+    seen = Compared(Answers("happy"), Answers("happy"))
+    for (mine, its), count in (pairs or {("happy", "happy"): 500, ("sad", "sad"): 500}).items():
+        seen.pairs[mine, its] += count
+        seen.first.labels[mine] += count
+        seen.second.labels[its] += count
+    for voice, seconds in zip((seen.first, seen.second), times, strict=True):
+        voice.times.extend([seconds, seconds, 0.5])
+    made = Probation(settings, seen, Pace(*hour))
+    made.pace, made.seconds = Pace(frames, due), 1000.0
+    return made
+
+
+@pytest.mark.parametrize(
+    ("given", "fault"),
+    [
+        ({}, ""),
+        ({"frames": 700}, "the frame rate fell to 70 %"),
+        ({"frames": 70, "due": 90.0}, ""),
+        ({"frames": 700, "hour": (700, 1000.0)}, ""),
+        ({"frames": 700, "hour": (0, 0.0)}, ""),
+        ({"times": (0.0035, 0.001)}, "a face takes 3.5 ms where the model before takes 1.0"),
+        ({"times": (0.0025, 0.001)}, ""),
+        ({"pairs": {("sad", "happy"): 500, ("sad", "sad"): 400}}, "100 % of all faces are 'sad' to it, 44 % to"),
+        ({"pairs": {("sad", "sad"): 1000}}, ""),
+        ({"pairs": {("sad", "happy"): 500, ("happy", "sad"): 400}}, ""),
+    ],
+)
+def test_what_is_a_fault_and_what_is_not(given, fault):
+    found = trial(Update(), **given).fault()
+    assert found.startswith(fault)
+    assert bool(found) == bool(fault)
+
+
+def test_the_last_hour_forgets_what_is_older():
+    hour = LastHour()
+    for minute in range(90):
+        hour.add(minute * 60.0, 1.0)
+    assert hour.pace(90 * 60.0).frames == 59
+
+
+def test_a_pause_of_the_camera_is_not_the_models_fault_nor_its_time(device):
+    chosen = device(Answers("happy", "sad"), Answers("happy", "neutral"))
+    activate(chosen, 3)
+    chosen.now += 3600
+    chosen.run(3)
+    assert chosen.kinds()[-1] == "probation"
+    chosen.run(10)
+    assert chosen.kinds()[-1] == "committed"
+
+
+def test_frames_at_rest_say_nothing_of_the_pace(device):
+    chosen = device(Answers("happy", "sad"), Answers("happy", "neutral"))
+    chosen.updater.rate = lambda: 0.0
+    chosen.run(20, fps=1)
+    chosen.updater.rate = lambda: FPS
+    activate(chosen, 30)
+    assert chosen.kinds()[-1] == "committed"
+
+
+def test_a_disk_that_fails_leaves_the_good_model_running_and_is_told_of_once(device, monkeypatch):
+    chosen = device(Answers("happy", "sad", "neutral"), Answers("fear"))
+    activate(chosen, 5)
+
+    def fails(*_):
+        raise BundleError("the disk is full")
+
+    monkeypatch.setattr(chosen.store, "give_back", fails)
+    chosen.run(40)
+    assert chosen.kinds()[-1] == "update failed"
+    assert chosen.kinds().count("update failed") == 1
+    assert chosen.stages["classify"].stage is chosen.answers[1]
+    monkeypatch.undo()
+    monkeypatch.setenv("MIEN_MODELS", str(chosen.store.folder))
+    chosen.run(40)
+    assert chosen.kinds()[-1] == "rolled back"
+    assert chosen.store.state().current == "small-1"
+
+
+def test_the_bundle_that_runs_already_is_tried_and_committed_too(bundle, tmp_path, monkeypatch):
+    """The one that came with mien, pushed."""
+    monkeypatch.setenv("MIEN_MODELS", str(tmp_path / "models"))
+    place = store(tmp_path / "models")
+    place.install(bundle.folder)
+    place.activate(bundle.card.id)
+    source = sources.Demo(200, None, forever=True, paced=False)
+    chosen = Settings(update=Update(probation=1, faces=5, patience=1))
+    events, done, stop = service_run.Events(), [], threading.Event()
+
+    def heard(kind, text):
+        done.append(kind)
+        if kind == "committed":
+            stop.set()
+
+    events.add(heard)
+    place.begin()
+    shipped = service_run.tenant(chosen, bundles.load(bundles.shipped()))
+    service_run.run(chosen, shipped, source, stop, (), (), 3000, events, None, place)
+    assert done == ["start", "model changed", "probation", "committed"]
+    assert place.state().record.committed == (bundle.card.id,)
+
+
+def test_the_real_chain_swaps_real_networks(bundle, tmp_path, monkeypatch):
+    monkeypatch.setenv("MIEN_MODELS", str(tmp_path / "models"))
+    place = store(tmp_path / "models")
+    commit(place, ROOT / "models" / "edge-1")
+    place.install(bundle.folder)
+    source = sources.Demo(200, None, forever=True, paced=False)
+    chosen = Settings(update=Update(probation=1, faces=5, patience=1))
+    events, done = service_run.Events(), []
+    events.add(lambda kind, text: done.append(kind))
+    place.activate(bundle.card.id)
+    assert place.begin() == bundle.card.id
+    found = service_run.tenant(chosen, bundles.load(bundles.find()))
+    service_run.run(chosen, found, source, threading.Event(), (), (), 300, events, None, place)
+    assert done[:2] == ["start", "probation"]
+    assert done[-1] in ("probation", "committed")
+
+
+def test_at_the_start_what_computes_otherwise_gives_way(bundle, tmp_path, monkeypatch):
+    """An update of the interpreter may change what a committed bundle computes."""
+    monkeypatch.setenv("MIEN_MODELS", str(tmp_path / "models"))
+    place = store(tmp_path / "models")
+    for version in (1, 2):
+        commit(place, small(bundle, tmp_path / str(version), version))
+    refused = {"small-2"}
+
+    def make(found: Bundle) -> Tenant:
+        if found.card.id in refused:
+            raise BundleError(f"{found.card.id}: computes otherwise here")
+        return Tenant(found, Answers("happy"), lambda readings: readings)
+
+    assert updater.first(place, make).name == "small-1"
+    assert place.state().record.committed == ("small-1",)
+    refused.add("small-1")
+    assert updater.first(place, make).name == bundles.load(bundles.shipped()).card.id
+    refused.add(bundles.load(bundles.shipped()).card.id)
+    with pytest.raises(BundleError, match="computes otherwise"):
+        updater.first(place, make)

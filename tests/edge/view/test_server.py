@@ -1,0 +1,354 @@
+"""The page: what it tells, whom it refuses, and how it is in a real browser."""
+
+import contextlib
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from helpers import clean_environment
+
+sys.path.insert(0, str(Path(__file__).parent))
+from brokers import free_port
+from mien_edge import testing
+from mien_edge.chain.pipeline import Timed
+from mien_edge.errors import SettingsError
+from mien_edge.log import writer
+from mien_edge.service import preview, status_writer
+from mien_edge.settings import Log, View
+from mien_edge.status import status_file
+from mien_edge.values import Frame
+from mien_edge.view import server
+
+LABELS = ["happy", "sad", None]
+
+
+class Service:
+    """What a camera's service keeps in its folder, driven by the test: `see` is one frame with these labels."""
+
+    def __init__(self, folder, bundle):
+        folder.mkdir()
+        self.folder = folder
+        self.log = writer.Log(folder / "log.db", Log(commit=0.1))
+        facts = {"model": bundle.card.id, "bundle": str(bundle.folder), "source": "fake"}
+        self.live = status_writer.Live(folder, facts, [("detect", Timed(lambda: None))])
+        self.window, self.frames = preview.Window(folder), 0
+        self.log.event("start", "<b>fake</b> & co")
+
+    def see(self, *labels):
+        now = time.time()
+        readings = tuple(
+            testing.reading(label, now, track=i + 1, quality="good" if label else "uncertain")
+            for i, label in enumerate(labels)
+        )
+        frame = Frame(np.full((240, 320, 3), 90, np.uint8), self.frames, now)
+        self.frames += 1
+        for each in (self.log, lambda found: self.live(frame, found), lambda found: self.window(frame, found)):
+            each(readings)
+
+    def see_for(self, seconds, *labels):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self.see(*labels)
+            time.sleep(0.05)
+
+    def close(self):
+        self.live.close()
+        self.window.close()
+        self.log.close()
+
+
+@pytest.fixture
+def service(tmp_path, bundle):
+    made = Service(tmp_path / "run", bundle)
+    yield made
+    made.close()
+
+
+@contextlib.contextmanager
+def served(service, settings=""):
+    """The real process; yields the page's address."""
+    port = free_port()
+    place = service.folder / "mien.toml"
+    place.write_text(f"[view]\nport = {port}\n{settings}")
+    words = ["view", "--settings", place, "--log", service.folder / "log.db", "--runtime", service.folder]
+    command = [sys.executable, "-m", "mien_edge", *map(str, words)]
+    with subprocess.Popen(command, env=clean_environment(), stdout=subprocess.PIPE, text=True) as process:
+        assert "look at" in process.stdout.readline()
+        try:
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+
+
+def asked(address, **headers):
+    request = urllib.request.Request(
+        address, headers={name.replace("_", "-"): value for name, value in headers.items()}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.status, dict(answer.headers), answer.read(20000) if "/picture" in address else answer.read()
+    except urllib.error.HTTPError as refusal:
+        return refusal.code, dict(refusal.headers), refusal.read()
+
+
+def test_who_calls_by_another_name_or_from_another_page_is_refused(service):
+    service.see("happy")
+    with served(service) as page:
+        assert asked(page)[0] == 200
+        assert asked(page, Host="localhost:1234")[0] == 200, "through a tunnel the port may be another"
+        for path in ("/", "/api/live", "/api/history", "/picture"):
+            for headers in (
+                {"Host": "evil.example"},
+                {"Host": "127.0.0.1.evil.example"},
+                {"Origin": "http://evil.example"},
+                {"Origin": "null"},
+                {"Sec_Fetch_Site": "cross-site"},
+                {"Sec_Fetch_Site": "same-site"},
+            ):
+                assert asked(page + path, **headers)[0] == 403, (path, headers)
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(urllib.request.Request(page, data=b"x", method="POST"), timeout=10)
+
+
+def test_every_answer_carries_a_strict_policy(service):
+    service.see("happy")
+    with served(service) as page:
+        for path in ("/", "/page.js", "/api/history", "/api/model", "/none"):
+            headers = asked(page + path)[1]
+            policy = dict(part.split(" ", 1) for part in headers["Content-Security-Policy"].split("; "))
+            assert policy["default-src"] == "'none'"
+            assert policy["script-src"] == "'self'"
+            assert policy["frame-ancestors"] == "'none'"
+            assert "unsafe" not in headers["Content-Security-Policy"]
+            assert (headers["X-Content-Type-Options"], headers["Cache-Control"]) == ("nosniff", "no-store")
+
+
+def test_no_asset_comes_from_elsewhere():
+    import re
+    from importlib import resources
+
+    for file in resources.files("mien_edge.page").iterdir():
+        if file.name.endswith((".html", ".css", ".js")):
+            found = re.findall(r"https?://[^\s\"']+", file.read_text(encoding="utf-8"))
+            assert set(found) <= {"http://www.w3.org/2000/svg"}, file.name
+
+
+def test_both_languages_say_everything():
+    import re
+    from importlib import resources
+
+    text = resources.files("mien_edge.page").joinpath("page.js").read_text(encoding="utf-8")
+    blocks = re.findall(r"(?:en|\"zh-TW\"): \{(.*?)\n  \}", text, re.S)
+    one, two = (set(re.findall(r'(?:^|[{,])\s*"?([A-Za-z][A-Za-z ]*)"?: "', block, re.M)) for block in blocks)
+    assert one == two
+    markup = resources.files("mien_edge.page").joinpath("page.html").read_text(encoding="utf-8")
+    assert set(re.findall(r'data-text="(\w+)"', markup)) <= one
+
+
+def test_the_picture_is_made_only_while_somebody_looks_and_never_holds_up_the_chain(service):
+    service.see("happy")
+    assert service.window.lookers == 0
+    with socket.socket(socket.AF_UNIX) as lazy:
+        lazy.connect(str(service.folder / status_file.SOCKET))
+        start = time.monotonic()
+        service.see_for(1.0, "happy")
+        assert service.window.lookers == 1
+        assert time.monotonic() - start < 2
+    service.see_for(0.3, "happy")
+    assert service.window.lookers == 0
+
+
+def test_a_looker_who_takes_nothing_is_let_go(tmp_path):
+    now = [0.0]
+    shown = preview.Window(tmp_path, lambda: now[0])
+    frame = Frame(np.random.default_rng(0).integers(0, 255, (720, 960, 3), dtype=np.uint8), 0, 0.0)
+    with socket.socket(socket.AF_UNIX) as lazy:
+        lazy.connect(str(tmp_path / status_file.SOCKET))
+        for _ in range(100):
+            now[0] += 0.2
+            shown(frame, ())
+        assert shown.lookers == 0
+    shown.close()
+    assert not (tmp_path / status_file.SOCKET).exists()
+
+
+def test_the_stream_is_whole_pictures_with_the_boxes_drawn(service):
+    with served(service) as page:
+        request = urllib.request.Request(page + "/picture")
+        service.see("happy")
+        import threading
+
+        thread = threading.Thread(target=service.see_for, args=(3.0, "happy"))
+        thread.start()
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            assert answer.headers["Content-Type"].startswith("multipart/x-mixed-replace")
+            data = answer.read(60000)
+        thread.join()
+    part = data[data.index(b"\xff\xd8") : data.index(b"\r\n--picture", 10)]
+    picture = cv2.imdecode(np.frombuffer(part, np.uint8), cv2.IMREAD_COLOR)
+    assert min(picture.shape[:2]) == 480
+    assert picture.std() > 5, "a box and bars on what was even gray"
+
+
+def test_where_the_picture_is_not_allowed_there_is_none(service):
+    service.see("happy")
+    with served(service, "picture = false\n") as page:
+        code, _, text = asked(page + "/picture")
+        assert (code, "not to be shown" in text.decode()) == (503, True)
+
+
+def test_without_a_service_or_a_log_the_page_says_so(service, tmp_path):
+    with served(service) as page:
+        service.live.close()
+        code, _, text = asked(page + "/api/model")
+        assert (code, "does not run here" in json.loads(text)["problem"]) == (503, True)
+        (service.folder / "log.db").unlink()
+        assert "no log here" in json.loads(asked(page + "/api/history")[2])["problem"]
+
+
+def test_another_address_needs_a_token(tmp_path, monkeypatch):
+    with pytest.raises(SettingsError, match="whoever is in that network could look"):
+        server.token(View(host="0.0.0.0"))  # noqa: S104 - it is refused
+    (tmp_path / "view-token").write_text("short\n")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    with pytest.raises(SettingsError, match="can be guessed"):
+        server.token(View(host="0.0.0.0"))  # noqa: S104
+    (tmp_path / "view-token").write_text("")
+    assert server.token(View()) == ""
+    (tmp_path / "view-token").write_text("0123456789abcdef\n")
+    assert server.token(View(host="0.0.0.0")) == "0123456789abcdef"  # noqa: S104
+
+
+def test_with_a_token_only_who_has_it_may_look(service):
+    service.see("happy")
+    (service.folder / "token").write_text("0123456789abcdef\n")
+    with served(service, f'token_file = "{service.folder}/token"\n') as page:
+        assert asked(page)[0] == 401
+        assert asked(page + "/api/history", Cookie="mien-token=wrong")[0] == 401
+        assert asked(page + "/?token=wrong")[0] == 401
+        assert asked(page + "/api/history", Cookie="mien-token=0123456789abcdef")[0] == 200
+        opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+        assert opener.open(page + "/?token=0123456789abcdef", timeout=10).url == page + "/", (
+            "the token leaves the address"
+        )
+
+
+# --- a real browser ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    program = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
+    playwright = pytest.importorskip("playwright.sync_api")
+    if program is None:
+        pytest.skip("chromium is not installed")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@contextlib.contextmanager
+def opened(chromium, address, width=1280, **options):
+    """A page without a single complaint in its console."""
+    context = chromium.new_context(viewport={"width": width, "height": 900}, **options)
+    page, complaints = context.new_page(), []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.goto(address)
+    yield page
+    assert complaints == []
+    context.close()
+
+
+def test_a_label_appears_within_two_seconds(service, chromium):
+    service.see("happy")
+    with served(service) as address, opened(chromium, address) as page:
+        page.wait_for_selector("text=Face 1: happy")
+        start = time.monotonic()
+        while not page.query_selector("#faces strong:text('surprise')"):
+            service.see("surprise")
+            assert time.monotonic() - start < 2
+            page.wait_for_timeout(30)
+        assert page.inner_text("#told") == "Face 1: surprise"
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_the_page_fits_a_desk_and_a_phone(service, chromium, width, scheme):
+    service.see_for(0.5, *LABELS)
+    with served(service) as address, opened(chromium, address, width, color_scheme=scheme) as page:
+        page.wait_for_selector("#model strong")
+        page.wait_for_selector("#events li")
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "nothing sticks out"
+        assert "<b>fake</b> & co" in page.inner_text("#events"), "what the log says is text, never markup"
+        dark = page.evaluate("getComputedStyle(document.body).backgroundColor") != "rgb(244, 244, 242)"
+        assert dark == (scheme == "dark")
+        buttons = "[...document.querySelectorAll('button:not([hidden])')]"
+        sizes = page.evaluate(f"{buttons}.map(button => button.getBoundingClientRect().height)")
+        assert min(sizes) >= 44, "large enough for a thumb"
+
+
+def test_the_page_speaks_traditional_chinese_to_who_does(service, chromium):
+    service.see("happy")
+    with served(service) as address, opened(chromium, address, locale="zh-TW") as page:
+        page.wait_for_selector("text=快樂")
+        assert page.get_attribute("html", "lang") == "zh-TW"
+        page.click("text=English")
+        page.wait_for_selector("#faces strong:text('happy')")
+        page.reload()
+        page.wait_for_selector("#faces strong:text('happy')")
+
+
+def test_the_page_can_be_used_without_a_mouse_and_without_eyes(service, chromium):
+    service.see("happy")
+    with served(service) as address, opened(chromium, address) as page:
+        page.wait_for_selector("#faces li")
+        reached = []
+        for _ in range(8):
+            page.keyboard.press("Tab")
+            reached.append(page.evaluate("document.activeElement.id || document.activeElement.textContent.trim()"))
+        assert reached[:4] == ["Skip to content", "English", "中文", "toggle"]
+        assert "As a table" in reached
+        assert page.get_attribute("#told", "aria-live") == "polite"
+        assert page.get_attribute("#timeline", "aria-label")
+        titled = "section => document.getElementById(section.getAttribute('aria-labelledby'))"
+        assert page.evaluate(f"[...document.querySelectorAll('section')].every({titled})")
+        assert page.get_attribute("html", "lang") == "en"
+
+
+def test_the_picture_comes_when_asked_for_and_goes_when_not(service, chromium):
+    service.see("happy")
+    with served(service) as address, opened(chromium, address) as page:
+        page.wait_for_selector("#faces li")
+        assert page.is_hidden("#picture")
+        page.click("#toggle")
+        for _ in range(60):
+            service.see("happy")
+            page.wait_for_timeout(30)
+        assert page.evaluate("document.getElementById('picture').naturalWidth") == 640
+        assert page.get_attribute("#picture", "alt")
+        assert service.window.lookers == 1
+        page.click("#toggle")
+        for _ in range(30):
+            service.see("happy")
+            page.wait_for_timeout(30)
+        assert service.window.lookers == 0
+
+
+def test_a_service_that_ends_is_seen(service, chromium):
+    service.see("happy")
+    with served(service) as address, opened(chromium, address) as page:
+        page.wait_for_selector("#state.good")
+        page.wait_for_selector("#model strong")
+        service.live.close()
+        page.wait_for_selector("#state.bad")
+        assert "does not run here" in page.inner_text("#problems")

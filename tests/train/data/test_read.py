@@ -1,0 +1,287 @@
+"""FER2013 as arrays: formats, bad rows, votes, duplicates, splits."""
+
+import bz2
+import dataclasses
+import gzip
+import json
+import lzma
+import zipfile
+
+import cv2
+import numpy as np
+import pytest
+from helpers import ROOT
+from mien_edge.contract import LABELS
+from mien_edge.errors import DataError
+from mien_train import cli
+from mien_train.data import audit, duplicates, fetch, read, splits
+from mien_train.data import cache as data_cache
+from mien_train.results import evaluate
+from small_data import rows, write_csv
+
+PACKERS = {".gz": gzip.compress, ".xz": lzma.compress, ".bz2": bz2.compress}
+
+
+def test_rows_come_back_as_they_stand_in_the_file(small):
+    found = read.load(small)
+    assert (found.images.shape, found.images.dtype) == ((364, 48, 48), np.uint8)
+    expected = list(rows({"Training": 40, "PublicTest": 8, "PrivateTest": 4}))
+    assert (found.images == np.stack([image for _, image, _ in expected])).all()
+    assert found.labels.tolist() == [label for label, _, _ in expected]
+    assert [read.USAGES[i] for i in found.usages] == [usage for _, _, usage in expected]
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".xz", ".bz2", ".zip"])
+def test_packed_files_and_any_column_order_give_the_same(tmp_path, suffix):
+    entries = list(rows({"Training": 2}))
+    plain = read.load(write_csv(tmp_path / "fer2013.csv", entries))
+    other = write_csv(tmp_path / "other.csv", entries, header="Usage,emotion,pixels")
+    packed = tmp_path / f"fer2013.csv{suffix}"
+    if suffix == ".zip":
+        with zipfile.ZipFile(packed, "w") as archive:
+            archive.write(other, "fer2013/fer2013.csv")
+    else:
+        packed.write_bytes(PACKERS[suffix](other.read_bytes()))
+    assert (read.load(packed).images == plain.images).all()
+
+
+def test_image_folders_tell_label_and_split(tmp_path):
+    for index, (label, image, _) in enumerate(rows({"Training": 1})):
+        for split, name in (("train", f"Training_{index}"), ("test", f"PrivateTest_{index}"), ("test", f"im{index}")):
+            folder = tmp_path / split / LABELS[label]
+            folder.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(folder / f"{name}.png"), image)
+    found = read.load(tmp_path)
+    assert np.bincount(found.usages).tolist() == [7, 7, 7]
+    first = next(image for label, image, _ in rows({"Training": 1}) if label == found.labels[0])
+    assert (found.images[0] == first).all()
+
+
+def test_votes_beside_folders_are_left_alone_for_they_go_by_the_csv(tmp_path, voted, capsys):
+    for label in LABELS:
+        for split in ("train", "test"):
+            (tmp_path / "fer2013" / split / label).mkdir(parents=True)
+            picture = np.full((48, 48), 10 * LABELS.index(label) + len(split), np.uint8)
+            cv2.imwrite(str(tmp_path / "fer2013" / split / label / "1.png"), picture)
+    votes = voted.with_name("fer2013new.csv")
+    (tmp_path / "fer2013new.csv").write_bytes(votes.read_bytes())
+    assert cli.main(["data", "audit", str(tmp_path / "fer2013")]) == 0
+    assert cli.main(["data", "audit", str(tmp_path / "fer2013"), "--plus", str(votes)]) == 1
+    assert "give fer2013.csv" in capsys.readouterr().err
+
+
+def test_a_folder_with_anything_else_is_refused_by_name(tmp_path):
+    (tmp_path / "train" / "angry").mkdir(parents=True)
+    cv2.imwrite(str(tmp_path / "train" / "angry" / "a.png"), np.zeros((50, 48), np.uint8))
+    with pytest.raises(DataError, match=r"a.png: 48x50 pixels"):
+        read.load(tmp_path)
+    (tmp_path / "train" / "angry").rename(tmp_path / "train" / "bored")
+    with pytest.raises(DataError, match=r"not in train/LABEL"):
+        read.load(tmp_path)
+
+
+BAD = {
+    "pixel count": ("0," + "1 " * 2303 + ",Training", "line 3: 2303 pixels"),
+    "pixel range": ("0," + "256 " * 2304 + ",Training", "line 3: pixel values 256 to 256"),
+    "negative": ("0," + "-1 " * 2304 + ",Training", "line 3: pixel values -1"),
+    "no number": ("0," + "x " * 2304 + ",Training", "line 3: a pixel is not a whole number"),
+    "label": ("7," + "1 " * 2304 + ",Training", "line 3: emotion '7'"),
+    "usage": ("0," + "1 " * 2304 + ",Test", "line 3: Usage 'Test'"),
+    "columns": ("0", "line 3: 1 columns"),
+}
+
+
+@pytest.mark.parametrize(("row", "reason"), BAD.values(), ids=BAD)
+def test_a_bad_row_is_named_and_left_out_only_when_asked(tmp_path, row, reason):
+    path = write_csv(tmp_path / "f.csv", rows({"Training": 1}))
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines[:2], row, *lines[2:]]) + "\n")
+    with pytest.raises(DataError, match=reason):
+        read.load(path)
+    found = read.load(path, skip_bad=True)
+    assert (len(found), found.skipped) == (7, 1)
+
+
+def test_a_file_cut_off_is_refused(tmp_path):
+    path = write_csv(tmp_path / "f.csv", rows({"Training": 3}))
+    packed = tmp_path / "f.csv.xz"
+    packed.write_bytes(lzma.compress(path.read_bytes())[:-4000])
+    with pytest.raises(DataError, match="ends early or is damaged"):
+        read.load(packed)
+    path.write_bytes(path.read_bytes()[:-3000])
+    with pytest.raises(DataError, match="line 22"):
+        read.load(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"), [("", "names no column 'emotion'"), ("emotion,pixels,Usage\n", "no usable row")]
+)
+def test_an_empty_file_is_refused(tmp_path, text, reason):
+    (tmp_path / "f.csv").write_text(text)
+    with pytest.raises(DataError, match=reason):
+        read.load(tmp_path / "f.csv")
+
+
+def test_a_damaged_cache_is_read_anew(small):
+    read.load(small)
+    (cache,) = data_cache.cache_folder().glob("*.npz")
+    cache.write_bytes(cache.read_bytes()[:1000])
+    assert len(read.load(small)) == 364
+
+
+def votes_csv(path, entries):
+    lines = ["Usage,Image name," + ",".join(read.VOTES)]
+    lines += [f"{usage},{name}," + ",".join(map(str, votes)) for usage, name, votes in entries]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_votes_join_in_order_or_by_row_number(tmp_path):
+    csv = write_csv(tmp_path / "f.csv", rows({"Training": 1}))
+    happy, tie, nobody = [0, 8, 0, 0, 0, 0, 0, 0, 0, 2], [5, 5] + [0] * 8, [0] * 9 + [10]
+    seven = [("Training", f"fer{i:07d}.png", vote) for i, vote in enumerate([happy, tie, nobody] + [happy] * 4)]
+    ordered = read.load(csv, votes_csv(tmp_path / "v.csv", seven))
+    assert ordered.majority().tolist() == [3, -1, -1, 3, 3, 3, 3]
+    more = [*seven, ("PublicTest", "fer0000007.png", happy)]
+    assert read.load(csv, votes_csv(tmp_path / "w.csv", more)).majority().tolist() == ordered.majority().tolist()
+
+
+def test_votes_of_another_file_are_refused(tmp_path):
+    csv = write_csv(tmp_path / "f.csv", rows({"Training": 1}))
+    wrong = [("PublicTest", f"fer{i:07d}.png", [10] + [0] * 9) for i in range(7)]
+    with pytest.raises(DataError, match="row 0 is PublicTest here but Training"):
+        read.load(csv, votes_csv(tmp_path / "v.csv", wrong))
+    with pytest.raises(DataError, match="no votes for row 3"):
+        read.load(csv, votes_csv(tmp_path / "w.csv", [("Training", f"fer{i:07d}.png", [1] * 10) for i in range(3)]))
+
+
+@pytest.fixture
+def doubled(tmp_path):
+    """Training rows 0 to 34; then a copy of row 0, a mirror of row 1, a brighter row 2; PublicTest is row 3 again."""
+    entries = list(rows({"Training": 5}))
+    images = [image for _, image, _ in entries]
+    more = [
+        (1, images[0], "Training"), (1, images[1][:, ::-1], "Training"),
+        (2, np.clip(images[2].astype(int) + 9, 0, 255), "Training"), (3, images[3], "PublicTest"),
+    ]  # fmt: skip
+    return read.load(write_csv(tmp_path / "f.csv", entries + more))
+
+
+def test_exact_and_near_duplicates_are_found(doubled):
+    exact, near = duplicates.exact_groups(doubled.images), duplicates.near_groups(doubled.images)
+    assert exact[0] == exact[35]
+    assert exact[3] == exact[38]
+    assert exact[1] != exact[36]
+    assert near[0] == near[35]
+    assert near[1] == near[36]
+    assert near[2] == near[37]
+
+
+def test_the_strict_split_keeps_all_duplicates_apart(doubled):
+    near = duplicates.near_groups(doubled.images)
+    for seed in range(5):
+        parts = splits.split(doubled, "strict", seed, share=0.3)
+        groups = [set(near[rows_].tolist()) for rows_ in (parts.train, parts.validation, parts.test)]
+        assert not groups[0] & groups[1]
+        assert not (groups[0] | groups[1]) & groups[2]
+        assert parts.test.tolist() == [38]
+
+
+def test_the_honest_split_validates_on_the_same_rows_and_trains_on_all_others(doubled):
+    near = duplicates.near_groups(doubled.images)
+    for seed in range(5):
+        strict, honest = (splits.split(doubled, kind, seed, share=0.3) for kind in ("strict", "honest"))
+        assert honest.validation.tolist() == strict.validation.tolist()
+        assert len(honest.train) + len(honest.validation) == 38
+        assert not set(near[honest.train].tolist()) & set(near[honest.validation].tolist())
+        assert splits.unseen(doubled, strict).tolist() == [True]
+        assert splits.unseen(doubled, honest).tolist() == [False]
+
+
+def test_the_decks_split_validates_on_both_tests(small):
+    parts = splits.split(read.load(small), "deck")
+    assert (len(parts.train), len(parts.validation), len(parts.test)) == (280, 84, 0)
+
+
+def test_the_audit_counts_what_is_wrong(doubled):
+    figures = audit.audit(doubled).figures
+    assert figures["exact_duplicates"] == {
+        "groups": 2, "across_splits": 1, "with_different_labels": 1, "surplus_rows": 2,
+    }  # fmt: skip
+    assert figures["near_duplicates"]["groups"] >= 4
+    assert figures["splits"]["Training"]["shape"] == [38, 48, 48]
+
+
+def test_the_audit_page_and_the_grid_are_drawn(doubled):
+    found = audit.audit(doubled)
+    page = audit.as_html(found, doubled)
+    assert page.count("data:image/png;base64,") >= 2
+    assert 'src="http' not in page
+    assert audit.show(doubled, 12).startswith(b"\x89PNG")
+
+
+def test_without_a_kaggle_token_the_error_tells_how_to_get_one(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("KAGGLE_KEY", "KAGGLE_API_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(DataError, match="Create new token"):
+        fetch.fetch("msambare/fer2013", tmp_path / "data")
+
+
+def test_the_real_file_has_the_real_counts(fer2013):
+    found = read.load(fer2013, fer2013.with_name("fer2013new.csv"))
+    assert np.bincount(found.usages).tolist() == [28560, 3579]
+    assert found.labels[0] == 0
+    figures = audit.audit(found).figures
+    assert figures["exact_duplicates"]["groups"] == 1272
+    assert figures["exact_duplicates"]["across_splits"] == 269
+
+
+def test_the_real_split_shares_no_near_duplicate(fer2013):
+    found = read.load(fer2013)
+    groups = duplicates.cached_near_groups(found)
+    parts = splits.split(found, "strict")
+    train, validation, test = (set(groups[rows_].tolist()) for rows_ in (parts.train, parts.validation, parts.test))
+    assert not train & validation
+    assert not (train | validation) & test
+    assert len(parts.validation) > 2500
+
+
+def test_the_committed_bundle_is_as_good_on_publictest_as_its_card_says(fer2013, bundle):
+    dataset = read.load(fer2013, fer2013.with_name("fer2013new.csv"))
+    found = evaluate.evaluate_bundle(bundle, dataset, "honest")
+    card = bundle.card.figures
+    assert found["test"] == "PublicTest"
+    for labels, figures in found["figures"].items():
+        pinned = card["networks"]["int8"]["test"][labels]["accuracy"]
+        # Another processor may round a few rows otherwise.
+        assert figures["accuracy"] == pytest.approx(pinned, abs=0.003)
+    own, floating = found["figures"][found["head"]], card["networks"]["float"]["test"][found["head"]]
+    assert found["head"] == "ferplus"
+    assert own["accuracy"] >= 0.83
+    assert floating["accuracy"] - own["accuracy"] <= 0.003
+    assert own["calibration_error"] <= 0.03
+    assert found["device"]["cost"]["ferplus"] <= 0.03
+    assert found["network"]["bytes"] <= 1_000_000
+    assert found["network"]["macs"] <= 30_000_000
+
+
+def test_the_same_pictures_are_held_whatever_file_they_come_in(small, tmp_path, monkeypatch):
+    found = read.load(small)
+    first = splits.split(found, "honest")
+    names = tmp_path / "held.txt"
+    names.write_text("\n".join(splits.digest(found.images[row]) for row in first.validation))
+    monkeypatch.setattr(read, "_HELD", names)
+    order = np.random.default_rng(3).permutation(len(found))
+    other = dataclasses.replace(found.take(order), sha256="another file")
+    again = splits.split(other, "honest")
+    assert splits.held_digest(other, again) == splits.held_digest(found, first)
+    assert sorted(order[again.train]) == first.train.tolist()
+    part = dataclasses.replace(found.take(first.validation[1:]), sha256="a part")
+    assert splits.held_digest(part, splits.split(part, "honest")) != splits.held_digest(found, first)
+
+
+def test_the_real_data_holds_the_rows_that_the_committed_teachers_left_out(fer2013):
+    found = read.load(fer2013)
+    facts = json.loads((ROOT / "models" / "teachers" / "ensemble.json").read_text())["facts"]
+    assert splits.held_digest(found, splits.split(found, "honest")) == facts["held rows"]

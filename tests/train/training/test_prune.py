@@ -1,0 +1,120 @@
+"""A small MobileNet cut out of a large one."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tf_keras
+from mien_edge.contract import as_floats
+from mien_edge.model import tflite
+from mien_train.results import export
+from mien_train.training import loop, networks, prune, quantize, recipes
+
+
+@pytest.fixture(scope="module")
+def crops():
+    return export.golden_inputs(48, 96, seed=3)
+
+
+def settle(model, crops):
+    """Give its normalisations what they see, as in a trained network, and each channel a scale of its own."""
+    rng = np.random.default_rng(0)
+    for layer in model.layers:
+        if isinstance(layer, tf_keras.layers.BatchNormalization):
+            seen = tf_keras.Model(model.input, layer.input)(as_floats(crops[:24])).numpy()
+            width = seen.shape[-1]
+            scale, offset = rng.uniform(0.5, 1.5, width), rng.normal(0.5, 0.5, width)
+            layer.set_weights([scale, offset, seen.mean((0, 1, 2)), seen.var((0, 1, 2)) + 1e-4])
+
+
+@pytest.fixture(scope="module")
+def large(crops):
+    tf_keras.utils.set_random_seed(1)
+    model = networks.build(recipes.recipe("teacher-face"))
+    settle(model, crops)
+    return model
+
+
+def small(widths, halving, batch=None):
+    return networks.build(replace(recipes.EDGE, arguments={"widths": widths, "halving": halving}), batch)
+
+
+def told(model, layer, crops):
+    """What the layer makes of crops, away from the border: there the large network's picture is padded with grey, the
+    small one's with black."""
+    return tf_keras.Model(model.input, layer.output).predict(as_floats(crops), verbose=0)[:, 3:-3, 3:-3]
+
+
+def of_kind(model, kind):
+    return [each for each in model.layers if isinstance(each, kind)]
+
+
+def test_nothing_cut_away_computes_the_same(large, crops):
+    model = small((32, 64, 128), ())
+    prune.start(model, large, crops)
+    for index in (0, 1):  # the first convolution, over a doubled picture in the large network; the depthwise one
+        ours, theirs = (told(each, of_kind(each, tf_keras.layers.ReLU)[index], crops) for each in (model, large))
+        assert theirs.std() > 0.1
+        np.testing.assert_allclose(ours, theirs, atol=2e-3)
+
+
+def test_a_cut_makes_of_other_pictures_what_the_whole_makes_and_better_the_wider_it_is(large, crops):
+    others = export.golden_inputs(48, 24, seed=4)
+
+    def explained(model):
+        """How much of the kept channels' variance after the second block."""
+        ours, theirs = (of_kind(each, tf_keras.layers.BatchNormalization)[4] for each in (model, large))
+        scales = theirs.get_weights()[0].tolist()  # each channel's own: they tell which were kept
+        kept = [scales.index(scale) for scale in ours.get_weights()[0].tolist()]
+        made, aim = told(model, ours, others), told(large, theirs, others)[..., kept]
+        return 1 - np.square(made - aim).mean() / aim.var(axis=(0, 1, 2)).mean()
+
+    shares = []
+    for divisor in (1, 2, 8):
+        model = small((32 // divisor, 64 // divisor, 128 // divisor), (2,))
+        prune.start(model, large, crops)
+        shares.append(explained(model))
+    fitted = of_kind(model, tf_keras.layers.Conv2D)[-1]
+    fitted.set_weights([fitted.get_weights()[0][..., ::-1]])
+    shares.append(explained(model))
+    assert shares == sorted(shares, reverse=True)
+    assert shares[0] > 0.9
+
+
+def test_the_channels_kept_are_those_that_the_rest_follows_from():
+    rng = np.random.default_rng(0)
+    own = rng.normal(size=(500, 3))
+    channels = np.stack([own[:, 0], own[:, 0] + own[:, 1], own[:, 1], 2 * own[:, 2], 0.01 * rng.normal(size=500)], 1)
+    covariance = channels.T @ channels / len(channels)
+    kept = prune.greedy(covariance, np.eye(5), 3)
+    assert 3 in kept
+    assert 4 not in kept
+    blind = prune.greedy(covariance, np.diag([1.0, 1, 1, 0, 0]), 2)  # what nobody looks at needs no channel
+    assert set(blind) <= {0, 1, 2}
+    assert len(prune.greedy(covariance, np.eye(5), 5)) == 5
+
+
+def test_levelled_kernels_compute_the_same(crops):
+    model = small((8, 16, 16), (2,))
+    kernels = of_kind(model, tf_keras.layers.DepthwiseConv2D)
+    rng = np.random.default_rng(0)
+    for each in kernels:
+        (values,) = each.get_weights()
+        each.set_weights([values * 10 ** rng.uniform(-2, 1, (values.shape[2], 1))])
+    settle(model, crops)
+    before = loop.predict(model, crops)
+    assert before.std(axis=0).min() > 0.02
+    quantize.level(model)
+    assert len(kernels) == 2
+    for each in kernels:
+        assert np.abs(each.get_weights()[0]).max(axis=(0, 1, 3)) == pytest.approx(1)
+    np.testing.assert_allclose(loop.predict(model, crops), before, atol=1e-4)
+
+
+def test_a_mobile_becomes_integer_operators_that_run_fast_on_a_device():
+    model = small((8, 16, 16), (2,), batch=1)
+    content = quantize.convert(quantize.aware(model, model.get_weights()))
+    quantize.check_integer(content)
+    assert {each.name for each in tflite.operators(content)} == {
+        "QUANTIZE", "CONV_2D", "DEPTHWISE_CONV_2D", "MEAN", "FULLY_CONNECTED",
+    }  # fmt: skip

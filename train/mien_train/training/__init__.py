@@ -1,0 +1,1 @@
+"""Recipes, networks, and the steps that train them."""
