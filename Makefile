@@ -32,7 +32,7 @@ device-test: .venv/ready
 
 MINUTES ?= 30
 soak: .venv/ready
-	PYTHONPATH=tests:tests/edge .venv/bin/python tests/system/soak.py $(MINUTES) out/soak.png
+	PYTHONPATH=tests .venv/bin/python tests/system/soak.py $(MINUTES) out/soak.png
 
 fleet: .venv/ready
 	PYTHONPATH=tests:edge:train:deploy .venv/bin/python tests/system/fleet.py

@@ -146,8 +146,8 @@ def test_it_computes_what_the_workstation_computes():
     )
     assert found["machine"] == "aarch64"
     code = (
-        "import sys, numpy as np, hashlib; from pathlib import Path; from mien_edge.model.interpreter import Classifier;"
-        "from mien_edge import bundle; b = bundle.load(bundle.find()); g = np.load(b.folder / 'golden.npz')['inputs'];"
+        "import numpy as np; from mien_edge.model import bundle; from mien_edge.model.interpreter import Classifier;"
+        "b = bundle.load(bundle.find()); g = np.load(b.folder / 'golden.npz')['inputs'];"
         "c = Classifier(b.model); o = np.stack([c(x) for x in g]); print(o.tolist())"
     )
     theirs = json.loads(inside(f'/opt/mien/venv/bin/python -c "{code}" 2>/dev/null'))

@@ -213,12 +213,16 @@ def _begin(options: argparse.Namespace) -> Any:
 
 def _open_run(options: argparse.Namespace, recipe: Any, folder: Path) -> Any:
     from mien_train.training import run as runs
+    from mien_train.training import start as starts
 
     path = data_path(options.data)
     plus = _plus_path(options, path)
     command = shlex.join(["mien-train", *sys.argv[1:]])
-    start = getattr(options, "pretrained", None)
-    return runs.begin(folder, recipe, path, plus, options.split, options.skip_bad, command, options.teacher, start)
+    pretrained = getattr(options, "pretrained", None)
+    began = starts.began(recipe, options.teacher)
+    return runs.begin(
+        folder, recipe, path, plus, options.split, options.skip_bad, command, began, options.teacher, pretrained
+    )
 
 
 def _cut(stage: Any, epochs: int) -> Any:

@@ -1,5 +1,6 @@
 """The log's SQLite file: its schema, how it is opened, and what becomes of a damaged one."""
 
+import logging
 import os
 import sqlite3
 import time
@@ -8,7 +9,6 @@ from typing import Any
 
 from mien_edge.errors import SinkError
 from mien_edge.labels import LABELS
-from mien_edge.log.writer import _log
 from mien_edge.values import Reading
 
 VERSION = 2
@@ -37,6 +37,8 @@ INSERT_MINUTE = (
     "SET seconds = seconds + excluded.seconds, faces = MAX(faces, excluded.faces)"
 )
 _CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+_log = logging.getLogger("mien.log")
 
 
 def since_boot() -> float:

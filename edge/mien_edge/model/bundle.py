@@ -84,8 +84,8 @@ def find(named: str = "") -> Path:
 
 def shipped() -> Path:
     """The folder of the bundle that came with mien."""
-    here = Path(__file__).resolve().parent
-    for candidate in (here.parents[1] / "models" / "current", here / "models" / "current"):
+    package = Path(__file__).resolve().parents[1]
+    for candidate in (package.parents[1] / "models" / "current", package / "models" / "current"):
         if _has_card(candidate):
             return candidate
     raise BundleError("no model bundle is installed; name one with --model, or: mien-edge models install BUNDLE")

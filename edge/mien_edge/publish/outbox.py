@@ -1,6 +1,7 @@
 """What is to be published from the log, and how far it has been."""
 
 import json
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -11,12 +12,13 @@ from mien_edge import files, formats
 from mien_edge.log import reader
 from mien_edge.log.reader import Filter
 from mien_edge.log.show import shares
-from mien_edge.publish.publisher import _log
 
 BATCH_SIZE = 100  # entries that are read from the log at once
 _OVER = 10.0  # seconds after which a minute that is over is surely in the log
 
 _EMPTY: dict[str, Any] = {"seconds": {}, "faces": 0}  # a minute with nobody
+
+_log = logging.getLogger("mien.publish")
 
 
 @dataclass(frozen=True, slots=True)

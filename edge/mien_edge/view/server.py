@@ -156,7 +156,7 @@ async def _told_simply(request: web.Request, handler: Handler) -> web.StreamResp
 
 
 def _file(name: str, kind: str) -> Handler:
-    content = resources.files("mien_edge.page").joinpath(name).read_text(encoding="utf-8")
+    content = resources.files("mien_edge.view").joinpath(name).read_text(encoding="utf-8")
 
     async def answer(request: web.Request) -> web.StreamResponse:
         return web.Response(text=content, content_type=kind, charset="utf-8")

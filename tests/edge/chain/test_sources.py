@@ -6,7 +6,7 @@ from threading import Event
 import cv2
 import numpy as np
 import pytest
-from mien_edge.chain import camera, sources
+from mien_edge.chain import camera, devices, sources
 from mien_edge.errors import SourceError
 from mien_edge.settings import Source
 
@@ -129,7 +129,7 @@ def test_the_endless_demo_stops_when_told():
     ("uri", "kind"), [("picamera", "PiCamera"), ("v4l2:7", "V4l2"), ("rtsp://127.0.0.1:1/x", "Stream")]
 )
 def test_each_camera_uri_chooses_its_adapter(uri, kind, monkeypatch):
-    monkeypatch.setattr(getattr(camera, kind), "__init__", lambda self, settings: None)
+    monkeypatch.setattr(getattr(devices, kind), "__init__", lambda self, settings: None)
     live = opened(uri)
     assert isinstance(live, camera.Live)
     assert type(live._opener()).__name__ == kind

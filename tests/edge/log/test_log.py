@@ -372,9 +372,9 @@ def test_the_log_can_be_read_by_who_may_not_write_it(tmp_path):
     for parent in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
         parent.chmod(0o755)
     code = (
-        "import sys, os\nfrom pathlib import Path\nfrom mien_edge import logread\n"
+        "import sys, os\nfrom pathlib import Path\nfrom mien_edge.log import reader\n"
         "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
-        "c = logread.open_to_read(Path(sys.argv[1])); print(len(list(logread.readings(c, logread.Filter()))))"
+        "c = reader.open_to_read(Path(sys.argv[1])); print(len(list(reader.readings(c, reader.Filter()))))"
     )
     command = [sys.executable, "-c", code, folder / "log.db"]
     for close in (lambda: None, sink.close):

@@ -31,7 +31,7 @@ def test_golden_vectors_reach_several_labels(bundle):
 REPLAY = """
 import sys
 from pathlib import Path
-from mien_edge import bundle, interpreter
+from mien_edge.model import bundle, interpreter
 loaded = bundle.load(Path(sys.argv[1]))
 classifier = interpreter.Classifier(loaded.model)
 print(classifier.runtime.name, bundle.replay(loaded, classifier).difference)

@@ -136,7 +136,7 @@ def test_no_asset_comes_from_elsewhere():
     import re
     from importlib import resources
 
-    for file in resources.files("mien_edge.page").iterdir():
+    for file in resources.files("mien_edge.view").iterdir():
         if file.name.endswith((".html", ".css", ".js")):
             found = re.findall(r"https?://[^\s\"']+", file.read_text(encoding="utf-8"))
             assert set(found) <= {"http://www.w3.org/2000/svg"}, file.name
@@ -146,11 +146,11 @@ def test_both_languages_say_everything():
     import re
     from importlib import resources
 
-    text = resources.files("mien_edge.page").joinpath("page.js").read_text(encoding="utf-8")
+    text = resources.files("mien_edge.view").joinpath("page.js").read_text(encoding="utf-8")
     blocks = re.findall(r"(?:en|\"zh-TW\"): \{(.*?)\n  \}", text, re.S)
     one, two = (set(re.findall(r'(?:^|[{,])\s*"?([A-Za-z][A-Za-z ]*)"?: "', block, re.M)) for block in blocks)
     assert one == two
-    markup = resources.files("mien_edge.page").joinpath("page.html").read_text(encoding="utf-8")
+    markup = resources.files("mien_edge.view").joinpath("page.html").read_text(encoding="utf-8")
     assert set(re.findall(r'data-text="(\w+)"', markup)) <= one
 
 

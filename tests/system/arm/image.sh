@@ -46,7 +46,7 @@ import sys
 from pathlib import Path
 
 import cv2
-from mien_edge.sources import Demo
+from mien_edge.chain.sources import Demo
 
 folder, demo = Path(sys.argv[1]), Demo(6.0)
 for index in range(48):

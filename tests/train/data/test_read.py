@@ -269,7 +269,7 @@ def test_the_committed_bundle_is_as_good_on_publictest_as_its_card_says(fer2013,
 def test_the_same_pictures_are_held_whatever_file_they_come_in(small, tmp_path, monkeypatch):
     found = read.load(small)
     first = splits.split(found, "honest")
-    names = tmp_path / "held.txt"
+    names = tmp_path / "validation_ids.txt"
     names.write_text("\n".join(splits.digest(found.images[row]) for row in first.validation))
     monkeypatch.setattr(read, "_HELD", names)
     order = np.random.default_rng(3).permutation(len(found))

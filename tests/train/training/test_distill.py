@@ -37,7 +37,8 @@ def begin(voted, tmp_path_factory):
 
     def started(recipe, name, teacher=None):
         plus = voted.parent / "fer2013new.csv"
-        return runs.begin(folder / name, recipe, voted, plus, "honest", False, f"test {name}", teacher)
+        began = starts.began(recipe, teacher)
+        return runs.begin(folder / name, recipe, voted, plus, "honest", False, f"test {name}", began, teacher)
 
     yield started
     patch.undo()
@@ -196,9 +197,9 @@ def share_alike(folder):
 def test_what_was_recorded_before_starts_were_is_told_as_it_was():
     values = json.loads(json.dumps(CUT.to_dict()))
     del values["start"]
-    starts = [runs.parse_recipe({**values, **old}).start for old in ({"pretrained": True}, {"cut": True}, {})]
-    assert starts == ["pretrained", "cut", ""]
-    told = [starts.began(dataclasses.replace(CUT, start=start), None) for start in starts]
+    kinds = [runs.parse_recipe({**values, **old}).start for old in ({"pretrained": True}, {"cut": True}, {})]
+    assert kinds == ["pretrained", "cut", ""]
+    told = [starts.began(dataclasses.replace(CUT, start=kind), None) for kind in kinds]
     assert "HSE-FaceRes" in told[0]
     assert told[1:] == ["a network of its teacher's", "chance"]
 

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 from typing import Any
+
 import numpy as np
 from mien_edge.contract import LABELS
 from numpy.typing import NDArray
-from mien_train.data import read
-from mien_train.data import duplicates
-from mien_train import html
-from mien_train import plots
+
+from mien_train import html, plots
+from mien_train.data import duplicates, read
 
 _SHOWN = 20
 
@@ -159,4 +159,3 @@ def _other_label(dataset: read.Dataset, row: int) -> str:
         return ""
     majority = int(dataset.take(np.array([row])).majority()[0])
     return f"\nFER+ {LABELS[majority]}" if majority not in (-1, dataset.labels[row]) else ""
-

@@ -6,9 +6,11 @@ pictures that it would have seen, and a teacher can be asked about pictures that
 
 from dataclasses import dataclass, fields
 from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
 
 @dataclass(frozen=True)
 class Augment:
@@ -180,4 +182,3 @@ def mix(images: NDArray[Any], targets: NDArray[Any], alpha: float, rng: np.rando
         return part * values + (1 - part) * values[order]
 
     return blend(images), blend(targets)
-

@@ -1,25 +1,15 @@
 """Results that take long to compute, kept in the user's cache folder."""
 
-import bz2
-import csv
-import gzip
-import hashlib
-import io
-import lzma
 import os
-import re
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
+
 import numpy as np
 from mien_edge import files
-from mien_edge.contract import LABELS
-from mien_edge.errors import DataError
 from numpy.typing import NDArray
-from tqdm import tqdm
+
 
 def cache_folder() -> Path:
     """Where parsed data is kept: $XDG_CACHE_HOME/mien, else ~/.cache/mien."""
@@ -36,4 +26,3 @@ def kept(path: Path, make: Callable[[], NDArray[Any]]) -> NDArray[Any]:
         with files.appearing(path) as temporary:
             np.savez(temporary, kept=made)
         return made
-

@@ -1,28 +1,15 @@
 """Pictures that FER2013 repeats: equal ones, and nearly equal ones."""
 
-import bz2
-import csv
-import gzip
 import hashlib
-import io
-import lzma
-import os
-import re
-import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
+
 import numpy as np
-from mien_edge import files
-from mien_edge.contract import LABELS
-from mien_edge.errors import DataError
 from numpy.typing import NDArray
 from tqdm import tqdm
-from mien_train.data.cache import cache_folder
-from mien_train.data.cache import kept
+
+from mien_train.data.cache import cache_folder, kept
 from mien_train.data.read import Dataset
+
 
 def exact_groups(images: NDArray[np.uint8]) -> NDArray[np.int64]:
     """(N,) group numbers: equal where all pixels are equal."""
@@ -72,4 +59,3 @@ def cached_near_groups(dataset: Dataset) -> NDArray[np.int64]:
     """`near_groups` of the dataset's images, kept beside the cached data."""
     path = cache_folder() / f"{dataset.sha256}-{len(dataset)}-near.npz"
     return kept(path, lambda: near_groups(dataset.images))
-

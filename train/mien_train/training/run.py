@@ -96,10 +96,13 @@ def begin(
     split: str,
     skip_bad: bool,
     command: str,
+    began: str,
     teacher: Path | None = None,
     pretrained: Path | None = None,
 ) -> Run:
     """Make a run folder, or open it again if it was begun with the same recipe, data, split, teacher and start.
+
+    began: what the weights are before the first epoch, as `start.began` says it.
 
     Raises RunError where the folder holds another run, or a recipe lacks its teacher, a network of the teacher's to
     start from, or its starting weights, and DataError where a recipe that learns from votes has none.
@@ -130,10 +133,8 @@ def begin(
         "skipped": dataset.skipped,
         "skip_bad": skip_bad,
     }
-    from mien_train.training import start  # it needs runs itself
-
     record = {
-        "recipe": chosen.to_dict(), "began": start.began(chosen, teacher), "command": command,
+        "recipe": chosen.to_dict(), "began": began, "command": command,
         "data": source, "split": split, "versions": versions(),
         "teacher": _teacher(teacher.resolve()) if teacher and taught else None,
         "pretrained": _pretrained(pretrained.resolve()) if pretrained and chosen.start == "pretrained" else None,

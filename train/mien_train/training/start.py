@@ -29,9 +29,7 @@ def source(recipe: Recipe, folder: Path) -> Member:
 
 def began(recipe: Recipe, teacher: Path | None) -> str:
     """What a recipe's weights are before its first epoch, and were before that. Raises RunError as `source` does."""
-    if not recipe.starts_from_teacher:
-        return pretrained.ORIGIN if recipe.start else "chance"
-    if teacher is None:
-        return "a network of its teacher's"
+    if teacher is None or not recipe.starts_from_teacher:
+        return pretrained.origin(recipe)
     given = source(recipe, teacher)
     return f"{'' if given.has_shape_of(recipe) else 'cut out of '}{given.name}, before that: {given.start}"
