@@ -44,8 +44,8 @@ fps = 10.0
 [update]
 unsigned = true
 probation = 2.0
-faces = 10
-patience = 30.0
+min_faces = 10
+max_probation = 30.0
 """
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mien_edge import __version__
-from mien_edge.commands.common import add_command, guarded
+from mien_edge.commands.common import add_command, guarded, renamed_option
 from mien_edge.commands.models import NOT_JUDGED
 from mien_edge.model import bundle as bundles
 from mien_edge.update import signing
@@ -31,48 +31,58 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """All commands and options."""
-    top = argparse.ArgumentParser(prog="mien-deploy", description="From this workstation to devices, over SSH.")
+    top = argparse.ArgumentParser(
+        prog="mien-deploy", description="Set up and update devices from this workstation, over SSH."
+    )
     top.add_argument("--version", action="version", version=f"mien-deploy {__version__}")
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_sign(commands)
     _add_setup(commands)
     _add_push(commands)
     for name, text in (
-        ("status", "tell how the services on devices are"),
-        ("doctor", "look for what is wrong with devices, each finding with its fix"),
-        ("check", "replay the current bundle's golden vectors on devices"),
+        ("status", "show the status of the services on devices"),
+        ("doctor", "look for problems of devices and show their fixes"),
+        ("check", "replay the golden vectors of the current bundle on devices"),
         ("models", "list the bundles on devices"),
-        ("rollback", "go back to the bundle that was committed before"),
+        ("rollback", "return to the bundle that was committed before"),
     ):
         _hosts(add_command(commands, name, text, partial(_ask, *_ANSWERS[name])))
-    logs = add_command(commands, "logs", "read devices' logs", _logs)
+    logs = add_command(commands, "logs", "read the logs of devices", _logs)
     _hosts(logs)
-    logs.add_argument("--since", metavar="TIME", help="from 15m, 1h, 7d ago, or an ISO date or time")
-    logs.add_argument("--follow", action="store_true", help="print entries as they are committed, of all devices")
-    logs.add_argument("--summary", action="store_true", help="emotion shares per hour")
+    logs.add_argument(
+        "--since", metavar="TIME", help="only entries since 15m, 1h or 7d ago, or since an ISO date or time"
+    )
+    logs.add_argument(
+        "--follow", action="store_true", help="keep running and print new entries of all devices as they are committed"
+    )
+    logs.add_argument("--summary", action="store_true", help="print the emotion shares of each hour")
     logs.add_argument("--json", action="store_true", help="print JSON")
-    view = add_command(commands, "view", "look at a device's page, through an SSH tunnel", _view)
+    view = add_command(commands, "view", "open the web page of a device, through an SSH tunnel", _view)
     _host(view)
-    view.add_argument("--port", type=int, default=8765, metavar="N", help="port on this machine (default: 8765)")
-    view.add_argument("--no-browser", action="store_true", help="only print the address")
+    view.add_argument("--port", type=int, default=8765, metavar="N", help="port on this workstation (default: 8765)")
+    view.add_argument("--no-browser", action="store_true", help="print the address and open no browser")
     return top
 
 
 def _hosts(command: argparse.ArgumentParser) -> None:
-    command.add_argument("hosts", nargs="+", metavar="HOST", help="as ssh knows it; a group of the inventory; or all")
+    command.add_argument(
+        "hosts", nargs="+", metavar="HOST", help="a host as ssh knows it, a group of the inventory, or all"
+    )
     command.add_argument("--inventory", type=Path, metavar="FILE", help="TOML file with groups of hosts")
     _ssh_options(command)
 
 
 def _host(command: argparse.ArgumentParser) -> None:
-    command.add_argument("hosts", nargs=1, metavar="HOST", help="as ssh knows it: name, user@name or alias")
+    command.add_argument("hosts", nargs=1, metavar="HOST", help="a host as ssh knows it: name, user@name or alias")
     command.set_defaults(inventory=None)
     _ssh_options(command)
 
 
 def _ssh_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--program", default=PROGRAM, help=f"mien-edge on the device (default: {PROGRAM})")
-    command.add_argument("-o", "--ssh-option", action="append", default=[], metavar="OPTION", help="for ssh, as its -o")
+    command.add_argument("--program", default=PROGRAM, help=f"how to call mien-edge on the device (default: {PROGRAM})")
+    command.add_argument(
+        "-o", "--ssh-option", action="append", default=[], metavar="OPTION", help="option that is passed to ssh with -o"
+    )
 
 
 def _devices(options: argparse.Namespace) -> list[Device]:
@@ -122,13 +132,15 @@ def _tell_each(options: argparse.Namespace, ask: Callable[[Device], str]) -> int
 
 
 def _add_sign(commands: argparse._SubParsersAction) -> None:
-    sign = add_command(commands, "sign", "sign a bundle with an SSH key, so that devices take it", _sign)
+    sign = add_command(commands, "sign", "sign a bundle with an SSH key, so that devices accept it", _sign)
     sign.add_argument("bundle", type=Path, help="folder of the bundle")
     sign.add_argument(
         "--key", type=Path, default=Path("~/.ssh/id_ed25519"), metavar="FILE",
         help="private key, or the .pub file of one that your agent or security key holds (default: ~/.ssh/id_ed25519)",
     )  # fmt: skip
-    sign.add_argument("--who", default="mien", metavar="NAME", help="your name in allowed_signers (default: mien)")
+    principal = "principal in allowed_signers: the name of the signer (default: mien)"
+    sign.add_argument("--principal", default="mien", metavar="NAME", help=principal)
+    renamed_option(sign, "--who", "--principal")
 
 
 def _sign(options: argparse.Namespace) -> None:
@@ -137,24 +149,33 @@ def _sign(options: argparse.Namespace) -> None:
     made = signing.sign(bundle.folder, key)
     public = key if key.suffix == ".pub" else Path(f"{key}.pub")
     sys.stderr.write(f"{made}: {bundle.card.id} is signed; a device takes it with this line (setup --signers FILE):\n")
-    print(signing.line(options.who, public), end="")  # noqa: T201
+    print(signing.line(options.principal, public), end="")  # noqa: T201
 
 
 def _add_push(commands: argparse._SubParsersAction) -> None:
-    send = add_command(commands, "push", "send a bundle; each device verifies, replays, tries and keeps it", _push)
+    send = add_command(commands, "push", "send a bundle to devices; each verifies it and runs it on probation", _push)
     send.add_argument("bundle", type=Path, help="folder of the bundle")
     _hosts(send)
-    send.add_argument("--waves", default="100%", metavar="PLAN", help="such as 1,10%%,100%%: stop when a wave fails")
-    send.add_argument("--wait", type=float, default=300, metavar="SECONDS", help="for the end of probation (300)")
-    send.add_argument("--allow-downgrade", action="store_true", help="send an older version than has run there")
-    send.add_argument("--dry-run", action="store_true", help="print the commands that a push runs, and run none")
-    send.add_argument("--json", action="store_true", help="print the outcomes as JSON at the end")
+    send.add_argument(
+        "--waves",
+        default="100%",
+        metavar="PLAN",
+        help="send in waves, such as 1,10%%,100%%, and stop when one fails (default: 100%%)",
+    )
+    timeout = "wait up to this long for the end of probation (default: 300)"
+    send.add_argument("--timeout", type=float, default=300, metavar="SECONDS", help=timeout)
+    renamed_option(send, "--wait", "--timeout")
+    send.add_argument(
+        "--allow-downgrade", action="store_true", help="send an older version than the newest that has run there"
+    )
+    send.add_argument("--dry-run", action="store_true", help="print the commands and run none")
+    send.add_argument("--json", action="store_true", help="print only the outcomes, as JSON, at the end")
 
 
 def _push(options: argparse.Namespace) -> int:
     bundle, devices = bundles.load(options.bundle), _devices(options)
     if options.dry_run:
-        words = push.arguments(options.wait, options.allow_downgrade)
+        words = push.arguments(options.timeout, options.allow_downgrade)
         for number, reached in enumerate(fleet.waves(options.waves, len(devices)), start=1):
             print(f"# wave {number}: up to device {reached} of {len(devices)}")  # noqa: T201
         for device in devices:
@@ -164,7 +185,7 @@ def _push(options: argparse.Namespace) -> int:
     content = packed(bundle.folder)
 
     def work(device: Device, say: Say) -> tuple[str, str]:
-        return push.push(bundle.card.id, content, device, say, options.wait, options.allow_downgrade)
+        return push.push(bundle.card.id, content, device, say, options.timeout, options.allow_downgrade)
 
     said: Say = _quiet if options.json else _printer(devices)
     outcomes = fleet.roll_out(devices, work, options.waves, said)
@@ -207,28 +228,37 @@ def _view(options: argparse.Namespace) -> int:
 
 def _add_setup(commands: argparse._SubParsersAction) -> None:
     setup = add_command(
-        commands, "setup", "turn a fresh Raspberry Pi OS into a running device; again changes nothing", _setup
+        commands, "setup", "install mien on a fresh Raspberry Pi OS; a second run changes nothing", _setup
     )
     _machine(setup)
-    setup.add_argument("--wheel", type=Path, metavar="FILE", help="mien's wheel (default: made from this checkout)")
-    setup.add_argument("--offline", action="store_true", help="carry all packages along, for a device without internet")
+    setup.add_argument("--wheel", type=Path, metavar="FILE", help="wheel of mien (default: built from this checkout)")
+    setup.add_argument("--offline", action="store_true", help="send all packages along, for a device without internet")
     setup.add_argument(
-        "--settings", type=Path, metavar="FILE", help="mien.toml (default: what is there, else defaults)"
+        "--settings",
+        type=Path,
+        metavar="FILE",
+        help="mien.toml to install (default: the device's own, else built-in settings)",
     )
-    setup.add_argument("--source", default="picamera", metavar="URI", help="source in new settings (picamera)")
-    setup.add_argument("--signers", type=Path, metavar="FILE", help="allowed_signers: whose bundles the device takes")
     setup.add_argument(
-        "--submit-key", type=Path, metavar="FILE", help="public SSH key that may submit bundles and nothing else"
+        "--source", default="picamera", metavar="URI", help="source.uri of new settings (default: picamera)"
     )
-    remove = add_command(commands, "remove", "take mien off devices; the log and models stay, unless --purge", _remove)
+    setup.add_argument(
+        "--signers", type=Path, metavar="FILE", help="allowed_signers file: whose bundles the device accepts"
+    )
+    setup.add_argument(
+        "--submit-key", type=Path, metavar="FILE", help="public SSH key that may send bundles and do nothing else"
+    )
+    remove = add_command(
+        commands, "remove", "remove mien from devices; log, models and settings stay, unless --purge is given", _remove
+    )
     _machine(remove)
-    remove.add_argument("--purge", action="store_true", help="remove log, models and settings as well")
+    remove.add_argument("--purge", action="store_true", help="also remove log, models and settings")
 
 
 def _machine(command: argparse.ArgumentParser) -> None:
     _hosts(command)
-    command.add_argument("--dry-run", action="store_true", help="print the commands, and run none")
-    command.add_argument("--no-sudo", action="store_true", help="log in as root already")
+    command.add_argument("--dry-run", action="store_true", help="print the commands and run none")
+    command.add_argument("--no-sudo", action="store_true", help="do not use sudo; the SSH user is root")
 
 
 def _setup(options: argparse.Namespace) -> int:

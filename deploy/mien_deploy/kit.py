@@ -10,7 +10,7 @@ from typing import Any
 
 from mien_edge import settings as configuration
 from mien_edge.errors import DeployError
-from mien_edge.settings import Settings, Source
+from mien_edge.settings import Settings, SourceSettings
 
 from mien_deploy import wheels
 from mien_deploy.fleet import Say
@@ -50,7 +50,7 @@ class Kit:
         key = _text(options.submit_key).strip() if options.submit_key else ""
         if key and len(key.split()) < 2:
             raise DeployError(f"{options.submit_key}: not a public SSH key; name the .pub file")
-        fresh = configuration.as_toml(replace(Settings(), source=Source(uri=options.source)))
+        fresh = configuration.as_toml(replace(Settings(), source=SourceSettings(uri=options.source)))
         signers = _text(options.signers) if options.signers else ""
         return cls(options.wheel or wheels.own_wheel(), options.offline, given, fresh, signers, key)
 

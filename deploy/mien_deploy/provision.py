@@ -171,7 +171,7 @@ def _settings(kit: Kit) -> bool:
 
 
 def _submit_key(key: str) -> None:
-    line = f'restrict,command="{VENV}/bin/mien-edge receive --wait 300" {key}\n'
+    line = f'restrict,command="{VENV}/bin/mien-edge receive --timeout 300" {key}\n'
     _put(_KEYS, line)
     if _told("getent passwd mien | cut -d: -f7 || :") != "/bin/sh":
         _shell("a shell for the restricted key's command", "usermod -s /bin/sh mien")

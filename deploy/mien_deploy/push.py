@@ -6,12 +6,12 @@ from mien_deploy.fleet import Say
 from mien_deploy.remote import Device
 
 
-def arguments(wait: float, allow_downgrade: bool) -> list[str]:
+def arguments(timeout: float, allow_downgrade: bool) -> list[str]:
     """What is called on the device, with the bundle on its standard input."""
-    return ["receive", "--wait", f"{wait:g}", *(["--allow-downgrade"] if allow_downgrade else [])]
+    return ["receive", "--timeout", f"{timeout:g}", *(["--allow-downgrade"] if allow_downgrade else [])]
 
 
-def push(name: str, content: bytes, device: Device, say: Say, wait: float, allow_downgrade: bool) -> tuple[str, str]:
+def push(name: str, content: bytes, device: Device, say: Say, timeout: float, allow_downgrade: bool) -> tuple[str, str]:
     """Send a packed bundle to one device and follow it to its verdict: the kind of outcome, and the device's last word.
 
     name: what the bundle is called, for people. content: as receive.packed made it. Raises DeployError with the
@@ -24,6 +24,6 @@ def push(name: str, content: bytes, device: Device, say: Say, wait: float, allow
         nonlocal kind
         kind = "not judged" if code == NOT_JUDGED else kind
 
-    for last in device.stream(arguments(wait, allow_downgrade), content, good=[0, NOT_JUDGED], ended=ended):
+    for last in device.stream(arguments(timeout, allow_downgrade), content, good=[0, NOT_JUDGED], ended=ended):
         say(device.host, last)
     return kind, last

@@ -40,7 +40,7 @@ def script() -> None:
 
 def parser() -> argparse.ArgumentParser:
     """All commands and options."""
-    top = argparse.ArgumentParser(prog="mien-edge", description="Emotion readings from a camera, on the device.")
+    top = argparse.ArgumentParser(prog="mien-edge", description="Read facial expressions from a camera, on the device.")
     top.add_argument("--version", action="version", version=f"mien-edge {__version__}")
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
     add_run(commands)
@@ -53,6 +53,8 @@ def parser() -> argparse.ArgumentParser:
     add_doctor(commands)
     add_models(commands)
     add_init(commands)
-    show = add_command(commands, "settings", "print a settings file in which every key is explained", print_settings)
-    show.add_argument("--settings", type=Path, metavar="FILE", help="print this file's (default: built-in settings)")
+    show = add_command(commands, "settings", "print a settings file that explains every key", print_settings)
+    show.add_argument(
+        "--settings", type=Path, metavar="FILE", help="print the settings of this file (default: built-in settings)"
+    )
     return top

@@ -220,7 +220,7 @@ def parse_card(text: str, where: str = "card.json") -> Card:
     found = content.get("contract") if isinstance(content, dict) else None
     if isinstance(found, int) and found != VERSION:
         raise ContractError(
-            f"{where}: the key 'contract' is {found}, this mien reads {VERSION}; update mien or export the bundle anew"
+            f"{where}: the key 'contract' is {found}, this mien reads {VERSION}; update mien or export the bundle again"
         )
     return schema.read(Card, content, where, ContractError)
 

@@ -26,7 +26,7 @@ class SinkError(MienError, OSError):
 
 
 class PublishError(MienError, OSError):
-    """A broker that cannot be told anything."""
+    """The MQTT broker cannot be reached or refuses, or the settings for it are wrong."""
 
 
 class RuntimeMissingError(MienError, ImportError):

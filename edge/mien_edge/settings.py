@@ -1,4 +1,4 @@
-"""Settings: one TOML file into one frozen dataclass per stage.
+"""Settings: one TOML file into one frozen dataclass per table.
 
 Every field carries its own documentation, unit and range; `as_toml` writes the commented file from them, so the
 file in systemd/ and these classes cannot drift apart (a test compares them).
@@ -20,190 +20,307 @@ def _setting(default: Any, text: str, low: float | None = None, high: float | No
 
 
 @dataclass(frozen=True, slots=True)
-class _Stage:
+class _Section:
     def __post_init__(self) -> None:
-        for each in dataclasses.fields(self):
-            value, low, high = getattr(self, each.name), each.metadata["low"], each.metadata["high"]
+        for setting in dataclasses.fields(self):
+            value = getattr(self, setting.name)
+            low = setting.metadata["low"]
+            high = setting.metadata["high"]
             if (low is not None and value < low) or (high is not None and value > high):
-                raise ValueError(f"{each.name} must be {low} to {high}, not {value}; change it")
+                raise ValueError(f"{setting.name} must be {low} to {high}, not {value}; change it")
 
 
 @dataclass(frozen=True, slots=True)
-class Source(_Stage):
-    """Where frames come from."""
+class SourceSettings(_Section):
+    """Where the frames come from."""
 
     uri: str = _setting(
         "picamera", "picamera, v4l2:0, rtsp://…, a video file, a photo, a folder of photos, demo, demo:forever"
     )
-    width: int = _setting(640, "pixels; what a camera is asked for", 64, 4096)
-    height: int = _setting(480, "pixels; what a camera is asked for", 64, 4096)
-    fps: float = _setting(15.0, "frames per second; what a camera is asked for, and the pace of demo", 0.1, 120)
-    patience: float = _setting(10.0, "seconds without a frame after which a camera is opened anew", 0.2, 600)
-    longest_pause: float = _setting(30.0, "seconds; opening anew is tried after 1, 2, 4 … up to this many", 0.1, 3600)
+    width: int = _setting(640, "pixels; width that is requested from a camera", 64, 4096)
+    height: int = _setting(480, "pixels; height that is requested from a camera", 64, 4096)
+    fps: float = _setting(
+        15.0, "frames per second; rate that is requested from a camera, and the rate of demo", 0.1, 120
+    )
+    frame_timeout: float = _setting(
+        10.0, "seconds; a camera that delivers no frame for this long is opened again", 0.2, 600
+    )
+    max_retry_delay: float = _setting(
+        30.0, "seconds; a lost camera is tried again after 1, 2, 4 … seconds, up to this delay", 0.1, 3600
+    )
 
 
 @dataclass(frozen=True, slots=True)
-class Model(_Stage):
+class ModelSettings(_Section):
     """Which model runs, and how."""
 
-    bundle: str = _setting("", "folder of the bundle; empty: the installed one, else the one that came with mien")
-    threads: int = _setting(1, "threads of the interpreter; more than one is unsteady on a busy device", 1, 8)
-
-
-@dataclass(frozen=True, slots=True)
-class Detect(_Stage):
-    """Finding faces."""
-
-    method: Literal["yunet", "haar"] = _setting("yunet", "yunet (better), or haar (needs no weights file)")
-    size: int = _setting(320, "pixels; longer side of the picture that the detector sees, never enlarged", 64, 2048)
-    threshold: float = _setting(0.7, "least score of a face", 0.05, 0.99)
-    every: int = _setting(5, "frames; a picture in which nothing moves is searched every so-manieth frame", 1, 60)
-    blur: bool = _setting(True, "3x3 blur before detection: finds more faces in noisy pictures")
-
-
-@dataclass(frozen=True, slots=True)
-class Quality(_Stage):
-    """When a face is not worth a label."""
-
-    smallest: float = _setting(32.0, "pixels; a face with a shorter longer side is 'too small'", 8, 1000)
-    sharpness: float = _setting(
-        0.05, "a face crop with less edge energy (see quality.sharpness) is 'blurred'; 0 for never", 0, 10
+    bundle: str = _setting(
+        "", "folder of the model bundle; empty: the installed bundle, or the one that comes with mien"
     )
-    turn: float = _setting(
-        0.55, "eye distances; a nose tip further from the eyes' middle line is 'turned away'; 9 for never", 0.1, 9
+    threads: int = _setting(
+        1, "threads of the interpreter; with more than one, the latency varies on a busy device", 1, 8
     )
-    level: bool = _setting(False, "turn the crop until the eyes are level")
 
 
 @dataclass(frozen=True, slots=True)
-class Track(_Stage):
-    """Keeping a face's number from frame to frame."""
+class DetectSettings(_Section):
+    """Face detection."""
 
-    overlap: float = _setting(0.2, "least intersection over union with the face's last place", 0.05, 0.95)
-    memory: float = _setting(1.0, "seconds; how long a face that is gone keeps its number", 0, 60)
-
-
-@dataclass(frozen=True, slots=True)
-class Smooth(_Stage):
-    """Steady labels."""
-
-    seconds: float = _setting(0.6, "time constant of the average over a face's probabilities; 0 for none", 0, 60)
-    lead: float = _setting(0.08, "probability by which another label must lead before it takes over", 0, 0.9)
-    frames: int = _setting(3, "frames in a row in which it must lead", 1, 100)
-
-
-@dataclass(frozen=True, slots=True)
-class Load(_Stage):
-    """Heat and rest, of live cameras."""
-
-    hot: float = _setting(75.0, "degrees Celsius; from here on there are fewer frames (a Pi throttles at 80)", 30, 100)
-    cool: float = _setting(68.0, "degrees Celsius; up to here there are more again", 20, 100)
-    slowest: float = _setting(2.0, "frames per second; never fewer for heat", 0.1, 120)
-    idle_after: float = _setting(30.0, "seconds without any movement before the chain rests; 0 for never", 0, 86400)
-    idle_fps: float = _setting(1.0, "frames per second while it rests; movement wakes it at once", 0.1, 120)
-
-
-@dataclass(frozen=True, slots=True)
-class Panel(_Stage):
-    """A light and a button at the device, through gpiozero."""
-
-    led: int = _setting(0, "pin (Broadcom's number) of a light that is on whenever the camera is; 0 for none", 0, 27)
-    button: int = _setting(0, "pin of a button to ground that pauses the camera, and resumes it; 0 for none", 0, 27)
-
-
-@dataclass(frozen=True, slots=True)
-class Log(_Stage):
-    """The on-device log."""
-
-    path: str = _setting("", "file; empty: $STATE_DIRECTORY/readings.db in the service, none elsewhere")
-    interval: float = _setting(60.0, "seconds; an unchanged face is written at most this often", 0, 3600)
-    commit: float = _setting(5.0, "seconds; readings are committed this often; a crash loses at most so much", 0.1, 300)
-    sync: float = _setting(60.0, "seconds; the disk is synced this often; a power cut loses at most so much", 0.1, 3600)
-    days: float = _setting(30.0, "days; older readings and events are removed", 0.01, 3650)
-    summary_days: float = _setting(400.0, "days; older summaries of minutes are removed", 0.01, 36500)
-    rows: int = _setting(1_000_000, "readings; beyond that the oldest are removed", 100, 100_000_000)
-    megabytes: float = _setting(200.0, "megabytes; a larger file loses its oldest readings", 1, 100_000)
-
-
-@dataclass(frozen=True, slots=True)
-class Publish(_Stage):
-    """Telling other machines, over MQTT and to Prometheus (mien-publish.service)."""
-
-    host: str = _setting("", "the MQTT broker's name or address; empty for none")
-    port: int = _setting(1883, "the broker's port; 8883 is usual with tls", 1, 65535)
-    protocol: Literal["5", "3.1.1"] = _setting("5", "the version of MQTT: 5 or 3.1.1")
-    tls: bool = _setting(False, "encrypt, and check the broker's certificate")
-    ca: str = _setting("", "file with the authority that signed the broker's certificate; empty: the system's")
-    user: str = _setting("", "user name at the broker; its password is the credential mqtt-password")
-    password_file: str = _setting("", "file with the password, where systemd gives no credential")
-    topic: str = _setting("mien", "the first part of all topics: mien/DEVICE/reading and others")
-    device: str = _setting("", "the device's name in topics and messages; empty: its host name")
-    discovery: str = _setting("homeassistant", "Home Assistant's discovery prefix; empty for none")
-    aggregate: int = _setting(
-        0, "faces; from 1 on only shares per minute are told, of minutes with at least so many faces", 0, 1000
+    method: Literal["yunet", "haar"] = _setting("yunet", "yunet (more accurate) or haar (needs no weights file)")
+    size: int = _setting(
+        320, "pixels; larger frames are scaled down for the detector until the longer side has this length", 64, 2048
     )
-    every: float = _setting(10.0, "seconds between two messages of state", 1, 3600)
+    min_score: float = _setting(0.7, "detector score; faces with a lower score are ignored", 0.05, 0.99)
+    interval_frames: int = _setting(5, "frames; without motion, faces are detected only in every Nth frame", 1, 60)
+    blur: bool = _setting(True, "apply a 3x3 blur before detection; it finds more faces in noisy frames")
+
+
+@dataclass(frozen=True, slots=True)
+class QualitySettings(_Section):
+    """Which faces are good enough to get a label."""
+
+    min_face_pixels: float = _setting(
+        32.0, "pixels; a face whose longer side is shorter than this is 'too small'", 8, 1000
+    )
+    min_sharpness: float = _setting(
+        0.05, "edge energy of the face crop; with less, a face is 'blurred'; 0 for no check", 0, 10
+    )
+    max_yaw: float = _setting(
+        0.55,
+        "eye distances between nose tip and midline of the eyes; with more, a face is 'turned away'; 9 for no check",
+        0.1,
+        9,
+    )
+    align: bool = _setting(False, "rotate each face crop so that the eyes are level")
+
+
+@dataclass(frozen=True, slots=True)
+class TrackSettings(_Section):
+    """Face tracking: a face keeps its number from frame to frame."""
+
+    min_iou: float = _setting(
+        0.2, "intersection over union; a box that overlaps a face's last box by less is a new face", 0.05, 0.95
+    )
+    max_age: float = _setting(1.0, "seconds; a face that is not detected keeps its number for this long", 0, 60)
+
+
+@dataclass(frozen=True, slots=True)
+class SmoothSettings(_Section):
+    """Smoothing of the labels over time."""
+
+    time_constant: float = _setting(
+        0.6, "seconds; time constant of the moving average of each face's probabilities; 0 turns it off", 0, 60
+    )
+    margin: float = _setting(
+        0.08, "probability; another label replaces the current one only if it leads by this margin", 0, 0.9
+    )
+    min_frames: int = _setting(3, "frames; the other label must lead in this many frames in a row", 1, 100)
+
+
+@dataclass(frozen=True, slots=True)
+class ThrottleSettings(_Section):
+    """Lower frame rates of a live camera, when the device is hot and when nothing moves."""
+
+    hot: float = _setting(
+        75.0, "degrees Celsius; at or above this the frame rate is lowered (a Raspberry Pi throttles at 80)", 30, 100
+    )
+    cool: float = _setting(68.0, "degrees Celsius; at or below this the frame rate is raised again", 20, 100)
+    min_fps: float = _setting(2.0, "frames per second; heat never lowers the frame rate below this", 0.1, 120)
+    idle_after: float = _setting(30.0, "seconds without motion until the service idles; 0 turns idling off", 0, 86400)
+    idle_fps: float = _setting(1.0, "frames per second while idle; motion ends it at once", 0.1, 120)
+
+
+@dataclass(frozen=True, slots=True)
+class GpioSettings(_Section):
+    """An LED and a button on the device's GPIO pins, through gpiozero."""
+
+    led: int = _setting(0, "BCM pin number of an LED that is on while the camera is on; 0 for none", 0, 27)
+    button: int = _setting(
+        0, "BCM pin number of a button to ground that pauses and resumes the camera; 0 for none", 0, 27
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings(_Section):
+    """The log on the device (SQLite)."""
+
+    path: str = _setting("", "file; empty: $STATE_DIRECTORY/readings.db in the service, otherwise no log")
+    heartbeat_interval: float = _setting(
+        60.0, "seconds; a face whose label does not change is written again after this time", 0, 3600
+    )
+    commit_interval: float = _setting(
+        5.0, "seconds between two commits; a crash loses at most the readings of this time", 0.1, 300
+    )
+    sync_interval: float = _setting(
+        60.0, "seconds between two syncs to the disk; a power cut loses at most the readings of this time", 0.1, 3600
+    )
+    max_days: float = _setting(30.0, "days; older readings and events are deleted", 0.01, 3650)
+    max_summary_days: float = _setting(400.0, "days; older minute summaries are deleted", 0.01, 36500)
+    max_rows: int = _setting(1_000_000, "readings; above this number the oldest are deleted", 100, 100_000_000)
+    max_megabytes: float = _setting(
+        200.0, "megabytes; above this file size the oldest readings are deleted", 1, 100_000
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class PublishSettings(_Section):
+    """Publishing to an MQTT broker and to Prometheus (mien-publish.service)."""
+
+    host: str = _setting("", "host name or address of the MQTT broker; empty: do not publish")
+    port: int = _setting(1883, "port of the broker; with TLS usually 8883", 1, 65535)
+    protocol: Literal["5", "3.1.1"] = _setting("5", "MQTT version: 5 or 3.1.1")
+    tls: bool = _setting(False, "encrypt the connection and verify the broker's certificate")
+    ca: str = _setting("", "file with the CA certificate of the broker; empty: the system's CA certificates")
+    username: str = _setting("", "user name at the broker; its password is the systemd credential mqtt-password")
+    password_file: str = _setting("", "file with the password, for use without the systemd credential")
+    topic: str = _setting("mien", "first part of all topics, as in mien/DEVICE/reading")
+    device: str = _setting("", "name of the device in topics and messages; empty: its host name")
+    discovery: str = _setting("homeassistant", "discovery prefix of Home Assistant; empty: no discovery")
+    aggregate: bool = _setting(False, "publish only the emotion shares of each minute, and no single readings")
+    min_faces: int = _setting(
+        1, "faces in one frame; with aggregate: minutes in which no frame has this many are not published", 1, 1000
+    )
+    state_interval: float = _setting(10.0, "seconds between two state messages", 1, 3600)
     metrics_port: int = _setting(0, "port on 127.0.0.1 for Prometheus; 0 for none", 0, 65535)
 
 
 @dataclass(frozen=True, slots=True)
-class View(_Stage):
-    """The page (mien-view.service). Reach it through SSH: ssh -L 8765:127.0.0.1:8765 pi@DEVICE."""
+class ViewSettings(_Section):
+    """The web page (mien-view.service). Open it through SSH: ssh -L 8765:127.0.0.1:8765 pi@DEVICE."""
 
-    host: str = _setting("127.0.0.1", "address to listen on; any other than this one needs a token")
+    host: str = _setting("127.0.0.1", "address to listen on; any address but a loopback address needs a token")
     port: int = _setting(8765, "port to listen on", 1, 65535)
-    names: str = _setting("", "names, with spaces between, by which browsers may call it beside localhost")
-    token_file: str = _setting("", "file with the token, where systemd gives no credential view-token")
-    picture: bool = _setting(True, "whether the page may show the live picture")
+    allowed_hosts: str = _setting(
+        "", "host names that browsers may use for this page in addition to localhost, separated by spaces"
+    )
+    token_file: str = _setting("", "file with the token, for use without the systemd credential view-token")
+    show_picture: bool = _setting(True, "show the live picture on the page")
 
 
 @dataclass(frozen=True, slots=True)
-class Update(_Stage):
-    """New models: whose are taken, and how they prove themselves before they stay."""
+class UpdateSettings(_Section):
+    """Model updates: whose bundles are accepted, and when a new model is kept or rolled back."""
 
-    signers: str = _setting("/etc/mien/allowed_signers", "file with the keys whose bundles are taken (ssh-keygen -Y)")
-    revoked: str = _setting("/etc/mien/revoked_signers", "file with keys that are not believed any more")
-    unsigned: bool = _setting(False, "whether bundles without a signature are taken as well")
-    probation: float = _setting(60.0, "seconds that a new model runs on probation at least", 1, 86400)
-    faces: int = _setting(100, "readings of faces that it has to give in that time", 0, 1_000_000)
-    patience: float = _setting(3600.0, "seconds after which it stays although fewer faces were seen", 1, 864000)
-    slower: float = _setting(1.5, "times the latency per face of the model before; slower than that, it goes", 1, 100)
-    rate: float = _setting(0.8, "of the frame rate of the hour before; with less than that, it goes", 0, 1)
-    one_label: float = _setting(
-        0.98, "share of one label that the model before gave less than half as often; with that much, it goes", 0.3, 1
+    signers: str = _setting(
+        "/etc/mien/allowed_signers",
+        "file with the public keys whose bundles are accepted (allowed signers, ssh-keygen)",
     )
-    shadow: float = _setting(3600.0, "seconds that a shadow is compared with the current model", 1, 8640000)
+    revoked: str = _setting("/etc/mien/revoked_signers", "file with public keys that are no longer accepted")
+    unsigned: bool = _setting(False, "also accept bundles without a signature")
+    probation: float = _setting(60.0, "seconds; minimum probation of a new model", 1, 86400)
+    min_faces: int = _setting(100, "face readings that a new model has to make before probation ends", 0, 1_000_000)
+    max_probation: float = _setting(
+        3600.0, "seconds; probation ends after this time even with fewer face readings", 1, 864000
+    )
+    max_latency_ratio: float = _setting(
+        1.5, "ratio to the previous model's latency per face; a slower model is rolled back", 1, 100
+    )
+    min_fps_ratio: float = _setting(
+        0.8, "ratio to the frame rate of the hour before; a model with a lower frame rate is rolled back", 0, 1
+    )
+    max_label_share: float = _setting(
+        0.98,
+        "share of one label; at or above it a model is rolled back if the previous model gave less than half of it",
+        0.3,
+        1,
+    )
+    shadow: float = _setting(
+        3600.0, "seconds; how long a shadow model is compared with the current model", 1, 8_640_000
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that can be set."""
 
-    source: Source = field(default_factory=Source)
-    model: Model = field(default_factory=Model)
-    detect: Detect = field(default_factory=Detect)
-    quality: Quality = field(default_factory=Quality)
-    track: Track = field(default_factory=Track)
-    smooth: Smooth = field(default_factory=Smooth)
-    load: Load = field(default_factory=Load)
-    panel: Panel = field(default_factory=Panel)
-    log: Log = field(default_factory=Log)
-    publish: Publish = field(default_factory=Publish)
-    view: View = field(default_factory=View)
-    update: Update = field(default_factory=Update)
+    source: SourceSettings = field(default_factory=SourceSettings)
+    model: ModelSettings = field(default_factory=ModelSettings)
+    detect: DetectSettings = field(default_factory=DetectSettings)
+    quality: QualitySettings = field(default_factory=QualitySettings)
+    track: TrackSettings = field(default_factory=TrackSettings)
+    smooth: SmoothSettings = field(default_factory=SmoothSettings)
+    throttle: ThrottleSettings = field(default_factory=ThrottleSettings)
+    gpio: GpioSettings = field(default_factory=GpioSettings)
+    log: LogSettings = field(default_factory=LogSettings)
+    publish: PublishSettings = field(default_factory=PublishSettings)
+    view: ViewSettings = field(default_factory=ViewSettings)
+    update: UpdateSettings = field(default_factory=UpdateSettings)
+
+
+RENAMED = {
+    "[load]": "[throttle]",
+    "[panel]": "[gpio]",
+    "source.patience": "source.frame_timeout",
+    "source.longest_pause": "source.max_retry_delay",
+    "detect.every": "detect.interval_frames",
+    "detect.threshold": "detect.min_score",
+    "quality.smallest": "quality.min_face_pixels",
+    "quality.sharpness": "quality.min_sharpness",
+    "quality.turn": "quality.max_yaw",
+    "quality.level": "quality.align",
+    "track.overlap": "track.min_iou",
+    "track.memory": "track.max_age",
+    "smooth.seconds": "smooth.time_constant",
+    "smooth.lead": "smooth.margin",
+    "smooth.frames": "smooth.min_frames",
+    "load.slowest": "throttle.min_fps",
+    "throttle.slowest": "throttle.min_fps",
+    "log.interval": "log.heartbeat_interval",
+    "log.commit": "log.commit_interval",
+    "log.sync": "log.sync_interval",
+    "log.rows": "log.max_rows",
+    "log.days": "log.max_days",
+    "log.summary_days": "log.max_summary_days",
+    "log.megabytes": "log.max_megabytes",
+    "publish.user": "publish.username",
+    "publish.every": "publish.state_interval",
+    "view.names": "view.allowed_hosts",
+    "view.picture": "view.show_picture",
+    "update.faces": "update.min_faces",
+    "update.patience": "update.max_probation",
+    "update.slower": "update.max_latency_ratio",
+    "update.rate": "update.min_fps_ratio",
+    "update.one_label": "update.max_label_share",
+}
+"""Tables and keys of earlier versions, and their names now."""
 
 
 def parse(text: str, where: str = "mien.toml") -> Settings:
-    """Settings from TOML text. Raises SettingsError naming the key, and the nearest known one for a misspelt key."""
+    """Read settings from TOML text; `where` names the file in messages.
+
+    Raises SettingsError that names the key: the nearest known key for a misspelt one, and the new names of all keys of
+    an earlier version (RENAMED).
+    """
     try:
         content = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as problem:
         raise SettingsError(f"{where} is not valid TOML: {problem}; correct that line") from None
+    outdated = _outdated(content)
+    if outdated:
+        raise SettingsError(f"{where}: {outdated}")
     return schema.read(Settings, content, where, SettingsError)
 
 
+def _outdated(content: dict[str, Any]) -> str:
+    """Say what to rename in a file that was written for an earlier version; empty for a file of this version."""
+    names = [f"[{table}]" for table in content]
+    names += [f"{table}.{key}" for table, keys in content.items() if isinstance(keys, dict) for key in keys]
+    renamed = [f"{name} is now {RENAMED[name]}" for name in names if name in RENAMED]
+    advice = []
+    if renamed:
+        advice.append(f"{', '.join(renamed)}; rename {'it' if len(renamed) == 1 else 'them'}")
+    publish = content.get("publish")
+    faces = publish.get("aggregate") if isinstance(publish, dict) else None
+    if type(faces) is int:
+        values = f"aggregate = true and min_faces = {faces}" if faces else "aggregate = false"
+        advice.append(f"publish.aggregate is now true or false; write {values}")
+    return "; ".join(advice)
+
+
 def load(path: Path | None) -> Settings:
-    """Settings from a file, or the defaults for None."""
+    """Read settings from a file, or return the defaults for None. Raises SettingsError as `parse`, and for a file that
+    cannot be read.
+    """
     if path is None:
         return Settings()
     try:
@@ -216,16 +333,18 @@ def load(path: Path | None) -> Settings:
 
 def as_toml(settings: Settings) -> str:
     """The settings as a TOML file in which every key is explained; `parse` reads it back to equal settings."""
-    lines = ["# mien's settings. Each line shows its value; delete what you do not change."]
-    for stage in dataclasses.fields(settings):
-        values = getattr(settings, stage.name)
-        lines += ["", f"# {values.__doc__}", f"[{stage.name}]"]
-        for each in dataclasses.fields(values):
-            lines.append(f"# {each.metadata['text']}{_range(each)}")
-            lines.append(f"{each.name} = {json.dumps(getattr(values, each.name), ensure_ascii=False)}")
+    lines = ["# Settings of mien. Each key is shown with its value; you can delete the lines that you do not change."]
+    for table in dataclasses.fields(settings):
+        section = getattr(settings, table.name)
+        lines += ["", f"# {section.__doc__}", f"[{table.name}]"]
+        for setting in dataclasses.fields(section):
+            value = json.dumps(getattr(section, setting.name), ensure_ascii=False)
+            lines.append(f"# {setting.metadata['text']}{_range(setting)}")
+            lines.append(f"{setting.name} = {value}")
     return "\n".join(lines) + "\n"
 
 
-def _range(each: "dataclasses.Field[Any]") -> str:
-    low, high = each.metadata["low"], each.metadata["high"]
-    return "" if low is None else f" ({low:g} to {high:g})"
+def _range(setting: "dataclasses.Field[Any]") -> str:
+    low = setting.metadata["low"]
+    high = setting.metadata["high"]
+    return "" if low is None else f" ({low:.15g} to {high:.15g})"

@@ -35,7 +35,7 @@ def version(bundle, folder, number, spoil=None):
 
 
 def test_a_pushed_bundle_is_verified_replayed_and_asked_for(devices, bundle, capsys):
-    assert devices.call("push", str(bundle.folder), "--wait", "1") == 3
+    assert devices.call("push", str(bundle.folder), "--timeout", "1") == 3
     out = capsys.readouterr().out
     assert f"{bundle.card.id} is installed" in out
     assert "1  not judged" in out
@@ -90,7 +90,7 @@ def test_a_wrong_key_and_an_unknown_host_are_refused_without_a_question(devices,
 
 def test_one_device_that_is_down_does_not_stop_the_others(devices, bundle, capsys):
     hosts = ["127.0.0.1", "no-such-device.invalid", "127.0.0.3"]
-    assert devices.call("push", str(bundle.folder), "--wait", "1", hosts=hosts) == 1
+    assert devices.call("push", str(bundle.folder), "--timeout", "1", hosts=hosts) == 1
     out = capsys.readouterr().out
     assert "no-such-device.invalid     1  unreachable" in out
     for host in ("127.0.0.1", "127.0.0.3"):
@@ -98,18 +98,18 @@ def test_one_device_that_is_down_does_not_stop_the_others(devices, bundle, capsy
 
 
 def test_a_dry_run_prints_exactly_what_a_push_runs(devices, bundle, capsys, monkeypatch):
-    assert devices.call("push", str(bundle.folder), "--dry-run", "--wait", "1") == 0
+    assert devices.call("push", str(bundle.folder), "--dry-run", "--timeout", "1") == 0
     printed = capsys.readouterr().out.splitlines()[1]
     called = []
     real = remote.subprocess.Popen
     monkeypatch.setattr(remote.subprocess, "Popen", lambda words, **more: called.append(words) or real(words, **more))
-    assert devices.call("push", str(bundle.folder), "--wait", "1") == 3
+    assert devices.call("push", str(bundle.folder), "--timeout", "1") == 3
     assert printed == f"{cli.shlex.join(called[0])} < {bundle.card.id}.tar"
     assert len(called) == 1
 
 
 def test_check_models_rollback_and_logs_work_from_afar(devices, bundle, capsys):
-    assert devices.call("push", str(bundle.folder), "--wait", "1") == 3
+    assert devices.call("push", str(bundle.folder), "--timeout", "1") == 3
     for command in ("check", "models"):
         assert devices.call(command) == 0
     out = capsys.readouterr().out
@@ -155,7 +155,7 @@ def test_words_are_quoted_for_the_devices_shell():
 def test_a_bundle_is_signed_with_an_ordinary_key_and_the_device_takes_it(devices, bundle, tmp_path, capsys):
     newer = tmp_path / "newer"
     version(bundle, newer, 60)
-    assert cli.main(["sign", str(newer), "--key", str(devices.folder / "id"), "--who", "me@here"]) == 0
+    assert cli.main(["sign", str(newer), "--key", str(devices.folder / "id"), "--principal", "me@here"]) == 0
     line = capsys.readouterr().out.splitlines()[-1]
     assert line.startswith('me@here namespaces="mien-bundle" ssh-ed25519 ')
     (devices.folder / "allowed").write_text(line + "\n")
@@ -163,7 +163,7 @@ def test_a_bundle_is_signed_with_an_ordinary_key_and_the_device_takes_it(devices
     (devices.folder / "mien.toml").write_text(trust)
     assert devices.call("push", str(bundle.folder)) == 1
     assert "is not signed" in capsys.readouterr().out
-    assert devices.call("push", str(newer), "--wait", "1") == 3
+    assert devices.call("push", str(newer), "--timeout", "1") == 3
     assert (devices.models() / f"{bundle.card.name}-60" / signing.SIGNATURE).is_file()
 
 
@@ -243,6 +243,20 @@ def test_every_command_is_in_the_rooms_readme():
     (actions,) = [a for a in cli.parser()._actions if isinstance(a, cli.argparse._SubParsersAction)]
     for name in actions.choices:
         assert f"mien-deploy {name}" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["sign", "folder", "--who", "me@here"], "--who is now --principal; rename it"),
+        (["push", "folder", "pi", "--wait", "3"], "--wait is now --timeout; rename it"),
+    ],
+)
+def test_an_option_of_an_earlier_version_is_a_usage_error_that_names_the_new_one(arguments, line, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1].endswith(f"error: {line}")
 
 
 def test_the_contract_of_a_card_is_its_manifest(bundle):

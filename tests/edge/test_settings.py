@@ -1,6 +1,8 @@
 """Settings: documented, ranged, and refused by name when wrong."""
 
 import dataclasses
+import json
+import re
 import tomllib
 from pathlib import Path
 
@@ -12,10 +14,12 @@ from mien_edge.errors import SettingsError
 from mien_edge.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
+OLD_FILE = Path(__file__).with_name("mien-old.toml")
+"""The file that the version before the new names shipped."""
 FIELDS = [
-    (stage.name, each)
-    for stage in dataclasses.fields(Settings)
-    for each in dataclasses.fields(getattr(Settings(), stage.name))
+    (table.name, setting)
+    for table in dataclasses.fields(Settings)
+    for setting in dataclasses.fields(getattr(Settings(), table.name))
 ]
 
 
@@ -31,20 +35,78 @@ def test_the_shipped_file_is_the_one_that_the_command_writes():
     assert (ROOT / "systemd" / "mien.toml").read_text() == settings.as_toml(Settings())
 
 
-@pytest.mark.parametrize(("stage", "each"), FIELDS, ids=lambda value: getattr(value, "name", value))
-def test_every_setting_is_explained_and_keeps_its_range(stage, each):
-    assert each.metadata["text"]
+@pytest.mark.parametrize(("table", "setting"), FIELDS, ids=lambda value: getattr(value, "name", value))
+def test_every_setting_is_explained_and_keeps_its_range(table, setting):
+    assert setting.metadata["text"]
     for name, step in (("low", -1), ("high", 1)):
-        if each.metadata[name] is not None:
-            wrong = each.metadata[name] + step
-            value = float(wrong) if each.type is float else wrong
-            with pytest.raises(SettingsError, match=f"{stage}: {each.name} must be"):
-                settings.parse(f"[{stage}]\n{each.name} = {value}")
+        if setting.metadata[name] is not None:
+            wrong = setting.metadata[name] + step
+            value = float(wrong) if setting.type is float else wrong
+            with pytest.raises(SettingsError, match=f"{table}: {setting.name} must be"):
+                settings.parse(f"[{table}]\n{setting.name} = {value}")
+
+
+def test_large_ranges_are_written_as_integers():
+    assert "(100 to 100000000)" in settings.as_toml(Settings())
+
+
+@pytest.mark.parametrize(("old", "new"), settings.RENAMED.items())
+def test_an_old_name_gets_one_line_with_the_new_one_which_is_known(old, new):
+    table, _, key = old.strip("[]").partition(".")
+    text = f"[{table}]\n{key} = 1" if key else f"[{table}]"
+    with pytest.raises(SettingsError, match=re.escape(f"{old} is now {new}")) as refused:
+        settings.parse(text)
+    assert "\n" not in str(refused.value)
+    table, _, key = new.strip("[]").partition(".")
+    assert not key or key in {setting.name for name, setting in FIELDS if name == table}
+    assert hasattr(Settings(), table)
+
+
+def test_one_old_key_is_named_with_the_file():
+    with pytest.raises(SettingsError) as refused:
+        settings.parse("[source]\npatience = 3.0")
+    assert str(refused.value) == "mien.toml: source.patience is now source.frame_timeout; rename it"
+
+
+def test_a_number_of_faces_at_aggregate_is_told_its_two_keys():
+    with pytest.raises(SettingsError, match="write aggregate = true and min_faces = 3"):
+        settings.parse("[publish]\naggregate = 3")
+    with pytest.raises(SettingsError, match="write aggregate = false"):
+        settings.parse("[publish]\naggregate = 0")
+
+
+def test_a_whole_old_file_is_told_all_it_needs_in_one_line_and_then_reads():
+    text = OLD_FILE.read_text()
+    with pytest.raises(SettingsError) as refused:
+        settings.parse(text)
+    advice = str(refused.value)
+    assert "\n" not in advice
+    old_content = tomllib.loads(text)
+    names = [f"[{table}]" for table in old_content]
+    names += [f"{table}.{key}" for table, keys in old_content.items() for key in keys]
+    changed = [name for name in names if name in settings.RENAMED]
+    assert set(settings.RENAMED) - set(changed) == {"throttle.slowest"}
+    new_content = {table: dict(keys) for table, keys in old_content.items()}
+    for old in changed:
+        new = settings.RENAMED[old]
+        assert f"{old} is now {new}" in advice
+        if old.startswith("["):
+            new_content[new.strip("[]")] = new_content.pop(old.strip("[]"))
+    for old in changed:
+        if not old.startswith("["):
+            table, key = settings.RENAMED[old].split(".")
+            new_content[table][key] = new_content[table].pop(old.split(".")[1])
+    new_content["publish"]["aggregate"] = False
+    lines = [
+        f"[{table}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items())
+        for table, keys in new_content.items()
+    ]
+    assert settings.parse("".join(lines)) == Settings()
 
 
 def test_a_misspelt_key_names_its_neighbour():
-    with pytest.raises(SettingsError, match=r"detect: unknown key 'treshold'; did you mean 'threshold'"):
-        settings.parse("[detect]\ntreshold = 0.5")
+    with pytest.raises(SettingsError, match=r"detect: unknown key 'min_scor'; did you mean 'min_score'"):
+        settings.parse("[detect]\nmin_scor = 0.5")
 
 
 def test_a_wrong_type_is_named():
@@ -63,12 +125,14 @@ def test_a_missing_file_tells_how_to_write_one(tmp_path):
 
 
 @given(
-    fps=st.floats(0.1, 120), every=st.integers(1, 60),
+    fps=st.floats(0.1, 120), interval=st.integers(1, 60),
     uri=st.text(st.characters(exclude_categories=["C"]), max_size=20), blur=st.booleans(),
 )  # fmt: skip
-def test_any_allowed_values_survive_the_file(fps, every, uri, blur):
-    chosen = Settings(source=settings.Source(uri=uri, fps=fps), detect=settings.Detect(every=every, blur=blur))
-    assert settings.parse(settings.as_toml(chosen)) == chosen
+def test_any_allowed_values_survive_the_file(fps, interval, uri, blur):
+    source = settings.SourceSettings(uri=uri, fps=fps)
+    detect = settings.DetectSettings(interval_frames=interval, blur=blur)
+    changed = Settings(source=source, detect=detect)
+    assert settings.parse(settings.as_toml(changed)) == changed
 
 
 @given(st.text())

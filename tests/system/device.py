@@ -25,16 +25,16 @@ SETTINGS = """
 [source]
 uri = "demo:forever"
 [log]
-interval = 1.0
-commit = 1.0
-megabytes = 20.0
+heartbeat_interval = 1.0
+commit_interval = 1.0
+max_megabytes = 20.0
 [update]
 probation = 5.0
-faces = 20
+min_faces = 20
 [publish]
 host = "127.0.0.1"
 device = "pi"
-every = 1.0
+state_interval = 1.0
 """
 HOST = "pi@127.0.0.1"
 KEYS = Path(tempfile.mkdtemp(prefix="mien-keys-"))
@@ -325,7 +325,7 @@ def test_a_crash_on_probation_leads_back():
     put("/etc/mien/mien.toml", SETTINGS.replace("probation = 5.0", "probation = 600.0").encode())
     shell("systemctl restart mien")
     until(lambda: frames() > 0)
-    deploy("push", made(15), "--wait", "2", check=False)
+    deploy("push", made(15), "--timeout", "2", check=False)
     assert runs(15)
     shell(f"kill -9 {process()}")
     until(lambda: runs(14))
@@ -345,7 +345,7 @@ def test_one_can_go_back_by_hand_and_compare():
     said = inside(EDGE, "models", "shadow")
     say("mien-edge models shadow:", *said.splitlines())
     assert "agrees on 100.0 %" in said
-    inside(EDGE, "models", "shadow", "--end")
+    inside(EDGE, "models", "shadow", "--stop")
 
 
 def test_the_page_comes_through_an_ssh_tunnel():

@@ -32,7 +32,7 @@ uri = "picamera"
 fps = 5.0
 [update]
 probation = 10.0
-faces = 10
+min_faces = 10
 """
 
 

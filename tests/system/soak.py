@@ -28,16 +28,16 @@ SETTINGS = """
 [source]
 uri = "demo:faults"
 fps = 120.0
-patience = 2.0
-longest_pause = 1.0
+frame_timeout = 2.0
+max_retry_delay = 1.0
 [log]
-interval = 0.0
-commit = 1.0
-megabytes = 1.0
+heartbeat_interval = 0.0
+commit_interval = 1.0
+max_megabytes = 1.0
 [publish]
 host = "127.0.0.1"
 port = {port}
-every = 1.0
+state_interval = 1.0
 """
 ALLOWED = {
     "memory of the service, MB": 4.0,

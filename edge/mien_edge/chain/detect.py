@@ -9,7 +9,7 @@ import numpy as np
 from mien_edge import files, paths
 from mien_edge.chain import motion
 from mien_edge.errors import RuntimeMissingError
-from mien_edge.settings import Detect
+from mien_edge.settings import DetectSettings
 from mien_edge.values import Box, Face, Frame, Pixels
 
 Detector = Callable[[Frame], tuple[Face, ...]]
@@ -19,14 +19,14 @@ _WEIGHTS_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552
 _LEAST_SIDE = 8
 
 
-def detector(settings: Detect) -> Detector:
+def detector(settings: DetectSettings) -> Detector:
     """The detector that the settings name, looking at every picture."""
     return YuNet(settings) if settings.method == "yunet" else Haar(settings)
 
 
-def steady(settings: Detect) -> Detector:
+def steady(settings: DetectSettings) -> Detector:
     """The detector at the settings' cadence, for frames that follow each other."""
-    return detector(settings) if settings.every == 1 else Steady(settings.every, detector(settings))
+    return detector(settings) if settings.interval_frames == 1 else Steady(settings.interval_frames, detector(settings))
 
 
 def gray(image: Pixels) -> Pixels:
@@ -51,9 +51,9 @@ def weights() -> Path:
 class YuNet:
     """OpenCV's FaceDetectorYN; finds faces of some 40 pixels in what it sees, with five landmarks."""
 
-    def __init__(self, settings: Detect) -> None:
+    def __init__(self, settings: DetectSettings) -> None:
         self.settings = settings
-        self._network = cv2.FaceDetectorYN.create(str(weights()), "", (320, 320), settings.threshold, 0.3, 500)
+        self._network = cv2.FaceDetectorYN.create(str(weights()), "", (320, 320), settings.min_score, 0.3, 500)
 
     def __call__(self, frame: Frame) -> tuple[Face, ...]:
         """Faces of one frame, in its pixels."""
@@ -71,7 +71,7 @@ class YuNet:
 class Haar:
     """OpenCV's frontal face cascade `alt2`: needs no weights, finds fewer faces and no landmarks."""
 
-    def __init__(self, settings: Detect) -> None:
+    def __init__(self, settings: DetectSettings) -> None:
         self.settings = settings
         self._cascade = cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_alt2.xml")  # type: ignore[attr-defined]
 
@@ -103,7 +103,7 @@ class Steady:
         return self._last
 
 
-def _prepared(image: Pixels, settings: Detect) -> Pixels:
+def _prepared(image: Pixels, settings: DetectSettings) -> Pixels:
     factor = settings.size / max(image.shape[:2])
     if factor < 1:
         size = max(round(image.shape[1] * factor), 1), max(round(image.shape[0] * factor), 1)

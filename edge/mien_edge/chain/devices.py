@@ -7,14 +7,14 @@ from urllib.parse import urlsplit, urlunsplit
 import cv2
 
 from mien_edge.errors import RuntimeMissingError, SourceError
-from mien_edge.settings import Source as Settings
+from mien_edge.settings import SourceSettings
 from mien_edge.values import Pixels
 
 
 class PiCamera:
     """A Raspberry Pi camera through picamera2 0.3: the lores stream's Y plane is the gray picture, no conversion."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: SourceSettings) -> None:
         try:
             from picamera2 import Picamera2
         except Exception as problem:  # a picamera2 built for another NumPy raises ValueError
@@ -25,7 +25,7 @@ class PiCamera:
         number = settings.uri.partition(":")[2] or "0"
         if not number.isdigit():
             raise SourceError(f"{settings.uri}: not a camera number; write picamera or picamera:1")
-        self._size, self._patience = (settings.width, settings.height), settings.patience
+        self._size, self._patience = (settings.width, settings.height), settings.frame_timeout
         hint = "see whether rpicam-hello --list-cameras finds it, and whether another program uses it"
         try:
             self._camera = Picamera2(int(number))
@@ -37,7 +37,7 @@ class PiCamera:
             self._camera.close()
             raise SourceError(f"{settings.uri}: {problem}; {hint}") from None
 
-    def _configure(self, settings: Settings) -> None:
+    def _configure(self, settings: SourceSettings) -> None:
         configuration = self._camera.create_video_configuration(
             main={"size": self._size, "format": "YUV420"},
             lores={"size": self._size, "format": "YUV420"},
@@ -83,7 +83,7 @@ class _OpenCv:
 class V4l2(_OpenCv):
     """A USB camera: v4l2:0 or v4l2:/dev/video2."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: SourceSettings) -> None:
         place = settings.uri.partition(":")[2]
         device = Path(f"/dev/video{place}" if place.isdigit() else place)
         if not device.exists():
@@ -96,10 +96,10 @@ class V4l2(_OpenCv):
 
 
 class Stream(_OpenCv):
-    """A network stream (rtsp://, http://) through OpenCV's FFmpeg; it gives up a read after `patience` seconds."""
+    """A network stream (rtsp://, http://) through OpenCV's FFmpeg; it gives up a read after `frame_timeout` seconds."""
 
-    def __init__(self, settings: Settings) -> None:
-        limit = int(settings.patience * 1000)
+    def __init__(self, settings: SourceSettings) -> None:
+        limit = int(settings.frame_timeout * 1000)
         timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, limit, cv2.CAP_PROP_READ_TIMEOUT_MSEC, limit]
         capture = cv2.VideoCapture(settings.uri, cv2.CAP_FFMPEG, timeouts)
         super().__init__(capture, without_password(settings.uri), "check the address and that the camera is on")

@@ -5,25 +5,25 @@ import math
 import cv2
 import numpy as np
 
-from mien_edge.settings import Quality
+from mien_edge.settings import QualitySettings
 from mien_edge.values import Box, Face, Pixels
 
 GOOD = "good"
 UNCERTAIN = "uncertain"
 
 
-def before_crop(face: Face, settings: Quality) -> str:
+def before_crop(face: Face, settings: QualitySettings) -> str:
     """'too small', 'turned away' or 'good', by the detector's box and landmarks alone."""
-    if max(face.box.width, face.box.height) < settings.smallest:
+    if max(face.box.width, face.box.height) < settings.min_face_pixels:
         return "too small"
-    if turn(face) > settings.turn:
+    if turn(face) > settings.max_yaw:
         return "turned away"
     return GOOD
 
 
-def after_crop(crop: Pixels, settings: Quality) -> str:
+def after_crop(crop: Pixels, settings: QualitySettings) -> str:
     """'blurred' or 'good'."""
-    return "blurred" if sharpness(crop) < settings.sharpness else GOOD
+    return "blurred" if sharpness(crop) < settings.min_sharpness else GOOD
 
 
 def turn(face: Face) -> float:

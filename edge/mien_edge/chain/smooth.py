@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, replace
 
 from mien_edge.chain import quality
-from mien_edge.settings import Smooth
+from mien_edge.settings import SmoothSettings
 from mien_edge.values import Emotion, Reading
 
 _FORGET = 10.0  # seconds after which a face that is gone is forgotten; trackers never reuse a number
@@ -23,10 +23,10 @@ class Smoother:
     """Each track has a state of its own, so two faces never mix.
 
     The probabilities are averaged with a time constant, so the frame rate does not matter. Another label takes over
-    only when it has led by `lead` for `frames` frames in a row; below the card's `uncertain` there is no label.
+    only when it has led by `margin` for `min_frames` frames in a row; below the card's `uncertain` there is no label.
     """
 
-    def __init__(self, settings: Smooth, uncertain: float) -> None:
+    def __init__(self, settings: SmoothSettings, uncertain: float) -> None:
         self.settings, self.uncertain = settings, uncertain
         self._states: dict[int, _State] = {}
 
@@ -48,9 +48,9 @@ class Smoother:
         return replace(reading, emotion=emotion, label=state.label)
 
     def _averaged(self, old: _State | None, new: Emotion, time: float) -> Emotion:
-        if old is None or self.settings.seconds <= 0:
+        if old is None or self.settings.time_constant <= 0:
             return new
-        weight = 1 - math.exp(-max(time - old.time, 0.0) / self.settings.seconds)
+        weight = 1 - math.exp(-max(time - old.time, 0.0) / self.settings.time_constant)
         pairs = zip(old.emotion.scores, new.scores, strict=True)
         return Emotion(new.labels, tuple(a + weight * (b - a) for a, b in pairs))
 
@@ -59,9 +59,9 @@ class Smoother:
             label = emotion.label if emotion.confidence >= self.uncertain else None
             return _State(emotion, time, label, None, 0)
         current = emotion.scores[emotion.labels.index(old.label)]
-        if emotion.label == old.label or emotion.confidence - current < self.settings.lead:
+        if emotion.label == old.label or emotion.confidence - current < self.settings.margin:
             return _State(emotion, time, old.label, None, 0)
         lead = old.lead + 1 if old.rival == emotion.label else 1
-        if lead >= self.settings.frames:
+        if lead >= self.settings.min_frames:
             return _State(emotion, time, emotion.label, None, 0)
         return _State(emotion, time, old.label, emotion.label, lead)

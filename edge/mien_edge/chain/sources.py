@@ -2,7 +2,7 @@
 
 What happens to bad input: a photograph that is truncated, unreadable or no picture is skipped and counted; gray, RGBA
 and 16-bit pictures become 8-bit; a video ends where it can no longer be decoded; a camera or stream that yields no
-frame for `patience` seconds is closed and opened anew, with growing pauses, for as long as the process lives.
+frame for `frame_timeout` seconds is closed and opened again, with growing pauses, for as long as the process lives.
 """
 
 import itertools
@@ -21,7 +21,7 @@ import numpy as np
 from mien_edge import paths as device_paths
 from mien_edge.chain import camera, devices
 from mien_edge.errors import RuntimeMissingError, SourceError
-from mien_edge.settings import Source as Settings
+from mien_edge.settings import SourceSettings
 from mien_edge.values import Frame, Pixels
 
 _PHOTOS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
@@ -42,7 +42,7 @@ class Source(Protocol):
 
 
 def open_source(
-    settings: Settings, stop: Event, on_event: camera.OnEvent = camera.silent, switch: camera.Switch | None = None
+    settings: SourceSettings, stop: Event, on_event: camera.OnEvent = camera.silent, switch: camera.Switch | None = None
 ) -> Source:
     """The source that `settings.uri` names; `switch` may pause a camera. Raises SourceError if it does not exist."""
     uri = settings.uri
@@ -52,7 +52,7 @@ def open_source(
     return camera.Live(partial(device, settings), settings, stop, on_event, switch) if device else _from_path(Path(uri))
 
 
-def _device(uri: str) -> Callable[[Settings], camera.Device] | None:
+def _device(uri: str) -> Callable[[SourceSettings], camera.Device] | None:
     if uri == "demo:faults":
         return FaultyDemo
     if uri == "picamera" or uri.startswith("picamera:"):
@@ -192,8 +192,8 @@ class FaultyDemo:
     minute = 60.0
     _faults = itertools.cycle(("hang", "pulled out", "driver"))
 
-    def __init__(self, settings: Settings) -> None:
-        self._demo, self._pause, self._patience = Demo(settings.fps), 1 / settings.fps, settings.patience
+    def __init__(self, settings: SourceSettings) -> None:
+        self._demo, self._pause, self._patience = Demo(settings.fps), 1 / settings.fps, settings.frame_timeout
         self._start = time.monotonic()
 
     def read(self) -> Pixels:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from mien_edge.settings import Track
+from mien_edge.settings import TrackSettings
 from mien_edge.values import Box, Face, Frame
 
 
@@ -16,10 +16,10 @@ class Tracker:
     """Gives each face the number of the face that was last seen where it is (greatest overlap first).
 
     Boxes are compared half as large again, so that a face may move by most of its width between two frames. A face
-    that is gone keeps its number for `memory` seconds; a number is never given twice.
+    that is gone keeps its number for `max_age` seconds; a number is never given twice.
     """
 
-    def __init__(self, settings: Track) -> None:
+    def __init__(self, settings: TrackSettings) -> None:
         self.settings = settings
         self._seen: dict[int, _Seen] = {}
         self._last = 0
@@ -36,7 +36,7 @@ class Tracker:
         return tracked
 
     def _remembers(self, seen: _Seen, now: float) -> bool:
-        return seen.time == self._previous or abs(now - seen.time) <= self.settings.memory
+        return seen.time == self._previous or abs(now - seen.time) <= self.settings.max_age
 
     def _matches(self, faces: tuple[Face, ...]) -> dict[int, int]:
         pairs = [
@@ -46,7 +46,7 @@ class Tracker:
         ]
         found: dict[int, int] = {}
         for overlap, i, number in sorted(pairs, key=lambda pair: -pair[0]):
-            if overlap >= self.settings.overlap and i not in found and number not in found.values():
+            if overlap >= self.settings.min_iou and i not in found and number not in found.values():
                 found[i] = number
         return found
 

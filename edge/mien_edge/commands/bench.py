@@ -77,7 +77,7 @@ def _share(settings: Settings, bundle: Bundle, scene: Callable[[float], Pixels],
     fps = settings.source.fps
     pictures = [scene(index / fps) for index in range(max(round(seconds * fps), 2))]
     chain = run.chain(settings, run.tenant(settings, bundle), still=False)
-    chosen = dataclasses.replace(settings.load, idle_after=0.001 if rests else 0.0)
+    chosen = dataclasses.replace(settings.throttle, idle_after=0.001 if rests else 0.0)
     paced = throttle.Paced(_InTime(pictures, fps), chosen, throttle.Governor(chosen, fps))
     start, spent = time.monotonic(), time.process_time()
     for frame in paced:
@@ -146,12 +146,16 @@ def as_text(result: dict[str, Any]) -> str:
 
 
 def add_bench(commands: Any) -> None:
-    bench = add_command(commands, "bench", "measure milliseconds per stage, memory and start-up on this device", _bench)
+    bench = add_command(
+        commands, "bench", "measure milliseconds per stage, memory and start-up time on this device", _bench
+    )
     settings_option(bench)
     model_option(bench)
     json_option(bench)
-    bench.add_argument("--layers", action="store_true", help="measure each layer of the network instead")
-    bench.add_argument("--frames", type=int, default=200, metavar="N", help="frames to measure (default: 200)")
+    bench.add_argument("--layers", action="store_true", help="measure each layer of the network instead of the stages")
+    bench.add_argument(
+        "--frames", type=int, default=200, metavar="N", help="number of frames to measure (default: 200)"
+    )
 
 
 def _bench(options: argparse.Namespace) -> None:

@@ -9,7 +9,7 @@ from mien_edge.commands.common import add_command, json_option, load_settings, m
 
 
 def add_check(commands: Any) -> None:
-    check = add_command(commands, "check", "verify a bundle and replay its golden vectors on this device", _check)
+    check = add_command(commands, "check", "verify a model bundle and replay its golden vectors on this device", _check)
     settings_option(check)
     model_option(check)
     json_option(check)

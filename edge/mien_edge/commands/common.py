@@ -6,7 +6,7 @@ import logging
 import os
 import sqlite3
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +54,47 @@ def add_command(
     return made
 
 
+class RenamedCommand(argparse.ArgumentParser):
+    """The hidden parser of a command of an earlier version: any use of it is a usage error that names the new one."""
+
+    def __init__(self, prog: str, new: str) -> None:
+        super().__init__(prog=prog, add_help=False)
+        self.new = new
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Exit with code 2."""
+        self.error(f"it is now {self.new}; use that word")
+
+
+class _RenamedOption(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any, **__: Any) -> None:
+        parser.error(f"{self.option_strings[0]} is now {self.const}; rename it")
+
+
+def renamed_option(command: argparse.ArgumentParser, old: str, new: str) -> None:
+    """Make `old`, an option of an earlier version, a usage error that names `new`. It is not in the help."""
+    command.add_argument(
+        old, action=_RenamedOption, nargs="?", const=new, default=argparse.SUPPRESS, help=argparse.SUPPRESS
+    )
+
+
+def renamed_values(new_names: Mapping[str, str]) -> Callable[[str], str]:
+    """The `type` of an option: a value of an earlier version (a key of `new_names`) is a usage error that names the
+    new one.
+    """
+
+    def check(value: str) -> str:
+        if value in new_names:
+            raise argparse.ArgumentTypeError(f"{value} is now {new_names[value]}; rename it")
+        return value
+
+    return check
+
+
 def settings_option(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--settings", type=Path, metavar="FILE",
-        help=f"settings file (default: {paths.SETTINGS} where it is, else built-in settings)",
+        help=f"settings file (default: {paths.SETTINGS} if it exists, else built-in settings)",
         default=paths.SETTINGS if paths.SETTINGS.is_file() else None,
     )  # fmt: skip
 
@@ -80,7 +117,7 @@ def load_settings(options: argparse.Namespace) -> Settings:
 
 
 def log_option(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--log", type=Path, metavar="FILE", help="the log (default: the service's)")
+    command.add_argument("--log", type=Path, metavar="FILE", help="log file (default: the log of the service)")
 
 
 def log_path(options: argparse.Namespace) -> Path:

@@ -173,9 +173,9 @@ def _model(settings: Settings) -> Iterator[Finding]:
 
 def _heat(root: Path) -> Iterator[Finding]:
     found = health.read(root)
-    cool = "give it a heat sink, a fan or air; mien takes fewer frames from load.hot on"
+    cool = "give it a heat sink, a fan or air; mien lowers the frame rate at throttle.hot"
     if found.temperature is None:
-        yield Finding("heat", "note", "this machine does not tell its temperature")
+        yield Finding("heat", "note", "this machine does not report its temperature")
     elif found.temperature >= 80:
         yield Finding("heat", "error", f"{found.temperature} °C: a Pi throttles from 80 on", cool)
     elif found.temperature >= 70:
@@ -207,9 +207,9 @@ def _memory(root: Path) -> Iterator[Finding]:
 def _disk(settings: Settings, root: Path) -> Iterator[Finding]:
     folder = paths.log(settings.log.path).parent
     free = health.free_megabytes(folder)
-    need = settings.log.megabytes
+    need = settings.log.max_megabytes
     if free is not None and free < need:
-        fix = f"free some space, or set log.megabytes below {free:.0f}"
+        fix = f"free some space, or set log.max_megabytes below {free:.0f}"
         yield Finding("disk", "error", f"{folder}: {free:g} MB free, the log may take {need:g}", fix)
     elif free is not None:
         yield Finding("disk", "ok", f"{folder}: {free:g} MB free, the log may take {need:g}")
@@ -336,7 +336,7 @@ def _ask(command: list[str]) -> "subprocess.CompletedProcess[str] | None":
 
 
 def add_doctor(commands: Any) -> None:
-    text = "look for what is wrong with this device, and tell the fix; exits 0, 1 with warnings, 2 with errors"
+    text = "look for problems of this device and show their fixes; exits 0 for none, 1 for warnings, 2 for errors"
     doctor = add_command(commands, "doctor", text, _doctor)
     settings_option(doctor)
     json_option(doctor)

@@ -14,17 +14,23 @@ def add_logs(commands: Any) -> None:
     logs = add_command(commands, "logs", "read the on-device log", _logs)
     settings_option(logs)
     log_option(logs)
-    logs.add_argument("--since", metavar="TIME", help="from 90s, 15m, 1h, 7d ago, or an ISO date or time")
-    logs.add_argument("--until", metavar="TIME", help="up to, in the same forms")
-    logs.add_argument("--emotion", choices=LABELS, help="only this label")
-    logs.add_argument("--track", type=int, metavar="N", help="only this face")
-    logs.add_argument("--kind", metavar="KIND", help="'reading', 'event', or the events of a kind, as 'camera lost'")
-    logs.add_argument("--follow", action="store_true", help="print entries as they are committed")
+    logs.add_argument(
+        "--since", metavar="TIME", help="only entries since 90s, 15m, 1h or 7d ago, or since an ISO date or time"
+    )
+    logs.add_argument("--until", metavar="TIME", help="only entries until then, in the same forms")
+    logs.add_argument("--emotion", choices=LABELS, help="only readings with this label")
+    logs.add_argument("--track", type=int, metavar="N", help="only readings of this face")
+    logs.add_argument(
+        "--kind", metavar="KIND", help="only this kind: 'reading', 'event', or a kind of event such as 'camera lost'"
+    )
+    logs.add_argument("--follow", action="store_true", help="keep running and print new entries as they are committed")
     form = logs.add_mutually_exclusive_group()
-    form.add_argument("--summary", action="store_true", help="emotion shares per hour")
+    form.add_argument("--summary", action="store_true", help="print the emotion shares of each hour")
     form.add_argument("--csv", action="store_true", help="print readings as CSV")
-    form.add_argument("--plot", type=Path, metavar="FILE", help="draw the emotion shares per hour to a .png or .jpg")
-    logs.add_argument("--json", action="store_true", help="print JSON lines, or with --summary one JSON array")
+    form.add_argument(
+        "--plot", type=Path, metavar="FILE", help="draw the emotion shares of each hour to a .png or .jpg file"
+    )
+    logs.add_argument("--json", action="store_true", help="print JSON lines; with --summary one JSON array")
 
 
 def _logs(options: argparse.Namespace) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from mien_edge import paths
 from mien_edge import settings as configuration
-from mien_edge.commands.common import add_command, json_option, settings_option
+from mien_edge.commands.common import RenamedCommand, add_command, json_option, renamed_option, settings_option
 from mien_edge.errors import BundleError, SourceError
 from mien_edge.log import database
 from mien_edge.model import bundle as bundles
@@ -72,7 +72,7 @@ def rollback(options: argparse.Namespace) -> None:
     print(f"{back} is current{_taken(options)}")  # noqa: T201
 
 
-def discard(options: argparse.Namespace) -> None:
+def remove(options: argparse.Namespace) -> None:
     """Remove a bundle."""
     _store(options).discard(options.name)
     _poke(options)
@@ -83,10 +83,10 @@ def discard(options: argparse.Namespace) -> None:
 def beside(options: argparse.Namespace) -> None:
     """Compare a candidate with the current model, or print how they compare."""
     store = _store(options)
-    if options.name or options.end:
-        store.shadow("" if options.end else options.name)
+    if options.name or options.stop:
+        store.shadow("" if options.stop else options.name)
         runs = _poke(options)
-        text = "the shadow ends" if options.end else f"{options.name} is compared with the current model"
+        text = "the shadow ends" if options.stop else f"{options.name} is compared with the current model"
         print(text if runs else f"{text} once the service runs")  # noqa: T201
         return
     try:
@@ -117,10 +117,10 @@ def _activate(store: Store, name: str, options: argparse.Namespace) -> int:
     else:
         when = "now" if _poke(options) else "at its next start"
         print(f"{name} is asked for: the service takes it {when}", flush=True)  # noqa: T201
-    if options.wait is None:
+    if options.timeout is None:
         return 0
     verdict = _verdict(store, name, asked, options)
-    text = _said(verdict) if verdict else f"{name} has not been judged after {options.wait:g} s"
+    text = _said(verdict) if verdict else f"{name} has not been judged after {options.timeout:g} s"
     print(text)  # noqa: T201
     return 0 if verdict else NOT_JUDGED
 
@@ -128,7 +128,7 @@ def _activate(store: Store, name: str, options: argparse.Namespace) -> int:
 def _verdict(store: Store, name: str, asked: float, options: argparse.Namespace) -> Verdict | None:
     """How it ended; None if it has not in time. Raises BundleError if it was rolled back, replaced or not taken."""
     began = time.monotonic()
-    while (spent := time.monotonic() - began) < options.wait:
+    while (spent := time.monotonic() - began) < options.timeout:
         state = store.state()
         verdict = state.record.verdict
         if verdict and verdict.name == name and verdict.time >= asked:
@@ -175,32 +175,49 @@ def _tell(kind: str, text: str, options: argparse.Namespace) -> None:
 
 
 def add_models(commands: Any) -> None:
-    models = add_command(commands, "models", "install, try, choose and remove model bundles on this device", _on_models)
+    models = add_command(
+        commands, "models", "install, compare, activate and remove model bundles on this device", _on_models
+    )
     actions = models.add_subparsers(title="actions", required=True, metavar="ACTION")
-    json_option(_action(actions, "list", "list installed bundles; * marks the current one", "listing"))
-    install = _action(actions, "install", "verify and replay a bundle, and keep it; it does not run yet", "install")
-    install.add_argument("bundle", help="folder of the bundle, or - for a tar stream on standard input")
+    json_option(_action(actions, "list", "list the installed bundles; * marks the current one", "listing"))
+    install = _action(
+        actions, "install", "verify a bundle, replay its golden vectors and install it; it does not run yet", "install"
+    )
+    install.add_argument("bundle", help="folder of the bundle, or - to read a tar archive from standard input")
     _downgrade_option(install)
-    activate = _action(actions, "activate", "run an installed bundle, on probation at first", "activate")
+    activate = _action(actions, "activate", "run an installed bundle, at first on probation", "activate")
     _name(activate)
     _downgrade_option(activate)
-    _wait_option(activate)
-    _action(actions, "rollback", "go back to the bundle that was committed before", "rollback")
-    _name(_action(actions, "discard", "remove an installed bundle that is not in use", "discard"))
-    beside = _action(actions, "shadow", "compare a bundle with the current one, or print how they compare", "beside")
-    beside.add_argument("name", nargs="?", help="NAME-VERSION as `models list` prints it; none to print the comparison")
-    beside.add_argument("--end", action="store_true", help="end the comparison")
+    _timeout_option(activate)
+    _action(actions, "rollback", "return to the bundle that was committed before", "rollback")
+    _name(_action(actions, "remove", "remove an installed bundle that is not in use", "remove"))
+    actions.choices["discard"] = RenamedCommand("mien-edge models discard", "mien-edge models remove")
+    beside = _action(
+        actions, "shadow", "compare a bundle with the current one on the same faces, or print the comparison", "beside"
+    )
+    beside.add_argument(
+        "name", nargs="?", help="NAME-VERSION as `models list` prints it; leave it out to print the comparison"
+    )
+    beside.add_argument("--stop", action="store_true", help="stop the comparison")
+    renamed_option(beside, "--end", "--stop")
     json_option(beside)
-    take = _action(commands, "receive", "install and run a bundle from a tar stream; for restricted keys", "take")
+    take = _action(
+        commands,
+        "receive",
+        "install and activate a bundle from a tar archive on standard input; for restricted SSH keys",
+        "take",
+    )
     _downgrade_option(take)
-    _wait_option(take)
+    _timeout_option(take)
 
 
 def _action(actions: Any, name: str, text: str, does: str) -> argparse.ArgumentParser:
     made = add_command(actions, name, text, _on_models)
     made.set_defaults(does=does)
     settings_option(made)
-    made.add_argument("--runtime", type=Path, metavar="FOLDER", help="the service's folder (default: /run/mien)")
+    made.add_argument(
+        "--runtime", type=Path, metavar="FOLDER", help="runtime folder of the service (default: /run/mien)"
+    )
     return made
 
 
@@ -209,11 +226,15 @@ def _name(command: argparse.ArgumentParser) -> None:
 
 
 def _downgrade_option(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--allow-downgrade", action="store_true", help="take an older version than has run here")
+    command.add_argument(
+        "--allow-downgrade", action="store_true", help="accept an older version than the newest that has run here"
+    )
 
 
-def _wait_option(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--wait", type=float, metavar="SECONDS", help="wait so long for the end of its probation")
+def _timeout_option(command: argparse.ArgumentParser) -> None:
+    text = "wait up to this long for the end of its probation (default: do not wait)"
+    command.add_argument("--timeout", type=float, metavar="SECONDS", help=text)
+    renamed_option(command, "--wait", "--timeout")
 
 
 def _on_models(options: argparse.Namespace) -> int | None:

@@ -21,8 +21,8 @@ from mien_edge.settings import Settings
 LAW = (
     "The EU AI Act forbids systems that infer emotions at work and in education, medical and safety reasons excepted "
     "(Article 5(1)(f)).",
-    "It asks that everybody who is exposed to emotion recognition be told of it (Article 50(3)); `mien-edge notice` "
-    "makes a sheet to put up.",
+    "It requires that people who are exposed to emotion recognition are informed of it (Article 50(3)); "
+    "`mien-edge notice` makes a sheet to put up.",
 )
 
 
@@ -35,7 +35,7 @@ class Purpose:
     aggregate: bool = False
 
 
-_FACES = 5  # of which shares must be made where only shares may be told
+_MIN_FACES = 5  # in one frame, where only shares of groups may be published
 
 PURPOSES = {
     "private": Purpose("at home, for myself and those who live there"),
@@ -75,11 +75,11 @@ def write(path: Path, name: str, source: str, force: bool = False) -> Settings:
     if path.exists() and not force:
         raise SettingsError(f"{path}: is there already; add --force to replace it, or name another file with --output")
     plain = Settings()
-    chosen = dataclasses.replace(
-        plain,
-        source=dataclasses.replace(plain.source, uri=source),
-        publish=dataclasses.replace(plain.publish, aggregate=_FACES if purpose.aggregate else 0),
-    )
+    publish = plain.publish
+    if purpose.aggregate:
+        publish = dataclasses.replace(publish, aggregate=True, min_faces=_MIN_FACES)
+    source_settings = dataclasses.replace(plain.source, uri=source)
+    chosen = dataclasses.replace(plain, source=source_settings, publish=publish)
     head = [f"# Used for: {purpose.text}.", *(f"# {sentence}" for sentence in LAW), "#"]
     try:
         files.write_text(path, "\n".join(head) + "\n" + configuration.as_toml(chosen))
@@ -144,7 +144,7 @@ def notice(path: Path, settings: Settings, language: str, purpose: str, operator
     """
     words = {name: html.escape(text) for name, text in _NOTICE[language].items()}
     words["kept"] = words["kept"].format(
-        days=f"{settings.log.days:g}", months=f"{settings.log.summary_days / 30.4:.0f}"
+        days=f"{settings.log.max_days:g}", months=f"{settings.log.max_summary_days / 30.4:.0f}"
     )
     given = {"purpose_text": purpose, "operator_text": operator, "contact_text": contact}
     try:
@@ -158,17 +158,25 @@ def notice(path: Path, settings: Settings, language: str, purpose: str, operator
 def add_init(commands: Any) -> None:
     from mien_edge.commands import purpose
 
-    init = add_command(commands, "init", "ask what the device is used for, and write its settings file", _init)
-    init.add_argument("--purpose", choices=purpose.PURPOSES, help="the answer, instead of asking")
+    init = add_command(commands, "init", "ask what the device is used for and write its settings file", _init)
+    init.add_argument("--purpose", choices=purpose.PURPOSES, help="the purpose; without it, mien-edge asks")
     init.add_argument("--source", default="picamera", metavar="URI", help="where frames come from (default: picamera)")
-    init.add_argument("--output", type=Path, default=paths.SETTINGS, metavar="FILE", help=f"default: {paths.SETTINGS}")
-    init.add_argument("--force", action="store_true", help="replace a file that is there")
-    notice = add_command(commands, "notice", "make a printable notice for the people that the camera sees", _notice)
-    notice.add_argument("output", type=Path, help="the sheet, an .html file")
-    notice.add_argument("--language", choices=purpose.LANGUAGES, default="en", help="default: en")
-    notice.add_argument("--purpose", default="", metavar="TEXT", help="what it is used for")
+    init.add_argument(
+        "--output",
+        type=Path,
+        default=paths.SETTINGS,
+        metavar="FILE",
+        help=f"file to write (default: {paths.SETTINGS})",
+    )
+    init.add_argument("--force", action="store_true", help="replace an existing file")
+    notice = add_command(commands, "notice", "write a printable notice for the people in front of the camera", _notice)
+    notice.add_argument("output", type=Path, help=".html file to write")
+    notice.add_argument(
+        "--language", choices=purpose.LANGUAGES, default="en", help="language of the notice (default: en)"
+    )
+    notice.add_argument("--purpose", default="", metavar="TEXT", help="what the device is used for")
     notice.add_argument("--operator", default="", metavar="TEXT", help="who is responsible")
-    notice.add_argument("--contact", default="", metavar="TEXT", help="where to ask")
+    notice.add_argument("--contact", default="", metavar="TEXT", help="where people can ask")
     settings_option(notice)
 
 

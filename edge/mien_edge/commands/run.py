@@ -18,19 +18,21 @@ from mien_edge.settings import Settings
 
 
 def add_run(commands: Any) -> None:
-    run = add_command(commands, "run", "turn a source into readings until it ends or is stopped", _run)
+    run = add_command(commands, "run", "read expressions from a source, until it ends or is stopped", _run)
     run.add_argument("source", nargs="?", help="picamera, v4l2:0, rtsp://…, video, photo, folder, demo, demo:forever")
     settings_option(run)
     model_option(run)
-    run.add_argument("--json", action="store_true", help="print readings as JSON lines, then a line with the summary")
-    run.add_argument("--quiet", action="store_true", help="print the summary only")
-    run.add_argument("--jsonl", type=Path, metavar="FILE", help="also write JSON lines to a rotated file")
-    run.add_argument("--csv", type=Path, metavar="FILE", help="also write CSV to a rotated file")
-    run.add_argument("--log", type=Path, metavar="FILE", help="also write the SQLite log that `logs` reads")
+    run.add_argument("--json", action="store_true", help="print readings as JSON lines, then one line with the summary")
+    run.add_argument("--quiet", action="store_true", help="print only the summary")
+    run.add_argument("--jsonl", type=Path, metavar="FILE", help="also write JSON lines to this file (rotated)")
+    run.add_argument("--csv", type=Path, metavar="FILE", help="also write CSV to this file (rotated)")
+    run.add_argument("--log", type=Path, metavar="FILE", help="also write this SQLite log, which `logs` reads")
     run.add_argument(
-        "--annotate", type=Path, metavar="FILE", help="also draw a picture, a video or a folder of pictures"
+        "--annotate", type=Path, metavar="FILE", help="also write an annotated picture, video or folder of pictures"
     )
-    run.add_argument("--labels", type=Path, metavar="FILE", help="labels.csv to score photographs against")
+    run.add_argument(
+        "--labels", type=Path, metavar="FILE", help="labels.csv with the true labels, to score photographs"
+    )
     run.add_argument("--max-frames", type=int, metavar="N", help="stop after N frames")
 
 
@@ -60,7 +62,7 @@ def _run(options: argparse.Namespace) -> int:
             events(kind, text)
         try:
             notifier = opened(systemd.Notifier())
-            switch = opened(gpio.Panel(settings.panel, notifier.alive, paths.given("STATE_DIRECTORY")))
+            switch = opened(gpio.Panel(settings.gpio, notifier.alive, paths.given("STATE_DIRECTORY")))
             source = sources.open_source(settings.source, stop, events, switch)
             scored = _score(options, uri, source.still)
             sinks = [*written, *(opened(sink) for sink in _sinks(options)), *([scored] if scored else [])]

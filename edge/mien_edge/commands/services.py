@@ -20,10 +20,15 @@ from mien_edge.errors import SettingsError
 
 
 def add_publish(commands: Any) -> None:
-    publish = add_command(commands, "publish", "tell an MQTT broker what stands in the log, until stopped", _publish)
+    publish = add_command(commands, "publish", "publish the log to an MQTT broker, until stopped", _publish)
     settings_option(publish)
     log_option(publish)
-    publish.add_argument("--state", type=Path, metavar="FOLDER", help="where the cursor is kept (default: the unit's)")
+    publish.add_argument(
+        "--state",
+        type=Path,
+        metavar="FOLDER",
+        help="folder for the cursor, which marks what is published (default: $STATE_DIRECTORY)",
+    )
 
 
 def _publish(options: argparse.Namespace) -> None:
@@ -39,14 +44,18 @@ def _publish(options: argparse.Namespace) -> None:
         signal.signal(number, lambda *_: stop.set())
     log = service_log_path(options, settings)
     done = publisher.run(settings.publish, log, paths.RUNTIME, state, paths.given("RUNTIME_DIRECTORY"), stop.is_set)
-    print(f"{done.published} published, {done.outbox.waiting} wait")  # noqa: T201
+    print(f"{done.published} published, {done.outbox.waiting} waiting")  # noqa: T201
 
 
 def add_view(commands: Any) -> None:
-    view = add_command(commands, "view", "show a page with picture, labels, timeline and health, until stopped", _view)
+    view = add_command(
+        commands, "view", "serve a web page with picture, labels, timeline and health, until stopped", _view
+    )
     settings_option(view)
     log_option(view)
-    view.add_argument("--runtime", type=Path, metavar="FOLDER", help="the service's folder (default: /run/mien)")
+    view.add_argument(
+        "--runtime", type=Path, metavar="FOLDER", help="runtime folder of the service (default: /run/mien)"
+    )
 
 
 def _view(options: argparse.Namespace) -> None:
@@ -58,7 +67,7 @@ def _view(options: argparse.Namespace) -> None:
 
 
 def add_status(commands: Any) -> None:
-    status = add_command(commands, "status", "tell how the service on this device is; exits 1 if not well", _status)
+    status = add_command(commands, "status", "show the service's status; exits 1 if there is a problem", _status)
     settings_option(status)
     log_option(status)
     json_option(status)

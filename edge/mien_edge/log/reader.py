@@ -51,7 +51,8 @@ def open_to_read(path: Path) -> sqlite3.Connection:
         raise SinkError(f"{path}: not a readable log ({problem}); {hint}") from None
     if version != VERSION:
         connection.close()
-        raise SinkError(f"{path}: a log of version {version}, this mien reads {VERSION}; read it with the mien of then")
+        hint = "read it with the mien version that wrote it"
+        raise SinkError(f"{path}: a log of version {version}, this mien reads {VERSION}; {hint}")
     return connection
 
 
@@ -99,7 +100,7 @@ def events(connection: sqlite3.Connection, wanted: Filter, kind: str | None = No
 
 def minutes(connection: sqlite3.Connection, since: float, until: float = 1e12, step: int = 60) -> list[dict[str, Any]]:
     """Face-seconds in spans of `step` seconds: 'time' of the start, 'seconds' per label (and 'none'), and 'faces', the
-    most different faces that one minute of it had.
+    most faces in one frame of it.
     """
     rows = connection.execute(
         "SELECT minute / ? * ? AS start, label, SUM(seconds) AS seconds, MAX(faces) AS faces FROM minutes "

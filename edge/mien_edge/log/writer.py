@@ -2,8 +2,8 @@
 
 What can happen to it, and what it then does:
 
-- Killed: readings are committed every `commit` seconds, events at once; what was not committed is lost, nothing else.
-- Power cut: the disk is synced every `sync` seconds and with every event; the file opens in the state of the last sync
+- Killed: readings are committed every `commit_interval` seconds, events at once; what was not committed is lost, nothing else.
+- Power cut: the disk is synced every `sync_interval` seconds and with every event; the file opens in the state of the last sync
   or later.
 - Disk full, read-only or failing: said once, readings are dropped and counted, an event tells of it when it can be
   written again.
@@ -34,7 +34,7 @@ from mien_edge.log.database import (
     since_boot,
 )
 from mien_edge.log.minutes import Minutes
-from mien_edge.settings import Log as Settings
+from mien_edge.settings import LogSettings
 from mien_edge.values import Reading
 
 _TABLES = ("readings", "events")
@@ -59,7 +59,7 @@ class Log:
     def __init__(
         self,
         path: Path,
-        settings: Settings,
+        settings: LogSettings,
         wall: Callable[[], float] = time.time,
         steady: Callable[[], float] = since_boot,
     ) -> None:
@@ -90,13 +90,13 @@ class Log:
             if self._is_news(reading):
                 self._last[reading.track] = reading.time, reading.label, reading.quality
                 self._pending.append(reading_row(reading, now))
-        if now - self._committed >= self.settings.commit:
+        if now - self._committed >= self.settings.commit_interval:
             self.commit()
 
     def _is_news(self, reading: Reading) -> bool:
         then, label, quality = self._last.get(reading.track, (0.0, None, ""))
         elapsed = abs(reading.time - then)
-        return (label, quality) != (reading.label, reading.quality) or elapsed >= self.settings.interval
+        return (label, quality) != (reading.label, reading.quality) or elapsed >= self.settings.heartbeat_interval
 
     def started(self, model: str) -> None:
         """A run begins with this model: tell what the log knows of the one before, if it ended without a word, or had
@@ -129,10 +129,10 @@ class Log:
             self._failed(problem)
         else:
             self._pending = []
-            if events or now - self._synced >= self.settings.sync:
+            if events or now - self._synced >= self.settings.sync_interval:
                 self._sync(now)
             self._tell_what_was_lost()
-        horizon = self._wall() - max(self.settings.interval, 60)
+        horizon = self._wall() - max(self.settings.heartbeat_interval, 60)
         self._last = {track: last for track, last in self._last.items() if last[0] >= horizon}
         if now - self._trimmed >= _TRIM_EVERY:
             self._trim()
@@ -215,7 +215,7 @@ class Log:
             if wal.exists():
                 files.sync(wal)
         except OSError as problem:
-            _log.warning("%s: cannot be synced (%s); tried again in %g s", wal, problem, self.settings.sync)
+            _log.warning("%s: cannot be synced (%s); tried again in %g s", wal, problem, self.settings.sync_interval)
 
     def _trim(self) -> None:
         """Hold readings and events within their age, rows and bytes; the oldest go first."""
@@ -231,7 +231,7 @@ class Log:
                 self._forget()
             for table in _TABLES:
                 with self._connection:
-                    self._keep_newest(table, self.settings.rows)
+                    self._keep_newest(table, self.settings.max_rows)
             self._shrink()
         except sqlite3.Error as problem:
             _log.warning("%s: cannot be trimmed now (%s); tried again in a minute", self.path, problem)
@@ -246,16 +246,16 @@ class Log:
                 condition = f"time < ? AND id < (SELECT MAX(id) FROM {table})"  # noqa: S608 - two fixed names
                 self._connection.execute(
                     f"DELETE FROM {table} WHERE {condition}",  # noqa: S608
-                    (now - self.settings.days * 86400,),
+                    (now - self.settings.max_days * 86400,),
                 )
-            oldest = now - self.settings.summary_days * 86400
+            oldest = now - self.settings.max_summary_days * 86400
             self._connection.execute("DELETE FROM minutes WHERE minute < ?", (oldest,))
 
     def _shrink(self) -> None:
         """Remove the oldest until the pages in use are few enough, minutes last, then give some free ones back: the
         rest in the next minutes, for a slow card must not hold up the frames.
         """
-        most = self.settings.megabytes * 1e6
+        most = self.settings.max_megabytes * 1e6
         while self._used() > most and (counts := [self._count(table) for table in _TABLES]) and max(counts) > _LEAST:
             with self._connection:
                 for table, count in zip(_TABLES, counts, strict=True):

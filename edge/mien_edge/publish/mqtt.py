@@ -9,7 +9,7 @@ import paho.mqtt.client as paho
 
 from mien_edge import paths
 from mien_edge.errors import PublishError
-from mien_edge.settings import Publish as Settings
+from mien_edge.settings import PublishSettings
 
 _KEEPALIVE = 30  # seconds without a word after which the broker tells the last will
 _CONNECTING = 10.0  # seconds
@@ -28,7 +28,7 @@ class Connection:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: PublishSettings,
         device: str,
         will: tuple[str, str],
         on_ready: Callable[[], None],
@@ -50,8 +50,8 @@ class Connection:
         client.on_connect, client.on_disconnect = self._connected, self._disconnected
         client.on_publish, client.on_message = self._published, self._received
         client.will_set(*will, qos=1, retain=True)
-        if settings.user:
-            client.username_pw_set(settings.user, _password(settings))
+        if settings.username:
+            client.username_pw_set(settings.username, _password(settings))
         try:
             if settings.tls:
                 client.tls_set(settings.ca or None, tls_version=ssl.PROTOCOL_TLS_CLIENT)
@@ -90,7 +90,7 @@ class Connection:
 
     def _connected(self, client: Any, data: Any, flags: Any, reason: Any, properties: Any) -> None:
         if reason.value >= _FAILED:
-            self._end(f"it refuses: {reason}; check publish.user and the password")
+            self._end(f"it refuses: {reason}; check publish.username and the password")
             return
         most = getattr(properties, "ReceiveMaximum", None) or WINDOW + _OTHERS
         self.window = max(min(WINDOW, most - _OTHERS), 1)
@@ -118,11 +118,13 @@ def _machine() -> str:
         return "0"
 
 
-def _password(settings: Settings) -> str:
+def _password(settings: PublishSettings) -> str:
     folder = paths.given("CREDENTIALS_DIRECTORY")
     path = Path(settings.password_file) if settings.password_file else folder and folder / "mqtt-password"
     if path is None:
-        raise PublishError("publish.user has no password; give the unit a credential mqtt-password, or a password_file")
+        raise PublishError(
+            "publish.username has no password; give the unit the credential mqtt-password, or set publish.password_file"
+        )
     try:
         return path.read_text(encoding="utf-8").strip("\n")
     except OSError as problem:

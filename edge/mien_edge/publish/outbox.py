@@ -63,11 +63,13 @@ class Message(NamedTuple):
 
 class Outbox:
     """The entries of a log after a cursor, in order. `sent` is up to where they were taken, `done` up to where they
-    were acknowledged.
+    were acknowledged. min_faces: from 1 on, the entries are minutes that had at least so many faces in one frame; with
+    0 they are single readings and events.
     """
 
-    def __init__(self, log: Path, aggregate: int, cursor: Cursor, wall: Callable[[], float] = time.time) -> None:
-        self.log, self.aggregate = log, aggregate
+    def __init__(self, log: Path, min_faces: int, cursor: Cursor, wall: Callable[[], float] = time.time) -> None:
+        self.log = log
+        self.min_faces = min_faces
         self.sent = self.done = cursor
         self.waiting = 0
         self.minute: dict[str, Any] = _EMPTY
@@ -89,7 +91,7 @@ class Outbox:
             self._meet(connection)
             self._pass_what_is_not_told(connection)
             self._remember_minute(connection)
-            told = self._minutes if self.aggregate else self._single
+            told = self._minutes if self.min_faces else self._single
             found = told(connection)
             self._count(connection)
         finally:
@@ -122,7 +124,7 @@ class Outbox:
         minute in the future was told under a clock that was wrong.
         """
         over = int(self._over())
-        if self.aggregate:
+        if self.min_faces:
             ends = reader.newest(connection, "readings"), reader.newest(connection, "events")
             self.sent, self.done = (
                 replace(each, reading=ends[0], event=ends[1], minute=min(each.minute, over))
@@ -151,7 +153,7 @@ class Outbox:
     def _minutes(self, connection: Any) -> list[Message]:
         """Minutes in which enough faces were seen at once."""
         found = reader.minutes(connection, self.sent.minute + 1, self._over() + 1)[:BATCH_SIZE]
-        told = [span for span in found if span["faces"] >= self.aggregate]
+        told = [span for span in found if span["faces"] >= self.min_faces]
         if found and not told and self.sent == self.done:
             self.sent = self.done = replace(self.done, minute=found[-1]["time"])
         return [self._message("minute", span["time"], _summed(span)) for span in told]
@@ -161,7 +163,7 @@ class Outbox:
         return Message(kind, number, text, self.sent.log)
 
     def _count(self, connection: Any) -> None:
-        if self.aggregate:
+        if self.min_faces:
             self.waiting = int(self.sent.minute > self.done.minute)
         else:
             readings = reader.newest(connection, "readings") - self.done.reading

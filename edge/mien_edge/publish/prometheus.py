@@ -1,25 +1,21 @@
-"""Prometheus metrics on loopback, read from what the service tells at the moment of asking."""
+"""Prometheus metrics on loopback, read from the status of service and publisher at each scrape."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from prometheus_client import CollectorRegistry, start_http_server
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from mien_edge.errors import PublishError
 
-_GAUGES = {
-    "fps": "frames per second through the chain",
-    "temperature": "degrees Celsius of the SoC",
-    "memory": "megabytes of memory left on the device",
-    "rss": "megabytes in use by the service",
-    "frames": "frames since the start of the service",
-}
+_MEGABYTE = 1e6
 
 
 class Collector:
-    """What Prometheus asks; `ask` gives the service's and the publisher's state, {} for one that does not run."""
+    """What Prometheus scrapes; `ask` returns the states of the service and of the publisher, {} for one that does not
+    run. Names follow prometheus.io/docs/practices/naming: base units, the unit as suffix, `_total` for counters.
+    """
 
     def __init__(self, ask: Callable[[], tuple[dict[str, Any], dict[str, Any]]]) -> None:
         self._ask = ask
@@ -27,29 +23,50 @@ class Collector:
     def collect(self) -> Iterator[Metric]:
         """The metrics now."""
         service, publisher = self._ask()
-        yield _gauge("up", "1 while the service runs", [({}, float(bool(service)))])
-        for name, text in _GAUGES.items():
-            if service.get(name) is not None:
-                yield _gauge(name, text, [({}, service[name])])
+        yield _gauge("mien_up", "Whether the service runs (1) or not (0)", float(bool(service)))
         if service:
-            spent = [({"stage": name}, value) for name, value in service["milliseconds"].items()]
-            yield _gauge("milliseconds", "milliseconds a frame takes in a stage", spent)
-            limits = [({"limit": name}, 1.0) for name in service.get("limits") or ()]
-            yield _gauge("limited", "1 for each limit that holds now", limits)
-            yield _gauge("camera_lost", "1 while the camera is lost", [({}, float(service["camera"] == "lost"))])
-        for label, share in (publisher.get("shares") or {}).items():
-            yield _gauge("share", "share of a label in the face time of the last minute", [({"label": label}, share)])
+            yield from _service_metrics(service)
         if publisher:
-            yield _gauge("faces", "faces now, or in the last minute", [({}, float(publisher["faces"]))])
-            yield _gauge("waiting", "entries that wait for the broker", [({}, float(publisher["waiting"]))])
+            yield from _publisher_metrics(publisher)
 
 
-def _gauge(name: str, text: str, values: Iterable[tuple[dict[str, str], float]]) -> Metric:
-    values = list(values)
-    family = GaugeMetricFamily(f"mien_{name}", text, labels=list(values[0][0]) if values else [])
-    for labels, value in values:
-        family.add_metric(list(labels.values()), value)
-    return family
+def _service_metrics(service: dict[str, Any]) -> Iterator[Metric]:
+    if service.get("fps") is not None:
+        yield _gauge("mien_frames_per_second", "Frame rate of the last ten seconds", service["fps"])
+    if service.get("temperature") is not None:
+        yield _gauge("mien_temperature_celsius", "Temperature of the SoC", service["temperature"])
+    if service.get("memory") is not None:
+        available = service["memory"] * _MEGABYTE
+        yield _gauge("mien_memory_available_bytes", "Memory that is available on the device", available)
+    if service.get("rss") is not None:
+        resident = service["rss"] * _MEGABYTE
+        yield _gauge("process_resident_memory_bytes", "Resident memory of the service", resident)
+    if service.get("frames") is not None:
+        yield CounterMetricFamily("mien_frames", "Frames since the start of the service", value=service["frames"])
+    stages = GaugeMetricFamily("mien_stage_duration_seconds", "Mean duration of a stage per frame", labels=["stage"])
+    for name, milliseconds in service["milliseconds"].items():
+        stages.add_metric([name], milliseconds / 1000)
+    yield stages
+    limits = GaugeMetricFamily("mien_throttled", "1 for each limit of the SoC that is active", labels=["limit"])
+    for name in service.get("limits") or ():
+        limits.add_metric([name], 1.0)
+    yield limits
+    yield _gauge("mien_camera_lost", "Whether the camera is lost (1) or not (0)", float(service["camera"] == "lost"))
+
+
+def _publisher_metrics(publisher: dict[str, Any]) -> Iterator[Metric]:
+    ratios = GaugeMetricFamily(
+        "mien_emotion_ratio", "Share of a label in the face time of the last minute", labels=["label"]
+    )
+    for label, share in (publisher.get("shares") or {}).items():
+        ratios.add_metric([label], share)
+    yield ratios
+    yield _gauge("mien_faces", "Most faces in one frame of the last minute", float(publisher["faces"]))
+    yield _gauge("mien_entries_waiting", "Log entries that wait for the broker", float(publisher["waiting"]))
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, text, value=value)
 
 
 def serve(port: int, collector: Collector) -> Callable[[], None]:

@@ -24,7 +24,7 @@ from mien_edge.log.minutes import NONE
 from mien_edge.log.show import shares
 from mien_edge.publish import homeassistant, mqtt
 from mien_edge.publish.outbox import BATCH_SIZE, Cursor, Message, Outbox
-from mien_edge.settings import Publish as Settings
+from mien_edge.settings import PublishSettings
 from mien_edge.status import status_file
 
 _LOOK = 0.5  # seconds between looks for new entries
@@ -40,7 +40,7 @@ class Publisher:
     service, `state` this one's own, for the cursor.
     """
 
-    def __init__(self, settings: Settings, log: Path, runtime: Path, state: Path) -> None:
+    def __init__(self, settings: PublishSettings, log: Path, runtime: Path, state: Path) -> None:
         if not settings.host:
             raise PublishError("publish.host is empty; name the broker in the settings file, or stop mien-publish")
         for name, value in (("topic", settings.topic), ("device", settings.device)):
@@ -49,7 +49,8 @@ class Publisher:
         self.settings, self.runtime, self.cursor = settings, runtime, state / "cursor.json"
         self.device = settings.device or socket.gethostname()
         self.base = f"{settings.topic}/{self.device}"
-        self.outbox = Outbox(log, settings.aggregate, Cursor.read(self.cursor))
+        min_faces = settings.min_faces if settings.aggregate else 0
+        self.outbox = Outbox(log, min_faces, Cursor.read(self.cursor))
         self.problem, self.published, self.refused, self.reconnects = "not tried yet", 0, 0, 0
         self._saved_cursor, self._saved = self.outbox.done, time.monotonic()
         self._link: mqtt.Connection | None = None
@@ -74,7 +75,7 @@ class Publisher:
             return
         if self._link.ready:
             self._send()
-            if now - self._told >= self.settings.every:
+            if now - self._told >= self.settings.state_interval:
                 self._tell_state(now)
         self._link.work(seconds if not self._entries else 0.05)
         self._settle()
@@ -160,7 +161,7 @@ class Publisher:
         self._arrived.add(number)
         if refusal:
             self.refused += 1
-            _log.warning("the broker refuses a message (%s); check what %s may write", refusal, self.settings.user)
+            _log.warning("the broker refuses a message (%s); check what %s may write", refusal, self.settings.username)
 
     def _settle(self) -> None:
         """What has arrived in an unbroken row from the oldest on is done."""
@@ -195,7 +196,7 @@ class Publisher:
         """
         if self.settings.aggregate:
             minute = self.outbox.minute
-            if minute["faces"] < self.settings.aggregate:
+            if minute["faces"] < self.settings.min_faces:
                 return NONE, 0
             return max(minute["seconds"], key=lambda label: minute["seconds"][label]), minute["faces"]
         labels = Counter(face["label"] for face in service["faces"] if face["label"])
@@ -204,7 +205,7 @@ class Publisher:
     def report(self) -> dict[str, Any]:
         """How the publisher is, for `mien-edge status` and Prometheus."""
         minute = self.outbox.minute
-        enough = minute["faces"] >= max(self.settings.aggregate, 1)
+        enough = minute["faces"] >= max(self.outbox.min_faces, 1)
         return {
             "time": time.time(), "broker": f"{self.settings.host}:{self.settings.port}", "connected": self.connected,
             "problem": self.problem, "published": self.published, "refused": self.refused,
@@ -236,7 +237,7 @@ class Publisher:
 
 
 def run(
-    settings: Settings, log: Path, runtime: Path, state: Path, own: Path | None, stopped: Callable[[], bool]
+    settings: PublishSettings, log: Path, runtime: Path, state: Path, own: Path | None, stopped: Callable[[], bool]
 ) -> Publisher:
     """Publish until `stopped`; `own` is the folder in memory for the publisher's own status. Returns the publisher,
     closed. Raises PublishError for settings that cannot be.
@@ -278,5 +279,5 @@ def _collector(publisher: Publisher) -> Any:
 
 def _line(publisher: Publisher) -> str:
     if not publisher.connected:
-        return f"{publisher.problem}, {publisher.outbox.waiting} entries wait"
-    return f"{publisher.published} published, {publisher.outbox.waiting} wait"
+        return f"{publisher.problem}, {publisher.outbox.waiting} entries waiting"
+    return f"{publisher.published} published, {publisher.outbox.waiting} waiting"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mien_edge.errors import RuntimeMissingError, SettingsError
-from mien_edge.settings import Panel as Settings
+from mien_edge.settings import GpioSettings
 
 
 class Panel:
@@ -20,7 +20,7 @@ class Panel:
     """
 
     def __init__(
-        self, settings: Settings, alive: Callable[[str], None] = lambda text: None, state: Path | None = None
+        self, settings: GpioSettings, alive: Callable[[str], None] = lambda text: None, state: Path | None = None
     ) -> None:
         self._alive = alive
         self._kept = state / "paused" if state and settings.button else None
@@ -61,9 +61,9 @@ def _made(kind: str, pin: int, **options: Any) -> Any:
     try:
         import gpiozero
     except ImportError:
-        hint = "sudo apt install python3-gpiozero python3-lgpio, or set panel.led and panel.button to 0"
+        hint = "sudo apt install python3-gpiozero python3-lgpio, or set gpio.led and gpio.button to 0"
         raise RuntimeMissingError(f"gpiozero is missing; {hint}") from None
     try:
         return getattr(gpiozero, kind)(pin, **options)
     except Exception as problem:  # gpiozero's pin factories raise what they like
-        raise SettingsError(f"panel: pin {pin} cannot be used ({problem}); see: pinout") from None
+        raise SettingsError(f"gpio: pin {pin} cannot be used ({problem}); see: pinout") from None

@@ -123,8 +123,8 @@ def run(
     events = events or Events()
     counter, start = Counter(), time.monotonic()
     made, stages = pipeline.timed(chain(settings, model, source.still))
-    governor = throttle.Governor(settings.load, settings.source.fps, events)
-    paced = throttle.Paced(source, settings.load, governor) if source.live else None
+    governor = throttle.Governor(settings.throttle, settings.source.fps, events)
+    paced = throttle.Paced(source, settings.throttle, governor) if source.live else None
     watching: list[Any] = [*watchers, _Limit(most, stop)]
     name = without_password(settings.source.uri)
     updater = _updater(settings, model, store, dict(stages), governor, paced, events) if store else None

@@ -7,7 +7,7 @@ from typing import Any
 
 from mien_edge.chain import camera, motion
 from mien_edge.chain.sources import Source
-from mien_edge.settings import Load as Settings
+from mien_edge.settings import ThrottleSettings
 from mien_edge.status import health
 from mien_edge.status.health import Health
 from mien_edge.values import Frame
@@ -30,7 +30,7 @@ class Governor:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: ThrottleSettings,
         most: float,
         on_event: camera.OnEvent = camera.silent,
         read: Callable[[], Health] = health.read,
@@ -52,7 +52,7 @@ class Governor:
         if "throttled" in limits:
             self._limited = now
         if (warm is not None and warm >= self.settings.hot) or self._limited == now:
-            self._set(max(self.fps * _STEP, min(self.settings.slowest, self.most)), found)
+            self._set(max(self.fps * _STEP, min(self.settings.min_fps, self.most)), found)
         elif (warm is None or warm <= self.settings.cool) and now - self._limited >= _UNLIMITED:
             self._set(min(self.fps / _STEP, self.most), found)
 
@@ -79,7 +79,7 @@ class Paced:
     def __init__(
         self,
         source: Source,
-        settings: Settings,
+        settings: ThrottleSettings,
         governor: Governor,
         steady: Callable[[], float] = time.monotonic,
     ) -> None:

@@ -97,8 +97,8 @@ def _shadow(report: dict[str, Any] | None) -> str:
 def _service_rows(service: dict[str, Any]) -> list[tuple[str, str]]:
     spent = "  ".join(f"{name} {value:g}" for name, value in service["milliseconds"].items())
     faces = ", ".join(f"{face['track']}: {face['label'] or face['quality']}" for face in service["faces"]) or "none"
-    heat = "not told here" if service["temperature"] is None else f"{service['temperature']} °C"
-    limits = ", ".join(service["limits"] or ()) or ("none" if service["limits"] is not None else "not told here")
+    heat = "not reported here" if service["temperature"] is None else f"{service['temperature']} °C"
+    limits = ", ".join(service["limits"] or ()) or ("none" if service["limits"] is not None else "not reported here")
     had = ", ".join(service["had"] or ())
     a_day = service["written_per_day"]
     rest = ", resting" if service.get("idle") else ""

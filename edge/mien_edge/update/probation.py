@@ -5,7 +5,7 @@ model before, which sees the same faces while the probation lasts.
 from collections import deque
 from dataclasses import dataclass
 
-from mien_edge.settings import Update
+from mien_edge.settings import UpdateSettings
 from mien_edge.update.compare import Compared
 
 _MINUTES = 60  # of the hour that a new model is compared with
@@ -54,7 +54,7 @@ class LastHour:
 class Probation:
     """A model on trial. `seen` runs it with the model before beside it; `hour` is the pace before."""
 
-    def __init__(self, settings: Update, seen: Compared, hour: Pace) -> None:
+    def __init__(self, settings: UpdateSettings, seen: Compared, hour: Pace) -> None:
         self.settings, self.seen, self.hour = settings, seen, hour
         self.pace, self.seconds = Pace(), 0.0
 
@@ -65,20 +65,23 @@ class Probation:
 
     @property
     def is_over(self) -> bool:
-        """Whether there is enough to judge by, or patience is at its end."""
-        enough = self.seconds >= self.settings.probation and self.seen.faces >= self.settings.faces
-        return enough or self.seconds >= max(self.settings.patience, self.settings.probation)
+        """Whether there is enough to judge by, or `max_probation` is over."""
+        enough = self.seconds >= self.settings.probation and self.seen.faces >= self.settings.min_faces
+        return enough or self.seconds >= max(self.settings.max_probation, self.settings.probation)
 
     def fault(self) -> str:
         """What is wrong; '' for nothing. A failure counts at once, a slow one soon, its labels when it is over."""
         return self.seen.first.problem or self._slow() or (self._collapsed() if self.is_over else "")
 
     def _slow(self) -> str:
-        if min(self.pace.due, self.hour.due) >= _ENOUGH and self.pace.ratio < self.settings.rate * self.hour.ratio:
+        if (
+            min(self.pace.due, self.hour.due) >= _ENOUGH
+            and self.pace.ratio < self.settings.min_fps_ratio * self.hour.ratio
+        ):
             return f"the frame rate fell to {100 * self.pace.ratio / self.hour.ratio:.0f} % of the last hour's"
         now, before = self.seen.first.latency, self.seen.second.latency
-        enough = self.seen.faces >= min(_ENOUGH, max(self.settings.faces, 10))
-        if enough and before and now > max(self.settings.slower * before, before + _SLACK):
+        enough = self.seen.faces >= min(_ENOUGH, max(self.settings.min_faces, 10))
+        if enough and before and now > max(self.settings.max_latency_ratio * before, before + _SLACK):
             return f"a face takes {1000 * now:.1f} ms where the model before takes {1000 * before:.1f}"
         return ""
 
@@ -88,7 +91,7 @@ class Probation:
             return ""
         (label, count), *_ = self.seen.first.labels.most_common(1)
         had = self.seen.second.labels[label] / faces
-        if count / faces >= self.settings.one_label and had < self.settings.one_label / 2:
+        if count / faces >= self.settings.max_label_share and had < self.settings.max_label_share / 2:
             return (
                 f"{100 * count / faces:.0f} % of all faces are '{label}' to it, {100 * had:.0f} % to the model before"
             )
@@ -96,7 +99,7 @@ class Probation:
 
     def praise(self) -> str:
         """What it did well, for the log."""
-        few = "" if self.seen.faces >= self.settings.faces else ", fewer than wished for"
+        few = "" if self.seen.faces >= self.settings.min_faces else ", fewer than update.min_faces"
         return (
             f"{self.pace.frames} frames and {self.seen.faces} readings of faces{few} in {self.seconds:.0f} s, "
             f"{1000 * self.seen.first.latency:.1f} ms a face"

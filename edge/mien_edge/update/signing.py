@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mien_edge import files
 from mien_edge.errors import BundleError, RuntimeMissingError
-from mien_edge.settings import Update
+from mien_edge.settings import UpdateSettings
 
 NAMESPACE = "mien-bundle"
 SIGNATURE = "card.json.sig"
@@ -29,7 +29,7 @@ class Trust:
     unsigned: bool = False
 
     @classmethod
-    def of(cls, settings: Update) -> "Trust":
+    def of(cls, settings: UpdateSettings) -> "Trust":
         """As the settings say."""
         return cls(Path(settings.signers), Path(settings.revoked), settings.unsigned)
 

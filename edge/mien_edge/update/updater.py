@@ -17,7 +17,7 @@ from mien_edge.chain.pipeline import Timed
 from mien_edge.errors import MienError
 from mien_edge.model import bundle as bundles
 from mien_edge.model.bundle import Bundle
-from mien_edge.settings import Update as Settings
+from mien_edge.settings import UpdateSettings
 from mien_edge.update import compare
 from mien_edge.update.probation import LastHour, Probation
 from mien_edge.update.store import Store
@@ -78,7 +78,7 @@ class Updater:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: UpdateSettings,
         store: Store,
         tenant: Tenant,
         make: Callable[[Bundle], Tenant],
@@ -111,7 +111,7 @@ class Updater:
         found: dict[str, Any] = {"model": self.tenant.name, "bundle": str(self.tenant.bundle.folder)}
         found["probation"] = trial and {
             "seconds": round(trial.seconds, 1), "of_seconds": self.settings.probation, "faces": trial.seen.faces,
-            "of_faces": self.settings.faces,
+            "of_faces": self.settings.min_faces,
         }  # fmt: skip
         return found | {"shadow": self.shadow.report() if self.shadow else None}
 

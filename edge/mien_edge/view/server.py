@@ -24,8 +24,7 @@ from mien_edge import paths
 from mien_edge.errors import SettingsError, SinkError, SourceError
 from mien_edge.log import reader as log_reader
 from mien_edge.log.reader import Filter
-from mien_edge.settings import Settings
-from mien_edge.settings import View as ViewSettings
+from mien_edge.settings import Settings, ViewSettings
 from mien_edge.status import status_file, summary, systemd
 
 _FILES = {
@@ -106,7 +105,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _guard(settings: ViewSettings, token: str) -> Any:
-    names = {"localhost", "127.0.0.1", "[::1]", *settings.names.split()}
+    names = {"localhost", "127.0.0.1", "[::1]", *settings.allowed_hosts.split()}
     if not _is_loopback(settings.host):
         names.add(settings.host)
 
@@ -133,7 +132,7 @@ def _refusal(request: web.Request, names: set[str]) -> str:
     host = request.headers.get("Host", "")
     name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
     if name not in names:
-        return f"this device is not {host!r}; add the name to view.names"
+        return f"this device is not {host!r}; add the name to view.allowed_hosts"
     origin = request.headers.get("Origin")
     if origin is not None and urlsplit(origin).netloc != host:
         return "a request from another page"
@@ -188,7 +187,7 @@ class _Page:
         publisher = summary.publisher(self.runtime)
         found = {"service": service, "publisher": publisher}
         return service | {
-            "picture": self.settings.view.picture,
+            "picture": self.settings.view.show_picture,
             "publisher": publisher,
             "problems": summary.problems(found, time.time()),
         }
@@ -219,8 +218,8 @@ class _Page:
 
     async def picture(self, request: web.Request) -> web.StreamResponse:
         """The live picture as a multipart stream, for as long as somebody looks."""
-        if not self.settings.view.picture:
-            raise SourceError("the picture is not to be shown: view.picture")
+        if not self.settings.view.show_picture:
+            raise SourceError("the picture is turned off; set view.show_picture = true to show it")
         pictures = _pictures(self.runtime / status_file.SOCKET)
         first = await anext(pictures, b"")
         if not first:

@@ -14,11 +14,11 @@ import pytest
 from helpers import ROOT
 from mien_edge.chain import camera, devices
 from mien_edge.errors import RuntimeMissingError, SourceError
-from mien_edge.settings import Source
+from mien_edge.settings import SourceSettings
 from mien_edge.testing import FakeCamera, FakePicamera2, openers
 
 PICTURES = [np.full((4, 4), i, np.uint8) for i in range(5)]
-QUICK = Source(patience=0.3, longest_pause=0.1)
+QUICK = SourceSettings(frame_timeout=0.3, max_retry_delay=0.1)
 
 
 def live(*cameras, settings=QUICK):
@@ -81,7 +81,7 @@ def test_the_first_opening_must_work():
 
 
 def test_stopping_ends_a_silent_camera_at_once():
-    source, _ = live(FakeCamera([FakeCamera.HANG]), settings=Source(patience=60))
+    source, _ = live(FakeCamera([FakeCamera.HANG]), settings=SourceSettings(frame_timeout=60))
     threading.Timer(0.2, source._stop.set).start()
     start = time.monotonic()
     assert list(source) == []
@@ -116,14 +116,14 @@ def test_a_password_is_never_told():
 
 def test_a_missing_usb_camera_is_named():
     with pytest.raises(SourceError, match=r"/dev/video97: no such camera"):
-        devices.V4l2(Source(uri="v4l2:97"))
+        devices.V4l2(SourceSettings(uri="v4l2:97"))
 
 
 def test_a_stream_that_accepts_and_says_nothing_gives_up_and_hides_the_password():
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         with pytest.raises(SourceError, match=f"rtsp://127.0.0.1:{port}/x: cannot be opened") as caught:
-            devices.Stream(Source(uri=f"rtsp://user:secret@127.0.0.1:{port}/x", patience=0.5))
+            devices.Stream(SourceSettings(uri=f"rtsp://user:secret@127.0.0.1:{port}/x", frame_timeout=0.5))
     assert "secret" not in str(caught.value)
 
 
@@ -136,7 +136,7 @@ def picamera2(monkeypatch):
 
 @pytest.mark.usefixtures("picamera2")
 def test_the_pi_camera_gives_the_y_plane_without_padding():
-    device = devices.PiCamera(Source(width=66, height=64))
+    device = devices.PiCamera(SourceSettings(width=66, height=64))
     image = device.read()
     device.close()
     assert image.shape == (64, 66)
@@ -147,13 +147,13 @@ def test_the_pi_camera_gives_the_y_plane_without_padding():
 @pytest.mark.usefixtures("picamera2")
 def test_a_pi_camera_that_is_not_there_is_named():
     with pytest.raises(SourceError, match="picamera:3"):
-        devices.PiCamera(Source(uri="picamera:3"))
+        devices.PiCamera(SourceSettings(uri="picamera:3"))
 
 
 def test_without_picamera2_the_error_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "picamera2", None)
     with pytest.raises(RuntimeMissingError, match="apt install python3-picamera2"):
-        devices.PiCamera(Source())
+        devices.PiCamera(SourceSettings())
 
 
 def real_methods():
@@ -190,13 +190,13 @@ def pins():
 
 def test_the_light_is_on_while_the_camera_is_and_the_button_pauses_both(pins):
     from mien_edge.service.gpio import Panel
-    from mien_edge.settings import Panel as PanelSettings
+    from mien_edge.settings import GpioSettings
 
     said, events, stop = [], [], threading.Event()
-    switch = Panel(PanelSettings(led=17, button=27), said.append)
+    switch = Panel(GpioSettings(led=17, button=27), said.append)
     light, button = pins.pin(17), pins.pin(27)
     cameras = [FakeCamera([np.zeros((4, 4), np.uint8)]) for _ in range(2)]
-    live = camera.Live(openers(*cameras), Source(), stop, lambda *event: events.append(event[0]), switch)
+    live = camera.Live(openers(*cameras), SourceSettings(), stop, lambda *event: events.append(event[0]), switch)
     frames = iter(live)
 
     def press():
@@ -231,11 +231,11 @@ def test_the_light_is_on_while_the_camera_is_and_the_button_pauses_both(pins):
 
 def test_a_camera_that_is_lost_or_does_not_open_has_no_light(pins):
     from mien_edge.service.gpio import Panel
-    from mien_edge.settings import Panel as PanelSettings
+    from mien_edge.settings import GpioSettings
 
-    switch, stop = Panel(PanelSettings(led=17)), threading.Event()
+    switch, stop = Panel(GpioSettings(led=17)), threading.Event()
     first = FakeCamera([np.zeros((4, 4), np.uint8), SourceError("out")])
-    settings = Source(patience=0.3, longest_pause=0.1)
+    settings = SourceSettings(frame_timeout=0.3, max_retry_delay=0.1)
     frames = iter(camera.Live(openers(first, SourceError("gone")), settings, stop, switch=switch))
     next(frames)
     threading.Timer(0.6, stop.set).start()
@@ -247,28 +247,28 @@ def test_a_camera_that_is_lost_or_does_not_open_has_no_light(pins):
 def test_a_pin_that_cannot_be_used_is_one_clear_error(pins):
     from mien_edge.errors import SettingsError
     from mien_edge.service.gpio import Panel
-    from mien_edge.settings import Panel as PanelSettings
+    from mien_edge.settings import GpioSettings
 
-    first = Panel(PanelSettings(led=17))
+    first = Panel(GpioSettings(led=17))
     with pytest.raises(SettingsError, match="pin 17 cannot be used"):
-        Panel(PanelSettings(led=17))
+        Panel(GpioSettings(led=17))
     first.close()
 
 
 def test_a_pause_outlives_a_restart_and_a_lost_camera_stays_off(pins, tmp_path):
     from mien_edge.service.gpio import Panel
-    from mien_edge.settings import Panel as PanelSettings
+    from mien_edge.settings import GpioSettings
 
     (tmp_path / "paused").touch()
     stop, opened = threading.Event(), []
-    switch = Panel(PanelSettings(led=17, button=27), state=tmp_path)
+    switch = Panel(GpioSettings(led=17, button=27), state=tmp_path)
 
     def opener():
         opened.append(1)
         return FakeCamera([np.zeros((4, 4), np.uint8)])
 
     threading.Timer(0.5, stop.set).start()
-    assert list(camera.Live(opener, Source(), stop, switch=switch)) == []
+    assert list(camera.Live(opener, SourceSettings(), stop, switch=switch)) == []
     assert opened == []
     switch._toggle()
     assert not (tmp_path / "paused").exists()

@@ -8,7 +8,7 @@ from mien_edge import testing
 from mien_edge.chain import classify, detect, pipeline, quality, score, sources
 from mien_edge.model.interpreter import Classifier
 from mien_edge.service import run
-from mien_edge.settings import Detect, Model, Quality, Settings, Source
+from mien_edge.settings import DetectSettings, ModelSettings, QualitySettings, Settings, SourceSettings
 from mien_edge.values import Box, Face, Frame
 
 
@@ -53,7 +53,7 @@ def test_a_chain_calls_its_stages_in_order():
 @pytest.mark.parametrize("colour", [True, False], ids=["colour", "gray"])
 def test_each_detector_finds_the_one_face(astronaut, method, colour):
     image = astronaut if colour else detect.gray(astronaut)
-    (face,) = detect.detector(Detect(method=method, size=512))(Frame(image, 0, 0.0))
+    (face,) = detect.detector(DetectSettings(method=method, size=512))(Frame(image, 0, 0.0))
     x, y = face.box.centre
     assert 195 < x < 255
     assert 80 < y < 150
@@ -61,7 +61,7 @@ def test_each_detector_finds_the_one_face(astronaut, method, colour):
 
 
 def test_yunet_tells_where_the_eyes_are(astronaut):
-    (face,) = detect.YuNet(Detect())(Frame(astronaut, 0, 0.0))
+    (face,) = detect.YuNet(DetectSettings())(Frame(astronaut, 0, 0.0))
     (right_eye, left_eye, nose, *_) = face.landmarks
     assert right_eye[0] < nose[0] < left_eye[0]
     assert nose[1] > right_eye[1]
@@ -71,14 +71,14 @@ def test_yunet_tells_where_the_eyes_are(astronaut):
 @pytest.mark.parametrize("shape", [(1, 1, 3), (3, 900, 3), (900, 3), (7, 7)])
 @pytest.mark.parametrize("method", ["yunet", "haar"])
 def test_pictures_too_small_for_a_face_have_none(shape, method):
-    assert detect.detector(Detect(method=method))(Frame(np.full(shape, 80, np.uint8), 0, 0.0)) == ()
+    assert detect.detector(DetectSettings(method=method))(Frame(np.full(shape, 80, np.uint8), 0, 0.0)) == ()
 
 
 def test_a_12_megapixel_picture_works(astronaut):
     import cv2
 
     large = cv2.copyMakeBorder(cv2.resize(astronaut, (3000, 3000)), 0, 0, 0, 1000, cv2.BORDER_CONSTANT)
-    (face,) = detect.YuNet(Detect())(Frame(large, 0, 0.0))
+    (face,) = detect.YuNet(DetectSettings())(Frame(large, 0, 0.0))
     assert 400 < face.box.height < 900
 
 
@@ -97,16 +97,16 @@ def face(size=80.0, nose=40.0):
 
 
 def test_small_turned_and_blurred_faces_are_told_as_such(astronaut):
-    settings = Quality(smallest=32, turn=0.55)
+    settings = QualitySettings(min_face_pixels=32, max_yaw=0.55)
     assert quality.before_crop(face(), settings) == "good"
     assert quality.before_crop(face(size=20), settings) == "too small"
     assert quality.before_crop(face(nose=75), settings) == "turned away"
     crop = detect.gray(astronaut)[60:156, 175:271]
     import cv2
 
-    assert quality.after_crop(cv2.resize(crop, (48, 48)), Quality()) == "good"
-    assert quality.after_crop(np.full((48, 48), 9, np.uint8), Quality()) == "blurred"
-    assert quality.after_crop(cv2.GaussianBlur(cv2.resize(crop, (48, 48)), (0, 0), 6), Quality()) == "blurred"
+    assert quality.after_crop(cv2.resize(crop, (48, 48)), QualitySettings()) == "good"
+    assert quality.after_crop(np.full((48, 48), 9, np.uint8), QualitySettings()) == "blurred"
+    assert quality.after_crop(cv2.GaussianBlur(cv2.resize(crop, (48, 48)), (0, 0), 6), QualitySettings()) == "blurred"
 
 
 def test_levelling_brings_the_eyes_to_one_height():
@@ -123,9 +123,9 @@ def test_levelling_brings_the_eyes_to_one_height():
 
 
 def test_the_classifier_gives_a_distribution(bundle, astronaut):
-    stage = classify.Classify(bundle, Classifier(bundle.model), Quality())
+    stage = classify.Classify(bundle, Classifier(bundle.model), QualitySettings())
     frame = Frame(astronaut, 0, 0.0)
-    (reading,) = stage(frame, detect.YuNet(Detect())(frame))
+    (reading,) = stage(frame, detect.YuNet(DetectSettings())(frame))
     assert sum(reading.emotion.scores) == pytest.approx(1)
     assert (reading.label, reading.quality, reading.model) == (None, "good", bundle.card.id)
 
@@ -133,7 +133,7 @@ def test_the_classifier_gives_a_distribution(bundle, astronaut):
 def test_the_demo_goes_through_the_whole_line(bundle):
     capture = testing.Capture()
     source = sources.Demo(15, paced=False)
-    settings = Settings(source=Source(uri="demo"))
+    settings = Settings(source=SourceSettings(uri="demo"))
     summary = run.run(settings, run.tenant(settings, bundle), source, threading.Event(), [capture])
     assert summary.frames == 240
     assert summary.readings > 150
@@ -147,7 +147,7 @@ def test_the_demo_goes_through_the_whole_line(bundle):
 def test_more_threads_compute_the_same(bundle):
     one, two = (
         run.chain(settings, run.tenant(settings, bundle), still=True)
-        for settings in (Settings(), Settings(model=Model(threads=2)))
+        for settings in (Settings(), Settings(model=ModelSettings(threads=2)))
     )
     frame = Frame(sources.Demo(15).picture(0), 0, 0.0)
     assert one(frame)[0].emotion == two(frame)[0].emotion
@@ -162,7 +162,7 @@ def test_the_run_ends_after_the_frames_asked_for(bundle):
 def test_labelled_photographs_are_found_and_mostly_told_better_than_by_chance(bundle, photographs):
     labels = score.read_labels(photographs / "labels.csv")
     scored = score.Score(labels)
-    settings = Settings(source=Source(uri=str(photographs)))
+    settings = Settings(source=SourceSettings(uri=str(photographs)))
     source = sources.open_source(settings.source, threading.Event())
     run.run(settings, run.tenant(settings, bundle), source, threading.Event(), [scored])
     result = scored.result()

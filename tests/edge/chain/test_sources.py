@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from mien_edge.chain import camera, devices, sources
 from mien_edge.errors import SourceError
-from mien_edge.settings import Source
+from mien_edge.settings import SourceSettings
 
 
 def write(path, image):
@@ -17,7 +17,7 @@ def write(path, image):
 
 
 def opened(uri, **settings):
-    return sources.open_source(Source(uri=str(uri), **settings), Event())
+    return sources.open_source(SourceSettings(uri=str(uri), **settings), Event())
 
 
 def test_a_photo_is_one_frame_with_its_name(tmp_path, astronaut):
@@ -138,7 +138,7 @@ def test_each_camera_uri_chooses_its_adapter(uri, kind, monkeypatch):
 def test_a_demo_with_faults_is_lost_and_comes_back(monkeypatch):
     monkeypatch.setattr(sources.FaultyDemo, "minute", 0.2)
     events, stop = [], Event()
-    settings = Source(uri="demo:faults", fps=60, patience=0.3, longest_pause=0.1)
+    settings = SourceSettings(uri="demo:faults", fps=60, frame_timeout=0.3, max_retry_delay=0.1)
     source = sources.open_source(settings, stop, lambda kind, text: events.append(text))
     for _ in source:
         if len(events) >= 6:

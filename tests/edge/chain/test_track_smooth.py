@@ -10,7 +10,7 @@ from mien_edge import testing
 from mien_edge.chain.smooth import Smoother
 from mien_edge.chain.track import Fresh, Tracker
 from mien_edge.contract import LABELS
-from mien_edge.settings import Smooth, Track
+from mien_edge.settings import SmoothSettings, TrackSettings
 from mien_edge.values import Box, Face, Frame
 
 NOTHING = np.zeros((4, 4), np.uint8)
@@ -29,7 +29,7 @@ def follow(tracker, *scenes, fps=15.0):
 
 
 def settle(readings, uncertain=0.3, **settings):
-    smoother = Smoother(Smooth(**settings), uncertain)
+    smoother = Smoother(SmoothSettings(**settings), uncertain)
     return [smoother((reading,))[0] for reading in readings]
 
 
@@ -38,25 +38,25 @@ def sequence(*labels, fps=15.0, confidence=0.9):
 
 
 def test_a_moving_face_keeps_its_number():
-    assert follow(Tracker(Track()), *[[face(30 * i)] for i in range(8)]) == [[1]] * 8
+    assert follow(Tracker(TrackSettings()), *[[face(30 * i)] for i in range(8)]) == [[1]] * 8
 
 
 def test_two_faces_keep_theirs_in_any_order():
-    assert follow(Tracker(Track()), [face(0), face(300)], [face(305), face(5)]) == [[1, 2], [2, 1]]
+    assert follow(Tracker(TrackSettings()), [face(0), face(300)], [face(305), face(5)]) == [[1, 2], [2, 1]]
 
 
 def test_a_face_back_within_the_memory_keeps_its_number_and_later_is_new():
     short, long = [[]] * 10, [[]] * 30
-    assert follow(Tracker(Track(memory=1)), [face(0)], *short, [face(0)])[-1] == [1]
-    assert follow(Tracker(Track(memory=1)), [face(0)], *long, [face(0)])[-1] == [2]
+    assert follow(Tracker(TrackSettings(max_age=1)), [face(0)], *short, [face(0)])[-1] == [1]
+    assert follow(Tracker(TrackSettings(max_age=1)), [face(0)], *long, [face(0)])[-1] == [2]
 
 
 def test_without_memory_a_face_that_stays_keeps_its_number():
-    assert follow(Tracker(Track(memory=0)), [face(0)], [face(2)], [], [face(2)]) == [[1], [1], [], [2]]
+    assert follow(Tracker(TrackSettings(max_age=0)), [face(0)], [face(2)], [], [face(2)]) == [[1], [1], [], [2]]
 
 
 def test_a_number_is_given_once_per_frame():
-    assert sorted(follow(Tracker(Track()), [face(0)], [face(0), face(2)])[-1]) == [1, 2]
+    assert sorted(follow(Tracker(TrackSettings()), [face(0)], [face(0), face(2)])[-1]) == [1, 2]
 
 
 def test_photographs_share_no_numbers():
@@ -83,13 +83,13 @@ def test_labels_that_alternate_do_not_flicker():
 
 
 def test_the_time_constant_does_not_depend_on_the_frame_rate():
-    slow = settle(sequence(*["happy"] * 5, *["sad"] * 10, fps=5), seconds=1)[-1]
-    fast = settle(sequence(*["happy"] * 25, *["sad"] * 50, fps=25), seconds=1)[-1]
+    slow = settle(sequence(*["happy"] * 5, *["sad"] * 10, fps=5), time_constant=1)[-1]
+    fast = settle(sequence(*["happy"] * 25, *["sad"] * 50, fps=25), time_constant=1)[-1]
     assert slow.emotion.confidence == pytest.approx(fast.emotion.confidence, abs=0.05)
 
 
 def test_two_faces_never_mix():
-    smoother = Smoother(Smooth(), 0.3)
+    smoother = Smoother(SmoothSettings(), 0.3)
     for i in range(30):
         pair = smoother((testing.reading("happy", i / 15, 1), testing.reading("sad", i / 15, 2)))
     assert [settled.label for settled in pair] == ["happy", "sad"]
@@ -103,7 +103,7 @@ def test_below_the_cards_threshold_there_is_no_label():
 
 def test_a_face_without_emotion_passes_as_it_is():
     blurred = testing.reading(None, quality="blurred")
-    assert Smoother(Smooth(), 0.3)((blurred,)) == (blurred,)
+    assert Smoother(SmoothSettings(), 0.3)((blurred,)) == (blurred,)
 
 
 def test_a_clock_that_jumps_back_does_no_harm():

@@ -12,6 +12,7 @@ import cv2
 import pytest
 from helpers import ROOT, environment
 from mien_edge import cli
+from mien_edge.commands import common
 
 ENTRY = [sys.executable, "-m", "mien_edge"]
 
@@ -99,6 +100,31 @@ def test_an_error_is_one_line_and_exit_code_1(arguments, reason, tmp_path):
     assert reason in errors[0]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["models", "discard", "small-1"], "it is now mien-edge models remove; use that word"),
+        (["models", "discard", "--settings", "a.toml", "b"], "it is now mien-edge models remove; use that word"),
+        (["models", "shadow", "--end"], "--end is now --stop; rename it"),
+        (["models", "activate", "small-1", "--wait", "3"], "--wait is now --timeout; rename it"),
+        (["receive", "--wait=3"], "--wait is now --timeout; rename it"),
+    ],
+)
+def test_a_word_of_an_earlier_version_is_a_usage_error_that_names_the_new_one(arguments, line, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1].endswith(f"error: {line}")
+
+
+def test_words_of_earlier_versions_are_not_in_the_help():
+    for name in ("shadow", "activate"):
+        text = call("models", name, "--help").stdout
+        assert "--end" not in text
+        assert "--wait" not in text
+    assert "discard" not in call("models", "--help").stdout
+
+
 def test_usage_errors_exit_with_2_and_debug_shows_a_traceback():
     assert call("run", "demo", "--no-such-option").returncode == 2
     done = call("run", "no-such.jpg", env={**os.environ, "MIEN_DEBUG": "1"})
@@ -151,7 +177,7 @@ def test_models_are_installed_listed_and_chosen(bundle, tmp_path):
     assert "there is none before it" in call("models", "rollback", *lax, env=env).stderr
     assert "the service does not run" in call("models", "shadow", *lax, env=env).stderr
     assert call("models", "activate", bundle.card.id, *lax, env=env).returncode == 0
-    assert "in use" in call("models", "discard", bundle.card.id, *lax, env=env).stderr
+    assert "in use" in call("models", "remove", bundle.card.id, *lax, env=env).stderr
 
 
 def commands(parser):
@@ -160,6 +186,8 @@ def commands(parser):
     for action in parser._actions:
         if isinstance(action, cli.argparse._SubParsersAction):
             for name, inner in action.choices.items():
+                if isinstance(inner, common.RenamedCommand):
+                    continue
                 yield from ([name, *rest] for rest in commands(inner))
 
 

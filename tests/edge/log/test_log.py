@@ -28,7 +28,7 @@ RANDOM = random.Random()  # noqa: S311 - moments of kills, not secrets
 
 
 def Settings(**given):  # noqa: N802 - in the place of the class, with a shorter interval
-    return configuration.Log(**{"interval": 1.0, **given})
+    return configuration.LogSettings(**{"heartbeat_interval": 1.0, **given})
 
 
 class Clocks:
@@ -49,7 +49,7 @@ class Clocks:
 
 def written(path, readings, **settings):
     """A closed log of the given readings, one frame each."""
-    sink = Log(path, Settings(**{"days": 3650, **settings}))
+    sink = Log(path, Settings(**{"max_days": 3650, **settings}))
     for reading in readings:
         sink((reading,))
     sink.close()
@@ -88,20 +88,20 @@ def test_the_log_is_bounded_by_age_rows_and_bytes(tmp_path):
     old = [testing.reading("sad", clocks.wall() - 86400 * 3 + i) for i in range(5)]
     new = [testing.reading("happy", clocks.wall() + 2 * i) for i in range(5)]
     path = written(tmp_path / "age.db", old + new)
-    sink = Log(path, Settings(days=1), clocks.wall, clocks.steady)
+    sink = Log(path, Settings(max_days=1), clocks.wall, clocks.steady)
     clocks.run(3601)
     sink.commit()
     sink.close()
     assert {reading.label for reading in kept(path)} == {"happy"}
 
     path = written(tmp_path / "rows.db", stream(*["happy"] * 300))
-    Log(path, Settings(days=3650, rows=100)).close()
+    Log(path, Settings(max_days=3650, max_rows=100)).close()
     assert len(kept(path)) == 100
     assert kept(path)[-1].time == NOW + 299 * 2
 
     path = written(tmp_path / "bytes.db", stream(*["happy"] * 16000))
     assert path.stat().st_size > 1e6
-    sink = Log(path, Settings(days=3650, megabytes=1))
+    sink = Log(path, Settings(max_days=3650, max_megabytes=1))
     assert sink.size() <= 1e6
     sink.close()
     assert kept(path)[-1].time == NOW + 15999 * 2
@@ -112,13 +112,13 @@ def test_a_reader_in_the_way_does_not_cost_readings(tmp_path):
     reader = sqlite3.connect(path)
     reader.execute("BEGIN")
     reader.execute("SELECT COUNT(*) FROM readings").fetchone()
-    Log(path, Settings(days=3650, megabytes=1)).close()
+    Log(path, Settings(max_days=3650, max_megabytes=1)).close()
     reader.close()
     assert len(kept(path)) > 3000
 
 
 def test_events_are_bounded_as_well(tmp_path):
-    sink = Log(tmp_path / "log.db", Settings(days=3650, rows=100))
+    sink = Log(tmp_path / "log.db", Settings(max_days=3650, max_rows=100))
     sink.commit([(NOW, 0.0, "start", str(i)) for i in range(300)])
     sink._trim()
     assert [event["text"] for event in log_reader.events(sink_reader(sink), Filter())] == [
@@ -134,7 +134,7 @@ def sink_reader(sink):
 def test_a_locked_log_can_be_opened(tmp_path, caplog, monkeypatch):
     path = written(tmp_path / "log.db", stream("happy"))
     monkeypatch.setattr(Log, "_shrink", lambda self: (_ for _ in ()).throw(sqlite3.OperationalError("disk is full")))
-    Log(path, Settings(days=3650)).close()
+    Log(path, Settings(max_days=3650)).close()
     assert "cannot be trimmed now (disk is full)" in caplog.text
 
 
@@ -165,7 +165,7 @@ def test_a_folder_that_cannot_be_written_is_one_clear_error(tmp_path):
 
 
 def test_a_disk_that_fails_is_said_once_and_counted(tmp_path, caplog):
-    sink = Log(tmp_path / "log.db", Settings(commit=0.1, days=3650))
+    sink = Log(tmp_path / "log.db", Settings(commit_interval=0.1, max_days=3650))
     sink._connection.execute("PRAGMA query_only=1")  # what a read-only disk looks like to SQLite
     for reading in stream("happy", "sad", "fear"):
         sink((reading,))
@@ -183,10 +183,10 @@ FILLER = """
 import sys
 from pathlib import Path
 from mien_edge.log.writer import Log
-from mien_edge.settings import Log as Settings
+from mien_edge.settings import LogSettings
 from mien_edge import testing
 folder = Path(sys.argv[1])
-sink = Log(folder / "log.db", Settings(days=3650, interval=1))
+sink = Log(folder / "log.db", LogSettings(max_days=3650, heartbeat_interval=1))
 count = 0
 while not sink.dropped:
     for _ in range(500):
@@ -222,7 +222,7 @@ def test_a_full_disk_costs_what_did_not_fit_and_heals(tmp_path):
 
 def test_a_file_that_becomes_corrupt_is_moved_aside_while_it_runs(tmp_path, caplog):
     path = written(tmp_path / "log.db", stream(*["happy"] * 3000))
-    sink = Log(path, Settings(days=3650))
+    sink = Log(path, Settings(max_days=3650))
     sink._connection.execute("PRAGMA cache_size=1")
     with path.open("r+b") as file:
         file.seek(1024)
@@ -246,7 +246,7 @@ def events(path):
 @pytest.mark.parametrize("step", [86400.0 * 90, 3600.0, -3600.0])
 def test_a_clock_that_is_set_takes_this_runs_entries_along(tmp_path, step):
     path, clocks = written(tmp_path / "log.db", stream("fear")), Clocks()
-    sink = Log(path, Settings(days=3650), clocks.wall, clocks.steady)
+    sink = Log(path, Settings(max_days=3650), clocks.wall, clocks.steady)
     sink.event("start", "")
     for label in ("sad", "sad", "happy"):
         sink((testing.reading(label, clocks.wall()),))
@@ -268,7 +268,7 @@ def test_a_clock_that_is_set_takes_this_runs_entries_along(tmp_path, step):
 @pytest.mark.parametrize(("minutes", "step"), [(30, -600.0), (300, -3600.0), (30, 90.0)])
 def test_a_clock_that_is_set_by_less_than_the_run_has_lasted_moves_all_of_it(tmp_path, minutes, step):
     clocks = Clocks()
-    sink = Log(tmp_path / "log.db", Settings(days=3650), clocks.wall, clocks.steady)
+    sink = Log(tmp_path / "log.db", Settings(max_days=3650), clocks.wall, clocks.steady)
     start = clocks.wall()
     for _ in range(minutes * 6):
         sink((testing.reading("sad", clocks.wall()),))
@@ -302,7 +302,7 @@ def test_a_log_that_is_removed_is_begun_anew(tmp_path):
 
 def test_minutes_are_bounded_by_bytes_as_well_and_free_pages_given_back_bit_by_bit(tmp_path):
     clocks = Clocks()
-    sink = Log(tmp_path / "log.db", Settings(megabytes=1, summary_days=36500), clocks.wall, clocks.steady)
+    sink = Log(tmp_path / "log.db", Settings(max_megabytes=1, max_summary_days=36500), clocks.wall, clocks.steady)
     rows = [(1, 60 * i, label, 1.0, 1) for i in range(30000) for label in ("", "happy", "sad")]
     with sink._connection:
         sink._connection.executemany(database.INSERT_MINUTE, rows)
@@ -317,7 +317,7 @@ def test_minutes_are_bounded_by_bytes_as_well_and_free_pages_given_back_bit_by_b
 
 def test_a_clock_that_is_adjusted_a_little_moves_nothing(tmp_path):
     clocks = Clocks()
-    sink = Log(tmp_path / "log.db", Settings(days=3650), clocks.wall, clocks.steady)
+    sink = Log(tmp_path / "log.db", Settings(max_days=3650), clocks.wall, clocks.steady)
     for _ in range(10):
         sink((testing.reading("sad", clocks.wall()),))
         clocks.run(10)
@@ -329,7 +329,7 @@ def test_a_clock_that_is_adjusted_a_little_moves_nothing(tmp_path):
 
 def test_a_clock_that_leaps_ahead_removes_nothing_before_it_ran_an_hour(tmp_path):
     path, clocks = written(tmp_path / "log.db", stream("fear", "fear")), Clocks()
-    sink = Log(path, Settings(days=30), clocks.wall, clocks.steady)
+    sink = Log(path, Settings(max_days=30), clocks.wall, clocks.steady)
     clocks.offset += 86400 * 365
     for _ in range(30):
         clocks.run(100)
@@ -363,7 +363,7 @@ def test_the_log_can_be_read_by_who_may_not_write_it(tmp_path):
     if os.geteuid():
         pytest.skip("only root can become another user")
     folder = tmp_path / "state"
-    sink = Log(folder / "log.db", Settings(commit=0.1, days=3650))
+    sink = Log(folder / "log.db", Settings(commit_interval=0.1, max_days=3650))
     for reading in stream("happy", "sad"):
         sink((reading,))
     sink.commit()
@@ -386,7 +386,7 @@ def test_the_log_can_be_read_by_who_may_not_write_it(tmp_path):
 def _write_until_killed(path, told):
     """In a process of its own: readings with times 1, 2, 3 … after those there; told[0] counts the safe ones."""
     count = int(told[0])
-    sink = Log(path, Settings(days=3650, commit=300))
+    sink = Log(path, Settings(max_days=3650, commit_interval=300))
     while True:
         for _ in range(RANDOM.randrange(1, 9)):
             count += 1
@@ -461,7 +461,7 @@ def test_json_and_csv_are_readable_by_programs(tmp_path):
 def test_following_yields_what_is_committed_later(tmp_path):
     path = written(tmp_path / "log.db", stream("happy"))
     following = show.follow(path, Filter(), "json", pause=0.01)
-    sink = Log(path, Settings(days=3650))
+    sink = Log(path, Settings(max_days=3650))
     connection = sqlite3.connect(path, check_same_thread=False)
 
     def later():
@@ -492,7 +492,7 @@ def test_a_minute_counts_the_time_of_each_face_over_all_frames(tmp_path):
         )
         for i in range(300)
     ]
-    sink = Log(tmp_path / "log.db", Settings(days=3650))
+    sink = Log(tmp_path / "log.db", Settings(max_days=3650))
     for frame in readings:
         sink(frame)
     sink.close()
@@ -505,7 +505,7 @@ def test_a_minute_counts_the_time_of_each_face_over_all_frames(tmp_path):
 
 
 def test_a_person_who_is_lost_and_found_again_is_one_and_still_ones_count_in_full(tmp_path):
-    sink = Log(tmp_path / "log.db", Settings(days=3650))
+    sink = Log(tmp_path / "log.db", Settings(max_days=3650))
     for i in range(60):
         sink((testing.reading("happy", NOW + i * 1.07, track=i // 10),))  # a chain that rests: a frame a second or so
     sink(())
@@ -519,7 +519,7 @@ def test_a_person_who_is_lost_and_found_again_is_one_and_still_ones_count_in_ful
 
 def test_minutes_outlive_readings(tmp_path):
     clocks = Clocks()
-    sink = Log(tmp_path / "log.db", Settings(days=1, summary_days=10), clocks.wall, clocks.steady)
+    sink = Log(tmp_path / "log.db", Settings(max_days=1, max_summary_days=10), clocks.wall, clocks.steady)
     for _ in range(5):
         sink((testing.reading("sad", clocks.wall()),))
         clocks.run(86400 * 3)

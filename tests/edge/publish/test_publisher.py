@@ -10,7 +10,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from helpers import clean_environment
+from helpers import ROOT, clean_environment
 
 sys.path.insert(0, str(Path(__file__).parent))
 from brokers import Broker, Listener, free_port
@@ -24,8 +24,9 @@ from mien_edge.publish import publisher as publishing
 from mien_edge.publish.outbox import Cursor, Outbox
 from mien_edge.publish.publisher import Publisher
 from mien_edge.service import status_writer
-from mien_edge.settings import Log, Publish
+from mien_edge.settings import LogSettings, PublishSettings
 from mien_edge.status import status_file
+from prometheus_client import CollectorRegistry, generate_latest
 
 NOW = 1_700_000_000.0
 
@@ -43,8 +44,8 @@ class Device:
     def __init__(self, tmp_path, port, **settings):
         self.folder, self.path = tmp_path, tmp_path / "log.db"
         (tmp_path / "run").mkdir(exist_ok=True)
-        self.log, self.count = writer.Log(self.path, Log(days=3650, commit=300)), 0
-        self.settings = Publish(host="127.0.0.1", port=port, device="pi", **settings)
+        self.log, self.count = writer.Log(self.path, LogSettings(max_days=3650, commit_interval=300)), 0
+        self.settings = PublishSettings(host="127.0.0.1", port=port, device="pi", **settings)
 
     def publisher(self):
         return Publisher(self.settings, self.path, self.folder / "run", self.folder)
@@ -215,7 +216,7 @@ def test_a_log_that_is_begun_anew_follows_the_old_one(tmp_path, broker):
     until(publisher, lambda: publisher.published == 5)
     device.log.close()
     device.path.unlink()
-    device.log = writer.Log(device.path, Log(days=3650, commit=300))
+    device.log = writer.Log(device.path, LogSettings(max_days=3650, commit_interval=300))
     device.write(3)
     until(publisher, lambda: publisher.published == 8)
     listener.heard(8)
@@ -240,7 +241,10 @@ def test_a_broker_that_vanishes_tells_the_last_will(tmp_path, broker):
 
 
 def test_only_shares_of_enough_faces_leave_where_single_faces_must_not_be_told(tmp_path, broker):
-    listener, device = Listener(broker), Device(tmp_path, broker.port, aggregate=3, every=1).from_the_start()
+    listener, device = (
+        Listener(broker),
+        Device(tmp_path, broker.port, aggregate=True, min_faces=3, state_interval=1).from_the_start(),
+    )
     minute = int(time.time() // 60) * 60 - 300
     for faces in (2, 3):
         for i in range(20):
@@ -344,7 +348,7 @@ def test_a_broker_with_tls_and_a_password_is_told(tmp_path, guarded, monkeypatch
     (tmp_path / "mqtt-password").write_text("secret\n")
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     ca = str(tmp_path / "broker" / "ca.crt")
-    device = Device(tmp_path, guarded.port, tls=True, ca=ca, user="mien").from_the_start()
+    device = Device(tmp_path, guarded.port, tls=True, ca=ca, username="mien").from_the_start()
     device.write(3)
     publisher = device.publisher()
     until(publisher, lambda: publisher.published == 3)
@@ -354,8 +358,8 @@ def test_a_broker_with_tls_and_a_password_is_told(tmp_path, guarded, monkeypatch
 @pytest.mark.parametrize(
     ("settings", "password", "words"),
     [
-        ({"tls": True, "ca": "broker/ca.crt", "user": "mien"}, "wrong", "it refuses"),
-        ({"tls": True, "ca": "broker/other.crt", "user": "mien"}, "secret", "certificate verify failed"),
+        ({"tls": True, "ca": "broker/ca.crt", "username": "mien"}, "wrong", "it refuses"),
+        ({"tls": True, "ca": "broker/other.crt", "username": "mien"}, "secret", "certificate verify failed"),
         ({"tls": True, "ca": "broker/ca.crt"}, "", "it refuses"),
     ],
     ids=["wrong password", "unknown authority", "no password"],
@@ -363,7 +367,7 @@ def test_a_broker_with_tls_and_a_password_is_told(tmp_path, guarded, monkeypatch
 def test_who_may_not_is_told_why(tmp_path, guarded, settings, password, words):
     (tmp_path / "pw").write_text(password)
     chosen = {**settings, "ca": str(tmp_path / settings["ca"])}
-    if "user" in settings:
+    if "username" in settings:
         chosen["password_file"] = str(tmp_path / "pw")
     publisher = Device(tmp_path, guarded.port, **chosen).publisher()
     until(publisher, lambda: publisher.problem not in ("not tried yet", ""))
@@ -372,8 +376,8 @@ def test_who_may_not_is_told_why(tmp_path, guarded, settings, password, words):
 
 def test_settings_that_cannot_be_are_errors_at_the_start(tmp_path):
     with pytest.raises(PublishError, match=r"publish\.host is empty"):
-        Publisher(Publish(), tmp_path / "log.db", tmp_path, tmp_path)
-    publisher = Device(tmp_path, free_port(), user="mien").publisher()
+        Publisher(PublishSettings(), tmp_path / "log.db", tmp_path, tmp_path)
+    publisher = Device(tmp_path, free_port(), username="mien").publisher()
     publisher.step(0.01)
     assert "no password" in publisher.problem
 
@@ -402,9 +406,46 @@ def test_prometheus_and_status_are_told(tmp_path, broker):
         said = process.stdout.read()
     assert (found["connected"], found["waiting"], found["problem"]) == (True, 0, "")
     assert "mien_up 0.0" in page
-    assert "mien_waiting 0.0" in page
-    assert said == "5 published, 0 wait\n"
+    assert "mien_entries_waiting 0.0" in page
+    assert said == "5 published, 0 waiting\n"
     assert not (tmp_path / "publish" / status_file.NAME).exists()
+
+
+def test_metrics_have_base_units_and_each_one_help_and_one_type():
+    from mien_edge.publish import prometheus
+
+    service = {
+        "fps": 15.0, "temperature": 61.5, "memory": 512.0, "rss": 104.5, "frames": 1200, "camera": "ok",
+        "milliseconds": {"detect": 3.0, "classify": 0.35}, "limits": ["throttled"],
+    }  # fmt: skip
+    publisher = {"shares": {"happy": 0.75, "none": 0.25}, "faces": 2, "waiting": 7}
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(prometheus.Collector(lambda: (service, publisher)))
+    lines = generate_latest(registry).decode().splitlines()
+    for line in (
+        "mien_up 1.0",
+        "mien_frames_total 1200.0",
+        "mien_frames_per_second 15.0",
+        'mien_stage_duration_seconds{stage="detect"} 0.003',
+        'mien_stage_duration_seconds{stage="classify"} 0.00035',
+        "mien_temperature_celsius 61.5",
+        'mien_throttled{limit="throttled"} 1.0',
+        "mien_memory_available_bytes 5.12e+08",
+        "process_resident_memory_bytes 1.045e+08",
+        "mien_camera_lost 0.0",
+        'mien_emotion_ratio{label="happy"} 0.75',
+        "mien_faces 2.0",
+        "mien_entries_waiting 7.0",
+    ):
+        assert line in lines
+    assert "# TYPE mien_frames_total counter" in lines
+    names = {line.partition("{")[0].split()[0] for line in lines if not line.startswith("#")}
+    for comment in ("HELP", "TYPE"):
+        described = [line.split()[2] for line in lines if line.startswith(f"# {comment} ")]
+        assert sorted(described) == sorted(names)
+    table = (ROOT / "edge" / "README.md").read_text()
+    for name in names:
+        assert f"`{name}" in table
 
 
 def test_a_damaged_cursor_is_said_and_costs_the_past_only(tmp_path, caplog):
@@ -420,7 +461,7 @@ def test_late_answers_of_a_log_that_was_replaced_do_not_move_the_new_ones_cursor
     old = outbox.take()
     device.log.close()
     device.path.unlink()
-    device.log = writer.Log(device.path, Log(days=3650, commit=300))
+    device.log = writer.Log(device.path, LogSettings(max_days=3650, commit_interval=300))
     device.write(3)
     new = outbox.take()
     for message in old:
@@ -456,7 +497,7 @@ def test_a_clock_that_was_ahead_does_not_silence_the_sums(tmp_path):
 @pytest.mark.parametrize("setting", [{"device": "pi/#"}, {"topic": "+"}])
 def test_names_that_mean_something_in_mqtt_are_refused(tmp_path, setting):
     with pytest.raises(PublishError, match="leave them out"):
-        Publisher(Publish(host="h", **setting), tmp_path / "l", tmp_path, tmp_path)
+        Publisher(PublishSettings(host="h", **setting), tmp_path / "l", tmp_path, tmp_path)
 
 
 def test_an_outbox_passes_minutes_with_too_few_faces(tmp_path):

@@ -5,7 +5,7 @@ import pytest
 from mien_edge import testing
 from mien_edge.chain import motion
 from mien_edge.service import throttle
-from mien_edge.settings import Load
+from mien_edge.settings import ThrottleSettings
 from mien_edge.status import health
 from mien_edge.status.health import Health
 
@@ -69,7 +69,7 @@ def test_what_the_process_writes_is_counted(tmp_path):
 
 def test_the_rate_falls_before_the_soc_throttles_and_comes_back(tmp_path):
     events, heat = [], iter(["60000", "76000", "76000", "72000", "69000", "76000", *["67000"] * 6, "76000"])
-    settings = Load(hot=75, cool=68, slowest=5)
+    settings = ThrottleSettings(hot=75, cool=68, min_fps=5)
     governor = throttle.Governor(
         settings, 15.0, lambda *event: events.append(event), lambda: health.read(device(tmp_path, temp=next(heat)))
     )
@@ -80,14 +80,14 @@ def test_the_rate_falls_before_the_soc_throttles_and_comes_back(tmp_path):
 
 
 def test_the_rate_never_falls_below_the_slowest(tmp_path):
-    governor = throttle.Governor(Load(slowest=5), 15.0, read=lambda: Health(99.0, ("throttled",), (), None))
+    governor = throttle.Governor(ThrottleSettings(min_fps=5), 15.0, read=lambda: Health(99.0, ("throttled",), (), None))
     assert [governor(i * 5.0) for i in range(20)][-1] == 5
-    slow = throttle.Governor(Load(slowest=5), 1.0, read=lambda: Health(99.0, (), (), None))
+    slow = throttle.Governor(ThrottleSettings(min_fps=5), 1.0, read=lambda: Health(99.0, (), (), None))
     assert slow(0.0) == 1.0
 
 
 def test_throttling_counts_as_heat_where_no_temperature_is_told():
-    governor = throttle.Governor(Load(), 15.0, read=lambda: Health(None, ("throttled",), (), None))
+    governor = throttle.Governor(ThrottleSettings(), 15.0, read=lambda: Health(None, ("throttled",), (), None))
     assert governor(0.0) == 12
 
 
@@ -118,7 +118,7 @@ def moving(count):
 
 @pytest.mark.parametrize(("most", "expected"), [(15.0, 150), (7.5, 75), (5.0, 50), (30.0, 150)])
 def test_a_camera_faster_than_the_rate_loses_the_rest_evenly(most, expected):
-    found = passed(moving(150), Load(), most=most)
+    found = passed(moving(150), ThrottleSettings(), most=most)
     assert abs(len(found) - expected) <= 1
     assert max(np.diff(found)) <= round(15 / most) + 1
 
@@ -126,20 +126,20 @@ def test_a_camera_faster_than_the_rate_loses_the_rest_evenly(most, expected):
 def test_where_nothing_moves_the_chain_rests_and_a_movement_wakes_it_at_once():
     pictures = [np.zeros((60, 80), np.uint8)] * 600
     pictures[450:] = moving(150)
-    found = passed(pictures, Load(idle_after=10, idle_fps=1))
+    found = passed(pictures, ThrottleSettings(idle_after=10, idle_fps=1))
     assert found[:150] == list(range(150)), "full rate before it rests"
     assert 19 <= len([index for index in found if 151 <= index < 450]) <= 21, "one a second for twenty seconds"
     assert [index for index in found if index >= 451] == list(range(451, 600)), "full rate again"
 
 
 def test_a_chain_that_may_not_rest_does_not():
-    assert len(passed([np.zeros((60, 80), np.uint8)] * 600, Load(idle_after=0))) == 600
+    assert len(passed([np.zeros((60, 80), np.uint8)] * 600, ThrottleSettings(idle_after=0))) == 600
 
 
 def test_a_weak_power_supply_does_not_make_the_rate_swing():
     events, limits = [], []
     governor = throttle.Governor(
-        Load(), 15.0, lambda *event: events.append(event), lambda: Health(50.0, limits[-1], (), None)
+        ThrottleSettings(), 15.0, lambda *event: events.append(event), lambda: Health(50.0, limits[-1], (), None)
     )
     rates = []
     for i in range(120):

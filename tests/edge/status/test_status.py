@@ -16,7 +16,7 @@ from mien_edge.commands import doctor, purpose
 from mien_edge.errors import SettingsError, SourceError
 from mien_edge.log import writer
 from mien_edge.service import status_writer
-from mien_edge.settings import Log, Settings
+from mien_edge.settings import LogSettings, Settings
 from mien_edge.status import status_file, summary
 from mien_edge.values import Frame
 
@@ -86,7 +86,7 @@ def test_problems_are_named_with_what_to_do(tmp_path):
 
 
 def test_the_status_tells_errors_of_the_last_day_from_the_log(tmp_path):
-    written = writer.Log(tmp_path / "log.db", Log())
+    written = writer.Log(tmp_path / "log.db", LogSettings())
     written((testing.reading("happy", time.time()),))
     written.event("camera lost", "no frame")
     written.event("start", "")
@@ -146,12 +146,12 @@ def pi(tmp_path, **files):
 
 
 def found(root, subject, uri="v4l2:0"):
-    chosen = Settings(source=settings.Source(uri=uri))
+    chosen = Settings(source=settings.SourceSettings(uri=uri))
     return [each for each in doctor.examine(chosen, root) if each.subject == subject]
 
 
 def test_a_healthy_device_has_nothing_wrong_that_a_tree_can_tell(tmp_path):
-    told = doctor.examine(Settings(source=settings.Source(uri="v4l2:0")), pi(tmp_path))
+    told = doctor.examine(Settings(source=settings.SourceSettings(uri="v4l2:0")), pi(tmp_path))
     wrong = {each.subject for each in told if each.severity in ("warning", "error")}
     assert wrong <= {"user", "disk", "units"}, doctor.as_text(told)
     assert "edge-" in next(each.text for each in told if each.subject == "model")

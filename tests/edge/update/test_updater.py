@@ -13,7 +13,7 @@ from mien_edge.errors import BundleError
 from mien_edge.model import bundle as bundles
 from mien_edge.model.bundle import Bundle
 from mien_edge.service import run as service_run
-from mien_edge.settings import Settings, Update
+from mien_edge.settings import Settings, UpdateSettings
 from mien_edge.update import compare, updater
 from mien_edge.update.compare import Compared
 from mien_edge.update.probation import LastHour, Pace, Probation
@@ -21,7 +21,7 @@ from mien_edge.update.updater import Tenant, Updater
 from mien_edge.values import Box, Face, Frame
 from stores import commit, small, store
 
-SETTINGS = Update(probation=10, faces=50, patience=100)
+SETTINGS = UpdateSettings(probation=10, min_faces=50, max_probation=100)
 FPS = 15
 
 
@@ -155,7 +155,7 @@ def test_without_faces_it_stays_after_its_patience(device):
     assert chosen.kinds()[-1] == "probation"
     chosen.run(60, faces=0)
     assert chosen.kinds()[-1] == "committed"
-    assert "fewer than wished for" in chosen.events[-1][1]
+    assert "fewer than update.min_faces" in chosen.events[-1][1]
 
 
 def test_a_rollback_by_hand_reaches_the_running_chain(device):
@@ -248,7 +248,7 @@ def trial(settings, frames=1000, due=1000.0, hour=(1000, 1000.0), pairs=None, ti
     ],
 )
 def test_what_is_a_fault_and_what_is_not(given, fault):
-    found = trial(Update(), **given).fault()
+    found = trial(UpdateSettings(), **given).fault()
     assert found.startswith(fault)
     assert bool(found) == bool(fault)
 
@@ -305,7 +305,7 @@ def test_the_bundle_that_runs_already_is_tried_and_committed_too(bundle, tmp_pat
     place.install(bundle.folder)
     place.activate(bundle.card.id)
     source = sources.Demo(200, None, forever=True, paced=False)
-    chosen = Settings(update=Update(probation=1, faces=5, patience=1))
+    chosen = Settings(update=UpdateSettings(probation=1, min_faces=5, max_probation=1))
     events, done, stop = service_run.Events(), [], threading.Event()
 
     def heard(kind, text):
@@ -327,7 +327,7 @@ def test_the_real_chain_swaps_real_networks(bundle, tmp_path, monkeypatch):
     commit(place, ROOT / "models" / "edge-1")
     place.install(bundle.folder)
     source = sources.Demo(200, None, forever=True, paced=False)
-    chosen = Settings(update=Update(probation=1, faces=5, patience=1))
+    chosen = Settings(update=UpdateSettings(probation=1, min_faces=5, max_probation=1))
     events, done = service_run.Events(), []
     events.add(lambda kind, text: done.append(kind))
     place.activate(bundle.card.id)

@@ -23,7 +23,7 @@ from mien_edge.chain.pipeline import Timed
 from mien_edge.errors import SettingsError
 from mien_edge.log import writer
 from mien_edge.service import preview, status_writer
-from mien_edge.settings import Log, View
+from mien_edge.settings import LogSettings, ViewSettings
 from mien_edge.status import status_file
 from mien_edge.values import Frame
 from mien_edge.view import server
@@ -37,7 +37,7 @@ class Service:
     def __init__(self, folder, bundle):
         folder.mkdir()
         self.folder = folder
-        self.log = writer.Log(folder / "log.db", Log(commit=0.1))
+        self.log = writer.Log(folder / "log.db", LogSettings(commit_interval=0.1))
         facts = {"model": bundle.card.id, "bundle": str(bundle.folder), "source": "fake"}
         self.live = status_writer.Live(folder, facts, [("detect", Timed(lambda: None))])
         self.window, self.frames = preview.Window(folder), 0
@@ -201,9 +201,9 @@ def test_the_stream_is_whole_pictures_with_the_boxes_drawn(service):
 
 def test_where_the_picture_is_not_allowed_there_is_none(service):
     service.see("happy")
-    with served(service, "picture = false\n") as page:
+    with served(service, "show_picture = false\n") as page:
         code, _, text = asked(page + "/picture")
-        assert (code, "not to be shown" in text.decode()) == (503, True)
+        assert (code, "turned off" in text.decode()) == (503, True)
 
 
 def test_without_a_service_or_a_log_the_page_says_so(service, tmp_path):
@@ -217,15 +217,15 @@ def test_without_a_service_or_a_log_the_page_says_so(service, tmp_path):
 
 def test_another_address_needs_a_token(tmp_path, monkeypatch):
     with pytest.raises(SettingsError, match="whoever is in that network could look"):
-        server.token(View(host="0.0.0.0"))  # noqa: S104 - it is refused
+        server.token(ViewSettings(host="0.0.0.0"))  # noqa: S104 - it is refused
     (tmp_path / "view-token").write_text("short\n")
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     with pytest.raises(SettingsError, match="can be guessed"):
-        server.token(View(host="0.0.0.0"))  # noqa: S104
+        server.token(ViewSettings(host="0.0.0.0"))  # noqa: S104
     (tmp_path / "view-token").write_text("")
-    assert server.token(View()) == ""
+    assert server.token(ViewSettings()) == ""
     (tmp_path / "view-token").write_text("0123456789abcdef\n")
-    assert server.token(View(host="0.0.0.0")) == "0123456789abcdef"  # noqa: S104
+    assert server.token(ViewSettings(host="0.0.0.0")) == "0123456789abcdef"  # noqa: S104
 
 
 def test_with_a_token_only_who_has_it_may_look(service):

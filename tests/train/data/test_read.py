@@ -66,7 +66,7 @@ def test_votes_beside_folders_are_left_alone_for_they_go_by_the_csv(tmp_path, vo
     votes = voted.with_name("fer2013new.csv")
     (tmp_path / "fer2013new.csv").write_bytes(votes.read_bytes())
     assert cli.main(["data", "audit", str(tmp_path / "fer2013")]) == 0
-    assert cli.main(["data", "audit", str(tmp_path / "fer2013"), "--plus", str(votes)]) == 1
+    assert cli.main(["data", "audit", str(tmp_path / "fer2013"), "--ferplus", str(votes)]) == 1
     assert "give fer2013.csv" in capsys.readouterr().err
 
 
@@ -177,25 +177,25 @@ def test_exact_and_near_duplicates_are_found(doubled):
     assert near[2] == near[37]
 
 
-def test_the_strict_split_keeps_all_duplicates_apart(doubled):
+def test_the_deduplicated_split_keeps_all_duplicates_apart(doubled):
     near = duplicates.near_groups(doubled.images)
     for seed in range(5):
-        parts = splits.split(doubled, "strict", seed, share=0.3)
+        parts = splits.split(doubled, "deduplicated", seed, share=0.3)
         groups = [set(near[rows_].tolist()) for rows_ in (parts.train, parts.validation, parts.test)]
         assert not groups[0] & groups[1]
         assert not (groups[0] | groups[1]) & groups[2]
         assert parts.test.tolist() == [38]
 
 
-def test_the_honest_split_validates_on_the_same_rows_and_trains_on_all_others(doubled):
+def test_the_official_split_validates_on_the_same_rows_and_trains_on_all_others(doubled):
     near = duplicates.near_groups(doubled.images)
     for seed in range(5):
-        strict, honest = (splits.split(doubled, kind, seed, share=0.3) for kind in ("strict", "honest"))
-        assert honest.validation.tolist() == strict.validation.tolist()
-        assert len(honest.train) + len(honest.validation) == 38
-        assert not set(near[honest.train].tolist()) & set(near[honest.validation].tolist())
-        assert splits.unseen(doubled, strict).tolist() == [True]
-        assert splits.unseen(doubled, honest).tolist() == [False]
+        deduplicated, official = (splits.split(doubled, kind, seed, share=0.3) for kind in ("deduplicated", "official"))
+        assert official.validation.tolist() == deduplicated.validation.tolist()
+        assert len(official.train) + len(official.validation) == 38
+        assert not set(near[official.train].tolist()) & set(near[official.validation].tolist())
+        assert splits.unseen(doubled, deduplicated).tolist() == [True]
+        assert splits.unseen(doubled, official).tolist() == [False]
 
 
 def test_the_decks_split_validates_on_both_tests(small):
@@ -240,7 +240,7 @@ def test_the_real_file_has_the_real_counts(fer2013):
 def test_the_real_split_shares_no_near_duplicate(fer2013):
     found = read.load(fer2013)
     groups = duplicates.cached_near_groups(found)
-    parts = splits.split(found, "strict")
+    parts = splits.split(found, "deduplicated")
     train, validation, test = (set(groups[rows_].tolist()) for rows_ in (parts.train, parts.validation, parts.test))
     assert not train & validation
     assert not (train | validation) & test
@@ -249,7 +249,7 @@ def test_the_real_split_shares_no_near_duplicate(fer2013):
 
 def test_the_committed_bundle_is_as_good_on_publictest_as_its_card_says(fer2013, bundle):
     dataset = read.load(fer2013, fer2013.with_name("fer2013new.csv"))
-    found = evaluate.evaluate_bundle(bundle, dataset, "honest")
+    found = evaluate.evaluate_bundle(bundle, dataset, "official")
     card = bundle.card.figures
     assert found["test"] == "PublicTest"
     for labels, figures in found["figures"].items():
@@ -268,20 +268,43 @@ def test_the_committed_bundle_is_as_good_on_publictest_as_its_card_says(fer2013,
 
 def test_the_same_pictures_are_held_whatever_file_they_come_in(small, tmp_path, monkeypatch):
     found = read.load(small)
-    first = splits.split(found, "honest")
+    first = splits.split(found, "official")
     names = tmp_path / "validation_ids.txt"
     names.write_text("\n".join(splits.digest(found.images[row]) for row in first.validation))
     monkeypatch.setattr(read, "_HELD", names)
     order = np.random.default_rng(3).permutation(len(found))
     other = dataclasses.replace(found.take(order), sha256="another file")
-    again = splits.split(other, "honest")
+    again = splits.split(other, "official")
     assert splits.held_digest(other, again) == splits.held_digest(found, first)
     assert sorted(order[again.train]) == first.train.tolist()
     part = dataclasses.replace(found.take(first.validation[1:]), sha256="a part")
-    assert splits.held_digest(part, splits.split(part, "honest")) != splits.held_digest(found, first)
+    assert splits.held_digest(part, splits.split(part, "official")) != splits.held_digest(found, first)
 
 
 def test_the_real_data_holds_the_rows_that_the_committed_teachers_left_out(fer2013):
     found = read.load(fer2013)
     facts = json.loads((ROOT / "models" / "teachers" / "ensemble.json").read_text())["facts"]
-    assert splits.held_digest(found, splits.split(found, "honest")) == facts["held rows"]
+    assert splits.held_digest(found, splits.split(found, "official")) == facts["held rows"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["data", "audit", "x.csv", "--plus", "votes.csv"], "--plus is now --ferplus; rename it"),
+        (["fit", "edge", "--split", "honest"], "argument --split: honest is now official; rename it"),
+        (["evaluate", "runs/edge", "--split", "strict"], "argument --split: strict is now deduplicated; rename it"),
+        (["tune", "--rows", "8000"], "--rows is now --max-rows; rename it"),
+        (["tune", "--most-macs", "20"], "--most-macs is now --max-macs; rename it"),
+        (["ablate", "--teacher", "t", "--aware-epochs", "1"], "--aware-epochs is now --qat-epochs; rename it"),
+    ],
+)
+def test_a_word_of_an_earlier_version_is_a_usage_error_that_names_the_new_one(arguments, line, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1].endswith(f"error: {line}")
+
+
+def test_a_split_of_an_earlier_version_keeps_its_meaning():
+    assert [splits.split_name(name) for name in ("honest", "strict", "deck")] == list(splits.SPLITS)
+    assert [splits.split_name(name) for name in splits.SPLITS] == list(splits.SPLITS)

@@ -59,7 +59,7 @@ def test_each_block_makes_a_network_with_integer_operators(block, tmp_path):
 def start(voted, folder, seed, trials, *more):
     command = [
         *TRAIN, "tune", "--data", str(voted), "--folder", str(folder), "--trials", str(trials), "--seed", str(seed),
-        "--sampler", "random", "--most-macs", "200", *more,
+        "--sampler", "random", "--max-macs", "200", *more,
     ]  # fmt: skip
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
@@ -106,6 +106,14 @@ def test_a_study_is_not_begun_twice_by_mistake_nor_resumed_where_there_is_none(t
     assert "--resume" in capsys.readouterr().err
     assert cli.main([*common, str(tmp_path / "none"), "--resume"]) == 1
     assert "no study to resume" in capsys.readouterr().err
+
+
+def test_a_study_with_a_split_name_of_an_earlier_version_is_resumed(tmp_path):
+    study = tune.study(tmp_path, "", "random", 0, resume=False, about={"split": "deduplicated"})
+    study.set_user_attr("split", "strict")
+    tune.study(tmp_path, "", "random", 0, resume=True, about={"split": "deduplicated"})
+    with pytest.raises(RunError, match="another split"):
+        tune.study(tmp_path, "", "random", 0, resume=True, about={"split": "official"})
 
 
 def test_the_page_draws_the_front(tmp_path):

@@ -38,7 +38,7 @@ def begin(voted, tmp_path_factory):
     def started(recipe, name, teacher=None):
         plus = voted.parent / "fer2013new.csv"
         began = starts.began(recipe, teacher)
-        return runs.begin(folder / name, recipe, voted, plus, "honest", False, f"test {name}", began, teacher)
+        return runs.begin(folder / name, recipe, voted, plus, "official", False, f"test {name}", began, teacher)
 
     yield started
     patch.undo()
@@ -160,7 +160,7 @@ def assert_kernels(run, expected):
 def test_a_cut_recipe_starts_from_its_teachers_face_network(begin, teachers, faces, cut_run):
     with pytest.raises(RunError, match="small starts from a network of its own shape, or a cut of a `face`, and there"):
         begin(CUT, "uncut", teachers[0])
-    with pytest.raises(RunError, match="its `fit` must be taught"):
+    with pytest.raises(RunError, match="its `fit` needs distillation"):
         begin(dataclasses.replace(CUT, fit=dataclasses.replace(ONCE, taught=0.0)), "untaught", faces)
     run, bundles = cut_run
     expected = networks.build(CUT)
@@ -268,10 +268,24 @@ def test_heads_of_two_networks_are_refused(cut_run):
 
 
 def test_a_teacher_that_saw_other_rows_is_refused(begin, teachers, monkeypatch):
-    run = begin(TAUGHT, "strict", teachers[0])
-    run.record["split"] = "strict"
+    run = begin(TAUGHT, "deduplicated", teachers[0])
+    run.record["split"] = "deduplicated"
     with pytest.raises(RunError, match="other split"):
         fit.fit(run)
+
+
+def test_runs_and_ensembles_with_a_split_name_of_an_earlier_version_still_open(begin, teachers, tmp_path):
+    run = begin(TWO_HEADS, "old-split")
+    record = run.record | {"split": "honest"}
+    (run.folder / "run.json").write_text(json.dumps(record))
+    assert runs.load(run.folder).record["split"] == "official"
+    assert begin(TWO_HEADS, "old-split").record["split"] == "official"
+    shutil.copytree(teachers[0], tmp_path / "copy")
+    path = tmp_path / "copy" / "ensemble.json"
+    facts = json.loads(path.read_text())
+    facts["facts"]["split"] = "honest"
+    path.write_text(json.dumps(facts))
+    assert ensemble.load(tmp_path / "copy").members[0].facts["split"] == "official"
 
 
 def test_a_damaged_member_is_refused(teachers, tmp_path):
@@ -286,7 +300,7 @@ def test_a_damaged_member_is_refused(teachers, tmp_path):
 
 def test_a_member_whose_training_is_not_over_is_refused(begin, tmp_path):
     begun = begin(TWO_HEADS, "begun")
-    with pytest.raises(RunError, match="not over"):
+    with pytest.raises(RunError, match="not finished"):
         gather(tmp_path, [begun])
 
 
@@ -374,7 +388,7 @@ def test_votes_become_shares_and_doubt_counts_less(voted):
 
 
 def test_a_recipe_of_votes_needs_votes(small):
-    with pytest.raises(read.DataError, match="--plus"):
+    with pytest.raises(read.DataError, match="--ferplus"):
         materials.targets(read.load(small), HEADS, 0.1)
 
 

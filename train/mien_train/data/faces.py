@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from mien_edge.chain import detect
 from mien_edge.contract import Preprocess
-from mien_edge.settings import Detect
+from mien_edge.settings import DetectSettings
 from mien_edge.values import Box, Frame
 from numpy.typing import NDArray
 from tqdm import tqdm
@@ -21,7 +21,7 @@ def boxes(images: NDArray[np.uint8]) -> NDArray[np.float64]:
     """(n, 4) x, y, width and height of the largest face in each face crop, as shares of the picture's side; NaN where
     the detector, set as a device's is by default, finds none. It is shown each picture as `framed`.
     """
-    finder = detect.YuNet(Detect())
+    finder = detect.YuNet(DetectSettings())
     found = np.full((len(images), 4), np.nan)
     for i, image in enumerate(tqdm(images, desc="finding faces", unit=" pictures", leave=False, disable=None)):
         faces = finder(Frame(framed(image), 0, 0.0))
@@ -45,7 +45,7 @@ def framed(image: NDArray[np.uint8]) -> Any:
 
 def known_boxes(dataset: read.Dataset) -> NDArray[np.float64]:
     """`boxes` of the dataset's images, kept beside the cached data."""
-    shown = hashlib.sha256(repr((Detect(), _SIDE, _BORDER)).encode()).hexdigest()[:8]
+    shown = hashlib.sha256(repr((DetectSettings(), _SIDE, _BORDER)).encode()).hexdigest()[:8]
     path = cache.cache_folder() / f"{dataset.sha256}-{len(dataset)}-boxes-{shown}.npz"
     return cache.kept(path, lambda: boxes(dataset.images))
 

@@ -28,6 +28,7 @@ from tqdm import tqdm
 from mien_train.data.cache import cache_folder
 
 SIZE = 48
+
 USAGES = ("Training", "PublicTest", "PrivateTest")
 VOTES = (
     "neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF",
@@ -76,7 +77,7 @@ class Dataset:
     def majority(self) -> NDArray[np.int8]:
         """FER+ majority label per row as an index of LABELS; -1 where the crowd ties or chose none of the seven."""
         if self.votes is None:
-            raise DataError("these rows have no FER+ votes; give them with --plus fer2013new.csv")
+            raise DataError("these rows have no FER+ votes; name the file with --ferplus fer2013new.csv")
         top = self.votes.max(axis=1)
         unique = (self.votes == top[:, None]).sum(axis=1) == 1
         column = self.votes.argmax(axis=1)
@@ -168,7 +169,7 @@ def _read_csv(path: Path, digest: str, skip_bad: bool) -> Dataset:
     except (EOFError, lzma.LZMAError, zipfile.BadZipFile, gzip.BadGzipFile, UnicodeDecodeError, csv.Error) as problem:
         bad.append(f"after {len(rows)} rows the file ends early or is damaged ({problem or type(problem).__name__})")
     if bad and not skip_bad:
-        raise DataError(f"{path}: {_some(bad)}; mend the file, or leave bad rows out with --skip-bad")
+        raise DataError(f"{path}: {_some(bad)}; fix the file, or skip bad rows with --skip-bad")
     if not rows:
         raise DataError(f"{path}: no usable row; give Kaggle's fer2013.csv")
     pixels, labels, usages, lines = zip(*rows, strict=True)

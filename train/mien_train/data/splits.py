@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from mien_train.data.duplicates import cached_near_groups
 from mien_train.data.read import Dataset
 
-SPLITS = ("honest", "strict", "deck")
+SPLITS = ("official", "deduplicated", "deck")
+RENAMED_SPLITS = {"honest": "official", "strict": "deduplicated"}
+"""Split names of earlier versions, as their runs, studies, ensembles and cards hold them, and their names now."""
 _HELD = Path(__file__).with_name("validation_ids.txt")
 
 
@@ -26,13 +28,13 @@ class Split:
 
 
 def split(dataset: Dataset, kind: str, seed: int = 0, share: float = 0.1) -> Split:
-    """`honest`, `strict` or `deck`.
+    """Split by `kind`, one of SPLITS. Raises DataError for another.
 
-    honest: validation is `share` of Training, in whole groups of near duplicates that no test row belongs to; the rest
-    is for training; test is PublicTest. `unseen` tells which test rows have no near duplicate to train on. For FER2013,
-    in whichever file, validation is the pictures that validation_ids.txt names (drawn that way with seed 0), so that
+    official: validation is `share` of Training, in whole groups of near duplicates that no test row belongs to; the
+    rest is for training; test is PublicTest. `unseen` says which test rows have no near duplicate to train on. For
+    FER2013, in whichever file, validation is the pictures that validation_ids.txt names (drawn that way with seed 0), so that
     everybody's runs compare and anybody's teachers can teach.
-    strict: the same validation, but rows of Training that nearly equal a test row are left out as well.
+    deduplicated: the same validation, but rows of Training that nearly equal a test row are left out as well.
     deck: the slide deck's split: all of Training to train on, PublicTest and PrivateTest together for validation, no
     test. Its figure is chosen on the rows that it reports, so it flatters.
     """
@@ -48,9 +50,14 @@ def split(dataset: Dataset, kind: str, seed: int = 0, share: float = 0.1) -> Spl
         names = np.unique(groups[clean])
         chosen = np.random.default_rng(seed).permutation(names)[: max(1, round(len(names) * share))]
         held = clean[np.isin(groups[clean], chosen)]
-    kept = clean if kind == "strict" else training
+    kept = clean if kind == "deduplicated" else training
     train = kept[~np.isin(groups[kept], groups[held])]
     return Split(train, held, np.flatnonzero(dataset.usages == 1), "PublicTest")
+
+
+def split_name(recorded: str) -> str:
+    """The name now of a split that a file names, perhaps one of an earlier version."""
+    return RENAMED_SPLITS.get(recorded, recorded)
 
 
 def _held(dataset: Dataset, training: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -75,7 +82,7 @@ def held_digest(dataset: Dataset, parts: Split) -> str:
 def with_test(parts: Split) -> Split:
     """The same split. Raises DataError where it has no test rows to report on."""
     if not len(parts.test):
-        raise DataError("this split has no test rows to report on; use --split honest or strict")
+        raise DataError("this split has no test rows to report on; use --split official or deduplicated")
     return parts
 
 

@@ -19,7 +19,7 @@ from mien_edge.errors import DataError
 from mien_edge.model.bundle import Bundle
 from mien_edge.model.bundle import load as load_bundle
 from mien_edge.model.interpreter import Classifier
-from mien_edge.settings import Detect, Quality
+from mien_edge.settings import DetectSettings, QualitySettings
 from mien_edge.values import Face, Frame
 from numpy.typing import NDArray
 from tqdm import tqdm
@@ -65,7 +65,7 @@ def accuracies(bundle: Bundle, photographs: Path) -> dict[str, Sequence[float]]:
     frames = [frame for frame in sources.Photos(sorted(photographs.glob("*.jpg")), photographs) if frame.name in labels]
     if not frames:
         raise DataError(f"{photographs}: none of labels.csv's photographs is here; give the folder that holds them")
-    finder = detect.detector(Detect())
+    finder = detect.detector(DetectSettings())
     found = [(frame, finder(frame)[:1]) for frame in tqdm(frames, desc="photographs", leave=False, disable=None)]
     classifier = Classifier(bundle.model)
     return {
@@ -80,7 +80,7 @@ def _accuracy(
 ) -> float:  # fmt: skip
     preprocess = dataclasses.replace(bundle.card.preprocess, margin=margin)
     card = dataclasses.replace(bundle.card, preprocess=preprocess)
-    classify = Classify(dataclasses.replace(bundle, card=card), classifier, Quality(level=level))
+    classify = Classify(dataclasses.replace(bundle, card=card), classifier, QualitySettings(align=level))
     scored = score.Score(labels)
     for frame, seen in found:
         scored(classify(frame, seen))

@@ -248,7 +248,7 @@ def as_text(figures: dict[str, dict[str, Any]]) -> str:
 
 def bundle_as_text(found: dict[str, Any]) -> str:
     """Everything that `evaluate_bundle` found."""
-    parts = [f"{found['model']} on {found['test']}, tells {found['head']} labels", as_text(found["figures"])]
+    parts = [f"{found['model']} on {found['test']}, predicts {found['head']} labels", as_text(found["figures"])]
     parts += [
         device_as_text(found["device"]),
         network_as_text(found["network"]),

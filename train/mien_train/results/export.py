@@ -28,11 +28,11 @@ INTENDED = (
 FORBIDDEN = (
     "Inferring emotions of people at work or in education, medical and safety reasons aside (EU AI Act, Art. 5(1)(f)).",
     "Decisions about people: hiring, credit, policing, border control, insurance, health.",
-    "Watching people who have not been told (EU AI Act, Article 50(3)).",
+    "Watching people who have not been informed (EU AI Act, Article 50(3)).",
 )
 _TELLS = {
-    "fer2013": "It tells what an expression looks like to FER2013's labellers, not what a person feels.",
-    "ferplus": "It tells what an expression looks like to most of ten FER+ labellers, not what a person feels.",
+    "fer2013": "It predicts what an expression looks like to FER2013's labellers, not what a person feels.",
+    "ferplus": "It predicts what an expression looks like to most of ten FER+ labellers, not what a person feels.",
 }
 LIMITS = (
     "FER2013 was collected by web search; ages, skin tones and cultures are unevenly represented and not annotated.",

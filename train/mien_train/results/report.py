@@ -73,7 +73,7 @@ def _robustness(run: Run) -> list[str]:
         return []
     found = json.loads(path.read_text())
     means = ", ".join(f"{each['model']} {each['clean']:.1%} clean, {each['mean']:.1%} over all" for each in found)
-    caption = f"Accuracy on the test rows under eight corruptions, by the labels that each tells: {means}"
+    caption = f"Accuracy on the test rows under eight corruptions, by the labels that each predicts: {means}"
     return [html.heading("When pictures get worse"), html.picture(plots.robustness(found), caption)]
 
 
@@ -146,7 +146,7 @@ def _quality(run: Run, found: dict[str, Any]) -> list[str]:
         html.picture(plots.bars(recalls, LABELS, "recall"), "Recall per class, float against int8"),
         html.picture(plots.reliability(points), "Reliability of the int8 network"),
         *_coverage(on, logits, int8),
-        html.picture(plots.faces(images[worst], titles), "Worst mistakes: label → what it told, and how sure it was"),
+        html.picture(plots.faces(images[worst], titles), "Worst mistakes: label → prediction, and its confidence"),
     ]
 
 

@@ -66,7 +66,7 @@ def study(folder: Path, url: str, sampler: str, seed: int, resume: bool, about: 
     kept = storage(folder, url)
     exists = STUDY in optuna.get_all_study_names(kept)
     if exists and not resume:
-        raise RunError(f"{folder} holds a study; go on with it (--resume), or name another --folder")
+        raise RunError(f"{folder} holds a study; continue it with --resume, or name another --folder")
     if resume and not exists:
         raise RunError(f"{folder} holds no study to resume; begin one without --resume")
     found = optuna.create_study(
@@ -76,7 +76,9 @@ def study(folder: Path, url: str, sampler: str, seed: int, resume: bool, about: 
     if not exists:
         for key, value in about.items():
             found.set_user_attr(key, value)
-    differing = [key for key, value in about.items() if found.user_attrs.get(key) != json.loads(json.dumps(value))]
+    recorded = dict(found.user_attrs)
+    recorded["split"] = splits.split_name(recorded.get("split", ""))
+    differing = [key for key, value in about.items() if recorded.get(key) != json.loads(json.dumps(value))]
     if differing:
         raise RunError(f"{folder} holds a study with another {differing[0]}; name another --folder")
     return found

@@ -43,7 +43,9 @@ def _member(found: Sequence[Bundle], dataset: read.Dataset) -> ensemble.Member:
             raise RunError(f"{folder}: its network is a `{kind}`; only a `{_KIND}` can be had from a bundle")
         recipe, start, command = run.parse_recipe(origin["recipe"]), origin["start"], origin["command"]
         heads = [each.card.origin["head"] for each in found]
-        split, was_held, sha256 = origin["data"]["split"], origin["data"].get("held rows"), origin["data"]["sha256"]
+        split = splits.split_name(origin["data"]["split"])
+        was_held = origin["data"].get("held rows")
+        sha256 = origin["data"]["sha256"]
     except (KeyError, TypeError, ValueError, AttributeError) as problem:
         raise RunError(f"{folder}: its card's origin does not fit this mien ({problem}); export it again") from None
     if sorted(heads) != sorted(recipe.heads):

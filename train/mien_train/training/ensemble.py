@@ -83,7 +83,8 @@ def load(folder: Path) -> Ensemble:
     path = folder / "ensemble.json"
     try:
         found = json.loads(path.read_text())
-        return Ensemble(tuple(_read(folder, each, found["facts"]) for each in found["members"]))
+        facts = found["facts"] | {"split": splits.split_name(found["facts"]["split"])}
+        return Ensemble(tuple(_read(folder, each, facts) for each in found["members"]))
     except FileNotFoundError as problem:
         raise RunError(
             f"{problem.filename}: not here; make the ensemble with: mien-train ensemble {folder} MEMBER …"
@@ -110,7 +111,7 @@ def members(path: Path) -> list[Member]:
         return list(load(path).members)
     run = runs.load(path)
     if not loop.is_over(run.history("fit"), run.recipe.fit):
-        raise RunError(f"{path}: its training is not over; go on with: mien-train fit {run.recipe.name}")
+        raise RunError(f"{path}: its training is not finished; resume it with: mien-train fit {run.recipe.name}")
     weights = halved(loop.best_weights(run.stage("fit")))
     return [Member(path.name, run.recipe, run.record["command"], of_run(run), weights, run.began)]
 
@@ -140,7 +141,8 @@ def check_alike(name: str, known: dict[str, Any], other_name: str, other: dict[s
     """Raise RunError unless the facts of two networks are the same."""
     differing = [key for key, value in known.items() if other.get(key) != value]
     if differing:
-        raise RunError(f"{other_name} has other {differing[0]} than {name}; they must be the same")
+        fact = differing[0].replace("held rows", "validation rows")
+        raise RunError(f"{other_name} has other {fact} than {name}; they must be the same")
 
 
 def make(folder: Path, found: Sequence[Member], dataset: read.Dataset) -> dict[str, Any]:

