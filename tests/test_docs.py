@@ -36,7 +36,7 @@ def test_every_training_command_is_in_the_rooms_readme():
 def test_every_committed_bundle_is_whole_and_in_the_table(folder):
     card = bundles.load(folder).card
     assert folder.name == card.id
-    figures = card.figures["networks"]["int8"]["test"]["fer2013"]
+    figures = card.metrics["networks"]["int8"]["test"]["fer2013"]
     table = (ROOT / "models" / "README.md").read_text()
     assert card.id in table
     assert f"{figures['accuracy']:.2%}".replace("%", " %") in table

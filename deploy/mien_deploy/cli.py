@@ -15,7 +15,7 @@ from mien_edge.commands.common import add_command, guarded, renamed_option
 from mien_edge.commands.models import NOT_JUDGED
 from mien_edge.model import bundle as bundles
 from mien_edge.update import signing
-from mien_edge.update.archive import packed
+from mien_edge.update.archive import pack
 
 from mien_deploy import fleet, push
 from mien_deploy.fleet import Outcome, Printer, Say
@@ -182,7 +182,7 @@ def _push(options: argparse.Namespace) -> int:
             print(f"{shlex.join(device.command(words))} < {bundle.card.id}.tar")  # noqa: T201
         return 0
 
-    content = packed(bundle.folder)
+    content = pack(bundle.folder)
 
     def work(device: Device, say: Say) -> tuple[str, str]:
         return push.push(bundle.card.id, content, device, say, options.timeout, options.allow_downgrade)

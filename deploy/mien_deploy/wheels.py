@@ -51,7 +51,7 @@ def house(wheel: Path, python: str, machine: str, extra: str = "device") -> Path
             f"--python-version={python}", *platforms, f"--platform=manylinux2014_{machine}", "--dest", str(part),
             *wanted,
         )  # fmt: skip
-        with files.appearing(place) as temporary, tarfile.open(temporary, "w") as packed:
+        with files.atomic_write(place) as temporary, tarfile.open(temporary, "w") as packed:
             for each in sorted(part.glob("*.whl")):
                 packed.add(each, each.name)
         shutil.rmtree(part)

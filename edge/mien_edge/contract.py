@@ -5,7 +5,7 @@ zero points) is never stored a second time.
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -17,9 +17,16 @@ from mien_edge.values import Box, Floats, Pixels
 
 VERSION = 1
 
-_HIGHEST, _LONGEST = 999_999_999, 60
+_MAX_VERSION = 999_999_999
+_MAX_NAME_LENGTH = 60
 
-_TONE_MEAN, _TONE_DEVIATION = 128.0, 51.0  # +-2.5 standard deviations fill 0..255
+_STANDARD_MEAN = 128.0
+_STANDARD_DEVIATION = 51.0  # +-2.5 standard deviations fill 0..255
+
+
+def _stored(key: str, values: dict[str, str] | None = None) -> dict[str, Any]:
+    """Metadata of a field that files of contract version 1 know by another key, and perhaps other values."""
+    return {"key": key, "values": values or {}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +35,13 @@ class Preprocess:
 
     size: side of the network's input in pixels.
     margin: the crop is a square about the box's centre with a side of (1 + margin) times the box's longer side.
-    tone: 'standard' shifts and scales each crop to mean 128 and standard deviation 51 (light and contrast drop
-        out), 'none' leaves the pixels as they are.
+    normalization: 'standardize' shifts and scales each crop to mean 128 and standard deviation 51 (light and contrast
+        drop out), 'none' leaves the pixels as they are.
     """
 
     size: int
     margin: float
-    tone: Literal["none", "standard"]
+    normalization: Literal["none", "standardize"] = field(metadata=_stored("tone", {"standard": "standardize"}))
 
     def __post_init__(self) -> None:
         if not 8 <= self.size <= 512:
@@ -48,29 +55,29 @@ class Preprocess:
         Pixels are averaged by area when the face is larger than `size`, interpolated linearly when it is smaller;
         outside of the picture its edge pixels repeat. A FER2013 picture enters as `whole(gray)`.
         """
-        return self.toned(self.cropped(gray, box.square(1 + self.margin)))
+        return self.normalize(self.cropped(gray, box.square(1 + self.margin)))
 
     def whole(self, gray: Pixels) -> Pixels:
         """The whole of a picture that is a face crop already, (height, width) uint8, as (size, size) uint8."""
         height, width = gray.shape
-        return self.toned(self.cropped(gray, Box(0, 0, width, height)))
+        return self.normalize(self.cropped(gray, Box(0, 0, width, height)))
 
     def cropped(self, gray: Pixels, square: Box) -> Pixels:
-        """`square` resampled to (size, size) uint8, without toning."""
+        """`square` resampled to (size, size) uint8, not normalized."""
         top, rows = _resampling(square.y, square.height, gray.shape[0], self.size)
         left, columns = _resampling(square.x, square.width, gray.shape[1], self.size)
         patch = gray[top : top + rows.shape[1], left : left + columns.shape[1]].astype(np.float32)
         return np.rint(rows @ patch @ columns.T).astype(np.uint8)
 
-    def toned(self, crops: Pixels) -> Pixels:
-        """(…, size, size) uint8 in and out; each crop is toned by itself. A crop of one single tone turns mid-gray."""
-        if self.tone == "none":
+    def normalize(self, crops: Pixels) -> Pixels:
+        """(…, size, size) uint8 in and out; each crop is normalized by itself. A uniform crop turns mid-gray."""
+        if self.normalization == "none":
             return crops
         values = crops.astype(np.float32)
         mean = values.mean(axis=(-2, -1), keepdims=True)
         deviation = np.maximum(values.std(axis=(-2, -1), keepdims=True), 1.0)
-        toned = (values - mean) * (_TONE_DEVIATION / deviation) + _TONE_MEAN
-        return np.rint(toned.clip(0, 255)).astype(np.uint8)
+        standardized = (values - mean) * (_STANDARD_DEVIATION / deviation) + _STANDARD_MEAN
+        return np.rint(standardized.clip(0, 255)).astype(np.uint8)
 
 
 def _resampling(start: float, length: float, n_in: int, n_out: int) -> tuple[int, Floats]:
@@ -143,17 +150,19 @@ class Calibration:
     """Measured on validation data by `mien-train export`, never typed by hand.
 
     temperature: divides the logits before softmax; positive.
-    uncertain: below this confidence (0..1) a face gets no label.
+    confidence_threshold: below this confidence (0..1) a face gets no label.
     """
 
     temperature: float
-    uncertain: float
+    confidence_threshold: float = field(metadata=_stored("uncertain"))
 
     def __post_init__(self) -> None:
         if not 0.01 <= self.temperature <= 100:
             raise ValueError(f"temperature must be 0.01 to 100, not {self.temperature}; export the bundle again")
-        if not 0 <= self.uncertain < 1:
-            raise ValueError(f"uncertain must be from 0 to below 1, not {self.uncertain}; export the bundle again")
+        if not 0 <= self.confidence_threshold < 1:
+            raise ValueError(
+                f"uncertain must be from 0 to below 1, not {self.confidence_threshold}; export the bundle again"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,11 +178,17 @@ class Golden:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """The model card, card.json. It has no defaults: a missing or unknown key is a ContractError.
+    """The model card, card.json (Mitchell et al. 2019). No defaults: a missing or unknown key is a ContractError.
 
-    contract: version of this contract. name, version: the bundle's folder is NAME-VERSION; versions grow.
-    labels: must equal LABELS. files: each file of the bundle but the card itself. origin: recipe, data, command.
-    figures: all that `mien-train evaluate` measured. intended, forbidden, limits: for people.
+    contract: version of this contract, 1.
+    name, version: the bundle's folder is NAME-VERSION; versions grow.
+    created: date and time of the export, ISO 8601.
+    labels: must equal LABELS.
+    preprocess, calibration, golden: see their classes.
+    files: sha256 and size of each file of the bundle but the card itself.
+    provenance: recipe, data, command and what the weights were before. The key `origin` in card.json.
+    metrics: all that `mien-train evaluate` measured. The key `figures`.
+    intended_use, out_of_scope_use, limitations: sentences for people. The keys `intended`, `forbidden`, `limits`.
     """
 
     contract: int
@@ -185,20 +200,21 @@ class Card:
     calibration: Calibration
     golden: Golden
     files: dict[str, File]
-    origin: dict[str, Any]
-    figures: dict[str, Any]
-    intended: tuple[str, ...]
-    forbidden: tuple[str, ...]
-    limits: tuple[str, ...]
+    provenance: dict[str, Any] = field(metadata=_stored("origin"))
+    metrics: dict[str, Any] = field(metadata=_stored("figures"))
+    intended_use: tuple[str, ...] = field(metadata=_stored("intended"))
+    out_of_scope_use: tuple[str, ...] = field(metadata=_stored("forbidden"))
+    limitations: tuple[str, ...] = field(metadata=_stored("limits"))
 
     def __post_init__(self) -> None:
         if self.labels != LABELS:
             raise ValueError(f"labels must be {', '.join(LABELS)} in this order; export the bundle with this mien")
         if not self.name or not self.name.replace("-", "").replace("_", "").isalnum() or not self.name.isascii():
             raise ValueError(f"name must be letters, digits, - and _, not {self.name!r}; export the bundle again")
-        if not 1 <= self.version <= _HIGHEST or len(self.name) > _LONGEST:
+        if not 1 <= self.version <= _MAX_VERSION or len(self.name) > _MAX_NAME_LENGTH:
             raise ValueError(
-                f"version must be 1 or more, up to {_HIGHEST}, and name of {_LONGEST} letters at most; export it again"
+                f"version must be 1 or more, up to {_MAX_VERSION}, and name of {_MAX_NAME_LENGTH} letters at most; "
+                "export it again"
             )
 
     @property
@@ -208,7 +224,7 @@ class Card:
 
     def to_json(self) -> str:
         """The text of card.json; `parse_card` reads it back to an equal card."""
-        return json.dumps(asdict(self), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        return json.dumps(schema.to_dict(self), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def parse_card(text: str, where: str = "card.json") -> Card:
@@ -222,7 +238,7 @@ def parse_card(text: str, where: str = "card.json") -> Card:
         raise ContractError(
             f"{where}: the key 'contract' is {found}, this mien reads {VERSION}; update mien or export the bundle again"
         )
-    return schema.read(Card, content, where, ContractError)
+    return schema.from_dict(Card, content, where, ContractError)
 
 
 def _refuse_constant(name: str) -> None:

@@ -18,7 +18,7 @@ NO_LABEL = (140, 140, 140)
 def save(path: Path, picture: Pixels) -> None:
     """Write a picture as .png or .jpg, whole or not at all. Raises SinkError if that fails."""
     try:
-        with files.appearing(path) as temporary:
+        with files.atomic_write(path) as temporary:
             if not cv2.imwrite(str(temporary), picture):
                 raise OSError(f"OpenCV cannot write {path.suffix} files")
     except (OSError, cv2.error) as problem:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 @contextmanager
-def appearing(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is synced to disk and renamed to `path`.
 
     On an exception the temporary file is removed and `path` is left as it was. The temporary name keeps the
@@ -27,7 +27,7 @@ def appearing(path: Path) -> Iterator[Path]:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write `content` to `path` atomically and durably."""
-    with appearing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(content)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 STATE, RUNTIME, SETTINGS = Path("/var/lib/mien"), Path("/run/mien"), Path("/etc/mien/mien.toml")
 
 
-def shipped(package: str, file: str) -> Path | None:
+def package_file(package: str, file: str) -> Path | None:
     """Where an installed package has that file, without importing it; None without the package. (importlib.metadata
     would take four megabytes for the same.)
     """
@@ -15,7 +15,7 @@ def shipped(package: str, file: str) -> Path | None:
     return Path(found.origin).parent / file if found and found.origin else None
 
 
-def given(variable: str) -> Path | None:
+def systemd_directory(variable: str) -> Path | None:
     """The first folder of a variable that systemd sets for a unit, such as STATE_DIRECTORY; None outside of one."""
     value = os.environ.get(variable, "").split(":")[0]
     return Path(value) if value else None
@@ -23,12 +23,12 @@ def given(variable: str) -> Path | None:
 
 def state() -> Path:
     """The folder that outlives a restart."""
-    return given("STATE_DIRECTORY") or STATE
+    return systemd_directory("STATE_DIRECTORY") or STATE
 
 
 def runtime() -> Path:
     """The folder in memory that a restart empties."""
-    return given("RUNTIME_DIRECTORY") or RUNTIME
+    return systemd_directory("RUNTIME_DIRECTORY") or RUNTIME
 
 
 def log(named: str) -> Path:

@@ -16,7 +16,7 @@ from mien_edge.errors import MienError
 T = TypeVar("T")
 
 
-def read(cls: type[T], mapping: object, where: str, error: type[MienError]) -> T:
+def from_dict(cls: type[T], mapping: object, where: str, error: type[MienError]) -> T:
     """Build the dataclass `cls` from `mapping`; `where` is the dotted place of it in messages.
 
     Raises `error` for anything that does not fit, also for what the dataclass itself refuses with ValueError.
@@ -24,7 +24,7 @@ def read(cls: type[T], mapping: object, where: str, error: type[MienError]) -> T
     if not isinstance(mapping, Mapping):
         raise error(f"{where} must be a table of keys and values, not {mapping!r}; see the example in the docs")
     hints = get_type_hints(cls)
-    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    fields = {_key(field): field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for key in mapping:
         if key not in fields:
             raise error(f"{where}: unknown key {key!r}{_nearest(str(key), fields)}")
@@ -32,11 +32,54 @@ def read(cls: type[T], mapping: object, where: str, error: type[MienError]) -> T
     for name in required:
         if name not in mapping:
             raise error(f"{where}: the key {name!r} is missing; add it")
-    values = {key: _convert(hints[key], value, f"{where}.{key}", error) for key, value in mapping.items()}
+    values = {}
+    for key, value in mapping.items():
+        field = fields[key]
+        values[field.name] = _read_field(field, hints[field.name], value, f"{where}.{key}", error)
     try:
         return cls(**values)
     except ValueError as problem:
         raise error(f"{where}: {problem}") from None
+
+
+def to_dict(value: Any) -> dict[str, Any]:
+    """What `from_dict` reads back to an equal dataclass; nested dataclasses become mappings, tuples lists."""
+    result = {}
+    for field in dataclasses.fields(value):
+        content = getattr(value, field.name)
+        stored_values = _stored_values(field)
+        result[_key(field)] = stored_values.get(content, content) if stored_values else _plain(content)
+    return result
+
+
+def _read_field(
+    field: "dataclasses.Field[Any]", hint: Any, value: object, where: str, error: type[MienError]
+) -> object:
+    stored_values = _stored_values(field)
+    if not stored_values:
+        return _convert(hint, value, where, error)
+    choices = {stored_values.get(name, name): name for name in get_args(hint)}
+    return choices[_choice(tuple(choices), value, where, error)]
+
+
+def _plain(content: Any) -> Any:
+    if dataclasses.is_dataclass(content):
+        return to_dict(content)
+    if isinstance(content, Mapping):
+        return {key: _plain(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_plain(value) for value in content]
+    return content
+
+
+def _key(field: "dataclasses.Field[Any]") -> str:
+    """How files call a field: by its name, or by the `key` of its metadata."""
+    return str(field.metadata.get("key", field.name))
+
+
+def _stored_values(field: "dataclasses.Field[Any]") -> dict[str, str]:
+    """How files spell the values of a Literal field, by value; empty where they spell them as they are."""
+    return {value: stored for stored, value in field.metadata.get("values", {}).items()}
 
 
 def _required(field: "dataclasses.Field[Any]") -> bool:
@@ -64,11 +107,11 @@ def _convert(hint: Any, value: object, where: str, error: type[MienError]) -> An
             raise error(f"{where} must be a table, not {value!r}; change it")
         return {str(key): _convert(arguments[1], each, f"{where}.{key}", error) for key, each in value.items()}
     if dataclasses.is_dataclass(hint):
-        return read(hint, value, where, error)  # type: ignore[arg-type]
+        return from_dict(hint, value, where, error)  # type: ignore[arg-type]
     return _scalar(hint, value, where, error)
 
 
-def _choice(options: tuple[Any, ...], value: object, where: str, error: type[MienError]) -> object:
+def _choice(options: tuple[Any, ...], value: object, where: str, error: type[MienError]) -> Any:
     if value not in options:
         raise error(f"{where} must be one of {', '.join(map(str, options))}, not {value!r}; change it")
     return value

@@ -298,7 +298,7 @@ def parse(text: str, where: str = "mien.toml") -> Settings:
     outdated = _outdated(content)
     if outdated:
         raise SettingsError(f"{where}: {outdated}")
-    return schema.read(Settings, content, where, SettingsError)
+    return schema.from_dict(Settings, content, where, SettingsError)
 
 
 def _outdated(content: dict[str, Any]) -> str:

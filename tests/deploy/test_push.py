@@ -14,7 +14,7 @@ from mien_deploy.fleet import Outcome
 from mien_edge import contract
 from mien_edge.errors import DeployError
 from mien_edge.update import signing
-from mien_edge.update.archive import packed
+from mien_edge.update.archive import pack
 from stores import store
 
 
@@ -69,7 +69,7 @@ def test_a_wave_that_fails_is_the_last_one(devices, bundle, tmp_path, capsys):
 
 
 def test_a_bundle_altered_on_the_way_is_refused_by_the_device(devices, bundle):
-    content = bytearray(packed(bundle.folder))
+    content = bytearray(pack(bundle.folder))
     content[len(content) // 2] ^= 1
     with pytest.raises(DeployError, match=r"127.0.0.1: .*sha256"):
         devices.device().run(["receive"], bytes(content))
@@ -77,7 +77,7 @@ def test_a_bundle_altered_on_the_way_is_refused_by_the_device(devices, bundle):
 
 
 def test_the_same_bundle_packs_to_the_same_bytes(bundle):
-    assert packed(bundle.folder) == packed(bundle.folder)
+    assert pack(bundle.folder) == pack(bundle.folder)
 
 
 def test_a_wrong_key_and_an_unknown_host_are_refused_without_a_question(devices, capsys):

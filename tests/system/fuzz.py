@@ -22,7 +22,7 @@ from mien_edge.contract import parse_card
 from mien_edge.errors import MienError
 from mien_edge.model import bundle as bundles
 from mien_edge.model.interpreter import Classifier
-from mien_edge.update.archive import unpack
+from mien_edge.update.archive import extract
 
 BUNDLE = ROOT / "models" / "current"
 TOKENS = [
@@ -82,7 +82,7 @@ def archive(chance):
         place = Path(folder) / "inside"
         place.mkdir()
         try:
-            unpack(io.BytesIO(spoil(out.getvalue(), chance)), place)
+            extract(io.BytesIO(spoil(out.getvalue(), chance)), place)
             said = "archive unpacked: what was changed is in a file, whose digest tells"
         except MienError:
             said = "archive refused"

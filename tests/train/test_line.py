@@ -57,17 +57,17 @@ def test_the_input_steps_are_the_pixels_themselves(tiny):
 
 
 def test_int8_tells_what_the_fake_quantised_network_told(tiny):
-    assert tiny.card.figures["agreement"]["qat/int8"] > 0.95
-    assert set(tiny.card.figures["networks"]) == {"float", "qat", "int8", "int8-ptq"}
+    assert tiny.card.metrics["agreement"]["qat/int8"] > 0.95
+    assert set(tiny.card.metrics["networks"]) == {"float", "qat", "int8", "int8-ptq"}
 
 
 def test_the_card_says_where_it_comes_from(tiny):
-    origin = tiny.card.origin
+    origin = tiny.card.provenance
     assert origin["recipe"]["name"] == "tiny"
     assert "run tiny" in origin["command"]
     assert origin["epochs"] == {"fit": 3, "quantize": 1}
     assert len(origin["data"]["sha256"]) == 64
-    assert tiny.card.forbidden
+    assert tiny.card.out_of_scope_use
 
 
 def test_the_report_is_one_file_with_its_pictures(line):
@@ -90,7 +90,7 @@ def test_a_finished_run_has_nothing_left_to_do(line, small):
 
 def test_evaluate_measures_the_bundle_as_its_card_says(tiny, small):
     found = json.loads(train("evaluate", tiny.folder, "--data", small, "--json"))
-    card = tiny.card.figures["networks"]["int8"]["test"]["fer2013"]
+    card = tiny.card.metrics["networks"]["int8"]["test"]["fer2013"]
     assert found["figures"]["fer2013"]["accuracy"] == card["accuracy"]
     assert found["figures"]["fer2013"]["rows"] == 56
 

@@ -340,8 +340,8 @@ def _export_run(run: Any, options: argparse.Namespace, missing: bool = False) ->
         if missing and head in written and Path(written[head]).exists():
             continue
         bundle = export.export(run, options.models or run.folder / "models", head, options.name, options.number)
-        int8 = bundle.card.figures["networks"]["int8"]
-        test = bundle.card.figures["test"]
+        int8 = bundle.card.metrics["networks"]["int8"]
+        test = bundle.card.metrics["test"]
         print(evaluate.as_text(int8["test"] or int8["validation"]))  # noqa: T201
         print(f"bundle: {bundle.folder} ({test}, int8); on a device: mien-edge check --model {bundle.folder}")  # noqa: T201
         written[head] = str(bundle.folder.resolve())

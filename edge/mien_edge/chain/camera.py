@@ -33,7 +33,7 @@ class Device(Protocol):
     def close(self) -> None: ...
 
 
-class Switch(Protocol):
+class PauseControl(Protocol):
     """Who may pause the camera, and is told when it goes on and off; panel.Panel is one."""
 
     @property
@@ -44,7 +44,7 @@ class Switch(Protocol):
     def rest(self) -> None: ...
 
 
-class AlwaysOn:
+class NoPause:
     """A Switch that nobody touches."""
 
     paused = False
@@ -56,7 +56,7 @@ class AlwaysOn:
         """It never does."""
 
 
-class Live:
+class LiveCamera:
     """Frames of a live camera, until `stop` is set; none while `switch` pauses it, and the device is closed then.
 
     Each opening has a reader thread of its own; one that hangs in a driver is left behind and its frames are
@@ -72,10 +72,10 @@ class Live:
         settings: SourceSettings,
         stop: threading.Event,
         on_event: OnEvent = silent,
-        switch: Switch | None = None,
+        switch: PauseControl | None = None,
     ) -> None:
         self._opener, self._settings, self._stop, self._on_event = opener, settings, stop, on_event
-        self._switch = switch or AlwaysOn()
+        self._switch = switch or NoPause()
         self.skipped, self._index = 0, 0
 
     def __iter__(self) -> Iterator[Frame]:

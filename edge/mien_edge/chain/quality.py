@@ -47,7 +47,7 @@ def sharpness(crop: Pixels) -> float:
     return float(cv2.Laplacian(crop, cv2.CV_32F).var()) / variance if variance > 0 else 0.0
 
 
-def levelled(image: Pixels, face: Face) -> tuple[Pixels, Box]:
+def align_eyes(image: Pixels, face: Face) -> tuple[Pixels, Box]:
     """The part of a gray picture around a face, turned until the eyes are level, and the face's box in it.
 
     Without landmarks, or where nothing of the face is in the picture, the picture and the box as they are.

@@ -27,7 +27,7 @@ class Smoother:
     """
 
     def __init__(self, settings: SmoothSettings, uncertain: float) -> None:
-        self.settings, self.uncertain = settings, uncertain
+        self.settings, self.confidence_threshold = settings, uncertain
         self._states: dict[int, _State] = {}
 
     def __call__(self, readings: tuple[Reading, ...]) -> tuple[Reading, ...]:
@@ -43,7 +43,7 @@ class Smoother:
         emotion = self._averaged(old, reading.emotion, reading.time)
         state = self._next(old, emotion, reading.time)
         self._states[reading.track] = state
-        if state.label is None or emotion.scores[emotion.labels.index(state.label)] < self.uncertain:
+        if state.label is None or emotion.scores[emotion.labels.index(state.label)] < self.confidence_threshold:
             return replace(reading, emotion=emotion, label=None, quality=quality.UNCERTAIN)
         return replace(reading, emotion=emotion, label=state.label)
 
@@ -56,7 +56,7 @@ class Smoother:
 
     def _next(self, old: _State | None, emotion: Emotion, time: float) -> _State:
         if old is None or old.label is None:
-            label = emotion.label if emotion.confidence >= self.uncertain else None
+            label = emotion.label if emotion.confidence >= self.confidence_threshold else None
             return _State(emotion, time, label, None, 0)
         current = emotion.scores[emotion.labels.index(old.label)]
         if emotion.label == old.label or emotion.confidence - current < self.settings.margin:

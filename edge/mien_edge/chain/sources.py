@@ -42,14 +42,21 @@ class Source(Protocol):
 
 
 def open_source(
-    settings: SourceSettings, stop: Event, on_event: camera.OnEvent = camera.silent, switch: camera.Switch | None = None
+    settings: SourceSettings,
+    stop: Event,
+    on_event: camera.OnEvent = camera.silent,
+    switch: camera.PauseControl | None = None,
 ) -> Source:
     """The source that `settings.uri` names; `switch` may pause a camera. Raises SourceError if it does not exist."""
     uri = settings.uri
     if uri in ("demo", "demo:forever"):
         return Demo(settings.fps, stop, forever=uri.endswith("forever"))
     device = _device(uri)
-    return camera.Live(partial(device, settings), settings, stop, on_event, switch) if device else _from_path(Path(uri))
+    return (
+        camera.LiveCamera(partial(device, settings), settings, stop, on_event, switch)
+        if device
+        else _from_path(Path(uri))
+    )
 
 
 def _device(uri: str) -> Callable[[SourceSettings], camera.Device] | None:
@@ -220,7 +227,7 @@ def _bump(moment: float, start: float, end: float) -> float:
 
 def astronaut() -> Path:
     """The demo's photograph. Raises RuntimeMissingError if scikit-image is not installed."""
-    path = device_paths.shipped("skimage", "data/astronaut.png")
+    path = device_paths.package_file("skimage", "data/astronaut.png")
     if path is None:
         raise RuntimeMissingError("the demo's photograph is missing; pip install scikit-image")
     return path

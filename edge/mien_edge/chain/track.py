@@ -59,7 +59,7 @@ def _reach(box: Box) -> Box:
     return box.square(1.5)
 
 
-class Fresh:
+class NoTracking:
     """For photographs that have nothing to do with each other: every face is a new one."""
 
     def __init__(self) -> None:

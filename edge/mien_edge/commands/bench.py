@@ -28,7 +28,7 @@ def bench(settings: Settings, bundle: Bundle, frames: int = 200) -> dict[str, An
     """Run `frames` pictures of the demo, after a tenth as many to warm up, as fast as they go."""
     demo = sources.Demo(settings.source.fps, paced=False)
     pictures = [demo.picture(i / 2) for i in range(16)]
-    chain, stages = pipeline.timed(run.chain(settings, run.tenant(settings, bundle), still=False))
+    chain, stages = pipeline.timed(run.chain(settings, run.load_model(settings, bundle), still=False))
     warm = max(frames // 10, 1)
     seconds: dict[str, list[float]] = {name: [] for name, _ in stages}
     faces = 0
@@ -76,9 +76,9 @@ _STRIPE[:, :80] = 255
 def _share(settings: Settings, bundle: Bundle, scene: Callable[[float], Pixels], seconds: float, rests: bool) -> float:
     fps = settings.source.fps
     pictures = [scene(index / fps) for index in range(max(round(seconds * fps), 2))]
-    chain = run.chain(settings, run.tenant(settings, bundle), still=False)
+    chain = run.chain(settings, run.load_model(settings, bundle), still=False)
     chosen = dataclasses.replace(settings.throttle, idle_after=0.001 if rests else 0.0)
-    paced = throttle.Paced(_InTime(pictures, fps), chosen, throttle.Governor(chosen, fps))
+    paced = throttle.ThrottledSource(_InTime(pictures, fps), chosen, throttle.Governor(chosen, fps))
     start, spent = time.monotonic(), time.process_time()
     for frame in paced:
         chain(frame)

@@ -17,8 +17,8 @@ from mien_edge.log import database
 from mien_edge.model import bundle as bundles
 from mien_edge.status import status_file
 from mien_edge.update import compare, sandbox
-from mien_edge.update.archive import packed, receive
-from mien_edge.update.record import State, Verdict
+from mien_edge.update.archive import pack, receive
+from mien_edge.update.record import ProbationResult, StoreState
 from mien_edge.update.signing import Trust
 from mien_edge.update.store import Store
 
@@ -43,7 +43,7 @@ def listing(options: argparse.Namespace) -> None:
 
 def install(options: argparse.Namespace) -> None:
     """Verify, replay and keep a bundle."""
-    sent = sys.stdin.buffer if options.bundle == "-" else io.BytesIO(packed(Path(options.bundle)))
+    sent = sys.stdin.buffer if options.bundle == "-" else io.BytesIO(pack(Path(options.bundle)))
     done = receive(sent, _store(options), options.allow_downgrade)
     _tell("model installed", done.card.id, options)
     print(f"{done.card.id} is installed; run it with: mien-edge models activate {done.card.id}")  # noqa: T201
@@ -103,7 +103,7 @@ def _store(options: argparse.Namespace) -> Store:
     folder = bundles.models_folder()
     trust = Trust.of(configuration.load(options.settings).update)
     if folder.is_dir():
-        sandbox.become(folder.stat())
+        sandbox.drop_privileges(folder.stat())
     return Store(folder, trust)
 
 
@@ -125,7 +125,7 @@ def _activate(store: Store, name: str, options: argparse.Namespace) -> int:
     return 0 if verdict else NOT_JUDGED
 
 
-def _verdict(store: Store, name: str, asked: float, options: argparse.Namespace) -> Verdict | None:
+def _verdict(store: Store, name: str, asked: float, options: argparse.Namespace) -> ProbationResult | None:
     """How it ended; None if it has not in time. Raises BundleError if it was rolled back, replaced or not taken."""
     began = time.monotonic()
     while (spent := time.monotonic() - began) < options.timeout:
@@ -136,7 +136,7 @@ def _verdict(store: Store, name: str, asked: float, options: argparse.Namespace)
                 return verdict
             raise BundleError(_said(verdict))
         if state.current == name and not state.on_probation:
-            return Verdict(name, True, "it runs", time.time())
+            return ProbationResult(name, True, "it runs", time.time())
         if name not in (state.current, state.next):
             raise BundleError(f"{name} was replaced by {state.next or state.current or 'the one that came with mien'}")
         if state.next == name and spent > _START and _poke(options):
@@ -146,7 +146,7 @@ def _verdict(store: Store, name: str, asked: float, options: argparse.Namespace)
     return None
 
 
-def _uses(state: State, name: str) -> str:
+def _uses(state: StoreState, name: str) -> str:
     uses = [
         *(["on probation"] if name == state.current and state.on_probation else []),
         *(["committed"] if name in state.record.committed else []),
@@ -156,13 +156,13 @@ def _uses(state: State, name: str) -> str:
     return f"  ({', '.join(uses)})" if uses else ""
 
 
-def _said(verdict: Verdict) -> str:
+def _said(verdict: ProbationResult) -> str:
     return f"{verdict.name} {'is committed' if verdict.kept else 'was rolled back'}: {verdict.reason}"
 
 
 def _poke(options: argparse.Namespace) -> bool:
     """Make the service look; whether it runs."""
-    return status_file.hang_up(options.runtime or paths.runtime())
+    return status_file.send_reload_signal(options.runtime or paths.runtime())
 
 
 def _taken(options: argparse.Namespace) -> str:
@@ -171,7 +171,7 @@ def _taken(options: argparse.Namespace) -> str:
 
 def _tell(kind: str, text: str, options: argparse.Namespace) -> None:
     """Into the log, where one is."""
-    database.tell(paths.log(configuration.load(options.settings).log.path), kind, text)
+    database.append_event(paths.log(configuration.load(options.settings).log.path), kind, text)
 
 
 def add_models(commands: Any) -> None:

@@ -54,7 +54,7 @@ def _run(options: argparse.Namespace) -> int:
             return each
 
         written: list[Any] = []
-        if options.log or settings.log.path or paths.given("STATE_DIRECTORY"):
+        if options.log or settings.log.path or paths.systemd_directory("STATE_DIRECTORY"):
             written = [opened(writer.Log(options.log or paths.log(settings.log.path), settings.log))]
             written[0].started(model.name)
             events.add(written[0].event)
@@ -62,7 +62,7 @@ def _run(options: argparse.Namespace) -> int:
             events(kind, text)
         try:
             notifier = opened(systemd.Notifier())
-            switch = opened(gpio.Panel(settings.gpio, notifier.alive, paths.given("STATE_DIRECTORY")))
+            switch = opened(gpio.Panel(settings.gpio, notifier.alive, paths.systemd_directory("STATE_DIRECTORY")))
             source = sources.open_source(settings.source, stop, events, switch)
             scored = _score(options, uri, source.still)
             sinks = [*written, *(opened(sink) for sink in _sinks(options)), *([scored] if scored else [])]
@@ -70,7 +70,7 @@ def _run(options: argparse.Namespace) -> int:
             if options.annotate:
                 fps = getattr(source, "fps", 0) or settings.source.fps
                 watchers.append(opened(annotate.annotator(options.annotate, fps, source.still, Path(uri))))
-            status = paths.given("RUNTIME_DIRECTORY")
+            status = paths.systemd_directory("RUNTIME_DIRECTORY")
             most = options.max_frames
             summary = service_run.run(settings, model, source, stop, sinks, watchers, most, events, status, store)
         except MienError as problem:
@@ -87,8 +87,12 @@ def _model(settings: Settings, store: Any) -> Any:
     from mien_edge.service import run as service_run
     from mien_edge.update import updater
 
-    make = functools.partial(service_run.tenant, settings)
-    return make(bundle.load(bundle.find(settings.model.bundle))) if store is None else updater.first(store, make)
+    make = functools.partial(service_run.load_model, settings)
+    return (
+        make(bundle.load(bundle.find(settings.model.bundle)))
+        if store is None
+        else updater.load_startup_model(store, make)
+    )
 
 
 def _installed(settings: Settings) -> tuple[Any, list[tuple[str, str]]]:
@@ -97,7 +101,7 @@ def _installed(settings: Settings) -> tuple[Any, list[tuple[str, str]]]:
     from mien_edge.update import signing
     from mien_edge.update.store import Store
 
-    if settings.model.bundle or not paths.given("STATE_DIRECTORY"):
+    if settings.model.bundle or not paths.systemd_directory("STATE_DIRECTORY"):
         return None, []
     store = Store(bundle.models_folder(), signing.Trust.of(settings.update), patience=20)
     try:

@@ -37,13 +37,15 @@ def _publish(options: argparse.Namespace) -> None:
     from mien_edge.publish import publisher
 
     settings, stop = load_settings(options), threading.Event()
-    state = options.state or paths.given("STATE_DIRECTORY")
+    state = options.state or paths.systemd_directory("STATE_DIRECTORY")
     if state is None:
         raise SettingsError("the cursor needs a folder; name one with --state")
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     log = service_log_path(options, settings)
-    done = publisher.run(settings.publish, log, paths.RUNTIME, state, paths.given("RUNTIME_DIRECTORY"), stop.is_set)
+    done = publisher.run(
+        settings.publish, log, paths.RUNTIME, state, paths.systemd_directory("RUNTIME_DIRECTORY"), stop.is_set
+    )
     print(f"{done.published} published, {done.outbox.waiting} waiting")  # noqa: T201
 
 

@@ -12,7 +12,7 @@ from mien_edge.labels import LABELS
 from mien_edge.values import Reading
 
 VERSION = 2
-UNIT = 10_000  # a probability of 1 as the log keeps it
+SCORE_SCALE = 10_000  # a probability of 1 as the log keeps it
 
 _SCHEMA = f"""
 PRAGMA user_version = {VERSION};
@@ -46,7 +46,7 @@ def since_boot() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-def tell(path: Path, kind: str, text: str) -> None:
+def append_event(path: Path, kind: str, text: str) -> None:
     """Write one event into a log that is there, from another process than the one that keeps it; a log that cannot be
     written is only warned of.
     """
@@ -129,5 +129,5 @@ def reading_row(reading: Reading, now: float) -> tuple[Any, ...]:
     scores = reading.emotion.scores if reading.emotion else [None] * len(LABELS)
     return (
         reading.time, now, reading.source, reading.frame, reading.track, reading.label, reading.quality,
-        *map(round, reading.box), *(None if score is None else round(score * UNIT) for score in scores), reading.model,
+        *map(round, reading.box), *(None if score is None else round(score * SCORE_SCALE) for score in scores), reading.model,
     )  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any
 
 from mien_edge.errors import SinkError
 from mien_edge.labels import LABELS
-from mien_edge.log.database import UNIT, VERSION
+from mien_edge.log.database import SCORE_SCALE, VERSION
 from mien_edge.log.minutes import ALL
 from mien_edge.values import Box, Emotion, Reading
 
@@ -80,7 +80,7 @@ def readings(connection: sqlite3.Connection, wanted: Filter, most: int = -1) -> 
 
 
 def _reading(row: sqlite3.Row) -> Reading:
-    scores = None if row[LABELS[0]] is None else tuple(row[label] / UNIT for label in LABELS)
+    scores = None if row[LABELS[0]] is None else tuple(row[label] / SCORE_SCALE for label in LABELS)
     return Reading(
         row["time"], row["frame"], row["track"], Box(row["x"], row["y"], row["width"], row["height"]),
         None if scores is None else Emotion(LABELS, scores),
@@ -98,7 +98,9 @@ def events(connection: sqlite3.Connection, wanted: Filter, kind: str | None = No
     return [dict(row) for row in rows]
 
 
-def minutes(connection: sqlite3.Connection, since: float, until: float = 1e12, step: int = 60) -> list[dict[str, Any]]:
+def read_minutes(
+    connection: sqlite3.Connection, since: float, until: float = 1e12, step: int = 60
+) -> list[dict[str, Any]]:
     """Face-seconds in spans of `step` seconds: 'time' of the start, 'seconds' per label (and 'none'), and 'faces', the
     most faces in one frame of it.
     """

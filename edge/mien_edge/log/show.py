@@ -114,7 +114,7 @@ def summary(path: Path, wanted: Filter) -> list[dict[str, Any]]:
     label and of 'none' in the face-minutes.
     """
     connection = reader.open_to_read(path)
-    found = reader.minutes(connection, wanted.since, wanted.until, _HOUR)
+    found = reader.read_minutes(connection, wanted.since, wanted.until, _HOUR)
     connection.close()
     return [
         {

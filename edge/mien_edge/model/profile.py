@@ -23,7 +23,7 @@ def layers(model: Path, repeats: int = 200) -> list[dict[str, Any]]:
         networks, runtime = [], interpreter.runtime()
         for count in range(1, len(found) + 1):
             part = Path(folder) / f"{count}.tflite"
-            part.write_bytes(tflite.prefix(content, count))
+            part.write_bytes(tflite.truncate(content, count))
             networks.append(runtime.load(part))
         least = np.full(len(networks), np.inf)
         for _ in range(repeats):

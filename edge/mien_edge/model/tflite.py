@@ -79,7 +79,7 @@ def weights(content: bytes) -> list[tuple[str, NDArray[np.float32], NDArray[np.f
     return found
 
 
-def prefix(content: bytes, count: int) -> bytes:
+def truncate(content: bytes, count: int) -> bytes:
     """The same network, ended after its first `count` operators: a .tflite whose output is theirs."""
     import flatbuffers
 

@@ -119,7 +119,7 @@ def _machine() -> str:
 
 
 def _password(settings: PublishSettings) -> str:
-    folder = paths.given("CREDENTIALS_DIRECTORY")
+    folder = paths.systemd_directory("CREDENTIALS_DIRECTORY")
     path = Path(settings.password_file) if settings.password_file else folder and folder / "mqtt-password"
     if path is None:
         raise PublishError(

@@ -147,12 +147,12 @@ class Outbox:
 
     def _remember_minute(self, connection: Any) -> None:
         """The last minute, whatever its faces, for the state."""
-        recent = reader.minutes(connection, self._over() - 120, self._over() + 1)
+        recent = reader.read_minutes(connection, self._over() - 120, self._over() + 1)
         self.minute = recent[-1] if recent else _EMPTY
 
     def _minutes(self, connection: Any) -> list[Message]:
         """Minutes in which enough faces were seen at once."""
-        found = reader.minutes(connection, self.sent.minute + 1, self._over() + 1)[:BATCH_SIZE]
+        found = reader.read_minutes(connection, self.sent.minute + 1, self._over() + 1)[:BATCH_SIZE]
         told = [span for span in found if span["faces"] >= self.min_faces]
         if found and not told and self.sent == self.done:
             self.sent = self.done = replace(self.done, minute=found[-1]["time"])

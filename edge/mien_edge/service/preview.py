@@ -22,7 +22,7 @@ _PATIENCE = 5.0  # seconds without taking anything after which a looker is let g
 _MOST = 4  # lookers
 
 
-class Window:
+class PreviewServer:
     """A watcher that shows what the chain sees to those who connect to `folder`/view.sock; it encodes for nobody else.
 
     It never waits: who does not take a picture in time misses the next. Whoever may enter the folder may look.
@@ -36,7 +36,7 @@ class Window:
         self.path.chmod(0o660)
         self._door.listen(_MOST)
         self._door.setblocking(False)
-        self._lookers: list[_Looker] = []
+        self._lookers: list[_Client] = []
         self._shown = float("-inf")
 
     def __call__(self, frame: Frame, readings: tuple[Reading, ...]) -> None:
@@ -64,7 +64,7 @@ class Window:
                 channel, _ = self._door.accept()
                 channel.setblocking(False)
                 if len(self._lookers) < _MOST:
-                    self._lookers.append(_Looker(channel, self._steady()))
+                    self._lookers.append(_Client(channel, self._steady()))
                 else:
                     channel.close()
 
@@ -76,7 +76,7 @@ class Window:
         self.path.unlink(missing_ok=True)
 
 
-class _Looker:
+class _Client:
     def __init__(self, channel: socket.socket, now: float) -> None:
         self.channel, self._took = channel, now
         self._rest, self._gone, self._moved = b"", False, False

@@ -20,7 +20,7 @@ from mien_edge.model.interpreter import Classifier
 from mien_edge.service import preview, status_writer, throttle
 from mien_edge.settings import Settings
 from mien_edge.update.store import Store
-from mien_edge.update.updater import Tenant, Updater
+from mien_edge.update.updater import LoadedModel, Updater
 from mien_edge.values import Reading
 
 
@@ -44,14 +44,14 @@ class Summary:
         )
 
 
-def chain(settings: Settings, tenant: Tenant, still: bool) -> pipeline.Chain:
+def chain(settings: Settings, model: LoadedModel, still: bool) -> pipeline.Chain:
     """The stages around a model. `still` is for unrelated photographs."""
     find = detect.detector(settings.detect) if still else detect.steady(settings.detect)
-    tracker = track.Fresh() if still else track.Tracker(settings.track)
-    return pipeline.Chain(find, tracker, tenant.classify, tenant.smooth)
+    tracker = track.NoTracking() if still else track.Tracker(settings.track)
+    return pipeline.Chain(find, tracker, model.classify, model.smooth)
 
 
-def tenant(settings: Settings, bundle: Bundle) -> Tenant:
+def load_model(settings: Settings, bundle: Bundle) -> LoadedModel:
     """A bundle as a model that runs; it has to pass its golden vectors here.
 
     Raises BundleError if this device computes something else than the workstation did.
@@ -59,7 +59,7 @@ def tenant(settings: Settings, bundle: Bundle) -> Tenant:
     classifier = Classifier(bundle.model, settings.model.threads)
     bundles.replay(bundle, classifier)
     classify = Classify(bundle, classifier, settings.quality)
-    return Tenant(bundle, classify, smooth.Smoother(settings.smooth, bundle.card.calibration.uncertain))
+    return LoadedModel(bundle, classify, smooth.Smoother(settings.smooth, bundle.card.calibration.confidence_threshold))
 
 
 class Counter:
@@ -104,7 +104,7 @@ class Events:
 
 def run(
     settings: Settings,
-    model: Tenant,
+    model: LoadedModel,
     source: sources.Source,
     stop: threading.Event,
     sinks: Sequence[pipeline.Sink],
@@ -124,7 +124,7 @@ def run(
     counter, start = Counter(), time.monotonic()
     made, stages = pipeline.timed(chain(settings, model, source.still))
     governor = throttle.Governor(settings.throttle, settings.source.fps, events)
-    paced = throttle.Paced(source, settings.throttle, governor) if source.live else None
+    paced = throttle.ThrottledSource(source, settings.throttle, governor) if source.live else None
     watching: list[Any] = [*watchers, _Limit(most, stop)]
     name = without_password(settings.source.uri)
     updater = _updater(settings, model, store, dict(stages), governor, paced, events) if store else None
@@ -136,12 +136,12 @@ def run(
         if status:
             facts = {"model": model.name, "bundle": str(model.bundle.folder), "source": name}
             changing = [each.state for each in (paced, updater) if each]
-            told = status_writer.Live(
+            told = status_writer.StatusWriter(
                 status, facts, stages, lambda: {k: v for each in changing for k, v in each().items()}
             )
             closing.callback(told.close)
             closing.enter_context(events.telling(told.event))
-            shown = preview.Window(status)
+            shown = preview.PreviewServer(status)
             closing.callback(shown.close)
             watching += [told, shown]
         events("start", f"{name} with {model.name}")
@@ -154,17 +154,17 @@ def run(
 
 def _updater(
     settings: Settings,
-    model: Tenant,
+    model: LoadedModel,
     store: Store,
     stages: dict[str, pipeline.Timed],
     governor: throttle.Governor,
-    paced: throttle.Paced | None,
+    paced: throttle.ThrottledSource | None,
     events: Events,
 ) -> Updater:
     def rate() -> float:
         return 0.0 if paced and paced.idle else governor.fps
 
-    return Updater(settings.update, store, model, partial(tenant, settings), stages, rate, events)
+    return Updater(settings.update, store, model, partial(load_model, settings), stages, rate, events)
 
 
 def _nothing() -> None:

@@ -21,7 +21,7 @@ _BAD = ("camera lost", "throttled", "failed")
 _CAMERA = {"camera lost": "lost", "camera back": "ok", "paused": "paused", "resumed": "ok"}
 
 
-class Live:
+class StatusWriter:
     """A watcher that keeps `folder`/status.json; `event` is to be told what happens. `facts` do not change; `stages`
     tell their milliseconds; `state` is asked for what does change.
     """

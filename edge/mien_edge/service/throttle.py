@@ -71,7 +71,7 @@ class Governor:
         self._on_event(kind, text)
 
 
-class Paced:
+class ThrottledSource:
     """A live source with frames left out: those above the governor's rate, and all but `idle_fps` a second once nothing
     has moved for `idle_after` seconds. Any movement ends that at once. `idle` tells whether it rests now.
     """

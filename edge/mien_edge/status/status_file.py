@@ -30,7 +30,7 @@ def write(folder: Path, facts: dict[str, Any]) -> None:
         temporary.replace(path)
 
 
-def hang_up(folder: Path) -> bool:
+def send_reload_signal(folder: Path) -> bool:
     """Send the service SIGHUP, so that it looks for another model; whether there is one that could be told."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as door, suppress(OSError):
         door.connect(str(folder / SOCKET))

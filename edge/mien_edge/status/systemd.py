@@ -8,7 +8,7 @@ from contextlib import suppress
 from mien_edge.values import Frame, Reading
 
 
-def tell(message: str) -> None:
+def sd_notify(message: str) -> None:
     """Send one message to systemd; does nothing when it did not set NOTIFY_SOCKET."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
@@ -34,11 +34,11 @@ class Notifier:
         """Work goes on; `status` is what systemctl shows."""
         if not self._ready:
             self._ready = True
-            tell("READY=1")
+            sd_notify("READY=1")
         if time.monotonic() - self._fed >= 1:
             self._fed = time.monotonic()
-            tell(f"WATCHDOG=1\nSTATUS={status}")
+            sd_notify(f"WATCHDOG=1\nSTATUS={status}")
 
     def close(self) -> None:
         """The service stops."""
-        tell("STOPPING=1")
+        sd_notify("STOPPING=1")

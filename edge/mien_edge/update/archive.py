@@ -22,11 +22,11 @@ def receive(stream: BinaryIO, store: Store, allow_downgrade: bool = False) -> Bu
         # A refusal calls it by this name: what it says of itself is not believed yet.
         sent = Path(folder) / "the bundle"
         sent.mkdir()
-        unpack(stream, sent)
+        extract(stream, sent)
         return store.install(sent, allow_downgrade)
 
 
-def packed(folder: Path) -> bytes:
+def pack(folder: Path) -> bytes:
     """The bundle in `folder` as a tar archive, the same bytes for the same bundle. Raises BundleError."""
     bundle = bundles.load(folder)
     signature = [SIGNATURE] if (folder / SIGNATURE).is_file() else []
@@ -55,7 +55,7 @@ class _Bounded(io.RawIOBase):
         return content
 
 
-def unpack(stream: BinaryIO, folder: Path) -> None:
+def extract(stream: BinaryIO, folder: Path) -> None:
     """Unpack plain files of plain names and bounded size; anything else in the archive is a BundleError."""
     left, seen = _MOST, 0
     try:

@@ -16,7 +16,7 @@ _TIMES = 1000  # frames with faces that the latency is taken of
 Stage = Callable[[Frame, tuple[Face, ...]], tuple[Reading, ...]]
 
 
-class Voice:
+class TimedModel:
     """A classify stage with a count of what it said and how long it took; after a failure it is not asked again."""
 
     def __init__(self, stage: Stage) -> None:
@@ -43,13 +43,13 @@ class Voice:
         return float(np.median(self.times)) if self.times else 0.0
 
 
-class Compared:
+class ModelComparison:
     """A classify stage that gives the first model's readings, and counts what the second would have said. If the first
     fails, the second speaks, so that no frame is lost.
     """
 
     def __init__(self, first: Stage, second: Stage, name: str = "") -> None:
-        self.first, self.second, self.name = Voice(first), Voice(second), name
+        self.first, self.second, self.name = TimedModel(first), TimedModel(second), name
         self.pairs: Counter[tuple[str, str]] = Counter()
         self._warm = health.read().temperature
         self._began, self._turn = time.monotonic(), False

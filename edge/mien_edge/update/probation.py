@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from mien_edge.settings import UpdateSettings
-from mien_edge.update.compare import Compared
+from mien_edge.update.compare import ModelComparison
 
 _MINUTES = 60  # of the hour that a new model is compared with
 _ENOUGH = 100  # frames before their rate means anything
@@ -14,7 +14,7 @@ _SLACK = 0.002  # seconds per face that are never too slow: a short hiccup on a 
 
 
 @dataclass(slots=True)
-class Pace:
+class FrameRate:
     """Frames that came, and frames that were due. Frames while the chain rests do not count, for none are due."""
 
     frames: int = 0
@@ -36,27 +36,27 @@ class LastHour:
     """The pace of the last sixty minutes, to the minute."""
 
     def __init__(self) -> None:
-        self._minutes: deque[tuple[int, Pace]] = deque(maxlen=_MINUTES)
+        self._minutes: deque[tuple[int, FrameRate]] = deque(maxlen=_MINUTES)
 
     def add(self, now: float, due: float) -> None:
         """One frame at `now` (steady seconds)."""
         minute = int(now // 60)
         if not self._minutes or self._minutes[-1][0] != minute:
-            self._minutes.append((minute, Pace()))
+            self._minutes.append((minute, FrameRate()))
         self._minutes[-1][1].add(due)
 
-    def pace(self, now: float) -> Pace:
+    def pace(self, now: float) -> FrameRate:
         """All of them together."""
         recent = [pace for minute, pace in self._minutes if minute > now // 60 - _MINUTES]
-        return Pace(sum(pace.frames for pace in recent), sum(pace.due for pace in recent))
+        return FrameRate(sum(pace.frames for pace in recent), sum(pace.due for pace in recent))
 
 
 class Probation:
     """A model on trial. `seen` runs it with the model before beside it; `hour` is the pace before."""
 
-    def __init__(self, settings: UpdateSettings, seen: Compared, hour: Pace) -> None:
+    def __init__(self, settings: UpdateSettings, seen: ModelComparison, hour: FrameRate) -> None:
         self.settings, self.seen, self.hour = settings, seen, hour
-        self.pace, self.seconds = Pace(), 0.0
+        self.pace, self.seconds = FrameRate(), 0.0
 
     def add(self, seconds: float, due: float) -> None:
         """One frame, `seconds` after the one before; a time without frames is to be left out."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ProbationResult:
     """How the last probation ended: `kept` or not, why, and when (seconds since 1970)."""
 
     name: str
@@ -19,11 +19,11 @@ class Record:
 
     committed: tuple[str, ...] = ()
     highest: dict[str, int] = field(default_factory=dict)
-    verdict: Verdict | None = None
+    verdict: ProbationResult | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class StoreState:
     """What is installed, and what each bundle is for. `current` is '' for the bundle that came with mien."""
 
     installed: tuple[str, ...]

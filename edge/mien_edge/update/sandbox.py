@@ -26,11 +26,11 @@ def replay(folder: Path, name: str, seconds: float = SECONDS, memory: int = MEMO
     owner = folder.stat()
 
     def limits() -> None:
-        _cut_off()
+        _unshare_network()
         resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_CPU, (int(seconds) + 5,) * 2)  # should the one who waits be killed
-        become(owner)
+        drop_privileges(owner)
 
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1", "HOME": "/nonexistent"}
     try:
@@ -52,7 +52,7 @@ def replay(folder: Path, name: str, seconds: float = SECONDS, memory: int = MEMO
         raise BundleError(f"{name} refused: {reason}")
 
 
-def become(owner: os.stat_result) -> None:
+def drop_privileges(owner: os.stat_result) -> None:
     """From root to the one to whom a folder belongs, for good; nothing where this is not root, or root owns it."""
     if os.geteuid() == 0 and owner.st_uid != 0:
         os.setgroups([])
@@ -61,7 +61,7 @@ def become(owner: os.stat_result) -> None:
         os.chdir("/")
 
 
-def _cut_off() -> None:
+def _unshare_network() -> None:
     """A network of its own, without any device; where the kernel allows it."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(_NEWNET) != 0:

@@ -29,7 +29,7 @@ from mien_edge.model import bundle as bundles
 from mien_edge.model.bundle import Bundle
 from mien_edge.update import sandbox
 from mien_edge.update.disk import Disk
-from mien_edge.update.record import Record, State, Verdict, describe
+from mien_edge.update.record import ProbationResult, Record, StoreState, describe
 from mien_edge.update.signing import SIGNATURE
 
 _CARD, _STATE = "card.json", "state.json"
@@ -61,7 +61,7 @@ class Store:
 
     # --- looking ---------------------------------------------------------------------------------------------
 
-    def state(self) -> State:
+    def state(self) -> StoreState:
         """How things are."""
         try:
             folders = [path.name for path in self.folder.iterdir() if path.is_dir() and not path.is_symlink()]
@@ -73,7 +73,7 @@ class Store:
             ) from None
         found = sorted(name for name in folders if not name.startswith("."))
         current, following, shadow = (self._target(link) for link in ("current", "next", "shadow"))
-        return State(tuple(found), current, following, shadow, self._record() or Record())
+        return StoreState(tuple(found), current, following, shadow, self._record() or Record())
 
     def _target(self, link: str) -> str:
         try:
@@ -84,7 +84,7 @@ class Store:
     def _record(self) -> Record | None:
         """None where there is none yet; an empty one where it is damaged, for then nothing is known to be good."""
         try:
-            return schema.read(Record, json.loads((self.folder / _STATE).read_text()), _STATE, ContractError)
+            return schema.from_dict(Record, json.loads((self.folder / _STATE).read_text()), _STATE, ContractError)
         except FileNotFoundError:
             return None
         except OSError as problem:
@@ -112,7 +112,7 @@ class Store:
                     self._remove_tree(staged)
             return bundles.load(self.folder / bundle.card.id)
 
-    def activate(self, name: str, allow_downgrade: bool = False) -> State:
+    def activate(self, name: str, allow_downgrade: bool = False) -> StoreState:
         """Ask for an installed bundle: the running service takes it at SIGHUP, one that does not run at its start."""
         with self._changing():
             self._check(name, allow_downgrade)
@@ -150,7 +150,7 @@ class Store:
         with self._changing():
             state = self.state()
             if state.on_probation and state.current == name:
-                self._write(self._with(state.record, name, Verdict(name, True, reason, time.time())))
+                self._write(self._with(state.record, name, ProbationResult(name, True, reason, time.time())))
 
     def give_back(self, name: str, reason: str) -> None:
         """`name` goes, if it is still current: back to the last committed bundle that is another one and whole."""
@@ -313,7 +313,7 @@ class Store:
                 f"{name} is older than version {highest}, which has run here; add --allow-downgrade if that is meant"
             )
 
-    def _undo(self, state: State, older: tuple[str, ...], reason: str) -> str:
+    def _undo(self, state: StoreState, older: tuple[str, ...], reason: str) -> str:
         """`current` becomes the first whole one of `older`, which alone stay committed."""
         while older and not self._is_whole(older[0]):
             older = older[1:]
@@ -321,7 +321,7 @@ class Store:
             self._point("current", older[0])
         else:
             self._unlink("current")
-        verdict = Verdict(state.current, False, reason, time.time()) if state.current else state.record.verdict
+        verdict = ProbationResult(state.current, False, reason, time.time()) if state.current else state.record.verdict
         self._write(replace(state.record, committed=older, verdict=verdict))
         return older[0] if older else ""
 
@@ -337,7 +337,7 @@ class Store:
         current = self._target("current")
         return self._with(Record(), current, None) if current and self._is_whole(current) else Record()
 
-    def _with(self, record: Record, name: str, verdict: Verdict | None) -> Record:
+    def _with(self, record: Record, name: str, verdict: ProbationResult | None) -> Record:
         committed = (name, *(each for each in record.committed if each != name))[:_KEPT]
         found = _VERSIONED.fullmatch(name)
         highest = dict(record.highest)

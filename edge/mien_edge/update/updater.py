@@ -30,7 +30,7 @@ _log = logging.getLogger("mien.update")
 
 
 @dataclass(frozen=True, slots=True)
-class Tenant:
+class LoadedModel:
     """A model that runs: its bundle, and the two stages that depend on it."""
 
     bundle: Bundle
@@ -43,7 +43,7 @@ class Tenant:
         return self.bundle.card.id
 
 
-def first(store: Store, make: Callable[[Bundle], Tenant]) -> Tenant:
+def load_startup_model(store: Store, make: Callable[[Bundle], LoadedModel]) -> LoadedModel:
     """What a service starts with. A bundle of the store's that does not compute here what it did at home, perhaps
     because another interpreter was installed, gives way to the one before, and in the end to the one that came with
     mien. Raises BundleError where not even that can be had.
@@ -63,9 +63,9 @@ def first(store: Store, make: Callable[[Bundle], Tenant]) -> Tenant:
 class _Change:
     """What the thread found: which model is current, the committed one if the former is on probation, and a shadow."""
 
-    tenant: Tenant
-    before: Tenant | None
-    shadow: compare.Compared | None
+    tenant: LoadedModel
+    before: LoadedModel | None
+    shadow: compare.ModelComparison | None
     problem: str = ""
 
 
@@ -80,8 +80,8 @@ class Updater:
         self,
         settings: UpdateSettings,
         store: Store,
-        tenant: Tenant,
-        make: Callable[[Bundle], Tenant],
+        tenant: LoadedModel,
+        make: Callable[[Bundle], LoadedModel],
         stages: dict[str, Timed],
         rate: Callable[[], float],
         on_event: camera.OnEvent,
@@ -90,9 +90,9 @@ class Updater:
         self.settings, self.store, self.make, self.stages = settings, store, make, stages
         self.rate, self.on_event, self.steady = rate, on_event, steady
         self.tenant = tenant
-        self.before: Tenant | None = None
+        self.before: LoadedModel | None = None
         self.trial: Probation | None = None
-        self.shadow: compare.Compared | None = None
+        self.shadow: compare.ModelComparison | None = None
         self._hour = LastHour()
         self._then = steady()
         self._rests_until = float("-inf")
@@ -172,17 +172,17 @@ class Updater:
         before = self._committed() if self.store.state().on_probation else None
         return _Change(tenant, before, None if before else self._beside(tenant), problem)
 
-    def _current(self) -> Tenant:
+    def _current(self) -> LoadedModel:
         return self._tenant(bundles.load(bundles.find()))
 
-    def _tenant(self, bundle: Bundle) -> Tenant:
+    def _tenant(self, bundle: Bundle) -> LoadedModel:
         """The bundle as a tenant; the one that runs stays as it is."""
         for known in (self.tenant, self.before):
             if known and known.bundle == bundle:
                 return known
         return self.make(bundle)
 
-    def _committed(self) -> Tenant | None:
+    def _committed(self) -> LoadedModel | None:
         """The model that was good, whatever runs now."""
         committed = self.store.state().record.committed
         try:
@@ -191,7 +191,7 @@ class Updater:
             _log.warning("nothing to compare with: %s", problem)
             return None
 
-    def _beside(self, tenant: Tenant) -> compare.Compared | None:
+    def _beside(self, tenant: LoadedModel) -> compare.ModelComparison | None:
         name = self.store.state().shadow
         if not name or name == tenant.name:
             return None
@@ -202,7 +202,7 @@ class Updater:
         except MienError as problem:
             _log.warning("the shadow %s cannot run: %s", name, problem)
             return None
-        return compare.Compared(tenant.classify, second, name)
+        return compare.ModelComparison(tenant.classify, second, name)
 
     # --- between two frames --------------------------------------------------------------------------------
 
@@ -222,7 +222,7 @@ class Updater:
         self.shadow = change.shadow
         if is_new and change.before:
             self.before = change.before
-            seen = compare.Compared(tenant.classify, change.before.classify, change.before.name)
+            seen = compare.ModelComparison(tenant.classify, change.before.classify, change.before.name)
             self.trial = Probation(self.settings, seen, self._hour.pace(self.steady()))
             self.on_event("probation", f"{tenant.name} for {self.settings.probation:g} s")
         elif change.before is None:
@@ -231,7 +231,7 @@ class Updater:
         if self.shadow and self.shadow.faces == 0 and self.shadow.seconds < 1:
             self.on_event("shadow", f"{self.shadow.name} is compared with {tenant.name}")
 
-    def _put(self, tenant: Tenant) -> None:
+    def _put(self, tenant: LoadedModel) -> None:
         """From the next frame on."""
         self.tenant = tenant
         self.stages["smooth"].stage = tenant.smooth
@@ -247,11 +247,11 @@ class Updater:
         elif trial.is_over:
             self._start(lambda: self.store.commit(tenant.name, trial.praise()), lambda _: self._kept(trial))
 
-    def _back(self, name: str, fault: str) -> Tenant:
+    def _back(self, name: str, fault: str) -> LoadedModel:
         self.store.give_back(name, fault)
         return self._current()
 
-    def _gone(self, name: str, fault: str, tenant: Tenant) -> None:
+    def _gone(self, name: str, fault: str, tenant: LoadedModel) -> None:
         self.trial = self.before = None
         self._put(tenant)
         _log.error("%s is rolled back: %s", name, fault)

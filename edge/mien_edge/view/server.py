@@ -80,7 +80,7 @@ def token(settings: ViewSettings) -> str:
     """The token of the unit's credential or file; empty where there is none. Raises SettingsError where one is needed
     and missing, or short.
     """
-    folder = paths.given("CREDENTIALS_DIRECTORY")
+    folder = paths.systemd_directory("CREDENTIALS_DIRECTORY")
     path = Path(settings.token_file) if settings.token_file else folder / "view-token" if folder else None
     found = ""
     if path is not None and (settings.token_file or path.exists()):
@@ -197,8 +197,8 @@ class _Page:
         now = time.time()
         connection = log_reader.open_to_read(self.log)
         try:
-            hour = log_reader.minutes(connection, now - _HOUR - 60)
-            day = log_reader.minutes(connection, now - _DAY - 600, step=600)
+            hour = log_reader.read_minutes(connection, now - _HOUR - 60)
+            day = log_reader.read_minutes(connection, now - _DAY - 600, step=600)
             events = log_reader.events(connection, Filter(since=now - 7 * _DAY))[-20:]
         finally:
             connection.close()

@@ -23,7 +23,7 @@ QUICK = SourceSettings(frame_timeout=0.3, max_retry_delay=0.1)
 
 def live(*cameras, settings=QUICK):
     told = []
-    source = camera.Live(openers(*cameras), settings, threading.Event(), lambda kind, text: told.append(kind))
+    source = camera.LiveCamera(openers(*cameras), settings, threading.Event(), lambda kind, text: told.append(kind))
     return source, told
 
 
@@ -196,7 +196,7 @@ def test_the_light_is_on_while_the_camera_is_and_the_button_pauses_both(pins):
     switch = Panel(GpioSettings(led=17, button=27), said.append)
     light, button = pins.pin(17), pins.pin(27)
     cameras = [FakeCamera([np.zeros((4, 4), np.uint8)]) for _ in range(2)]
-    live = camera.Live(openers(*cameras), SourceSettings(), stop, lambda *event: events.append(event[0]), switch)
+    live = camera.LiveCamera(openers(*cameras), SourceSettings(), stop, lambda *event: events.append(event[0]), switch)
     frames = iter(live)
 
     def press():
@@ -236,7 +236,7 @@ def test_a_camera_that_is_lost_or_does_not_open_has_no_light(pins):
     switch, stop = Panel(GpioSettings(led=17)), threading.Event()
     first = FakeCamera([np.zeros((4, 4), np.uint8), SourceError("out")])
     settings = SourceSettings(frame_timeout=0.3, max_retry_delay=0.1)
-    frames = iter(camera.Live(openers(first, SourceError("gone")), settings, stop, switch=switch))
+    frames = iter(camera.LiveCamera(openers(first, SourceError("gone")), settings, stop, switch=switch))
     next(frames)
     threading.Timer(0.6, stop.set).start()
     list(frames)
@@ -268,7 +268,7 @@ def test_a_pause_outlives_a_restart_and_a_lost_camera_stays_off(pins, tmp_path):
         return FakeCamera([np.zeros((4, 4), np.uint8)])
 
     threading.Timer(0.5, stop.set).start()
-    assert list(camera.Live(opener, SourceSettings(), stop, switch=switch)) == []
+    assert list(camera.LiveCamera(opener, SourceSettings(), stop, switch=switch)) == []
     assert opened == []
     switch._toggle()
     assert not (tmp_path / "paused").exists()

@@ -84,7 +84,7 @@ def test_a_12_megapixel_picture_works(astronaut):
 
 def test_a_still_picture_is_searched_now_and_then_and_a_movement_at_once():
     calls = []
-    steady = detect.Steady(3, lambda frame: calls.append(frame.index) or (frame.index,))
+    steady = detect.IntervalDetector(3, lambda frame: calls.append(frame.index) or (frame.index,))
     still, other = np.zeros((60, 80), np.uint8), np.zeros((60, 80), np.uint8)
     other[20:30, 20:30] = 60
     frames = testing.frames([still] * 7 + [other] * 3 + [still])
@@ -116,7 +116,7 @@ def test_levelling_brings_the_eyes_to_one_height():
     cv2.circle(image, (120, 130), 6, 255, -1)
     cv2.circle(image, (180, 170), 6, 255, -1)
     tilted = Face(Box(100, 100, 100, 100), 0.9, ((120.0, 130.0), (180.0, 170.0)))
-    patch, box = quality.levelled(image, tilted)
+    patch, box = quality.align_eyes(image, tilted)
     rows = np.argwhere(patch > 128)[:, 0]
     assert rows.max() - rows.min() < 16
     assert box.width == 100
@@ -134,7 +134,7 @@ def test_the_demo_goes_through_the_whole_line(bundle):
     capture = testing.Capture()
     source = sources.Demo(15, paced=False)
     settings = Settings(source=SourceSettings(uri="demo"))
-    summary = run.run(settings, run.tenant(settings, bundle), source, threading.Event(), [capture])
+    summary = run.run(settings, run.load_model(settings, bundle), source, threading.Event(), [capture])
     assert summary.frames == 240
     assert summary.readings > 150
     tracks = {reading.track for readings in capture.frames for reading in readings}
@@ -146,7 +146,7 @@ def test_the_demo_goes_through_the_whole_line(bundle):
 
 def test_more_threads_compute_the_same(bundle):
     one, two = (
-        run.chain(settings, run.tenant(settings, bundle), still=True)
+        run.chain(settings, run.load_model(settings, bundle), still=True)
         for settings in (Settings(), Settings(model=ModelSettings(threads=2)))
     )
     frame = Frame(sources.Demo(15).picture(0), 0, 0.0)
@@ -154,7 +154,7 @@ def test_more_threads_compute_the_same(bundle):
 
 
 def test_the_run_ends_after_the_frames_asked_for(bundle):
-    model = run.tenant(Settings(), bundle)
+    model = run.load_model(Settings(), bundle)
     summary = run.run(Settings(), model, sources.Demo(15, paced=False), threading.Event(), [], most=5)
     assert summary.frames == 5
 
@@ -164,7 +164,7 @@ def test_labelled_photographs_are_found_and_mostly_told_better_than_by_chance(bu
     scored = score.Score(labels)
     settings = Settings(source=SourceSettings(uri=str(photographs)))
     source = sources.open_source(settings.source, threading.Event())
-    run.run(settings, run.tenant(settings, bundle), source, threading.Event(), [scored])
+    run.run(settings, run.load_model(settings, bundle), source, threading.Event(), [scored])
     result = scored.result()
     assert result["photographs"] == 274
     assert result["faces_missed"] <= 3

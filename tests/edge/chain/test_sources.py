@@ -131,7 +131,7 @@ def test_the_endless_demo_stops_when_told():
 def test_each_camera_uri_chooses_its_adapter(uri, kind, monkeypatch):
     monkeypatch.setattr(getattr(devices, kind), "__init__", lambda self, settings: None)
     live = opened(uri)
-    assert isinstance(live, camera.Live)
+    assert isinstance(live, camera.LiveCamera)
     assert type(live._opener()).__name__ == kind
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mien_edge import testing
 from mien_edge.chain.smooth import Smoother
-from mien_edge.chain.track import Fresh, Tracker
+from mien_edge.chain.track import NoTracking, Tracker
 from mien_edge.contract import LABELS
 from mien_edge.settings import SmoothSettings, TrackSettings
 from mien_edge.values import Box, Face, Frame
@@ -60,7 +60,7 @@ def test_a_number_is_given_once_per_frame():
 
 
 def test_photographs_share_no_numbers():
-    assert follow(Fresh(), [face(0)], [face(0), face(90)]) == [[1], [2, 3]]
+    assert follow(NoTracking(), [face(0)], [face(0), face(90)]) == [[1], [2, 3]]
 
 
 @given(st.sampled_from(LABELS), st.sampled_from(LABELS), st.integers(1, 30), st.floats(0.4, 1.0))
@@ -97,7 +97,7 @@ def test_two_faces_never_mix():
 
 
 def test_below_the_cards_threshold_there_is_no_label():
-    settled = settle(sequence("happy", confidence=0.35), uncertain=0.5)[0]
+    settled = settle(sequence("happy", confidence=0.35), confidence_threshold=0.5)[0]
     assert (settled.label, settled.quality) == (None, "uncertain")
 
 

@@ -259,7 +259,7 @@ def test_a_clock_that_is_set_takes_this_runs_entries_along(tmp_path, step):
     assert [event["kind"] for event in events(path)] == ["start", "clock"]
     assert events(path)[0]["time"] == end - 183
     connection = log_reader.open_to_read(path)
-    hours = log_reader.minutes(connection, 0.0)
+    hours = log_reader.read_minutes(connection, 0.0)
     assert {span["time"] for span in hours} == {
         int(time // 60) * 60 for time in (NOW, *(end - 61 * i for i in range(4)))
     }
@@ -283,7 +283,7 @@ def test_a_clock_that_is_set_by_less_than_the_run_has_lasted_moves_all_of_it(tmp
     assert np.diff(times) == pytest.approx(10.0)
     assert times[0] == start + step
     connection = log_reader.open_to_read(sink.path)
-    found = log_reader.minutes(connection, 0.0)
+    found = log_reader.read_minutes(connection, 0.0)
     assert sum(sum(span["seconds"].values()) for span in found) == pytest.approx(10 * (minutes * 6 + 60), rel=0.01)
     assert found[0]["time"] == (start + step) // 60 * 60 or abs(found[0]["time"] - start - step) < 90
     assert [event["kind"] for event in events(sink.path)] == ["clock"]
@@ -312,7 +312,7 @@ def test_minutes_are_bounded_by_bytes_as_well_and_free_pages_given_back_bit_by_b
     assert sink._used() <= 1e6
     assert sink.size() <= 1.1e6
     sink.close()
-    assert log_reader.minutes(log_reader.open_to_read(sink.path), 0.0)[-1]["time"] == 60 * 29999
+    assert log_reader.read_minutes(log_reader.open_to_read(sink.path), 0.0)[-1]["time"] == 60 * 29999
 
 
 def test_a_clock_that_is_adjusted_a_little_moves_nothing(tmp_path):
@@ -497,7 +497,7 @@ def test_a_minute_counts_the_time_of_each_face_over_all_frames(tmp_path):
         sink(frame)
     sink.close()
     connection = log_reader.open_to_read(sink.path)
-    (minute,) = log_reader.minutes(connection, 0.0)
+    (minute,) = log_reader.read_minutes(connection, 0.0)
     assert minute["faces"] == 2
     assert minute["seconds"] == {
         "happy": pytest.approx(30, abs=0.2), "sad": pytest.approx(10, abs=0.2), "none": pytest.approx(20, abs=0.2)
@@ -512,7 +512,7 @@ def test_a_person_who_is_lost_and_found_again_is_one_and_still_ones_count_in_ful
     sink((testing.reading("happy", NOW + 75),))
     sink.close()
     connection = log_reader.open_to_read(sink.path)
-    found = log_reader.minutes(connection, 0.0)
+    found = log_reader.read_minutes(connection, 0.0)
     assert [span["faces"] for span in found] == [1, 1]
     assert sum(sum(span["seconds"].values()) for span in found) == pytest.approx(59 * 1.07 + 0.2, abs=0.2)
 
@@ -526,7 +526,7 @@ def test_minutes_outlive_readings(tmp_path):
         sink.commit()
     sink.close()
     assert len(kept(sink.path)) == 1
-    assert len(log_reader.minutes(log_reader.open_to_read(sink.path), 0.0)) == 3
+    assert len(log_reader.read_minutes(log_reader.open_to_read(sink.path), 0.0)) == 3
 
 
 def test_the_plot_stands_for_the_hours(tmp_path):

@@ -8,7 +8,7 @@ from mien_edge.model import estimates, interpreter, profile, tflite
 def test_the_operators_of_the_bundle_are_integer_and_their_work_adds_up(bundle):
     found = tflite.operators(bundle.model.read_bytes())
     assert not [each for each in found if any("FLOAT" in dtype for dtype in each.dtypes)]
-    assert sum(each.macs for each in found) == bundle.card.figures["network"]["macs"]
+    assert sum(each.macs for each in found) == bundle.card.metrics["network"]["macs"]
     assert found[-1].shape == (1, 7)
 
 
@@ -17,7 +17,7 @@ def test_a_prefix_is_the_network_up_to_there(bundle, tmp_path, count):
     content = bundle.model.read_bytes()
     wanted = tflite.operators(content)[:count]
     path = tmp_path / "part.tflite"
-    path.write_bytes(tflite.prefix(content, count))
+    path.write_bytes(tflite.truncate(content, count))
     assert tflite.operators(path.read_bytes()) == wanted
     network = interpreter.runtime().load(path)
     network.set_tensor(network.get_input_details()[0]["index"], np.full((1, 48, 48, 1), 77, np.uint8))

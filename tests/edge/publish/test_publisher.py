@@ -85,7 +85,7 @@ def test_readings_events_and_state_reach_the_broker(tmp_path, broker, protocol):
     listener, device = Listener(broker), Device(tmp_path, broker.port, protocol=protocol).from_the_start()
     device.write(3)
     device.log.event("camera lost", "no frame")
-    status_writer.Live(tmp_path / "run", {"model": "fake-1", "source": "demo"})(
+    status_writer.StatusWriter(tmp_path / "run", {"model": "fake-1", "source": "demo"})(
         testing.frames([[]]).__next__(), (testing.reading("sad"), testing.reading("sad", track=2))
     )
     publisher = device.publisher()

@@ -108,7 +108,7 @@ class Camera:
 def passed(pictures, settings, fps=15.0, most=15.0):
     camera = Camera(pictures, fps)
     governor = throttle.Governor(settings, most, read=lambda: Health(40.0, (), (), None))
-    paced = throttle.Paced(camera, settings, governor, lambda: camera.now)
+    paced = throttle.ThrottledSource(camera, settings, governor, lambda: camera.now)
     return [frame.index for frame in paced]
 
 

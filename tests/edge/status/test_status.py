@@ -26,7 +26,7 @@ FRAME = Frame(np.zeros((2, 2), np.uint8), 0, 0.0)
 def told(folder, **facts):
     stage = Timed(lambda: time.sleep(0.002))
     stage()
-    return status_writer.Live(folder, {"model": "fake-1", "source": "demo", **facts}, [("detect", stage)])
+    return status_writer.StatusWriter(folder, {"model": "fake-1", "source": "demo", **facts}, [("detect", stage)])
 
 
 def test_the_status_is_one_whole_file_with_what_the_service_does(tmp_path):

@@ -323,7 +323,7 @@ def test_a_replay_has_no_network():
     there = subprocess.run(command, capture_output=True, text=True).stdout
     if "eth" not in there and "en" not in there:
         pytest.skip("this machine has no network device to be cut off from")
-    cut = subprocess.run(command, capture_output=True, text=True, preexec_fn=sandbox._cut_off).stdout
+    cut = subprocess.run(command, capture_output=True, text=True, preexec_fn=sandbox._unshare_network).stdout
     assert cut.strip() == "['lo']"
 
 

@@ -15,9 +15,9 @@ from mien_edge.model.bundle import Bundle
 from mien_edge.service import run as service_run
 from mien_edge.settings import Settings, UpdateSettings
 from mien_edge.update import compare, updater
-from mien_edge.update.compare import Compared
-from mien_edge.update.probation import LastHour, Pace, Probation
-from mien_edge.update.updater import Tenant, Updater
+from mien_edge.update.compare import ModelComparison
+from mien_edge.update.probation import FrameRate, LastHour, Probation
+from mien_edge.update.updater import LoadedModel, Updater
 from mien_edge.values import Box, Face, Frame
 from stores import commit, small, store
 
@@ -62,7 +62,7 @@ class Device:
         made = self.answers[bundle.card.version]
         if isinstance(made, Exception):
             raise made
-        return Tenant(bundle, made, lambda readings: readings)
+        return LoadedModel(bundle, made, lambda readings: readings)
 
     def run(self, seconds, faces=1, fps=FPS):
         """Frames at that rate; the update thread gets its time after each."""
@@ -220,15 +220,15 @@ def test_a_shadow_that_fails_harms_nobody(device):
 
 def trial(settings, frames=1000, due=1000.0, hour=(1000, 1000.0), pairs=None, times=(0.001, 0.001)):
     """A probation that has seen so much: (label of the new model, label of the one before): count."""
-    seen = Compared(Answers("happy"), Answers("happy"))
+    seen = ModelComparison(Answers("happy"), Answers("happy"))
     for (mine, its), count in (pairs or {("happy", "happy"): 500, ("sad", "sad"): 500}).items():
         seen.pairs[mine, its] += count
         seen.first.labels[mine] += count
         seen.second.labels[its] += count
     for voice, seconds in zip((seen.first, seen.second), times, strict=True):
         voice.times.extend([seconds, seconds, 0.5])
-    made = Probation(settings, seen, Pace(*hour))
-    made.pace, made.seconds = Pace(frames, due), 1000.0
+    made = Probation(settings, seen, FrameRate(*hour))
+    made.pace, made.seconds = FrameRate(frames, due), 1000.0
     return made
 
 
@@ -315,7 +315,7 @@ def test_the_bundle_that_runs_already_is_tried_and_committed_too(bundle, tmp_pat
 
     events.add(heard)
     place.begin()
-    shipped = service_run.tenant(chosen, bundles.load(bundles.shipped()))
+    shipped = service_run.load_model(chosen, bundles.load(bundles.shipped()))
     service_run.run(chosen, shipped, source, stop, (), (), 3000, events, None, place)
     assert done == ["start", "model changed", "probation", "committed"]
     assert place.state().record.committed == (bundle.card.id,)
@@ -332,7 +332,7 @@ def test_the_real_chain_swaps_real_networks(bundle, tmp_path, monkeypatch):
     events.add(lambda kind, text: done.append(kind))
     place.activate(bundle.card.id)
     assert place.begin() == bundle.card.id
-    found = service_run.tenant(chosen, bundles.load(bundles.find()))
+    found = service_run.load_model(chosen, bundles.load(bundles.find()))
     service_run.run(chosen, found, source, threading.Event(), (), (), 300, events, None, place)
     assert done[:2] == ["start", "probation"]
     assert done[-1] in ("probation", "committed")
@@ -346,15 +346,15 @@ def test_at_the_start_what_computes_otherwise_gives_way(bundle, tmp_path, monkey
         commit(place, small(bundle, tmp_path / str(version), version))
     refused = {"small-2"}
 
-    def make(found: Bundle) -> Tenant:
+    def make(found: Bundle) -> LoadedModel:
         if found.card.id in refused:
             raise BundleError(f"{found.card.id}: computes otherwise here")
-        return Tenant(found, Answers("happy"), lambda readings: readings)
+        return LoadedModel(found, Answers("happy"), lambda readings: readings)
 
-    assert updater.first(place, make).name == "small-1"
+    assert updater.load_startup_model(place, make).name == "small-1"
     assert place.state().record.committed == ("small-1",)
     refused.add("small-1")
-    assert updater.first(place, make).name == bundles.load(bundles.shipped()).card.id
+    assert updater.load_startup_model(place, make).name == bundles.load(bundles.shipped()).card.id
     refused.add(bundles.load(bundles.shipped()).card.id)
     with pytest.raises(BundleError, match="computes otherwise"):
-        updater.first(place, make)
+        updater.load_startup_model(place, make)

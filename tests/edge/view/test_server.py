@@ -39,8 +39,8 @@ class Service:
         self.folder = folder
         self.log = writer.Log(folder / "log.db", LogSettings(commit_interval=0.1))
         facts = {"model": bundle.card.id, "bundle": str(bundle.folder), "source": "fake"}
-        self.live = status_writer.Live(folder, facts, [("detect", Timed(lambda: None))])
-        self.window, self.frames = preview.Window(folder), 0
+        self.live = status_writer.StatusWriter(folder, facts, [("detect", Timed(lambda: None))])
+        self.window, self.frames = preview.PreviewServer(folder), 0
         self.log.event("start", "<b>fake</b> & co")
 
     def see(self, *labels):
@@ -169,7 +169,7 @@ def test_the_picture_is_made_only_while_somebody_looks_and_never_holds_up_the_ch
 
 def test_a_looker_who_takes_nothing_is_let_go(tmp_path):
     now = [0.0]
-    shown = preview.Window(tmp_path, lambda: now[0])
+    shown = preview.PreviewServer(tmp_path, lambda: now[0])
     frame = Frame(np.random.default_rng(0).integers(0, 255, (720, 960, 3), dtype=np.uint8), 0, 0.0)
     with socket.socket(socket.AF_UNIX) as lazy:
         lazy.connect(str(tmp_path / status_file.SOCKET))

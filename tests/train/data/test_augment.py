@@ -9,12 +9,12 @@ from mien_edge.contract import Preprocess
 from mien_train.data import augment
 from mien_train.data.augment import OFF, Augment
 from mien_train.training import samples as materials
-from mien_train.training.samples import Material
+from mien_train.training.samples import TrainingSet
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 48, 48), dtype=np.uint8)
 LABELS = np.arange(40, dtype=np.int8) % 7
 TARGETS = materials.soft_targets(LABELS, 0.1)
-MATERIAL = Material(IMAGES, TARGETS[:, None], IMAGES[:7], LABELS[:7, None], Preprocess(48, 0.0, "none"))
+MATERIAL = TrainingSet(IMAGES, TARGETS[:, None], IMAGES[:7], LABELS[:7, None], Preprocess(48, 0.0, "none"))
 
 
 def warp(strengths, seed=0, squares=None):

@@ -250,7 +250,7 @@ def test_the_real_split_shares_no_near_duplicate(fer2013):
 def test_the_committed_bundle_is_as_good_on_publictest_as_its_card_says(fer2013, bundle):
     dataset = read.load(fer2013, fer2013.with_name("fer2013new.csv"))
     found = evaluate.evaluate_bundle(bundle, dataset, "official")
-    card = bundle.card.figures
+    card = bundle.card.metrics
     assert found["test"] == "PublicTest"
     for labels, figures in found["figures"].items():
         pinned = card["networks"]["int8"]["test"][labels]["accuracy"]

@@ -164,10 +164,10 @@ def test_a_cut_recipe_starts_from_its_teachers_face_network(begin, teachers, fac
         begin(dataclasses.replace(CUT, fit=dataclasses.replace(ONCE, taught=0.0)), "untaught", faces)
     run, bundles = cut_run
     expected = networks.build(CUT)
-    crops = CUT.preprocess.toned(fit.material(run, CUT.fit).images)
-    prune.start(expected, starts.source(CUT, faces).network(), crops)
+    crops = CUT.preprocess.normalize(fit.material(run, CUT.fit).images)
+    prune.prune(expected, starts.source(CUT, faces).network(), crops)
     assert_kernels(run, expected.get_weights())
-    assert bundles[0].card.origin["start"] == run.began == "cut out of face, before that: chance"
+    assert bundles[0].card.provenance["start"] == run.began == "cut out of face, before that: chance"
 
 
 def test_a_network_of_the_same_shape_is_gone_on_from_even_beside_a_face(begin, faces, cut_run, voted, tmp_path):
@@ -207,13 +207,13 @@ def test_what_was_recorded_before_starts_were_is_told_as_it_was():
 def test_the_shipped_bundles_in_float_say_what_they_say_on_a_device():
     names = [bundle.shipped().resolve().name.replace("ferplus", head) for head in HEADS]
     shipped = [bundle.load(bundle.shipped().parent / name) for name in names]
-    recipe = runs.parse_recipe(shipped[0].card.origin["recipe"])
+    recipe = runs.parse_recipe(shipped[0].card.provenance["recipe"])
     model = dequantize.network(shipped, recipe, export.golden_inputs(48, 256, seed=1))
     with np.load(shipped[0].folder / "golden.npz") as golden:
         crops = golden["inputs"]
     told = loop.predict(model, crops).reshape(len(crops), -1, 7)
     for head, each in enumerate(shipped):
-        assert each.card.origin["head"] == recipe.heads[head]
+        assert each.card.provenance["head"] == recipe.heads[head]
         classifier = Classifier(each.model)
         logits = np.stack([classifier.logits(crop) for crop in crops])
         steps = np.abs(logits - told[:, head]) / classifier.output.scale
@@ -240,7 +240,7 @@ def altered(cut_run, tmp_path):
 def test_bundles_that_make_no_network_are_refused(cut_run, student, altered):
     run, bundles = cut_run
     dataset, both = run.dataset(), [each.folder for each in bundles]
-    held = dict(bundles[0].card.origin["data"])
+    held = dict(bundles[0].card.provenance["data"])
 
     def refused(folders, match):
         with pytest.raises(RunError, match=match):
@@ -340,9 +340,9 @@ def test_bundles_are_named_after_their_heads_and_say_who_taught_them(student, te
     _, made = student
     assert [each.card.id for each in made.values()] == ["taught-fer2013-1", "taught-ferplus-1"]
     for head, each in made.items():
-        assert each.card.origin["head"] == head
-        assert sum(member["share"] for member in each.card.origin["teacher"]) == pytest.approx(1)
-        assert each.card.figures["device"]["faces"] + each.card.figures["device"]["missed"] == 56
+        assert each.card.provenance["head"] == head
+        assert sum(member["share"] for member in each.card.provenance["teacher"]) == pytest.approx(1)
+        assert each.card.metrics["device"]["faces"] + each.card.metrics["device"]["missed"] == 56
 
 
 def test_the_report_shows_both_heads(student):

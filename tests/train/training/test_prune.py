@@ -51,7 +51,7 @@ def of_kind(model, kind):
 
 def test_nothing_cut_away_computes_the_same(large, crops):
     model = small((32, 64, 128), ())
-    prune.start(model, large, crops)
+    prune.prune(model, large, crops)
     for index in (0, 1):  # the first convolution, over a doubled picture in the large network; the depthwise one
         ours, theirs = (told(each, of_kind(each, tf_keras.layers.ReLU)[index], crops) for each in (model, large))
         assert theirs.std() > 0.1
@@ -72,7 +72,7 @@ def test_a_cut_makes_of_other_pictures_what_the_whole_makes_and_better_the_wider
     shares = []
     for divisor in (1, 2, 8):
         model = small((32 // divisor, 64 // divisor, 128 // divisor), (2,))
-        prune.start(model, large, crops)
+        prune.prune(model, large, crops)
         shares.append(explained(model))
     fitted = of_kind(model, tf_keras.layers.Conv2D)[-1]
     fitted.set_weights([fitted.get_weights()[0][..., ::-1]])

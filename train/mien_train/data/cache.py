@@ -23,6 +23,6 @@ def kept(path: Path, make: Callable[[], NDArray[Any]]) -> NDArray[Any]:
             return stored["kept"]
     except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError):
         made = make()
-        with files.appearing(path) as temporary:
+        with files.atomic_write(path) as temporary:
             np.savez(temporary, kept=made)
         return made

@@ -128,7 +128,7 @@ def _read_cache(cache: Path, digest: str) -> Dataset | None:
 
 
 def _write_cache(cache: Path, dataset: Dataset) -> None:
-    with files.appearing(cache) as temporary:
+    with files.atomic_write(cache) as temporary:
         np.savez(
             temporary, images=dataset.images, labels=dataset.labels, usages=dataset.usages, places=dataset.places,
             skipped=np.array(dataset.skipped),

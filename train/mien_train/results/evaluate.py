@@ -53,7 +53,7 @@ def rows(
     """The chosen rows of a dataset, ready for a network."""
     part = dataset.take(chosen)
     majority = np.full(len(part), -1, np.int8) if part.votes is None else part.majority()
-    return Rows(preprocess.toned(part.images), part.labels, majority, unseen)
+    return Rows(preprocess.normalize(part.images), part.labels, majority, unseen)
 
 
 def int8_logits(model: Path, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -143,7 +143,7 @@ def evaluate_run(run: Run, head: str) -> dict[str, Any]:
         told[name] = both.argmax(axis=1)
         result["networks"][name] = {
             "temperature": calibration.temperature,
-            "uncertain": calibration.uncertain,
+            "uncertain": calibration.confidence_threshold,
             "coverage": coverage,
             "validation": measure(on_validation, validation, calibration.temperature),
             "test": measure(on_test, test, calibration.temperature) if len(test.labels) else {},
@@ -177,7 +177,7 @@ def _all_logits(run: Run, head: str, crops: NDArray[np.uint8]) -> Iterable[tuple
 
 
 def _keep_logits(run: Run, head: str, name: str, logits: NDArray[np.float32]) -> None:
-    with files.appearing(run.folder / "logits" / head / f"{name}.npz") as temporary:
+    with files.atomic_write(run.folder / "logits" / head / f"{name}.npz") as temporary:
         np.savez(temporary, logits=logits)
 
 
@@ -189,7 +189,7 @@ def test_logits(run: Run, head: str, name: str) -> NDArray[np.float32]:
 
 def head_of(bundle: Bundle) -> str:
     """Which labels the bundle's network learnt to tell; bundles from before there were two tell FER2013's."""
-    return bundle.card.origin.get("head", "fer2013")
+    return bundle.card.provenance.get("head", "fer2013")
 
 
 def evaluate_bundle(bundle: Bundle, dataset: read.Dataset, split: str, against: Bundle | None = None) -> dict[str, Any]:

@@ -99,7 +99,7 @@ def write_golden(folder: Path, seed: int) -> int:
     outputs = np.stack([reference(crop) for crop in inputs])
     fast = Classifier(folder / "model.tflite")
     difference = int(np.abs(np.stack([fast(crop) for crop in inputs]).astype(int) - outputs.astype(int)).max())
-    with files.appearing(folder / "golden.npz") as temporary:
+    with files.atomic_write(folder / "golden.npz") as temporary:
         np.savez_compressed(temporary, inputs=inputs, outputs=outputs)
     return difference + 2
 
@@ -133,11 +133,11 @@ def _card(run: Run, name: str, version: int, folder: Path, figures: dict[str, An
         calibration=Calibration(int8["temperature"], int8["uncertain"]),
         golden=Golden(tolerance),
         files=pinned,
-        origin={"head": figures["head"], **_origin(run)},
-        figures=figures,
-        intended=INTENDED,
-        forbidden=FORBIDDEN,
-        limits=(_TELLS[figures["head"]], *LIMITS),
+        provenance={"head": figures["head"], **_origin(run)},
+        metrics=figures,
+        intended_use=INTENDED,
+        out_of_scope_use=FORBIDDEN,
+        limitations=(_TELLS[figures["head"]], *LIMITS),
     )
 
 

@@ -90,7 +90,7 @@ def measure(bundle: Bundle, dataset: read.Dataset, split: str) -> dict[str, Any]
     images = dataset.images[chosen[known]]
 
     def accuracy(pictures: Picture) -> float:
-        logits = evaluate.int8_logits(bundle.model, bundle.card.preprocess.toned(pictures))
+        logits = evaluate.int8_logits(bundle.model, bundle.card.preprocess.normalize(pictures))
         return float((logits.argmax(axis=1) == labels).mean())
 
     found = {

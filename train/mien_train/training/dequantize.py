@@ -31,18 +31,18 @@ def members(folders: Sequence[Path], dataset: read.Dataset) -> list[ensemble.Mem
     groups: dict[str, list[Bundle]] = {}
     for folder in folders:
         found = bundle.load(folder)
-        origin = {key: value for key, value in found.card.origin.items() if key != "head"}
+        origin = {key: value for key, value in found.card.provenance.items() if key != "head"}
         groups.setdefault(json.dumps(origin, sort_keys=True), []).append(found)
     return [_member(group, dataset) for group in groups.values()]
 
 
 def _member(found: Sequence[Bundle], dataset: read.Dataset) -> ensemble.Member:
-    folder, origin = found[0].folder, found[0].card.origin
+    folder, origin = found[0].folder, found[0].card.provenance
     try:
         if (kind := origin["recipe"]["network"]) != _KIND:
             raise RunError(f"{folder}: its network is a `{kind}`; only a `{_KIND}` can be had from a bundle")
         recipe, start, command = run.parse_recipe(origin["recipe"]), origin["start"], origin["command"]
-        heads = [each.card.origin["head"] for each in found]
+        heads = [each.card.provenance["head"] for each in found]
         split = splits.split_name(origin["data"]["split"])
         was_held = origin["data"].get("held rows")
         sha256 = origin["data"]["sha256"]
@@ -56,7 +56,7 @@ def _member(found: Sequence[Bundle], dataset: read.Dataset) -> ensemble.Member:
     if was_held != facts["held rows"] if was_held else sha256 != dataset.sha256:
         raise RunError(f"{folder} was trained on other data; give the data that it was trained on with --data")
     ordered = [found[heads.index(head)] for head in recipe.heads]
-    weights = network(ordered, recipe, recipe.preprocess.toned(dataset.images[parts.train])).get_weights()
+    weights = network(ordered, recipe, recipe.preprocess.normalize(dataset.images[parts.train])).get_weights()
     name = "+".join(each.card.id for each in ordered)
     return ensemble.Member(name, recipe, command, facts, ensemble.halved(weights), start)
 

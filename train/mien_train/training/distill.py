@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
+from mien_edge import schema
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -17,10 +18,10 @@ from mien_train.data import cache as data_cache
 from mien_train.training import ensemble
 from mien_train.training.recipes import Stage
 from mien_train.training.run import Run
-from mien_train.training.samples import Material, judged
+from mien_train.training.samples import TrainingSet, judged
 
 
-def taught(run: Run, stage: Stage, material: Material) -> Material:
+def taught(run: Run, stage: Stage, material: TrainingSet) -> TrainingSet:
     """The material with the opinions of the run's teacher on `stage.views` views; asks the teacher for those that are
     not cached yet, so it goes on where a killed call was. Raises RunError where the teacher does not fit the run.
     """
@@ -37,13 +38,19 @@ def taught(run: Run, stage: Stage, material: Material) -> Material:
 def _key(run: Run, stage: Stage) -> str:
     """Names what the opinions depend on: the views' pictures, the rows, the teacher."""
     seen = {key: value for key, value in asdict(stage.augment).items() if key not in ("erase", "mixup")}
-    facts = [seen, asdict(run.recipe.preprocess), run.recipe.seed, run.record["data"]["sha256"], run.record["split"]]
+    facts = [
+        seen,
+        schema.to_dict(run.recipe.preprocess),
+        run.recipe.seed,
+        run.record["data"]["sha256"],
+        run.record["split"],
+    ]
     facts.append(run.record["teacher"]["sha256"])
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _opinions(
-    path: Path, teacher: ensemble.Ensemble, material: Material, run: Run, stage: Stage, number: int
+    path: Path, teacher: ensemble.Ensemble, material: TrainingSet, run: Run, stage: Stage, number: int
 ) -> NDArray[np.float16]:
     def asked() -> NDArray[np.float16]:
         view = judged(material, stage.augment, run.recipe.seed, number)

@@ -8,13 +8,13 @@ rows only; PublicTest is reported.
 import json
 import zipfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tf_keras
-from mien_edge import files
+from mien_edge import files, schema
 from mien_edge.contract import LABELS, softmax
 from mien_edge.errors import RunError
 from numpy.typing import NDArray
@@ -133,7 +133,7 @@ def facts(dataset: read.Dataset, parts: splits.Split, split: str, recipe: Recipe
     """
     held = splits.held_digest(dataset, parts)
     return {
-        "held rows": held, "split": split, "heads": list(recipe.heads), "preprocessing": asdict(recipe.preprocess),
+        "held rows": held, "split": split, "heads": list(recipe.heads), "preprocessing": schema.to_dict(recipe.preprocess),
     }  # fmt: skip
 
 
@@ -160,7 +160,7 @@ def make(folder: Path, found: Sequence[Member], dataset: read.Dataset) -> dict[s
         raise RunError(f"{folder}: two members have the same name; leave one out, or rename a run's folder")
     recipe = first.recipe
     chosen = np.concatenate([parts.validation, parts.test])
-    crops = recipe.preprocess.toned(dataset.images[chosen])
+    crops = recipe.preprocess.normalize(dataset.images[chosen])
     labels = materials.labels(dataset.take(chosen), recipe.heads)
     held = slice(len(parts.validation))
     logits = [member.logits(crops) for member in found]
@@ -201,7 +201,7 @@ def _write(folder: Path, member: Member) -> str:
     """Keep the member's weights in the folder; returns the file's sha256."""
     path = folder / f"{member.name}.npz"
     arrays = {f"w{i}": each.astype(np.float16) if each.ndim > 1 else each for i, each in enumerate(member.weights)}
-    with files.appearing(path) as temporary:
+    with files.atomic_write(path) as temporary:
         np.savez(temporary, **arrays)  # type: ignore[arg-type]
     return files.sha256(path)
 

@@ -7,7 +7,7 @@ from mien_train.training import samples as materials
 from mien_train.training import start as starts
 from mien_train.training.recipes import Stage
 from mien_train.training.run import Run
-from mien_train.training.samples import Material
+from mien_train.training.samples import TrainingSet
 
 
 def fit(run: Run) -> list[dict[str, float]]:
@@ -18,13 +18,13 @@ def fit(run: Run) -> list[dict[str, float]]:
     given = material(run, recipe.fit)
 
     def start(model: tf_keras.Model) -> None:
-        crops = given.preprocess.toned(given.images)
+        crops = given.preprocess.normalize(given.images)
         if path:
             pretrained.start(model, path, crops)
         elif source and source.has_shape_of(recipe):
             model.set_weights(source.weights)
         elif source:
-            prune.start(model, source.network(), crops)
+            prune.prune(model, source.network(), crops)
 
     def build() -> tf_keras.Model:
         return networks.build(recipe, precision=recipe.precision)
@@ -40,7 +40,7 @@ def fitted(run: Run, head: str, batch: int | None = None) -> tf_keras.Model:
     return model
 
 
-def material(run: Run, stage: Stage) -> Material:
+def material(run: Run, stage: Stage) -> TrainingSet:
     """The run's training and validation rows, with the teacher's opinions where the stage is taught."""
     dataset = run.dataset()
     made = materials.of(dataset, run.split(dataset), run.recipe.heads, run.recipe.preprocess, stage.smoothing)

@@ -25,7 +25,7 @@ from tqdm import tqdm
 from mien_train import metrics
 from mien_train.training import samples as materials
 from mien_train.training.recipes import Stage
-from mien_train.training.samples import Material
+from mien_train.training.samples import TrainingSet
 
 
 class Falling(tf_keras.optimizers.schedules.LearningRateSchedule):
@@ -50,7 +50,7 @@ class Falling(tf_keras.optimizers.schedules.LearningRateSchedule):
 def train(
     build: Callable[[], tf_keras.Model],
     stage: Stage,
-    material: Material,
+    material: TrainingSet,
     folder: Path,
     seed: int,
     until: int = 0,
@@ -149,7 +149,7 @@ def _optimizer(stage: Stage, steps: int) -> tf_keras.optimizers.Optimizer:
     return tf_keras.optimizers.AdamW(schedule, **more)
 
 
-def _dataset(strategy: Any, material: Material, stage: Stage, seed: int, first_epoch: int) -> Any:
+def _dataset(strategy: Any, material: TrainingSet, stage: Stage, seed: int, first_epoch: int) -> Any:
     """Each worker makes every batch and keeps its own rows, so that any number of workers sees the same batches."""
 
     def rows(worker: int, workers: int) -> Iterator[tuple[Any, Any]]:
@@ -213,7 +213,7 @@ class _Keeper:
 
 def _save_arrays(path: Path, groups: dict[str, list[NDArray[Any]]], **more: NDArray[Any]) -> None:
     arrays = {f"{prefix}{i}": value for prefix, values in groups.items() for i, value in enumerate(values)}
-    with files.appearing(path) as temporary:
+    with files.atomic_write(path) as temporary:
         np.savez(temporary, **arrays, **more)  # type: ignore[arg-type]
 
 
@@ -250,7 +250,7 @@ class _Epoch(tf_keras.callbacks.Callback):
         self,
         keeper: _Keeper,
         stage: Stage,
-        material: Material,
+        material: TrainingSet,
         history: list[dict[str, float]],
         steps: int,
         shows: bool,
@@ -258,7 +258,7 @@ class _Epoch(tf_keras.callbacks.Callback):
         super().__init__()
         self.keeper, self.stage, self.material, self.history = keeper, stage, material, history
         self.steps, self.shows = steps, shows
-        self.crops = material.preprocess.toned(material.validation_images)
+        self.crops = material.preprocess.normalize(material.validation_images)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self.started = time.monotonic()

@@ -23,7 +23,7 @@ _ENLARGING = np.array([[0.25, 0.75, 0.0], [0.0, 0.75, 0.25], [0.0, 0.25, 0.75]])
 """Three neighbours in the picture of twice the size, of three in the picture (bilinear, pixel centres at halves)."""
 
 
-def start(model: tf_keras.Model, large: tf_keras.Model, crops: NDArray[np.uint8]) -> None:
+def prune(model: tf_keras.Model, large: tf_keras.Model, crops: NDArray[np.uint8]) -> None:
     """Give `model`, a networks.mobile, the weights of `large`, a networks.face that doubles the picture, cut to the
     model's widths. crops: toned (n, s, s) of the training rows.
     """

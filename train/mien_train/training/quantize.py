@@ -104,7 +104,7 @@ def write_models(run: Run, head: str) -> tuple[Path, Path]:
     dataset = run.dataset()
     rows = run.split(dataset).train
     chosen = np.random.default_rng(run.recipe.seed).choice(rows, min(CALIBRATION_ROWS, len(rows)), replace=False)
-    calibration = run.recipe.preprocess.toned(dataset.images[np.sort(chosen)])
+    calibration = run.recipe.preprocess.normalize(dataset.images[np.sort(chosen)])
     folder = run.stage("export") / head
     written = []
     for name, content in (

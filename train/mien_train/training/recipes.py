@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
+from mien_edge import schema
 from mien_edge.contract import Preprocess
 from mien_edge.errors import RunError
 
@@ -53,7 +54,9 @@ class Recipe:
     fit: Stage
     quantize: Stage
     arguments: dict[str, Any] = field(default_factory=dict)
-    preprocess: Preprocess = field(default_factory=lambda: Preprocess(size=48, margin=-0.03, tone="standard"))
+    preprocess: Preprocess = field(
+        default_factory=lambda: Preprocess(size=48, margin=-0.03, normalization="standardize")
+    )
     seed: int = 0
     heads: tuple[str, ...] = ("fer2013",)
     precision: str = "float32"
@@ -66,7 +69,7 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return asdict(self)
+        return asdict(self) | {"preprocess": schema.to_dict(self.preprocess)}
 
 
 def _quantize(epochs: int, augment: Augment) -> Stage:

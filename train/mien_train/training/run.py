@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from mien_edge import files
+from mien_edge import files, schema
 from mien_edge.contract import Preprocess
 from mien_edge.errors import RunError
 
@@ -201,4 +201,5 @@ def parse_recipe(values: dict[str, Any]) -> Recipe:
     plain["heads"] = tuple(values["heads"])
     if "start" not in values:  # recorded before there was one
         plain["start"] = "pretrained" if values.get("pretrained") else "cut" if values.get("cut") else ""
-    return Recipe(**plain, **stages, preprocess=Preprocess(**values["preprocess"]))
+    preprocess = schema.from_dict(Preprocess, values["preprocess"], "preprocess", RunError)
+    return Recipe(**plain, **stages, preprocess=preprocess)

@@ -18,7 +18,7 @@ HEADS = ("fer2013", "ferplus")
 
 
 @dataclass(frozen=True, eq=False)
-class Material:
+class TrainingSet:
     """What is trained on and chosen by.
 
     images: (n, s, s) uint8. targets: (n, heads, 7) float32 distributions; a row of less than 1 in all counts less.
@@ -43,10 +43,10 @@ class Material:
 
 def of(
     dataset: read.Dataset, parts: splits.Split, heads: Sequence[str], preprocess: Preprocess, smoothing: float
-) -> Material:
+) -> TrainingSet:
     """The training and validation rows of a split; with the detector's crops, for augmentation to draw from."""
     train, validation = dataset.take(parts.train), dataset.take(parts.validation)
-    return Material(
+    return TrainingSet(
         train.images,
         targets(train, heads, smoothing),
         validation.images,
@@ -87,7 +87,7 @@ def _vote_shares(dataset: read.Dataset) -> NDArray[np.float32]:
 class View:
     """One augmented view of a material's pictures: a function of `seed`, made when rows are asked for."""
 
-    def __init__(self, material: Material, strengths: Augment, seed: tuple[int, ...]) -> None:
+    def __init__(self, material: TrainingSet, strengths: Augment, seed: tuple[int, ...]) -> None:
         self.material = material
         self.draws = augment.draw(len(material.images), strengths, np.random.default_rng(seed))
 
@@ -95,16 +95,16 @@ class View:
         """(len(rows), s, s) toned crops."""
         squares = None if self.material.squares is None else self.material.squares[rows]
         pictures = augment.apply(self.material.images[rows], self.draws.take(rows), squares)
-        return self.material.preprocess.toned(pictures)
+        return self.material.preprocess.normalize(pictures)
 
 
-def judged(material: Material, strengths: Augment, seed: int, number: int) -> View:
+def judged(material: TrainingSet, strengths: Augment, seed: int, number: int) -> View:
     """The view that a teacher has its opinions[number] on; none that a teacher of the same seed was trained on."""
     return View(material, strengths, (_JUDGED, seed, number))
 
 
 def batches(
-    material: Material, strengths: Augment, batch_size: int, seed: int, first_epoch: int = 0
+    material: TrainingSet, strengths: Augment, batch_size: int, seed: int, first_epoch: int = 0
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
     """Endless training batches ((b, s, s, 1) float32 0..1, (b, heads, 7) float32), epoch after epoch; the last part
     batch of an epoch is left out. Everything random follows from `seed`, the epoch and the step alone. Where there are
