@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
+from mien_edge.events import EventKind, OnEvent
 from mien_edge.settings import SourceSettings
 from mien_edge.values import Frame, Pixels
 
-OnEvent = Callable[[str, str], None]
 """Called with a kind ('camera lost', 'camera back') and a text."""
 
 THREAD = "mien-camera"
@@ -21,7 +21,7 @@ _CLOSING = 2.0  # seconds
 _log = logging.getLogger("mien.source")
 
 
-def silent(kind: str, text: str) -> None:
+def silent(kind: EventKind, text: str) -> None:
     """An OnEvent that does nothing."""
 
 
@@ -104,23 +104,23 @@ class LiveCamera:
         if reader is not None:
             reader.close()
         self._switch.camera(False)
-        self._tell("paused", "the camera is off, as somebody at the device wants it")
+        self._tell(EventKind.PAUSED, "the camera is off, as somebody at the device wants it")
         while self._switch.paused and not self._stop.wait(0.2):
             self._switch.rest()
         if self._stop.is_set():
             return None
         fresh = self._reopened(pause=0.0)
         if fresh is not None:
-            self._tell("resumed", "the camera is on again")
+            self._tell(EventKind.RESUMED, "the camera is on again")
         return fresh
 
     def _replaced(self, lost: "_Reader") -> "_Reader | None":
-        self._tell("camera lost", lost.problem or f"no frame for {self._settings.frame_timeout:g} s")
+        self._tell(EventKind.CAMERA_LOST, lost.problem or f"no frame for {self._settings.frame_timeout:g} s")
         lost.abandon()
         self._switch.camera(False)
         fresh = self._reopened(min(1.0, self._settings.max_retry_delay))
         if fresh is not None:
-            self._tell("camera back", "frames flow again")
+            self._tell(EventKind.CAMERA_BACK, "frames flow again")
         return fresh
 
     def _wait(self, reader: "_Reader") -> Frame | None:
@@ -153,7 +153,7 @@ class LiveCamera:
             pause = min(max(pause * 2, 1.0), self._settings.max_retry_delay)
         return None
 
-    def _tell(self, kind: str, text: str) -> None:
+    def _tell(self, kind: EventKind, text: str) -> None:
         _log.warning("%s: %s", kind, text)
         self._on_event(kind, text)
 

@@ -3,6 +3,7 @@
 from mien_edge.chain import quality
 from mien_edge.chain.detect import gray
 from mien_edge.contract import softmax
+from mien_edge.events import Quality
 from mien_edge.model.bundle import Bundle
 from mien_edge.model.interpreter import Classifier
 from mien_edge.settings import QualitySettings
@@ -22,11 +23,11 @@ class Classify:
 
     def _read(self, frame: Frame, picture: Pixels, face: Face) -> Reading:
         verdict, emotion = quality.before_crop(face, self.settings), None
-        if verdict == quality.GOOD:
+        if verdict == Quality.GOOD:
             patch, box = quality.align_eyes(picture, face) if self.settings.align else (picture, face.box)
             crop = self.card.preprocess(patch, box)
             verdict = quality.after_crop(crop, self.settings)
-            emotion = self.emotion(crop) if verdict == quality.GOOD else None
+            emotion = self.emotion(crop) if verdict == Quality.GOOD else None
         return Reading(
             frame.captured_at, frame.index, face.track, face.box, emotion, None, verdict, self.card.id, frame.name
         )

@@ -5,25 +5,23 @@ import math
 import cv2
 import numpy as np
 
+from mien_edge.events import Quality
 from mien_edge.settings import QualitySettings
 from mien_edge.values import Box, Face, Pixels
 
-GOOD = "good"
-UNCERTAIN = "uncertain"
 
-
-def before_crop(face: Face, settings: QualitySettings) -> str:
+def before_crop(face: Face, settings: QualitySettings) -> Quality:
     """'too small', 'turned away' or 'good', by the detector's box and landmarks alone."""
     if max(face.box.width, face.box.height) < settings.min_face_pixels:
-        return "too small"
+        return Quality.TOO_SMALL
     if turn(face) > settings.max_yaw:
-        return "turned away"
-    return GOOD
+        return Quality.TURNED_AWAY
+    return Quality.GOOD
 
 
-def after_crop(crop: Pixels, settings: QualitySettings) -> str:
+def after_crop(crop: Pixels, settings: QualitySettings) -> Quality:
     """'blurred' or 'good'."""
-    return "blurred" if sharpness(crop) < settings.min_sharpness else GOOD
+    return Quality.BLURRED if sharpness(crop) < settings.min_sharpness else Quality.GOOD
 
 
 def turn(face: Face) -> float:

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, replace
 
-from mien_edge.chain import quality
+from mien_edge.events import Quality
 from mien_edge.settings import SmoothSettings
 from mien_edge.values import Emotion, Reading
 
@@ -44,7 +44,7 @@ class Smoother:
         state = self._next(old, emotion, reading.time)
         self._states[reading.track] = state
         if state.label is None or emotion.scores[emotion.labels.index(state.label)] < self.confidence_threshold:
-            return replace(reading, emotion=emotion, label=None, quality=quality.UNCERTAIN)
+            return replace(reading, emotion=emotion, label=None, quality=Quality.UNCERTAIN)
         return replace(reading, emotion=emotion, label=state.label)
 
     def _averaged(self, old: _State | None, new: Emotion, time: float) -> Emotion:

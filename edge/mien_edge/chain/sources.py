@@ -21,6 +21,7 @@ import numpy as np
 from mien_edge import paths as device_paths
 from mien_edge.chain import camera, devices
 from mien_edge.errors import RuntimeMissingError, SourceError
+from mien_edge.events import OnEvent
 from mien_edge.settings import SourceSettings
 from mien_edge.values import Frame, Pixels
 
@@ -44,7 +45,7 @@ class Source(Protocol):
 def open_source(
     settings: SourceSettings,
     stop: Event,
-    on_event: camera.OnEvent = camera.silent,
+    on_event: OnEvent = camera.silent,
     switch: camera.PauseControl | None = None,
 ) -> Source:
     """The source that `settings.uri` names; `switch` may pause a camera. Raises SourceError if it does not exist."""

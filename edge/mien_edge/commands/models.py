@@ -13,6 +13,7 @@ from mien_edge import paths
 from mien_edge import settings as configuration
 from mien_edge.commands.common import RenamedCommand, add_command, json_option, renamed_option, settings_option
 from mien_edge.errors import BundleError, SourceError
+from mien_edge.events import EventKind
 from mien_edge.log import database
 from mien_edge.model import bundle as bundles
 from mien_edge.status import status_file
@@ -45,7 +46,7 @@ def install(options: argparse.Namespace) -> None:
     """Verify, replay and keep a bundle."""
     sent = sys.stdin.buffer if options.bundle == "-" else io.BytesIO(pack(Path(options.bundle)))
     done = receive(sent, _store(options), options.allow_downgrade)
-    _tell("model installed", done.card.id, options)
+    _tell(EventKind.MODEL_INSTALLED, done.card.id, options)
     print(f"{done.card.id} is installed; run it with: mien-edge models activate {done.card.id}")  # noqa: T201
 
 
@@ -58,7 +59,7 @@ def take(options: argparse.Namespace) -> int:
     """`receive`: install a bundle from standard input and ask for it; all that a restricted key may do."""
     store = _store(options)
     done = receive(sys.stdin.buffer, store, options.allow_downgrade)
-    _tell("model installed", done.card.id, options)
+    _tell(EventKind.MODEL_INSTALLED, done.card.id, options)
     print(f"{done.card.id} is installed", flush=True)  # noqa: T201
     return _activate(store, done.card.id, options)
 
@@ -68,7 +69,7 @@ def rollback(options: argparse.Namespace) -> None:
     store = _store(options)
     left = store.state().current
     back = store.rollback("by hand") or "the bundle that came with mien"
-    _tell("rolled back", f"{left}: by hand; to {back}", options)
+    _tell(EventKind.ROLLED_BACK, f"{left}: by hand; to {back}", options)
     print(f"{back} is current{_taken(options)}")  # noqa: T201
 
 
@@ -76,7 +77,7 @@ def remove(options: argparse.Namespace) -> None:
     """Remove a bundle."""
     _store(options).discard(options.name)
     _poke(options)
-    _tell("model discarded", options.name, options)
+    _tell(EventKind.MODEL_DISCARDED, options.name, options)
     print(f"{options.name} is removed")  # noqa: T201
 
 
@@ -169,7 +170,7 @@ def _taken(options: argparse.Namespace) -> str:
     return "" if _poke(options) else "; the service does not run"
 
 
-def _tell(kind: str, text: str, options: argparse.Namespace) -> None:
+def _tell(kind: EventKind, text: str, options: argparse.Namespace) -> None:
     """Into the log, where one is."""
     database.append_event(paths.log(configuration.load(options.settings).log.path), kind, text)
 

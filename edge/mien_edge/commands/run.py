@@ -14,6 +14,7 @@ from typing import Any
 from mien_edge import paths
 from mien_edge.commands.common import add_command, load_settings, model_option, settings_option
 from mien_edge.errors import MienError
+from mien_edge.events import EventKind
 from mien_edge.settings import Settings
 
 
@@ -74,9 +75,9 @@ def _run(options: argparse.Namespace) -> int:
             most = options.max_frames
             summary = service_run.run(settings, model, source, stop, sinks, watchers, most, events, status, store)
         except MienError as problem:
-            events("failed", str(problem))
+            events(EventKind.FAILED, str(problem))
             raise
-        events("stop", str(summary))
+        events(EventKind.STOP, str(summary))
     _print_summary(options, summary, scored)
     return 0
 
@@ -95,7 +96,7 @@ def _model(settings: Settings, store: Any) -> Any:
     )
 
 
-def _installed(settings: Settings) -> tuple[Any, list[tuple[str, str]]]:
+def _installed(settings: Settings) -> tuple[Any, list[tuple[EventKind, str]]]:
     """The service's store of bundles, after what a power cut or a crash left was put right, and events that tell it."""
     from mien_edge.model import bundle
     from mien_edge.update import signing
@@ -105,11 +106,11 @@ def _installed(settings: Settings) -> tuple[Any, list[tuple[str, str]]]:
         return None, []
     store = Store(bundle.models_folder(), signing.Trust.of(settings.update), patience=20)
     try:
-        recovered = [("rolled back", text) for text in store.recover()]
+        recovered = [(EventKind.ROLLED_BACK, text) for text in store.recover()]
         store.begin()
     except MienError as problem:
         logging.getLogger("mien.models").error("%s", problem)
-        return store, [("update failed", str(problem))]
+        return store, [(EventKind.UPDATE_FAILED, str(problem))]
     return store, recovered
 
 

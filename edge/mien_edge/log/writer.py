@@ -22,6 +22,7 @@ from typing import Any
 
 from mien_edge import files
 from mien_edge.errors import SinkError
+from mien_edge.events import RUN_ENDS, EventKind
 from mien_edge.log.database import (
     INSERT_EVENT,
     INSERT_MINUTE,
@@ -38,7 +39,6 @@ from mien_edge.settings import LogSettings
 from mien_edge.values import Reading
 
 _TABLES = ("readings", "events")
-_ENDS = ("stop", "failed")  # the events that a run ends with
 _LEAST = 100  # rows that are kept of each table whatever the bytes
 _TRIM_EVERY = 60.0  # seconds between looks at the bounds
 _GIVE_BACK = 4096  # pages of a kilobyte, each time
@@ -104,13 +104,15 @@ class Log:
         """
         query = "SELECT kind FROM events WHERE kind IN ('start', 'stop', 'failed') ORDER BY id DESC LIMIT 1"
         last = self._connection.execute(query).fetchone()
-        if last and last[0] not in _ENDS:
-            self.event("unclean end", "the run before was killed: by the watchdog, for its memory, or with the power")
+        if last and last[0] not in RUN_ENDS:
+            self.event(
+                EventKind.UNCLEAN_END, "the run before was killed: by the watchdog, for its memory, or with the power"
+            )
         before = self._connection.execute("SELECT model FROM readings ORDER BY id DESC LIMIT 1").fetchone()
         if before and before[0] != model:
-            self.event("model changed", f"{before[0]} before, {model} now")
+            self.event(EventKind.MODEL_CHANGED, f"{before[0]} before, {model} now")
 
-    def event(self, kind: str, text: str) -> None:
+    def event(self, kind: EventKind, text: str) -> None:
         """Write one event at once and durably, with all readings before it."""
         self.commit([(self._wall(), self._steady(), kind, text)])
 
@@ -144,7 +146,7 @@ class Log:
             return
         minutes = late if ending else self._minutes.over(self._wall())
         text = f"set {'forward' if step > 0 else 'back'} by {abs(step):.0f} s; the entries of this run moved along"
-        told = [(self._wall(), self._steady(), "clock", text)] if step else []
+        told = [(self._wall(), self._steady(), EventKind.CLOCK, text)] if step else []
         with self._connection:
             if step:
                 self._move(step)
@@ -206,7 +208,7 @@ class Log:
     def _tell_what_was_lost(self) -> None:
         if self._failing:
             lost, self._failing, self._unsaid = self._unsaid, False, 0
-            self.event("log back", f"it could not be written for a while; {lost} readings were lost")
+            self.event(EventKind.LOG_BACK, f"it could not be written for a while; {lost} readings were lost")
 
     def _sync(self, now: float) -> None:
         self._synced = now

@@ -11,9 +11,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from mien_edge.chain import camera, detect, pipeline, smooth, sources, track
+from mien_edge.chain import detect, pipeline, smooth, sources, track
 from mien_edge.chain.classify import Classify
 from mien_edge.chain.devices import without_password
+from mien_edge.events import EventKind, OnEvent
 from mien_edge.model import bundle as bundles
 from mien_edge.model.bundle import Bundle
 from mien_edge.model.interpreter import Classifier
@@ -81,14 +82,14 @@ class Events:
     """Tells every listener what happens to the run: a kind and a text, both for people."""
 
     def __init__(self) -> None:
-        self._listeners: list[camera.OnEvent] = []
+        self._listeners: list[OnEvent] = []
 
-    def add(self, listener: camera.OnEvent) -> None:
+    def add(self, listener: OnEvent) -> None:
         """Tell this one as well, from now on."""
         self._listeners.append(listener)
 
     @contextlib.contextmanager
-    def telling(self, listener: camera.OnEvent) -> Iterator[None]:
+    def telling(self, listener: OnEvent) -> Iterator[None]:
         """Tell this one as well, as long as the context lasts."""
         self.add(listener)
         try:
@@ -96,7 +97,7 @@ class Events:
         finally:
             self._listeners.remove(listener)
 
-    def __call__(self, kind: str, text: str) -> None:
+    def __call__(self, kind: EventKind, text: str) -> None:
         """Something happened."""
         for listener in self._listeners:
             listener(kind, text)
@@ -144,7 +145,7 @@ def run(
             shown = preview.PreviewServer(status)
             closing.callback(shown.close)
             watching += [told, shown]
-        events("start", f"{name} with {model.name}")
+        events(EventKind.START, f"{name} with {model.name}")
         if updater:
             updater.begin()
         count = pipeline.run(paced or source, made, [counter, *sinks], watching, stop.is_set)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mien_edge.chain.pipeline import Timed
+from mien_edge.events import EventKind
 from mien_edge.formats import as_dict
 from mien_edge.status import health
 from mien_edge.status.status_file import NAME, write
@@ -17,8 +18,13 @@ _EVERY, _SOONEST = 1.0, 0.2  # seconds: how often it is told, and how soon after
 _WINDOW = 10.0  # seconds over which the frame rate is taken
 _SETTLED = 300.0  # seconds before writes are counted: the start writes more than a day does
 _KEPT = 5  # events
-_BAD = ("camera lost", "throttled", "failed")
-_CAMERA = {"camera lost": "lost", "camera back": "ok", "paused": "paused", "resumed": "ok"}
+_BAD = (EventKind.CAMERA_LOST, EventKind.THROTTLED, EventKind.FAILED)
+_CAMERA = {
+    EventKind.CAMERA_LOST: "lost",
+    EventKind.CAMERA_BACK: "ok",
+    EventKind.PAUSED: "paused",
+    EventKind.RESUMED: "ok",
+}
 
 
 class StatusWriter:
@@ -57,7 +63,7 @@ class StatusWriter:
             self._labels = labels
             self._write(now, [as_dict(reading) for reading in readings])
 
-    def event(self, kind: str, text: str) -> None:
+    def event(self, kind: EventKind, text: str) -> None:
         """Something happened; told at once."""
         self._camera = _CAMERA.get(kind, self._camera)
         if kind in _BAD:

@@ -7,6 +7,7 @@ from typing import Any
 
 from mien_edge.chain import camera, motion
 from mien_edge.chain.sources import Source
+from mien_edge.events import EventKind, OnEvent
 from mien_edge.settings import ThrottleSettings
 from mien_edge.status import health
 from mien_edge.status.health import Health
@@ -32,7 +33,7 @@ class Governor:
         self,
         settings: ThrottleSettings,
         most: float,
-        on_event: camera.OnEvent = camera.silent,
+        on_event: OnEvent = camera.silent,
         read: Callable[[], Health] = health.read,
     ) -> None:
         self.settings, self.most, self.fps = settings, most, most
@@ -61,12 +62,12 @@ class Governor:
         state = f"{found.temperature} °C" + "".join(f", {limit}" for limit in found.limits or ())
         if was == self.most and fps < was and self._looked - self._told >= _TELL_EVERY:
             self._told, self._is_told = self._looked, True
-            self._tell("throttled", f"{state}: fewer frames than {was:g} a second until that is over")
+            self._tell(EventKind.THROTTLED, f"{state}: fewer frames than {was:g} a second until that is over")
         elif fps == self.most and was < fps and self._is_told:
             self._is_told = False
-            self._tell("cooled", f"{state}: {fps:g} frames a second again")
+            self._tell(EventKind.COOLED, f"{state}: {fps:g} frames a second again")
 
-    def _tell(self, kind: str, text: str) -> None:
+    def _tell(self, kind: EventKind, text: str) -> None:
         _log.warning("%s: %s", kind, text)
         self._on_event(kind, text)
 

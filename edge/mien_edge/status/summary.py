@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from mien_edge.errors import SinkError, SourceError
+from mien_edge.events import TROUBLES
 from mien_edge.log import reader
 from mien_edge.log.reader import Filter
 from mien_edge.status import health, status_file
 
 _DAY = 86400.0
-_ERRORS = ("camera lost", "throttled", "failed", "log back", "clock", "unclean end", "rolled back", "model refused")
 
 
 def collect(runtime: Path, log: Path) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def _log(path: Path, now: float) -> dict[str, Any]:
         "free_megabytes": free,
         "readings": connection.execute("SELECT COUNT(*) FROM readings").fetchone()[0],
         "newest_reading": connection.execute("SELECT MAX(time) FROM readings").fetchone()[0],
-        "errors": [e for e in reader.events(connection, Filter(since=now - _DAY)) if e["kind"] in _ERRORS][-5:],
+        "errors": [e for e in reader.events(connection, Filter(since=now - _DAY)) if e["kind"] in TROUBLES][-5:],
     }
     connection.close()
     return found

@@ -12,9 +12,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from mien_edge.chain import camera
 from mien_edge.chain.pipeline import Timed
 from mien_edge.errors import MienError
+from mien_edge.events import EventKind, OnEvent
 from mien_edge.model import bundle as bundles
 from mien_edge.model.bundle import Bundle
 from mien_edge.settings import UpdateSettings
@@ -84,7 +84,7 @@ class Updater:
         make: Callable[[Bundle], LoadedModel],
         stages: dict[str, Timed],
         rate: Callable[[], float],
-        on_event: camera.OnEvent,
+        on_event: OnEvent,
         steady: Callable[[], float] = time.monotonic,
     ) -> None:
         self.settings, self.store, self.make, self.stages = settings, store, make, stages
@@ -153,7 +153,7 @@ class Updater:
         except (MienError, OSError) as problem:
             if self._rests_until == float("-inf"):
                 _log.error("%s", problem)
-                self.on_event("update failed", f"{problem}; it is tried again")
+                self.on_event(EventKind.UPDATE_FAILED, f"{problem}; it is tried again")
             self._rests_until = self.steady() + _REST
         else:
             self._rests_until = float("-inf")
@@ -213,9 +213,9 @@ class Updater:
     def _found(self, change: _Change) -> None:
         old, tenant = self.tenant, change.tenant
         if change.problem:
-            self.on_event("model refused", f"{change.problem}; {tenant.name} runs on")
+            self.on_event(EventKind.MODEL_REFUSED, f"{change.problem}; {tenant.name} runs on")
         if tenant is not old:
-            self.on_event("model changed", f"{old.name} before, {tenant.name} now")
+            self.on_event(EventKind.MODEL_CHANGED, f"{old.name} before, {tenant.name} now")
         is_new = change.before is not None and (tenant is not old or not self.trial)
         if self.shadow and change.shadow is not self.shadow:
             self._tell_shadow()
@@ -224,12 +224,12 @@ class Updater:
             self.before = change.before
             seen = compare.ModelComparison(tenant.classify, change.before.classify, change.before.name)
             self.trial = Probation(self.settings, seen, self._hour.pace(self.steady()))
-            self.on_event("probation", f"{tenant.name} for {self.settings.probation:g} s")
+            self.on_event(EventKind.PROBATION, f"{tenant.name} for {self.settings.probation:g} s")
         elif change.before is None:
             self.trial = self.before = None
         self._put(tenant)
         if self.shadow and self.shadow.faces == 0 and self.shadow.seconds < 1:
-            self.on_event("shadow", f"{self.shadow.name} is compared with {tenant.name}")
+            self.on_event(EventKind.SHADOW, f"{self.shadow.name} is compared with {tenant.name}")
 
     def _put(self, tenant: LoadedModel) -> None:
         """From the next frame on."""
@@ -255,17 +255,17 @@ class Updater:
         self.trial = self.before = None
         self._put(tenant)
         _log.error("%s is rolled back: %s", name, fault)
-        self.on_event("rolled back", f"{name}: {fault}; {tenant.name} runs again")
+        self.on_event(EventKind.ROLLED_BACK, f"{name}: {fault}; {tenant.name} runs again")
 
     def _kept(self, trial: Probation) -> None:
         self.trial = self.before = None
         self._put(self.tenant)
-        self.on_event("committed", f"{self.tenant.name}: {trial.praise()}")
+        self.on_event(EventKind.COMMITTED, f"{self.tenant.name}: {trial.praise()}")
         self.ask()  # a shadow may have waited
 
     def _tell_shadow(self) -> None:
         if self.shadow:
-            self.on_event("shadow ended", compare.as_text(self.shadow.report()).splitlines()[0])
+            self.on_event(EventKind.SHADOW_ENDED, compare.as_text(self.shadow.report()).splitlines()[0])
 
     def _end_shadow(self) -> None:
         self._tell_shadow()

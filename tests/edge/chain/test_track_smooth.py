@@ -97,7 +97,7 @@ def test_two_faces_never_mix():
 
 
 def test_below_the_cards_threshold_there_is_no_label():
-    settled = settle(sequence("happy", confidence=0.35), confidence_threshold=0.5)[0]
+    settled = settle(sequence("happy", confidence=0.35), uncertain=0.5)[0]
     assert (settled.label, settled.quality) == (None, "uncertain")
 
 
