@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from helpers import ROOT, SHARED
 from mien_edge.chain import sources
-from mien_edge.model import bundle as bundles
+from mien_edge.model.bundle import load_bundle
 
 
 @pytest.fixture(scope="session")
 def bundle():
     """The bundle that the repository ships."""
-    return bundles.load(ROOT / "models" / "current")
+    return load_bundle(ROOT / "models" / "current")
 
 
 @pytest.fixture

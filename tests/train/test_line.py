@@ -12,8 +12,8 @@ import time
 import numpy as np
 import pytest
 from mien_edge import cli as edge_cli
-from mien_edge.model import bundle as bundles
 from mien_edge.model import tflite
+from mien_edge.model.bundle import load_bundle, replay_golden
 from mien_edge.model.interpreter import Classifier
 
 TRAIN = [sys.executable, "-c", "import sys; from mien_train.cli import main; sys.exit(main())"]
@@ -37,7 +37,7 @@ def line(small, tmp_path_factory):
 @pytest.fixture(scope="module")
 def tiny(line):
     """The bundle of that run."""
-    return bundles.load(line / "models" / "tiny-1")
+    return load_bundle(line / "models" / "tiny-1")
 
 
 def test_the_bundle_is_whole_and_every_operator_is_integer(tiny):
@@ -48,7 +48,7 @@ def test_the_bundle_is_whole_and_every_operator_is_integer(tiny):
     assert {each.name for each in tflite.operators(content)} >= {"CONV_2D", "FULLY_CONNECTED"}
     classifier = Classifier(tiny.model)
     assert (classifier.input.dtype, classifier.output.dtype, classifier.size) == ("uint8", "int8", 48)
-    assert bundles.replay(tiny, classifier).vectors == 64
+    assert replay_golden(tiny, classifier).vectors == 64
 
 
 def test_the_input_steps_are_the_pixels_themselves(tiny):

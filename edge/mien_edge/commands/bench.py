@@ -102,7 +102,7 @@ class _InTime:
 
 def _estimates(model: Path) -> dict[str, Any]:
     try:
-        return estimates.estimates(tflite.operators(model.read_bytes()))
+        return estimates.to_json(estimates.estimate(tflite.operators(model.read_bytes())))
     except RuntimeMissingError:
         return {}
 
@@ -141,7 +141,7 @@ def as_text(result: dict[str, Any]) -> str:
     )
     shares = ", ".join(f"{name} {share:.1%}" for name, share in result["cpu_share"].items())
     lines.append(f"share of one core at {result['rate']:g} frames per second: {shares}")
-    lines += [estimates.estimate_as_text(core, each) for core, each in result["estimates"].items()]
+    lines += [each.as_text() for each in estimates.from_json(result["estimates"])]
     return "\n".join(lines)
 
 
@@ -160,13 +160,15 @@ def add_bench(commands: Any) -> None:
 
 def _bench(options: argparse.Namespace) -> None:
     from mien_edge.commands import bench
-    from mien_edge.model import bundle, profile
+    from mien_edge.model import profile
+    from mien_edge.model.bundle import find_bundle, load_bundle
 
     settings = load_settings(options)
-    found = bundle.load(bundle.find(settings.model.bundle))
+    found = load_bundle(find_bundle(settings.model.bundle))
     if options.layers:
-        measured = profile.layers(found.model)
-        print(json.dumps(measured) if options.json else profile.layers_as_text(measured))  # noqa: T201
+        layers = profile.profile_layers(found.model)
+        content = [layer.to_json() for layer in layers]
+        print(json.dumps(content) if options.json else profile.layers_as_text(layers))  # noqa: T201
         return
     result = bench.bench(settings, found, max(options.frames, 1))
     print(json.dumps(result) if options.json else bench.as_text(result))  # noqa: T201

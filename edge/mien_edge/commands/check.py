@@ -16,11 +16,11 @@ def add_check(commands: Any) -> None:
 
 
 def _check(options: argparse.Namespace) -> None:
-    from mien_edge.model import bundle
+    from mien_edge.model.bundle import find_bundle
     from mien_edge.model.check import check
 
     settings = load_settings(options)
-    result = check(bundle.find(settings.model.bundle), settings.model.threads)
+    result = check(find_bundle(settings.model.bundle), settings.model.threads).to_json()
     if options.json:
         print(json.dumps(result))  # noqa: T201
         return

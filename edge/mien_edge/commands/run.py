@@ -84,13 +84,13 @@ def _run(options: argparse.Namespace) -> int:
 
 def _model(settings: Settings, store: Any) -> Any:
     """The model to run."""
-    from mien_edge.model import bundle
+    from mien_edge.model.bundle import find_bundle, load_bundle
     from mien_edge.service import run as service_run
     from mien_edge.update import updater
 
     make = functools.partial(service_run.load_model, settings)
     return (
-        make(bundle.load(bundle.find(settings.model.bundle)))
+        make(load_bundle(find_bundle(settings.model.bundle)))
         if store is None
         else updater.load_startup_model(store, make)
     )
@@ -98,16 +98,16 @@ def _model(settings: Settings, store: Any) -> Any:
 
 def _installed(settings: Settings) -> tuple[Any, list[tuple[EventKind, str]]]:
     """The service's store of bundles, after what a power cut or a crash left was put right, and events that tell it."""
-    from mien_edge.model import bundle
-    from mien_edge.update import signing
+    from mien_edge.model.bundle import models_folder
+    from mien_edge.update.signing import Trust
     from mien_edge.update.store import Store
 
     if settings.model.bundle or not paths.systemd_directory("STATE_DIRECTORY"):
         return None, []
-    store = Store(bundle.models_folder(), signing.Trust.of(settings.update), patience=20)
+    store = Store(models_folder(), Trust.from_settings(settings.update), lock_timeout=20)
     try:
         recovered = [(EventKind.ROLLED_BACK, text) for text in store.recover()]
-        store.begin()
+        store.promote()
     except MienError as problem:
         logging.getLogger("mien.models").error("%s", problem)
         return store, [(EventKind.UPDATE_FAILED, str(problem))]

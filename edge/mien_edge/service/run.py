@@ -15,8 +15,7 @@ from mien_edge.chain import detect, pipeline, smooth, sources, track
 from mien_edge.chain.classify import Classify
 from mien_edge.chain.devices import without_password
 from mien_edge.events import EventKind, OnEvent
-from mien_edge.model import bundle as bundles
-from mien_edge.model.bundle import Bundle
+from mien_edge.model.bundle import Bundle, replay_golden
 from mien_edge.model.interpreter import Classifier
 from mien_edge.service import preview, status_writer, throttle
 from mien_edge.settings import Settings
@@ -58,7 +57,7 @@ def load_model(settings: Settings, bundle: Bundle) -> LoadedModel:
     Raises BundleError if this device computes something else than the workstation did.
     """
     classifier = Classifier(bundle.model, settings.model.threads)
-    bundles.replay(bundle, classifier)
+    replay_golden(bundle, classifier)
     classify = Classify(bundle, classifier, settings.quality)
     return LoadedModel(bundle, classify, smooth.Smoother(settings.smooth, bundle.card.calibration.confidence_threshold))
 
@@ -129,7 +128,7 @@ def run(
     watching: list[Any] = [*watchers, _Limit(most, stop)]
     name = without_password(settings.source.uri)
     updater = _updater(settings, model, store, dict(stages), governor, paced, events) if store else None
-    hang_up = updater.ask if updater else _nothing if status else None
+    hang_up = updater.request_reload if updater else _nothing if status else None
     with contextlib.ExitStack() as closing, _Signals(stop, hang_up):
         if updater:
             closing.callback(updater.close)
@@ -147,7 +146,7 @@ def run(
             watching += [told, shown]
         events(EventKind.START, f"{name} with {model.name}")
         if updater:
-            updater.begin()
+            updater.request_reload()
         count = pipeline.run(paced or source, made, [counter, *sinks], watching, stop.is_set)
     seconds = time.monotonic() - start
     return Summary(name, model.name, count, source.skipped, counter.readings, counter.faces, seconds)
