@@ -124,7 +124,7 @@ class LiveCamera:
         return fresh
 
     def _wait(self, reader: "_Reader") -> Frame | None:
-        """The newest frame, or None when the reader failed, delivered none for `frame_timeout` seconds, or `stop` was set."""
+        """The newest frame; None when the reader failed, `frame_timeout` is over or `stop` was set."""
         deadline = time.monotonic() + self._settings.frame_timeout
         while time.monotonic() < deadline and not self._stop.is_set():
             image, captured_at, dropped = reader.newest(timeout=0.1)
