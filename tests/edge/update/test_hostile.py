@@ -1,6 +1,6 @@
 """Bundles made to do harm: each is refused with one line, and what runs is left alone.
 
-MIEN_FLIPS=10000 pytest -s tests/edge/test_hostile.py flips that many bits and prints the table.
+MIEN_FLIPS=10000 pytest -s tests/edge/update/test_hostile.py flips that many bits and prints the table.
 """
 
 import dataclasses
