@@ -12,7 +12,7 @@ import cv2
 import pytest
 from helpers import ROOT, environment
 from mien_edge import cli
-from mien_edge.commands import common
+from mien_edge.commands.common import command_lines
 
 ENTRY = [sys.executable, "-m", "mien_edge"]
 
@@ -180,17 +180,6 @@ def test_models_are_installed_listed_and_chosen(bundle, tmp_path):
     assert "in use" in call("models", "remove", bundle.card.id, *lax, env=env).stderr
 
 
-def commands(parser):
-    """Every command line of a parser that prints help: [], ['run'], ['models', 'list'] …"""
-    yield []
-    for action in parser._actions:
-        if isinstance(action, cli.argparse._SubParsersAction):
-            for name, inner in action.choices.items():
-                if isinstance(inner, common.RenamedCommand):
-                    continue
-                yield from ([name, *rest] for rest in commands(inner))
-
-
 FORBIDDEN = """
 import sys
 from mien_edge.cli import main
@@ -205,7 +194,7 @@ sys.exit(f"loaded: {{loaded}}" if loaded else 0)
 
 
 def test_importing_and_helping_load_nothing_heavy():
-    code = FORBIDDEN.format(arguments=list(commands(cli.parser())))
+    code = FORBIDDEN.format(arguments=list(command_lines(cli.parser())))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
@@ -240,6 +229,6 @@ def test_a_run_works_where_the_units_filter_refuses_mbind():
 
 def test_every_command_is_in_the_rooms_readme():
     text = (ROOT / "edge" / "README.md").read_text()
-    for words in commands(cli.parser()):
+    for words in command_lines(cli.parser()):
         if words:
             assert f"mien-edge {' '.join(words)}" in text, words
