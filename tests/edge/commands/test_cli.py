@@ -199,6 +199,43 @@ def test_importing_and_helping_load_nothing_heavy():
     assert done.returncode == 0, done.stderr
 
 
+WITHOUT_PICTURES = """
+import sys
+from mien_edge.cli import main
+main({arguments})
+assert "{module}" in sys.modules
+rooms = ("mien_edge.chain", "mien_edge.model", "numpy", "cv2")
+loaded = sorted(name for name in sys.modules if name.startswith(rooms))
+sys.exit(f"loaded: {{loaded}}" if loaded else 0)
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "module"),
+    [
+        ("publish", "mien_edge.publish.publisher"),
+        ("view", "mien_edge.view.server"),
+        ("logs", "mien_edge.log.show"),
+        ("status", "mien_edge.status.summary"),
+    ],
+)
+def test_a_process_that_tells_others_has_not_even_the_code_for_pictures(command, module, tmp_path):
+    (tmp_path / "mien.toml").write_text('[view]\nhost = "192.0.2.1"\n')
+    arguments = [command, "--settings", str(tmp_path / "mien.toml"), "--log", str(tmp_path / "r.db")]
+    if command == "publish":
+        arguments += ["--state", str(tmp_path)]
+    code = WITHOUT_PICTURES.format(arguments=arguments, module=module)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_list_of_commands_imports_none_of_them():
+    code = "import sys; from mien_edge.cli import parser; parser().format_help(); "
+    code += "print([name for name in sys.modules if name.startswith('mien_edge.commands.')])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "['mien_edge.commands.common']"
+
+
 def test_a_run_loads_no_tensorflow():
     code = "import sys; from mien_edge.cli import main; main(['run', 'demo', '--max-frames', '2']); "
     code += "sys.exit(bool({'tensorflow', 'keras', 'tf_keras', 'matplotlib', 'scipy', 'skimage'} & set(sys.modules)))"
