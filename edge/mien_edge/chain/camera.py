@@ -34,14 +34,14 @@ class Device(Protocol):
 
 
 class PauseControl(Protocol):
-    """Who may pause the camera, and is told when it goes on and off; panel.Panel is one."""
+    """Who may pause the camera, and is told when it goes on and off; gpio.GpioSwitch is one."""
 
     @property
     def paused(self) -> bool: ...
 
     def camera(self, on: bool) -> None: ...
 
-    def rest(self) -> None: ...
+    def on_tick(self) -> None: ...
 
 
 class NoPause:
@@ -52,7 +52,7 @@ class NoPause:
     def camera(self, on: bool) -> None:
         """Nobody looks."""
 
-    def rest(self) -> None:
+    def on_tick(self) -> None:
         """It never does."""
 
 
@@ -108,7 +108,7 @@ class LiveCamera:
         self._switch.camera(False)
         self._tell(EventKind.PAUSED, "the camera is off, as somebody at the device wants it")
         while self._switch.paused and not self._stop.wait(0.2):
-            self._switch.rest()
+            self._switch.on_tick()
         if self._stop.is_set():
             return None
         fresh = self._reopened(pause=0.0)

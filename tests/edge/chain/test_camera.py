@@ -241,11 +241,11 @@ def pins():
 
 
 def test_the_light_is_on_while_the_camera_is_and_the_button_pauses_both(pins):
-    from mien_edge.service.gpio import Panel
+    from mien_edge.service.gpio import GpioSwitch
     from mien_edge.settings import GpioSettings
 
     said, events, stop = [], [], threading.Event()
-    switch = Panel(GpioSettings(led=17, button=27), said.append)
+    switch = GpioSwitch(GpioSettings(led=17, button=27), said.append)
     light, button = pins.pin(17), pins.pin(27)
     cameras = [FakeCamera([np.zeros((4, 4), np.uint8)]) for _ in range(2)]
     live = camera.LiveCamera(
@@ -285,10 +285,10 @@ def test_the_light_is_on_while_the_camera_is_and_the_button_pauses_both(pins):
 
 
 def test_a_camera_that_is_lost_or_does_not_open_has_no_light(pins):
-    from mien_edge.service.gpio import Panel
+    from mien_edge.service.gpio import GpioSwitch
     from mien_edge.settings import GpioSettings
 
-    switch, stop, tries = Panel(GpioSettings(led=17)), threading.Event(), []
+    switch, stop, tries = GpioSwitch(GpioSettings(led=17)), threading.Event(), []
     first = FakeCamera([np.zeros((4, 4), np.uint8), SourceError("out")])
 
     def opener():
@@ -310,17 +310,17 @@ def test_a_camera_that_is_lost_or_does_not_open_has_no_light(pins):
 
 def test_a_pin_that_cannot_be_used_is_one_clear_error(pins):
     from mien_edge.errors import SettingsError
-    from mien_edge.service.gpio import Panel
+    from mien_edge.service.gpio import GpioSwitch
     from mien_edge.settings import GpioSettings
 
-    first = Panel(GpioSettings(led=17))
+    first = GpioSwitch(GpioSettings(led=17))
     with pytest.raises(SettingsError, match="pin 17 cannot be used"):
-        Panel(GpioSettings(led=17))
+        GpioSwitch(GpioSettings(led=17))
     first.close()
 
 
 def test_a_pause_outlives_a_restart_and_a_lost_camera_stays_off(pins, tmp_path):
-    from mien_edge.service.gpio import Panel
+    from mien_edge.service.gpio import GpioSwitch
     from mien_edge.settings import GpioSettings
 
     (tmp_path / "paused").touch()
@@ -331,7 +331,7 @@ def test_a_pause_outlives_a_restart_and_a_lost_camera_stays_off(pins, tmp_path):
         if len(said) == 3:
             stop.set()
 
-    switch = Panel(GpioSettings(led=17, button=27), alive, tmp_path)
+    switch = GpioSwitch(GpioSettings(led=17, button=27), alive, tmp_path)
 
     def opener():
         opened.append(1)
@@ -339,6 +339,6 @@ def test_a_pause_outlives_a_restart_and_a_lost_camera_stays_off(pins, tmp_path):
 
     assert list(camera.LiveCamera(opener, SourceSettings(), stop, switch=switch)) == []
     assert opened == []
-    switch._toggle()
+    switch._on_pressed()
     assert not (tmp_path / "paused").exists()
     switch.close()

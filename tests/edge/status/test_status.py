@@ -226,7 +226,7 @@ def test_the_first_start_asks_explains_the_law_and_writes_settings(tmp_path):
     assert "Article 5(1)(f)" in said.getvalue()
     assert "Article 50(3)" in said.getvalue()
     written = purpose.write(tmp_path / "mien.toml", "research", "v4l2:0")
-    assert settings.load(tmp_path / "mien.toml") == written
+    assert settings.load_settings(tmp_path / "mien.toml") == written
     assert written.source.uri == "v4l2:0"
 
 

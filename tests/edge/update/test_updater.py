@@ -12,7 +12,7 @@ from mien_edge.chain import pipeline, sources
 from mien_edge.errors import BundleError
 from mien_edge.model import bundle as bundles
 from mien_edge.model.bundle import Bundle
-from mien_edge.service import run as service_run
+from mien_edge.service.run import Events, RunOptions, Service, load_model
 from mien_edge.settings import Settings, UpdateSettings
 from mien_edge.update import compare, updater
 from mien_edge.update.compare import ModelComparison
@@ -321,7 +321,7 @@ def test_the_bundle_that_runs_already_is_tried_and_committed_too(bundle, tmp_pat
     place.activate(bundle.card.id)
     source = sources.Demo(200, None, forever=True, paced=False)
     chosen = Settings(update=ANY_SPEED)
-    events, done, stop = service_run.Events(), [], threading.Event()
+    events, done, stop = Events(), [], threading.Event()
 
     def heard(kind, text):
         done.append(kind)
@@ -330,8 +330,9 @@ def test_the_bundle_that_runs_already_is_tried_and_committed_too(bundle, tmp_pat
 
     events.add(heard)
     place.begin()
-    shipped = service_run.load_model(chosen, bundles.load(bundles.shipped()))
-    service_run.run(chosen, shipped, source, stop, (), (), 3000, events, None, place)
+    shipped = load_model(chosen, bundles.load(bundles.shipped()))
+    options = RunOptions(max_frames=3000)
+    Service(chosen, shipped, options, place, source=source, events=events, stop=stop).run()
     assert done == ["start", "model changed", "probation", "committed"]
     assert place.state().record.committed == (bundle.card.id,)
 
@@ -343,12 +344,13 @@ def test_the_real_chain_swaps_real_networks(bundle, tmp_path, monkeypatch):
     place.install(bundle.folder)
     source = sources.Demo(200, None, forever=True, paced=False)
     chosen = Settings(update=ANY_SPEED)
-    events, done = service_run.Events(), []
+    events, done = Events(), []
     events.add(lambda kind, text: done.append(kind))
     place.activate(bundle.card.id)
     assert place.begin() == bundle.card.id
-    found = service_run.load_model(chosen, bundles.load(bundles.find()))
-    service_run.run(chosen, found, source, threading.Event(), (), (), 300, events, None, place)
+    found = load_model(chosen, bundles.load(bundles.find()))
+    options = RunOptions(max_frames=300)
+    Service(chosen, found, options, place, source=source, events=events).run()
     assert done[:2] == ["start", "probation"]
     assert done[-1] in ("probation", "committed")
 

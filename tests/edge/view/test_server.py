@@ -156,14 +156,14 @@ def test_both_languages_say_everything():
 
 def test_the_picture_is_made_only_while_somebody_looks_and_never_holds_up_the_chain(service):
     service.see("happy")
-    assert service.window.lookers == 0
+    assert service.window.clients == 0
     with socket.socket(socket.AF_UNIX) as lazy:
         lazy.connect(str(service.folder / status_file.SOCKET))
-        until(lambda: service.see("happy") or service.window.lookers == 1)
+        until(lambda: service.see("happy") or service.window.clients == 1)
         for _ in range(20):
             service.see("happy")  # nobody reads, and it comes back all the same
-        assert service.window.lookers == 1
-    until(lambda: service.see("happy") or service.window.lookers == 0)
+        assert service.window.clients == 1
+    until(lambda: service.see("happy") or service.window.clients == 0)
 
 
 def test_a_looker_who_takes_nothing_is_let_go(tmp_path):
@@ -175,7 +175,7 @@ def test_a_looker_who_takes_nothing_is_let_go(tmp_path):
         for _ in range(100):
             now[0] += 0.2
             shown(frame, ())
-        assert shown.lookers == 0
+        assert shown.clients == 0
     shown.close()
     assert not (tmp_path / status_file.SOCKET).exists()
 
@@ -335,9 +335,9 @@ def test_the_picture_comes_when_asked_for_and_goes_when_not(service, chromium):
             page.wait_for_timeout(30)
         assert page.evaluate("document.getElementById('picture').naturalWidth") == 640
         assert page.get_attribute("#picture", "alt")
-        assert service.window.lookers == 1
+        assert service.window.clients == 1
         page.click("#toggle")
-        while service.window.lookers:
+        while service.window.clients:
             service.see("happy")
             page.wait_for_timeout(30)
         assert page.is_hidden("#picture")
