@@ -333,7 +333,7 @@ def test_the_bundle_that_runs_already_is_tried_and_committed_too(bundle, tmp_pat
     shipped = load_model(chosen, bundles.load(bundles.shipped()))
     options = RunOptions(max_frames=3000)
     Service(chosen, shipped, options, place, source=source, events=events, stop=stop).run()
-    assert done == ["start", "model changed", "probation", "committed"]
+    assert done == ["start", "model changed", "probation", "committed", "stop"]
     assert place.state().record.committed == (bundle.card.id,)
 
 
