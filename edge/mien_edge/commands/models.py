@@ -5,14 +5,14 @@ import io
 import json
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from mien_edge import paths
-from mien_edge import settings as configuration
 from mien_edge.commands.common import (
+    Commands,
+    Handler,
     RenamedCommand,
     add_command,
     json_option,
@@ -23,6 +23,7 @@ from mien_edge.errors import BundleError, SourceError
 from mien_edge.events import EventKind
 from mien_edge.log import database
 from mien_edge.model.bundle import Bundle, models_folder
+from mien_edge.settings import load_settings
 from mien_edge.status import status_file
 from mien_edge.update import archive, sandbox
 from mien_edge.update.compare import ComparisonReport
@@ -249,97 +250,122 @@ def _log_event(device: ThisDevice, kind: EventKind, text: str) -> None:
 # --- the command line -----------------------------------------------------------------------------
 
 
-def add_models(commands: Any) -> None:
-    """Add `models` with its actions, and `receive`."""
-    models = commands.add_parser(
-        "models",
-        help="install, compare, activate and remove model bundles on this device",
-        description="Install, compare, activate and remove model bundles on this device.",
+def configure_models(parser: argparse.ArgumentParser) -> None:
+    """Add the actions of `models`."""
+    actions = parser.add_subparsers(title="actions", required=True, metavar="ACTION")
+    list_parser = _action(
+        actions,
+        "list",
+        "list the installed bundles; * marks the current one",
+        _on_list,
     )
-    actions = models.add_subparsers(title="actions", required=True, metavar="ACTION")
-    list_command = _action(actions, "list", "list the installed bundles; * marks the current one", _on_list)
-    json_option(list_command)
-    install_command = _action(
+    json_option(list_parser)
+    _add_install(actions)
+    activate_parser = _action(
+        actions,
+        "activate",
+        "run an installed bundle, at first on probation",
+        _on_activate,
+    )
+    _name_argument(activate_parser)
+    _downgrade_option(activate_parser)
+    _timeout_option(activate_parser)
+    _action(
+        actions,
+        "rollback",
+        "return to the bundle that was committed before",
+        _on_rollback,
+    )
+    remove_parser = _action(
+        actions,
+        "remove",
+        "remove an installed bundle that is not in use",
+        _on_remove,
+    )
+    _name_argument(remove_parser)
+    renamed = RenamedCommand("mien-edge models discard", "mien-edge models remove")
+    actions.choices["discard"] = renamed
+    _add_shadow(actions)
+
+
+def configure_receive(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `receive`."""
+    parser.set_defaults(run=_on_receive)
+    _common_options(parser)
+    _downgrade_option(parser)
+    _timeout_option(parser)
+
+
+def _add_install(actions: Commands) -> None:
+    parser = _action(
         actions,
         "install",
         "verify a bundle, replay its golden vectors and install it; it does not run yet",
         _on_install,
     )
-    install_command.add_argument("bundle", help="folder of the bundle, or - to read a tar archive from standard input")
-    _downgrade_option(install_command)
-    activate_command = _action(actions, "activate", "run an installed bundle, at first on probation", _on_activate)
-    _name_argument(activate_command)
-    _downgrade_option(activate_command)
-    _timeout_option(activate_command)
-    _action(actions, "rollback", "return to the bundle that was committed before", _on_rollback)
-    remove_command = _action(actions, "remove", "remove an installed bundle that is not in use", _on_remove)
-    _name_argument(remove_command)
-    actions.choices["discard"] = RenamedCommand("mien-edge models discard", "mien-edge models remove")
-    _add_shadow(actions)
-    receive_command = _action(
-        commands,
-        "receive",
-        "install and activate a bundle from a tar archive on standard input; for restricted SSH keys",
-        _on_receive,
+    parser.add_argument(
+        "bundle",
+        help="folder of the bundle, or - to read a tar archive from standard input",
     )
-    _downgrade_option(receive_command)
-    _timeout_option(receive_command)
+    _downgrade_option(parser)
 
 
-def _add_shadow(actions: Any) -> None:
-    command = _action(
+def _add_shadow(actions: Commands) -> None:
+    parser = _action(
         actions,
         "shadow",
         "compare a bundle with the current one on the same faces, or print the comparison",
         _on_shadow,
     )
-    command.add_argument(
+    parser.add_argument(
         "name",
         nargs="?",
         help="NAME-VERSION as `models list` prints it; leave it out to print the comparison",
     )
-    command.add_argument("--stop", action="store_true", help="stop the comparison")
-    renamed_option(command, "--end", "--stop")
-    json_option(command)
+    parser.add_argument("--stop", action="store_true", help="stop the comparison")
+    renamed_option(parser, "--end", "--stop")
+    json_option(parser)
 
 
-def _action(
-    commands: Any, name: str, text: str, run: Callable[[argparse.Namespace], int | None]
-) -> argparse.ArgumentParser:
-    command = add_command(commands, name, text, run)
-    settings_option(command)
-    command.add_argument(
+def _action(actions: Commands, name: str, text: str, run: Handler) -> argparse.ArgumentParser:
+    parser = add_command(actions, name, text, run)
+    _common_options(parser)
+    return parser
+
+
+def _common_options(parser: argparse.ArgumentParser) -> None:
+    settings_option(parser)
+    parser.add_argument(
         "--runtime",
         type=Path,
         metavar="FOLDER",
         help="runtime folder of the service (default: /run/mien)",
     )
-    return command
 
 
-def _name_argument(command: argparse.ArgumentParser) -> None:
-    command.add_argument("name", help="NAME-VERSION as `models list` prints it")
+def _name_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", help="NAME-VERSION as `models list` prints it")
 
 
-def _downgrade_option(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
+def _downgrade_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "--allow-downgrade",
         action="store_true",
         help="accept an older version than the newest that has run here",
     )
 
 
-def _timeout_option(command: argparse.ArgumentParser) -> None:
+def _timeout_option(parser: argparse.ArgumentParser) -> None:
     text = "wait up to this long for the end of its probation (default: do not wait)"
-    command.add_argument("--timeout", type=float, metavar="SECONDS", help=text)
-    renamed_option(command, "--wait", "--timeout")
+    parser.add_argument("--timeout", type=float, metavar="SECONDS", help=text)
+    renamed_option(parser, "--wait", "--timeout")
 
 
 def _open_device(options: argparse.Namespace) -> ThisDevice:
     """Read the settings and become the owner of the store: root must follow nothing that the
     service may have put there.
     """
-    settings = configuration.load(options.settings)
+    settings = load_settings(options.settings)
     folder = models_folder()
     if folder.is_dir():
         sandbox.drop_privileges(folder.stat())
