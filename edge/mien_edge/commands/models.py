@@ -192,6 +192,9 @@ def _wait_for_result(device: ThisDevice, name: str, requested_at: float, timeout
         if waited >= timeout:
             return None
         state = device.store.state()
+        if name not in (state.current, state.pending):
+            # A roll-back replaces the link before it writes the result.
+            state = device.store.settled_state()
         result = _result_of(state, name, requested_at)
         if result is not None:
             return result
@@ -200,7 +203,9 @@ def _wait_for_result(device: ThisDevice, name: str, requested_at: float, timeout
             raise BundleError(f"{name} was replaced by {successor}")
         if state.pending == name and waited > _PROMOTE_SECONDS and _notify_service(device):
             device.store.cancel(name)
-            raise BundleError(f"{name}: the service runs, but did not take it; see: mien-edge status")
+            raise BundleError(
+                f"{name}: the service runs, but did not take it; see: mien-edge status",
+            )
         time.sleep(_POLL_SECONDS)
 
 

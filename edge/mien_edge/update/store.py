@@ -103,6 +103,14 @@ class Store:
             record=self._read_record() or StoreRecord(),
         )
 
+    def settled_state(self) -> StoreState:
+        """Return the state while no process changes the store; `state` may be between two changes.
+
+        Raises BundleError if the folder cannot be read, or if another process takes too long.
+        """
+        with self._locked():
+            return self.state()
+
     def open(self, name: str) -> Bundle:
         """Verify the installed bundle `name`: its signature, its card and its files.
 

@@ -15,6 +15,7 @@ from mien_edge.errors import BundleError, MienError
 from mien_edge.model.bundle import load_bundle
 from mien_edge.update import sandbox, signing
 from mien_edge.update.archive import receive
+from mien_edge.update.disk import Disk
 from mien_edge.update.signing import Trust
 from mien_edge.update.store import Store
 from stores import believe, commit, refused, small, store
@@ -124,6 +125,29 @@ def test_a_busy_store_is_waited_for_and_then_given_up(place, sources):
     hasty.lock_timeout = 0.2
     with place._locked():
         assert "another process changes it" in refused(lambda: hasty.request(hasty.open("small-1")))
+
+
+class Watched(Disk):
+    """Calls `look` after `current` was replaced."""
+
+    def rename(self, source, target):
+        super().rename(source, target)
+        if target.name == "current":
+            self.look()
+
+
+def test_a_state_in_the_middle_of_a_roll_back_is_not_settled(place, sources):
+    commit(place, sources[1])
+    place.request(place.install(sources[2]))
+    place.promote()
+    place.disk, other, seen = Watched(), store(place.folder), []
+    other.lock_timeout = 0
+    place.disk.look = lambda: seen.append((other.state().record.last_result.name, refused(other.settled_state)))
+    place.roll_back("small-2", "a fault")
+    ((name, reason),) = seen
+    assert name == "small-1", "the link is replaced before the result is written"
+    assert "another process changes it" in reason
+    assert other.settled_state().record.last_result.name == "small-2"
 
 
 def test_what_is_on_probation_at_the_start_is_undone(place, sources):
