@@ -56,8 +56,9 @@ class ThisDevice:
 
 
 def list_(device: ThisDevice, as_json: bool) -> None:
-    """Print what is installed and what each bundle is for. Raises BundleError if the store cannot
-    be read.
+    """Print what is installed and what each bundle is for.
+
+    Raises BundleError if the store cannot be read.
     """
     state = device.store.state()
     if as_json:
@@ -83,8 +84,7 @@ def install(device: ThisDevice, stream: BinaryIO, allow_downgrade: bool) -> None
 
 
 def activate(device: ThisDevice, name: str, allow_downgrade: bool, timeout: float | None) -> int:
-    """Request the installed bundle `name`, wait for the end of its probation, and return the exit
-    code.
+    """Request the installed bundle `name` and wait for its probation; return the exit code.
 
     timeout: seconds to wait; None to request it only.
 
@@ -93,9 +93,13 @@ def activate(device: ThisDevice, name: str, allow_downgrade: bool, timeout: floa
     return _request(device, device.store.open(name), allow_downgrade, timeout)
 
 
-def receive(device: ThisDevice, stream: BinaryIO, allow_downgrade: bool, timeout: float | None) -> int:
-    """Install the bundle in the tar archive `stream` and request it: all that a restricted SSH key
-    may do.
+def receive(
+    device: ThisDevice,
+    stream: BinaryIO,
+    allow_downgrade: bool,
+    timeout: float | None,
+) -> int:
+    """Install and request the bundle in the archive `stream`: all that a restricted key may do.
 
     Options, result and errors are those of `install` and `activate`.
     """
@@ -122,8 +126,9 @@ def remove(device: ThisDevice, name: str) -> None:
 
 
 def start_shadow(device: ThisDevice, name: str) -> None:
-    """Compare the installed bundle `name` with the current one. Raises BundleError if it is not
-    trusted or damaged.
+    """Compare the installed bundle `name` with the current one.
+
+    Raises BundleError or ContractError if it is not trusted or damaged.
     """
     device.store.start_shadow(device.store.open(name))
     _print_shadow_change(device, f"{name} is compared with the current model")
@@ -159,7 +164,12 @@ def _receive(device: ThisDevice, stream: BinaryIO, allow_downgrade: bool) -> Bun
     return bundle
 
 
-def _request(device: ThisDevice, bundle: Bundle, allow_downgrade: bool, timeout: float | None) -> int:
+def _request(
+    device: ThisDevice,
+    bundle: Bundle,
+    allow_downgrade: bool,
+    timeout: float | None,
+) -> int:
     name = bundle.card.id
     requested_at = time.time()
     state = device.store.request(bundle, allow_downgrade)
@@ -181,7 +191,12 @@ def _request(device: ThisDevice, bundle: Bundle, allow_downgrade: bool, timeout:
     return 0
 
 
-def _wait_for_result(device: ThisDevice, name: str, requested_at: float, timeout: float) -> ProbationResult | None:
+def _wait_for_result(
+    device: ThisDevice,
+    name: str,
+    requested_at: float,
+    timeout: float,
+) -> ProbationResult | None:
     """How the probation of `name` ended; None if it has not within `timeout` seconds.
 
     Raises BundleError if the bundle was rolled back, replaced or not taken.
@@ -367,8 +382,9 @@ def _timeout_option(parser: argparse.ArgumentParser) -> None:
 
 
 def _open_device(options: argparse.Namespace) -> ThisDevice:
-    """Read the settings and become the owner of the store: root must follow nothing that the
-    service may have put there.
+    """Read the settings and become the owner of the store.
+
+    Root must not follow links that the service may have put there.
     """
     settings = load_settings(options.settings)
     folder = models_folder()
@@ -399,7 +415,12 @@ def _on_activate(options: argparse.Namespace) -> int:
 
 
 def _on_receive(options: argparse.Namespace) -> int:
-    return receive(_open_device(options), sys.stdin.buffer, options.allow_downgrade, options.timeout)
+    return receive(
+        _open_device(options),
+        sys.stdin.buffer,
+        options.allow_downgrade,
+        options.timeout,
+    )
 
 
 def _on_rollback(options: argparse.Namespace) -> None:

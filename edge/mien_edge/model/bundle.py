@@ -80,7 +80,9 @@ def read_card(folder: Path, shown_as: Path | None = None) -> Card:
             raise BundleError(f"{shown}: larger than {LARGEST} bytes; copy the bundle again")
         content = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise BundleError(f"{shown}: cannot be read ({error}); name a folder with a model bundle") from None
+        raise BundleError(
+            f"{shown}: cannot be read ({error}); name a folder with a model bundle",
+        ) from None
     return parse_card(content, str(shown))
 
 
@@ -99,13 +101,14 @@ def verify_files(folder: Path, card: Card, shown_as: Path | None = None) -> Bund
         except OSError as error:
             raise _unreadable(shown, error) from None
         if sha256 != pinned.sha256:
-            raise BundleError(f"{shown / name}: its sha256 is not the card's; copy the bundle again")
+            raise BundleError(
+                f"{shown / name}: its sha256 is not the card's; copy the bundle again",
+            )
     return Bundle(folder, card)
 
 
 def check_sizes(folder: Path, card: Card, shown_as: Path | None = None) -> None:
-    """Check that all files that `card` pins are plain files in `folder` of the pinned sizes; their
-    content is not read.
+    """Check that the files that `card` pins are in `folder`, plain and of the pinned sizes.
 
     shown_as: what messages call the folder, where it is a copy of another one.
 
@@ -128,7 +131,9 @@ def _check_size(path: Path, name: str, pinned_size: int, shown: Path) -> None:
         raise BundleError(f"{shown / name}: not a plain file of the bundle; copy the bundle again")
     size = path.stat().st_size
     if size != pinned_size or size > LARGEST:
-        raise BundleError(f"{shown / name}: {size} bytes where the card pins {pinned_size}; copy the bundle again")
+        raise BundleError(
+            f"{shown / name}: {size} bytes where the card pins {pinned_size}; copy the bundle again",
+        )
 
 
 def _unreadable(folder: Path, error: OSError) -> BundleError:
@@ -155,14 +160,18 @@ def shipped_bundle() -> Path:
         folder = root / "models" / "current"
         if _has_card(folder):
             return folder
-    raise BundleError("no model bundle is installed; name one with --model, or: mien-edge models install BUNDLE")
+    raise BundleError(
+        "no model bundle is installed; name one with --model, or: mien-edge models install BUNDLE",
+    )
 
 
 def _has_card(folder: Path) -> bool:
     try:
         return (folder / _CARD).is_file()
     except OSError as error:
-        raise BundleError(f"{folder}: cannot be read ({error.strerror}); run it as the folder's owner") from None
+        raise BundleError(
+            f"{folder}: cannot be read ({error.strerror}); run it as the folder's owner",
+        ) from None
 
 
 def models_folder() -> Path:
@@ -180,7 +189,7 @@ def replay_golden(bundle: Bundle, classifier: Classifier) -> Replay:
     if card.preprocess.size != classifier.size:
         raise BundleError(
             f"{bundle.folder}: the card's preprocess.size is {card.preprocess.size}, the network takes "
-            f"{classifier.size}; export the bundle again"
+            f"{classifier.size}; export the bundle again",
         )
     crops, expected = _read_golden(bundle, classifier.size)
     outputs = np.stack([classifier(crop).astype(int) for crop in crops])
@@ -190,7 +199,7 @@ def replay_golden(bundle: Bundle, classifier: Classifier) -> Replay:
         raise BundleError(
             f"{bundle.folder}: golden vectors differ by {difference} steps where "
             f"{card.golden.tolerance} are allowed, with {classifier.runtime}; "
-            "this device must not run this bundle"
+            "this device must not run this bundle",
         )
     return Replay(len(crops), difference, labels_differing)
 
@@ -206,5 +215,7 @@ def _read_golden(bundle: Bundle, size: int) -> tuple[Pixels, NDArray[np.int_]]:
         raise BundleError(f"{path}: cannot be read ({error}); export the bundle again") from None
     crops_fit = crops.dtype == np.uint8 and crops.shape[1:] == (size, size) and len(crops) > 0
     if not crops_fit or outputs.shape != (len(crops), len(bundle.card.labels)):
-        raise BundleError(f"{path}: {crops.dtype} {crops.shape} does not fit the network; export the bundle again")
+        raise BundleError(
+            f"{path}: {crops.dtype} {crops.shape} does not fit the network; export the bundle again",
+        )
     return crops, outputs

@@ -54,7 +54,8 @@ class Estimate:
 
     def as_text(self) -> str:
         """The estimate, its arithmetic and its source in two lines."""
-        return f"estimate for one {self.core}: {self.arithmetic} = {self.milliseconds:.2f} ms\n    ({self.rates})"
+        result = f"{self.arithmetic} = {self.milliseconds:.2f} ms"
+        return f"estimate for one {self.core}: {result}\n    ({self.rates})"
 
 
 def to_json(estimates: Iterable[Estimate]) -> dict[str, dict[str, Any]]:
@@ -75,14 +76,14 @@ def from_json(content: Mapping[str, Mapping[str, Any]]) -> tuple[Estimate, ...]:
 
 
 def estimate(operators: Sequence[Operator]) -> tuple[Estimate, ...]:
-    """Estimate a network's time on one core of a Raspberry Pi 4 and of a Pi 5, by its
-    multiply-accumulates alone.
+    """Estimate a network's time on one core of a Pi 4 and a Pi 5 by its multiply-accumulates.
 
     Small layers reach less than MobileNet's rate, and memory is not counted: good for comparing
     networks, not a promise.
     """
     macs = sum(operator.macs for operator in operators) / 1e6
-    depthwise = sum(operator.macs for operator in operators if operator.name == "DEPTHWISE_CONV_2D") / 1e6
+    depthwise_macs = [row.macs for row in operators if row.name == "DEPTHWISE_CONV_2D"]
+    depthwise = sum(depthwise_macs) / 1e6
     a72 = _cortex_a72()
     a76 = _cortex_a76(a72)
     return tuple(_estimate_for(core, macs - depthwise, depthwise) for core in (a72, a76))
@@ -91,7 +92,9 @@ def estimate(operators: Sequence[Operator]) -> tuple[Estimate, ...]:
 def _estimate_for(core: Core, convolution: float, depthwise: float) -> Estimate:
     """convolution, depthwise: million multiply-accumulates."""
     milliseconds = convolution / core.convolution + depthwise / core.depthwise
-    arithmetic = f"{convolution:.2f} M / {core.convolution:.2f} G/s + {depthwise:.2f} M / {core.depthwise:.2f} G/s"
+    convolution_term = f"{convolution:.2f} M / {core.convolution:.2f} G/s"
+    depthwise_term = f"{depthwise:.2f} M / {core.depthwise:.2f} G/s"
+    arithmetic = f"{convolution_term} + {depthwise_term}"
     return Estimate(core.name, round(milliseconds, 3), arithmetic, core.source)
 
 
@@ -107,7 +110,12 @@ def _cortex_a72() -> Core:
         f"{_V2_MACS[0]} x + {_V2_MACS[1]} y = {_V2_MILLISECONDS:.0f} "
         f"give x = {convolution:.4f} and y = {depthwise:.3f} ms a million, over {_THREADS} cores"
     )
-    return Core("Cortex-A72 1.5 GHz (Pi 4)", 1 / convolution / _THREADS, 1 / depthwise / _THREADS, source)
+    return Core(
+        "Cortex-A72 1.5 GHz (Pi 4)",
+        1 / convolution / _THREADS,
+        1 / depthwise / _THREADS,
+        source,
+    )
 
 
 def _cortex_a76(a72: Core) -> Core:

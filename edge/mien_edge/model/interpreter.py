@@ -74,10 +74,12 @@ class Runtime:
             interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             lines = str(error).splitlines() or ["no reason given"]
-            raise BundleError(f"{path}: the interpreter refuses it ({lines[0]}); copy the bundle again") from None
+            raise BundleError(
+                f"{path}: the interpreter refuses it ({lines[0]}); copy the bundle again",
+            ) from None
         except SystemError as error:
             raise RuntimeMissingError(
-                f"{self} does not work with NumPy {np.__version__} ({error}); pip install 'numpy<2'"
+                f"{self} does not work with NumPy {np.__version__} ({error}); pip install 'numpy<2'",
             ) from None
         return interpreter
 
@@ -95,7 +97,9 @@ def find_runtime() -> Runtime:
             reasons.append(_reason(package, module_name, error))
         else:
             return Runtime(package, _creator(module))
-    raise RuntimeMissingError(f"no TensorFlow Lite interpreter: {'; '.join(reasons)}; pip install 'mien[edge]'")
+    raise RuntimeMissingError(
+        f"no TensorFlow Lite interpreter: {'; '.join(reasons)}; pip install 'mien[edge]'",
+    )
 
 
 def _reason(package: str, module_name: str, error: ImportError) -> str:
@@ -110,7 +114,9 @@ def _creator(module: Any) -> Callable[[Path, int, bool], Interpreter]:
         resolvers = module.OpResolverType
         resolver = resolvers.BUILTIN_REF if reference else resolvers.AUTO
         interpreter: Interpreter = module.Interpreter(
-            model_path=str(path), num_threads=threads, experimental_op_resolver_type=resolver
+            model_path=str(path),
+            num_threads=threads,
+            experimental_op_resolver_type=resolver,
         )
         return interpreter
 
@@ -171,7 +177,9 @@ class Classifier:
 
 def _only(path: Path, side: str, tensors: list[TensorDetails]) -> TensorDetails:
     if len(tensors) != 1:
-        raise BundleError(f"{path}: {len(tensors)} {side}s where the contract has one; export the bundle again")
+        raise BundleError(
+            f"{path}: {len(tensors)} {side}s where the contract has one; export the bundle again",
+        )
     return tensors[0]
 
 
@@ -179,7 +187,9 @@ def _quantization(path: Path, tensor: TensorDetails) -> Quantization:
     scale, zero_point = tensor["quantization"]
     dtype = np.dtype(tensor["dtype"]).name
     if dtype not in ("uint8", "int8") or not scale > 0:
-        raise BundleError(f"{path}: {tensor['name']} is {dtype}, not 8-bit quantised; export the bundle again")
+        raise BundleError(
+            f"{path}: {tensor['name']} is {dtype}, not 8-bit quantised; export the bundle again",
+        )
     return Quantization(float(scale), int(zero_point), dtype)  # type: ignore[arg-type]
 
 
@@ -189,9 +199,11 @@ def _check_shapes(path: Path, input_details: TensorDetails, output_details: Tens
     output_shape = [int(length) for length in output_details["shape"]]
     is_gray_square = len(input_shape) == 4 and input_shape == [1, input_shape[1], input_shape[1], 1]
     if not is_gray_square:
-        raise BundleError(f"{path}: input shape {input_shape} where [1, n, n, 1] is needed; export the bundle again")
+        raise BundleError(
+            f"{path}: input shape {input_shape} where [1, n, n, 1] is needed; export the bundle again",
+        )
     if output_shape != [1, len(LABELS)]:
         raise BundleError(
-            f"{path}: output shape {output_shape} where [1, {len(LABELS)}] is needed; export the bundle again"
+            f"{path}: output shape {output_shape} where [1, {len(LABELS)}] is needed; export the bundle again",
         )
     return input_shape[1]

@@ -96,7 +96,9 @@ def layers_as_text(layers: Sequence[LayerProfile]) -> str:
     lines = [f"{'operator':<18}{'output':<14}{'M MACs':>8}{'ms':>9}"]
     for layer in layers:
         millions = layer.macs / 1e6
-        lines.append(f"{layer.operator:<18}{layer.shape:<14}{millions:>8.2f}{layer.milliseconds:>9.4f}")
+        lines.append(
+            f"{layer.operator:<18}{layer.shape:<14}{millions:>8.2f}{layer.milliseconds:>9.4f}",
+        )
     millions = sum(layer.macs for layer in layers) / 1e6
     milliseconds = sum(layer.milliseconds for layer in layers)
     lines.append(f"{'all':<32}{millions:>8.2f}{milliseconds:>9.4f}")

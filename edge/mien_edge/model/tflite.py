@@ -51,7 +51,7 @@ def operators(content: bytes) -> list[Operator]:
     module.
     """
     dtype_names = _names(_schema().TensorType)
-    return [_describe(name, operator, tensors, dtype_names) for name, operator, tensors in _walk(content)]
+    return [_describe(*entry, dtype_names) for entry in _walk(content)]
 
 
 def _describe(name: str, operator: Any, tensors: Any, dtype_names: dict[int, str]) -> Operator:
@@ -97,7 +97,7 @@ def weights(content: bytes) -> list[Weights]:
                 operator=name,
                 kernel=_dequantize(tensors[kernel], buffers, dtype_names),
                 bias=_dequantize(tensors[bias], buffers, dtype_names),
-            )
+            ),
         )
     return layers
 
@@ -160,7 +160,7 @@ def _schema() -> Any:
     except ImportError:
         raise RuntimeMissingError(
             "reading a .tflite file's operators needs ai-edge-litert, which is not installed here "
-            "and has no wheel for some devices; do it on another machine"
+            "and has no wheel for some devices; do it on another machine",
         ) from None
     return schema_py_generated
 

@@ -51,7 +51,9 @@ def _add_file(tar: tarfile.TarFile, path: Path) -> None:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise BundleError(f"{path}: cannot be read ({error.strerror}); copy the bundle again") from None
+        raise BundleError(
+            f"{path}: cannot be read ({error.strerror}); copy the bundle again",
+        ) from None
     entry = tarfile.TarInfo(path.name)
     entry.size = len(content)
     entry.mode = 0o644
@@ -70,7 +72,9 @@ class _BoundedStream(io.RawIOBase):
         content = self._stream.read(size)
         self._bytes_left -= len(content)
         if self._bytes_left < 0:
-            raise BundleError(f"the archive is longer than {_MAX_BYTES / 1e6:.0f} MB, as no bundle is; send another")
+            raise BundleError(
+                f"the archive is longer than {_MAX_BYTES / 1e6:.0f} MB, as no bundle is; send another",
+            )
         return content
 
 
@@ -90,7 +94,7 @@ def extract(stream: BinaryIO, folder: Path) -> None:
                 is_plain = entry.isfile() and NAME.fullmatch(entry.name) is not None
                 if not is_plain or bytes_left < 0 or files_left < 0:
                     raise BundleError(
-                        f"{entry.name!r} is not a file of a bundle; make the archive with mien-deploy push"
+                        f"{entry.name!r} is not a file of a bundle; make the archive with mien-deploy push",
                     )
                 content = tar.extractfile(entry)
                 assert content is not None  # noqa: S101 - a plain file has content
@@ -100,4 +104,6 @@ def extract(stream: BinaryIO, folder: Path) -> None:
     except (tarfile.TarError, EOFError, ValueError) as error:
         raise BundleError(f"the bundle's archive is damaged ({error}); send it again") from None
     except OSError as error:
-        raise BundleError(f"{folder}: cannot be written ({error.strerror}); free some space") from None
+        raise BundleError(
+            f"{folder}: cannot be written ({error.strerror}); free some space",
+        ) from None

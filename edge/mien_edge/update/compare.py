@@ -49,7 +49,7 @@ class TimedModel:
 
     @property
     def latency(self) -> float:
-        """The median of seconds per face: a device does other things too; 0 before the first face."""
+        """The median of seconds per face, for a device does other things; 0 before a face."""
         return float(np.median(self.times)) if self.times else 0.0
 
 
@@ -92,11 +92,9 @@ class ComparisonReport:
         if self.agreement is None:
             return f"{self.bundle}: no face compared yet, {self.seconds} s{problem}"
         first, second = self.milliseconds
+        agreement = f"{100 * self.agreement:.1f} % of {self.faces} faces in {self.seconds} s"
         warmer = "" if self.degrees_warmer is None else f"; {self.degrees_warmer:+g} °C since"
-        return (
-            f"{self.bundle} agrees on {100 * self.agreement:.1f} % of {self.faces} faces in {self.seconds} s; "
-            f"{second:g} ms a face, the current one {first:g}{warmer}{problem}"
-        )
+        return f"{self.bundle} agrees on {agreement}; {second:g} ms a face, the current one {first:g}{warmer}{problem}"
 
     def as_text(self) -> str:
         """The report for people: a sentence, and the confusion of both models as a table."""
@@ -116,8 +114,7 @@ class ComparisonReport:
 
 
 class ModelComparison:
-    """A classify stage that returns the first model's readings and counts what the second says of
-    the same faces.
+    """A classify stage that runs two models and returns the first one's readings.
 
     If the first model fails, the second one's readings are returned, so that no frame is lost.
 
@@ -160,7 +157,9 @@ class ModelComparison:
             return first
         if second is not None:
             return second
-        raise RuntimeError(f"neither model reads this face: {self.first.problem}; {self.second.problem}")
+        raise RuntimeError(
+            f"neither model reads this face: {self.first.problem}; {self.second.problem}",
+        )
 
     def _count(self, first: tuple[Reading, ...], second: tuple[Reading, ...]) -> None:
         for first_reading, second_reading in zip(first, second, strict=False):

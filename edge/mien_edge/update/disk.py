@@ -1,5 +1,4 @@
-"""The few file operations that installed bundles are changed by: one seam, so that a test can stop
-after each of them.
+"""The file operations that change installed bundles: one seam, so that a test can stop each.
 
 Each is atomic or repeatable. What has to outlive a power cut is synced by its caller, files before
 the folder that names them.

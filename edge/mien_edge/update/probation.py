@@ -1,6 +1,7 @@
-"""Whether a new model is as good as the one before: its frame rate against the last hour's; its
-latency and its labels against the model before, which sees the same faces while the probation
-lasts.
+"""Whether a new model is as good as the one before.
+
+Its frame rate is compared with the last hour's; its latency and its labels with those of the model
+before, which sees the same faces while the probation lasts.
 """
 
 from collections import deque
@@ -18,8 +19,7 @@ _LATENCY_SLACK = 0.002
 
 @dataclass(slots=True)
 class FrameRate:
-    """Frames that came, and frames that were expected. Idle time does not count, because no frames
-    are expected then.
+    """Frames that came and frames that were expected; idle time does not count.
 
     frames: how many came.
     expected: how many the target rate called for.
@@ -51,8 +51,10 @@ class LastHour:
         self._minutes: deque[tuple[int, FrameRate]] = deque(maxlen=_MINUTES)
 
     def add(self, now: float, expected: float) -> None:
-        """Count one frame at `now`, in seconds of a monotonic clock; `expected` as for
-        FrameRate.add.
+        """Count one frame.
+
+        now: seconds of a monotonic clock.
+        expected: as for FrameRate.add.
         """
         minute = int(now // 60)
         if not self._minutes or self._minutes[-1][0] != minute:
@@ -79,7 +81,12 @@ class Probation:
     baseline: the frame rate of the hour before.
     """
 
-    def __init__(self, settings: UpdateSettings, comparison: ModelComparison, baseline: FrameRate) -> None:
+    def __init__(
+        self,
+        settings: UpdateSettings,
+        comparison: ModelComparison,
+        baseline: FrameRate,
+    ) -> None:
         self.settings = settings
         self.comparison = comparison
         self.baseline = baseline
@@ -133,7 +140,8 @@ class Probation:
         limit = max(self.settings.max_latency_ratio * previous, previous + _LATENCY_SLACK)
         if not previous or latency <= limit:
             return ""
-        return f"a face takes {1000 * latency:.1f} ms where the model before takes {1000 * previous:.1f}"
+        previous_text = f"the model before takes {1000 * previous:.1f}"
+        return f"a face takes {1000 * latency:.1f} ms where {previous_text}"
 
     def _label_fault(self) -> str:
         """Whether nearly all faces get one label, which the model before gave far less often."""
@@ -146,7 +154,9 @@ class Probation:
         max_share = self.settings.max_label_share
         if share < max_share or previous_share >= max_share / 2:
             return ""
-        return f"{100 * share:.0f} % of all faces are '{label}' to it, {100 * previous_share:.0f} % to the model before"
+        percent = f"{100 * share:.0f} %"
+        previous_percent = f"{100 * previous_share:.0f} %"
+        return f"{percent} of all faces are '{label}' to it, {previous_percent} to the model before"
 
     def summary(self) -> str:
         """What was measured, in a sentence for the log."""

@@ -60,10 +60,12 @@ def replay(folder: Path, name: str, seconds: float = SECONDS, memory: int = MEMO
         )
     except subprocess.TimeoutExpired:
         raise BundleError(
-            f"{name} refused: its golden vectors took over {seconds:g} s; it does not suit this device"
+            f"{name} refused: its golden vectors took over {seconds:g} s; it does not suit this device",
         ) from None
     if process.returncode < 0:
-        raise BundleError(f"{name} refused: it ended the interpreter by signal {-process.returncode}; export it again")
+        raise BundleError(
+            f"{name} refused: it ended the interpreter by signal {-process.returncode}; export it again",
+        )
     if process.returncode:
         raise BundleError(f"{name} refused: {_reason(process, folder, memory)}")
 
@@ -81,8 +83,7 @@ def _reason(process: "subprocess.CompletedProcess[str]", folder: Path, memory: i
 
 
 def drop_privileges(owner: os.stat_result) -> None:
-    """Become the owner of a folder, for good; does nothing unless this process is root and the
-    owner is not.
+    """Become the owner of a folder, for good, if this process is root and the owner is not.
 
     owner: the folder's stat result.
 

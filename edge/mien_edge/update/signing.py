@@ -1,5 +1,6 @@
-"""Who made a bundle: an OpenSSH signature of its card, which pins every other file (`ssh-keygen
--Y`, ssh-keygen(1)).
+"""Who made a bundle: an OpenSSH signature of its card, which pins every other file.
+
+The signatures are those of `ssh-keygen -Y`, ssh-keygen(1).
 
 `mien-deploy sign` makes card.json.sig with an ordinary SSH key, an agent or a security key. A
 device trusts the lines of an allowed_signers file: to accept a key, add its line; to stop, remove
@@ -41,8 +42,7 @@ class Trust:
         return cls(Path(settings.signers), Path(settings.revoked), settings.unsigned)
 
     def __call__(self, folder: Path, name: str) -> str:
-        """Check the signature of the bundle in `folder` and return who signed it, as
-        allowed_signers calls them.
+        """Check the signature of the bundle in `folder`; return who signed it (allowed_signers).
 
         Returns '' for an unsigned bundle where that is accepted. Raises BundleError, which calls
         the bundle `name`, where it is not trusted, and RuntimeMissingError without ssh-keygen.
@@ -52,15 +52,17 @@ class Trust:
             if self.unsigned:
                 return ""
             raise BundleError(
-                f"{name} is not signed; sign it with mien-deploy sign, or set update.unsigned on the device"
+                f"{name} is not signed; sign it with mien-deploy sign, or set update.unsigned on the device",
             )
         is_plain = signature.is_file() and not signature.is_symlink()
         if not is_plain or signature.stat().st_size > _MAX_BYTES:
-            raise BundleError(f"{SIGNATURE} is not a signature; sign the bundle again with mien-deploy sign")
+            raise BundleError(
+                f"{SIGNATURE} is not a signature; sign the bundle again with mien-deploy sign",
+            )
         if not self.signers.is_file():
             raise BundleError(
                 f"{self.signers}: no such file, so no signature can be checked; put the signer's line there "
-                "(mien-deploy sign prints it)"
+                "(mien-deploy sign prints it)",
             )
         principal = self._principal(signature, name)
         self._verify(folder, signature, principal, name)
@@ -72,7 +74,7 @@ class Trust:
         principals = process.stdout.split()
         if process.returncode or not principals:
             raise BundleError(
-                f"{name} is signed by a key that is not in {self.signers}; sign it with one that is, or add it"
+                f"{name} is signed by a key that is not in {self.signers}; sign it with one that is, or add it",
             )
         return principals[0]
 
@@ -85,13 +87,15 @@ class Trust:
             lines = (process.stderr or process.stdout).splitlines()
             reason = "; ".join(line.strip(". ") for line in lines)
             raise BundleError(
-                f"{name}: its signature is not valid ({reason}); sign it again with a key that is allowed"
+                f"{name}: its signature is not valid ({reason}); sign it again with a key that is allowed",
             )
         if not self.revoked.is_file():
             return
         process = _keygen(*arguments, "-r", str(self.revoked), content=card)
         if process.returncode:
-            raise BundleError(f"{name} is signed by a key that {self.revoked} revokes; sign it with another one")
+            raise BundleError(
+                f"{name} is signed by a key that {self.revoked} revokes; sign it with another one",
+            )
 
 
 def sign(folder: Path, key: Path) -> Path:
@@ -110,14 +114,15 @@ def sign(folder: Path, key: Path) -> Path:
         signature = card_copy.with_name(SIGNATURE)
         if process.returncode or not signature.is_file():
             lines = process.stderr.strip().splitlines() or ["no reason given"]
-            raise BundleError(f"{key}: cannot sign ({lines[-1]}); name a private SSH key, or one that your agent holds")
+            raise BundleError(
+                f"{key}: cannot sign ({lines[-1]}); name a private SSH key, or one that your agent holds",
+            )
         files.write_bytes(folder / SIGNATURE, signature.read_bytes())
     return folder / SIGNATURE
 
 
 def allowed_signers_line(principal: str, public: Path) -> str:
-    """Return the allowed_signers line by which the key in the file `public` may sign bundles and
-    nothing else.
+    """Return the allowed_signers line by which the key in `public` may sign bundles only.
 
     Raises BundleError if the file cannot be read or holds no public key.
     """
@@ -141,7 +146,9 @@ def _keygen(
             return subprocess.run(command, capture_output=True, text=True)
         process = subprocess.run(command, input=content, capture_output=True, timeout=_TIMEOUT)
     except FileNotFoundError:
-        raise RuntimeMissingError("ssh-keygen is not installed; sudo apt install openssh-client") from None
+        raise RuntimeMissingError(
+            "ssh-keygen is not installed; sudo apt install openssh-client",
+        ) from None
     except subprocess.TimeoutExpired:
         raise BundleError(f"ssh-keygen took over {_TIMEOUT} s; try again") from None
     stdout = process.stdout.decode(errors="replace")

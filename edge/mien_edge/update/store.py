@@ -1,22 +1,18 @@
-"""Installed bundles on a device, as a small state machine in files. A power cut leaves the old or
-the new bundle.
+"""Installed bundles as a state machine in files: a power cut leaves the old or the new bundle.
 
     models/NAME-VERSION/   installed: verified, and replayed on this very device
-    models/pending         link: requested; the service takes it between two frames, by renaming it
-    to `current`
+    models/pending         link: requested; the service renames it to `current` between two frames
     models/current         link: what runs
     models/shadow          link: what is compared with it on the same faces
-    models/state.json      which bundles have proved themselves (newest first, two of them), and the
-    last result
+    models/state.json      the bundles that have proved themselves (two, newest first), the last result
 
 `current` is committed when it heads that list, else on probation. Whatever is on probation when the
-service starts is
-undone: the process before did not live to commit it. Without any installed bundle the one that came
-with mien runs. Every change is one rename, synced before and after; `disk.Disk` is the only way to
-the files.
+service starts is undone: the process before did not live to commit it. Without any installed bundle
+the one that came with mien runs. Every change is one rename, synced before and after; `disk.Disk` is
+the only way to the files.
 
-Versions before called the link `pending` `next`. It is read as `pending`, and renamed by the first
-change.
+Earlier versions called the link `pending` `next`. It is read as `pending`, and the first change
+renames it.
 """
 
 import contextlib
@@ -45,7 +41,7 @@ _CARD = "card.json"
 _STATE = "state.json"
 _CURRENT = "current"
 _PENDING = "pending"
-_OLD_PENDING = "next"  # written by versions before, which do not know `pending`: it is the later request
+_OLD_PENDING = "next"  # where it exists, an older version wrote it after `pending`
 _SHADOW = "shadow"
 _STAGING = ".staging-"
 _NEW = ".new-"
@@ -88,13 +84,12 @@ class Store:
     # --- reading ----------------------------------------------------------------------------------
 
     def state(self) -> StoreState:
-        """Return what is installed and what each bundle is for; an empty state where the folder
-        does not exist.
+        """Return what is installed and what each bundle is for; nothing without the folder.
 
         Raises BundleError if the folder or its state file cannot be read.
         """
         # Read before `current`: a bundle that is promoted meanwhile is seen twice, not missed.
-        pending = self._target(_OLD_PENDING) or self._target(_PENDING)
+        pending = self._pending()
         return StoreState(
             installed=self._installed(),
             current=self._target(_CURRENT),
@@ -125,7 +120,7 @@ class Store:
             bundle = load_bundle(self.folder / name)
         if bundle.card.id != name:
             raise BundleError(
-                f"{self.folder / name} holds {bundle.card.id}; install that one with: mien-edge models install"
+                f"{self.folder / name} holds {bundle.card.id}; install that one with: mien-edge models install",
             )
         return bundle
 
@@ -136,11 +131,9 @@ class Store:
             return ()
         except OSError as error:
             raise BundleError(
-                f"{self.folder}: cannot be read ({error.strerror}); run it as the folder's owner"
+                f"{self.folder}: cannot be read ({error.strerror}); run it as the folder's owner",
             ) from None
-        return tuple(
-            path.name for path in paths if path.is_dir() and not path.is_symlink() and not path.name.startswith(".")
-        )
+        return tuple(path.name for path in paths if _is_bundle_folder(path))
 
     def _target(self, link: str) -> str:
         """The bundle that a link names; '' where there is no such link."""
@@ -148,6 +141,10 @@ class Store:
             return os.readlink(self.folder / link)
         except OSError:
             return ""
+
+    def _pending(self) -> str:
+        """The bundle that is requested, also by an older version; '' for none."""
+        return self._target(_OLD_PENDING) or self._target(_PENDING)
 
     def _read_record(self) -> StoreRecord | None:
         """None without a state file; empty for a damaged one: nothing is known to be good."""
@@ -158,15 +155,16 @@ class Store:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise BundleError(f"{path}: cannot be read ({error.strerror}); run it as root") from None
+            raise BundleError(
+                f"{path}: cannot be read ({error.strerror}); run it as root",
+            ) from None
         except (ValueError, RecursionError):
             return StoreRecord()
 
     # --- changing ---------------------------------------------------------------------------------
 
     def install(self, source: Path, allow_downgrade: bool = False) -> Bundle:
-        """Copy the bundle in the folder `source`, verify the copy, replay it and keep it; return
-        it, verified.
+        """Copy, verify and replay the bundle in the folder `source`; keep and return the copy.
 
         The signature is checked before the card is believed, and the replay runs in a process of
         its own. The bundle does not run yet. A damaged bundle of the same name is replaced.
@@ -187,8 +185,7 @@ class Store:
                     self._remove_tree(staging)
 
     def request(self, bundle: Bundle, allow_downgrade: bool = False) -> StoreState:
-        """Request that the service runs `bundle`, which `install` or `open` returned; return the
-        new state.
+        """Request that the service runs `bundle`, from `install` or `open`; return the new state.
 
         A running service takes it at SIGHUP, another one when it starts. Nothing changes for a
         bundle that is current already.
@@ -216,7 +213,7 @@ class Store:
 
         Returns None if none is pending, or if it is damaged; its request is withdrawn then.
         """
-        if not self.state().pending:
+        if not self._pending():
             return None
         with self._locked():
             if self._target(_PENDING) and self._read_record() is None:
@@ -241,8 +238,7 @@ class Store:
                 self._write_record(_with_committed(state.record, name, result))
 
     def roll_back(self, name: str, reason: str) -> None:
-        """Replace the bundle `name`, if it is still current, by the newest committed one that is
-        sound.
+        """Replace `name`, if it is still current, by the newest committed bundle that is sound.
 
         Where there is none, the bundle that came with mien runs.
 
@@ -254,8 +250,7 @@ class Store:
                 self._fall_back(state, state.rollback_targets, reason)
 
     def return_to_previous(self, reason: str) -> str:
-        """Go back by hand: from a bundle on probation to the committed one, from that to the one
-        committed before.
+        """Go back by hand: to the committed bundle, or from that to the one committed before.
 
         Any request is withdrawn. Returns the bundle that is current now, '' for the one that came
         with mien. Raises BundleError if that one runs already.
@@ -266,7 +261,9 @@ class Store:
             state = self.state()
             self._unlink(_PENDING)
             if not state.current:
-                raise BundleError(f"{self.folder}: the bundle that came with mien runs; there is none before it")
+                raise BundleError(
+                    f"{self.folder}: the bundle that came with mien runs; there is none before it",
+                )
             return self._fall_back(state, state.rollback_targets, reason)
 
     def start_shadow(self, bundle: Bundle) -> None:
@@ -291,12 +288,13 @@ class Store:
             if name == state.shadow:
                 self._unlink(_SHADOW)
             elif name in state.in_use:
-                raise BundleError(f"{name} is in use; go to another one first: mien-edge models rollback")
+                raise BundleError(
+                    f"{name} is in use; go to another one first: mien-edge models rollback",
+                )
             self._remove_bundle(name)
 
     def recover(self) -> list[str]:
-        """Put the store in order when the service starts, and return what was done, in sentences
-        for people.
+        """Put the store in order when a service starts; return what was done, for people.
 
         What was not committed is undone, `current` is a sound bundle afterwards, and what another
         process left half done is removed.
@@ -348,11 +346,15 @@ class Store:
             yield
         except FileNotFoundError as error:
             if not self.folder.exists():
-                raise BundleError(f"{self.folder}: no bundle is installed; see: mien-edge models install") from None
-            raise BundleError(f"{error.filename}: no such file; see: mien-edge models list") from None
+                raise BundleError(
+                    f"{self.folder}: no bundle is installed; see: mien-edge models install",
+                ) from None
+            raise BundleError(
+                f"{error.filename}: no such file; see: mien-edge models list",
+            ) from None
         except OSError as error:
             raise BundleError(
-                f"{self.folder}: cannot be changed ({error.strerror}); free space, or run it as root"
+                f"{self.folder}: cannot be changed ({error.strerror}); free space, or run it as root",
             ) from None
 
     def _wait_for_lock(self, handle: int) -> None:
@@ -363,7 +365,9 @@ class Store:
                 return
             except BlockingIOError:
                 if time.monotonic() > deadline:
-                    raise BundleError(f"{self.folder}: another process changes it; try again in a minute") from None
+                    raise BundleError(
+                        f"{self.folder}: another process changes it; try again in a minute",
+                    ) from None
                 time.sleep(0.1)
 
     def _rename_old_pending(self) -> None:
@@ -391,7 +395,9 @@ class Store:
     def _copy_file(self, source: Path, staging: Path, name: str, max_bytes: int) -> None:
         path = source / name
         if not NAME.fullmatch(name) or path.is_symlink() or not path.is_file():
-            raise BundleError(f"{path}: cannot be read as a plain file; name a folder with a model bundle")
+            raise BundleError(
+                f"{path}: cannot be read as a plain file; name a folder with a model bundle",
+            )
         limit = min(max_bytes, LARGEST)
         if path.stat().st_size > limit:
             raise BundleError(f"{path}: larger than {limit} bytes; copy the bundle again")
@@ -410,7 +416,9 @@ class Store:
                 self._renew_signature(staging, target)
                 return installed
             else:
-                raise BundleError(f"{target}: another bundle of this name and version is here; export a higher version")
+                raise BundleError(
+                    f"{target}: another bundle of this name and version is here; export a higher version",
+                )
         self.disk.rename(staging, target)
         self.disk.sync(self.folder)
         return replace(bundle, folder=target.resolve())
@@ -450,11 +458,11 @@ class Store:
         highest = self.state().record.highest.get(versioned[1], 0)
         if int(versioned[2]) < highest:
             raise BundleError(
-                f"{name} is older than version {highest}, which has run here; add --allow-downgrade if that is meant"
+                f"{name} is older than version {highest}, which has run here; if that is meant, add --allow-downgrade",
             )
 
     def _open_sound(self, name: str) -> Bundle | None:
-        """The installed bundle `name`; None if it is damaged or not the one that its folder says."""
+        """The installed bundle `name`; None if it is damaged or is not what its folder says."""
         if not NAME.fullmatch(name):
             return None
         bundle = _load_sound(self.folder / name)
@@ -465,8 +473,7 @@ class Store:
     # --- the record and the links -----------------------------------------------------------------
 
     def _fall_back(self, state: StoreState, candidates: tuple[str, ...], reason: str) -> str:
-        """Make the first sound one of `candidates` current and return its name; '' for the one that
-        came with mien.
+        """Make the first sound one of `candidates` current; return its name, '' for none.
 
         It and the candidates after it stay committed, and `current` has failed because of `reason`.
         """
@@ -541,6 +548,11 @@ class Store:
             self.disk.remove_folder(path)
 
 
+def _is_bundle_folder(path: Path) -> bool:
+    """Whether an entry of the store is a bundle: no link, and nothing that is half done."""
+    return path.is_dir() and not path.is_symlink() and not path.name.startswith(".")
+
+
 def _load_sound(folder: Path) -> Bundle | None:
     """The bundle in `folder`, verified; None if it is damaged."""
     try:
@@ -550,7 +562,7 @@ def _load_sound(folder: Path) -> Bundle | None:
 
 
 def _with_committed(record: StoreRecord, name: str, result: ProbationResult | None) -> StoreRecord:
-    """The record with `name` committed as its newest bundle; without `result` the last one stays."""
+    """The record with `name` as its newest bundle; without `result` the last result stays."""
     older = [committed for committed in record.committed if committed != name]
     committed = (name, *older)[:_MAX_COMMITTED]
     highest = dict(record.highest)

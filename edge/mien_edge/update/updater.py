@@ -1,5 +1,4 @@
-"""The running service's side of new models: each is swapped in between two frames, tried, and
-committed or rolled back.
+"""The running service takes new models between two frames, tries them, keeps or rolls back.
 
 What may take long, such as reading a bundle or syncing a disk, is done by a thread beside the
 frames; its result is applied between two frames.
