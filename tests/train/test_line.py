@@ -46,7 +46,7 @@ def test_the_bundle_is_whole_and_every_operator_is_integer(tiny):
 
 def test_the_input_steps_are_the_pixels_themselves(tiny):
     classifier = Classifier(tiny.model)
-    assert np.abs(classifier._steps.astype(int) - np.arange(256)).max() <= 1
+    assert np.abs(classifier._steps_of_gray.astype(int) - np.arange(256)).max() <= 1
 
 
 def test_int8_tells_what_the_fake_quantised_network_told(tiny):
