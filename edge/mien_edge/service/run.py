@@ -1,6 +1,5 @@
 """The chain as a service: put together from settings, run until it ends, closed in order."""
 
-import itertools
 import logging
 import signal
 import threading
@@ -9,6 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -35,7 +35,7 @@ from mien_edge.update.store import Store
 from mien_edge.update.updater import LoadedModel, Updater, load_startup_model
 from mien_edge.values import Reading
 
-_STORE_TIMEOUT = 20.0  # seconds; another process may hold the store's lock while it installs a bundle
+_STORE_TIMEOUT = 20.0  # seconds; the store's lock may be held by an installation
 
 _log = logging.getLogger("mien.service")
 
@@ -123,6 +123,10 @@ class Events:
             listener(kind, text)
 
 
+class _HasState(Protocol):
+    def state(self) -> dict[str, Any]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Service:
     """One run, put together from settings and options; `run` runs it once.
@@ -158,7 +162,8 @@ class Service:
     def from_settings(cls, settings: Settings, options: RunOptions) -> "Service":
         """Recover the store of installed bundles, and load the model to start with.
 
-        Only a service, which has a state folder, has a store; settings that name a bundle do without.
+        Only a service, which has a state folder, has a store; where settings name a bundle, it
+        has none.
 
         Raises BundleError or ContractError if no model can run here.
         """
@@ -194,7 +199,8 @@ class Service:
         path = self._log_path()
         if path is None:
             return []
-        log = stack.enter_context(closing(Log(path, self.settings.log)))
+        log = Log(path, self.settings.log)
+        stack.callback(log.close)
         log.started(self.model.name)
         self.events.add(log.event)
         return [log]
@@ -208,15 +214,11 @@ class Service:
 
     def _run_source(self, stack: ExitStack, log_sinks: list[pipeline.Sink]) -> Summary:
         """Open the source and all that its readings go to, and pass its frames."""
-        notifier = stack.enter_context(closing(Notifier()))
-        switch = stack.enter_context(
-            closing(GpioSwitch(self.settings.gpio, notifier.ping_watchdog, self.options.state_folder))
-        )
-        source = self.source
-        if source is None:
-            source = sources.open_source(self.settings.source, self.stop, self.events, switch)
-        score = self._score(source)
+        notifier = Notifier()
+        stack.callback(notifier.close)
+        source = self._open_source(stack, notifier) if self.source is None else self.source
         counter = _Counter()
+        score = self._score(source)
         sinks = [counter, *log_sinks, *self._open_sinks(stack)]
         if score:
             sinks.append(score)
@@ -234,6 +236,13 @@ class Service:
             score=score.result() if score else None,
         )
 
+    def _open_source(self, stack: ExitStack, notifier: Notifier) -> sources.Source:
+        """Open the source that the settings name, and the GPIO switch that may pause its camera."""
+        folder = self.options.state_folder
+        switch = GpioSwitch(self.settings.gpio, notifier.ping_watchdog, folder)
+        stack.callback(switch.close)
+        return sources.open_source(self.settings.source, self.stop, self.events, switch)
+
     def _score(self, source: sources.Source) -> Score | None:
         """Make the sink that scores photographs, where true labels are known."""
         path = self.options.labels
@@ -249,14 +258,14 @@ class Service:
             sinks.append(JsonLines.to_stdout())
         elif self.options.console == "text":
             sinks.append(Console())
-        jsonl = self.options.jsonl or _path(self.settings.sinks.jsonl)
-        if jsonl:
-            sinks.append(JsonLines.to_file(jsonl))
-        csv = self.options.csv or _path(self.settings.sinks.csv)
-        if csv:
-            sinks.append(Csv(csv))
         for sink in sinks:
             stack.callback(sink.close)
+        jsonl = self.options.jsonl or _path(self.settings.sinks.jsonl)
+        if jsonl:
+            sinks.append(stack.enter_context(closing(JsonLines.to_file(jsonl))))
+        csv = self.options.csv or _path(self.settings.sinks.csv)
+        if csv:
+            sinks.append(stack.enter_context(closing(Csv(csv))))
         return sinks
 
     def _open_annotator(self, stack: ExitStack, source: sources.Source) -> list[pipeline.Watcher]:
@@ -265,7 +274,8 @@ class Service:
         fps = getattr(source, "fps", 0.0) or self.settings.source.fps  # a video has its own rate
         path = Path(self.settings.source.uri)
         annotator = annotate.annotator(self.options.annotate, fps, source.still, path)
-        return [stack.enter_context(closing(annotator))]
+        stack.callback(annotator.close)
+        return [annotator]
 
     def _pass_frames(
         self,
@@ -282,30 +292,25 @@ class Service:
         throttled = None
         if source.live:
             throttled = ThrottledSource(source, self.settings.throttle, governor)
-        target_rate = partial(_target_rate, governor, throttled)
-        updater = self._updater(dict(stages), target_rate)
+        updater = self._updater(dict(stages), partial(_target_rate, governor, throttled))
         with _Signals(self.stop, self._on_reload(updater)), ExitStack() as stack:
-            live_watchers: list[pipeline.Watcher] = []
+            watchers = list(watchers)
             if updater:
                 stack.callback(updater.close)
-                live_watchers.append(updater)
-            if self.options.runtime_folder:
-                status = self._open_status(stack, stages, throttled, updater)
-                preview = PreviewServer(self.options.runtime_folder)
-                stack.callback(preview.close)
-                live_watchers += [status, preview]
+                watchers.append(updater)
+            parts = [part for part in (throttled, updater) if part]
+            watchers += self._open_status(stack, stages, parts)
             self.events(EventKind.START, f"{self._source_name()} with {self.model.name}")
             if updater:
                 updater.begin()
-            return pipeline.run(
-                itertools.islice(throttled or source, self._max_frames()),
-                chain,
-                sinks,
-                [*watchers, *live_watchers],
-                self.stop.is_set,
-            )
+            frames = islice(throttled or source, self._max_frames())
+            return pipeline.run(frames, chain, sinks, watchers, self.stop.is_set)
 
-    def _updater(self, stages: dict[str, pipeline.Timed], target_rate: Callable[[], float]) -> Updater | None:
+    def _updater(
+        self,
+        stages: dict[str, pipeline.Timed],
+        target_rate: Callable[[], float],
+    ) -> Updater | None:
         if self.store is None:
             return None
         return Updater(
@@ -330,22 +335,27 @@ class Service:
         self,
         stack: ExitStack,
         stages: Sequence[tuple[str, pipeline.Timed]],
-        throttled: ThrottledSource | None,
-        updater: Updater | None,
-    ) -> StatusWriter:
-        assert self.options.runtime_folder  # noqa: S101 - its caller has asked
+        parts: Sequence[_HasState],
+    ) -> list[pipeline.Watcher]:
+        """Open the status file and the preview, where there is a folder for them.
+
+        parts: add their state to the status.
+        """
+        folder = self.options.runtime_folder
+        if folder is None:
+            return []
         facts = {
             "model": self.model.name,
             "bundle": str(self.model.bundle.folder),
             "source": self._source_name(),
         }
-        parts = [part for part in (throttled, updater) if part]
-        state = partial(_merged_state, parts)
-        status = StatusWriter(self.options.runtime_folder, facts, stages, state)
+        status = StatusWriter(folder, facts, stages, partial(_merged_state, parts))
         stack.callback(status.close)
         self.events.add(status.event)
         stack.callback(self.events.remove, status.event)
-        return status
+        preview = PreviewServer(folder)
+        stack.callback(preview.close)
+        return [status, preview]
 
     def _source_name(self) -> str:
         return without_password(self.settings.source.uri)
@@ -398,10 +408,6 @@ def _target_rate(governor: Governor, throttled: ThrottledSource | None) -> float
     if throttled and throttled.idle:
         return 0.0
     return governor.fps
-
-
-class _HasState(Protocol):
-    def state(self) -> dict[str, Any]: ...
 
 
 def _merged_state(parts: Sequence[_HasState]) -> dict[str, Any]:
