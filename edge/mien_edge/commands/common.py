@@ -238,4 +238,4 @@ def service_log_path(options: argparse.Namespace, settings: Settings) -> Path:
         return Path(options.log)
     if settings.log.path:
         return Path(settings.log.path)
-    return paths.STATE / "readings.db"
+    return paths.STATE / paths.LOG_NAME

@@ -208,8 +208,10 @@ class Service:
     def _log_path(self) -> Path | None:
         if self.options.log:
             return self.options.log
-        if self.settings.log.path or self.options.state_folder:
-            return paths.log(self.settings.log.path)
+        if self.settings.log.path:
+            return Path(self.settings.log.path)
+        if self.options.state_folder:
+            return self.options.state_folder / paths.LOG_NAME
         return None
 
     def _run_source(self, stack: ExitStack, log_sinks: list[pipeline.Sink]) -> Summary:
@@ -303,8 +305,13 @@ class Service:
             self.events(EventKind.START, f"{self._source_name()} with {self.model.name}")
             if updater:
                 updater.begin()
-            frames = islice(throttled or source, self._max_frames())
-            return pipeline.run(frames, chain, sinks, watchers, self.stop.is_set)
+            return pipeline.run(
+                islice(throttled or source, self._max_frames()),
+                chain,
+                sinks,
+                watchers,
+                self.stop.is_set,
+            )
 
     def _updater(
         self,
@@ -372,12 +379,10 @@ def build_chain(settings: Settings, model: LoadedModel, still: bool) -> pipeline
     still: the frames are photographs that have nothing to do with each other.
     """
     if still:
-        find = detect.detector(settings.detect)
-        tracker: Any = track.NoTracking()
-    else:
-        find = detect.steady(settings.detect)
-        tracker = track.Tracker(settings.track)
-    return pipeline.Chain(find, tracker, model.classify, model.smooth)
+        detector = detect.detector(settings.detect)
+        return pipeline.Chain(detector, track.NoTracking(), model.classify, model.smooth)
+    detector = detect.steady(settings.detect)
+    return pipeline.Chain(detector, track.Tracker(settings.track), model.classify, model.smooth)
 
 
 def load_model(settings: Settings, bundle: Bundle) -> LoadedModel:
