@@ -123,10 +123,6 @@ class Events:
             listener(kind, text)
 
 
-class _HasState(Protocol):
-    def state(self) -> dict[str, Any]: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Service:
     """One run, put together from settings and options; `run` runs it once.
@@ -199,8 +195,7 @@ class Service:
         path = self._log_path()
         if path is None:
             return []
-        log = Log(path, self.settings.log)
-        stack.callback(log.close)
+        log = stack.enter_context(closing(Log(path, self.settings.log)))
         log.started(self.model.name)
         self.events.add(log.event)
         return [log]
@@ -300,8 +295,11 @@ class Service:
             if updater:
                 stack.callback(updater.close)
                 watchers.append(updater)
-            parts = [part for part in (throttled, updater) if part]
-            watchers += self._open_status(stack, stages, parts)
+            if self.options.runtime_folder:
+                watchers.append(self._open_status(stack, stages, throttled, updater))
+                preview = PreviewServer(self.options.runtime_folder)
+                stack.callback(preview.close)
+                watchers.append(preview)
             self.events(EventKind.START, f"{self._source_name()} with {self.model.name}")
             if updater:
                 updater.begin()
@@ -342,27 +340,22 @@ class Service:
         self,
         stack: ExitStack,
         stages: Sequence[tuple[str, pipeline.Timed]],
-        parts: Sequence[_HasState],
-    ) -> list[pipeline.Watcher]:
-        """Open the status file and the preview, where there is a folder for them.
-
-        parts: add their state to the status.
-        """
-        folder = self.options.runtime_folder
-        if folder is None:
-            return []
+        throttled: ThrottledSource | None,
+        updater: Updater | None,
+    ) -> StatusWriter:
+        assert self.options.runtime_folder  # noqa: S101 - its caller has asked
         facts = {
             "model": self.model.name,
             "bundle": str(self.model.bundle.folder),
             "source": self._source_name(),
         }
-        status = StatusWriter(folder, facts, stages, partial(_merged_state, parts))
+        parts = [part for part in (throttled, updater) if part]
+        state = partial(_merged_state, parts)
+        status = StatusWriter(self.options.runtime_folder, facts, stages, state)
         stack.callback(status.close)
         self.events.add(status.event)
         stack.callback(self.events.remove, status.event)
-        preview = PreviewServer(folder)
-        stack.callback(preview.close)
-        return [status, preview]
+        return status
 
     def _source_name(self) -> str:
         return without_password(self.settings.source.uri)
@@ -413,6 +406,10 @@ def _target_rate(governor: Governor, throttled: ThrottledSource | None) -> float
     if throttled and throttled.idle:
         return 0.0
     return governor.fps
+
+
+class _HasState(Protocol):
+    def state(self) -> dict[str, Any]: ...
 
 
 def _merged_state(parts: Sequence[_HasState]) -> dict[str, Any]:
