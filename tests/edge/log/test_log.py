@@ -18,7 +18,7 @@ from helpers import clean_environment
 from mien_edge import settings as configuration
 from mien_edge import testing
 from mien_edge.errors import SettingsError, SinkError
-from mien_edge.log import database, plot, show
+from mien_edge.log import database, plot, retention, show
 from mien_edge.log import reader as log_reader
 from mien_edge.log.reader import Filter
 from mien_edge.log.writer import LogWriter
@@ -131,9 +131,11 @@ def sink_reader(sink):
 
 def test_a_locked_log_can_be_opened(tmp_path, caplog, monkeypatch):
     path = written(tmp_path / "log.db", stream("happy"))
-    monkeypatch.setattr(
-        LogWriter, "_shrink", lambda self: (_ for _ in ()).throw(sqlite3.OperationalError("disk is full"))
-    )
+
+    def fail(*_):
+        raise sqlite3.OperationalError("disk is full")
+
+    monkeypatch.setattr(retention, "shrink", fail)
     LogWriter(path, Settings(max_days=3650)).close()
     assert "cannot be trimmed now (disk is full)" in caplog.text
 
@@ -304,10 +306,10 @@ def test_minutes_are_bounded_by_bytes_as_well_and_free_pages_given_back_bit_by_b
     rows = [(1, 60 * i, label, 1.0, 1) for i in range(30000) for label in ("", "happy", "sad")]
     with sink._connection:
         sink._connection.executemany(database.INSERT_MINUTE, rows)
-    assert sink._used() > 1e6
+    assert retention.used_bytes(sink._connection) > 1e6
     clocks.run(100)
     sink.commit()
-    assert sink._used() <= 1e6
+    assert retention.used_bytes(sink._connection) <= 1e6
     assert sink.size() <= 1.1e6
     sink.close()
     assert log_reader.read_minutes(log_reader.open_to_read(sink.path), 0.0)[-1].time == 60 * 29999
