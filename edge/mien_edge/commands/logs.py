@@ -59,14 +59,16 @@ def _logs(options: argparse.Namespace) -> None:
 
 
 def _summary(options: argparse.Namespace, rows: "list[HourSummary]") -> None:
-    from mien_edge.log import plot
     from mien_edge.log import show as log_show
+    from mien_edge.log.plot import chart
     from mien_edge.schema import to_dict
 
     if options.emotion or options.track or options.kind or options.follow:
         raise SettingsError("a summary is of all faces; leave out --emotion, --track, --kind and --follow")
     if options.plot:
-        plot.save(options.plot, rows)
+        from mien_edge.drawing import save_chart  # OpenCV
+
+        save_chart(options.plot, chart(rows))
         print(f"drawn: {options.plot}")  # noqa: T201
     else:
         print(json.dumps([to_dict(row) for row in rows]) if options.json else log_show.summary_text(rows))  # noqa: T201

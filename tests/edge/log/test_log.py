@@ -15,8 +15,8 @@ import time
 import numpy as np
 import pytest
 from helpers import clean_environment
+from mien_edge import drawing, testing
 from mien_edge import settings as configuration
-from mien_edge import testing
 from mien_edge.errors import SettingsError, SinkError
 from mien_edge.log import database, plot, retention, show
 from mien_edge.log import reader as log_reader
@@ -186,7 +186,7 @@ import sys
 from pathlib import Path
 from mien_edge.log.writer import LogWriter
 from mien_edge.settings import LogSettings
-from mien_edge import testing
+from mien_edge import drawing, testing
 folder = Path(sys.argv[1])
 sink = LogWriter(folder / "log.db", LogSettings(max_days=3650, heartbeat_interval=1))
 count = 0
@@ -532,12 +532,12 @@ def test_minutes_outlive_readings(tmp_path):
 def test_the_plot_stands_for_the_hours(tmp_path):
     path = written(tmp_path / "log.db", stream("happy", "happy", "sad", None, step=1800.0))
     rows = show.summary(path, Filter())
-    plot.save(tmp_path / "plot.png", rows)
+    drawing.save_chart(tmp_path / "plot.png", plot.chart(rows))
     assert (tmp_path / "plot.png").read_bytes()[:4] == b"\x89PNG"
     with pytest.raises(SinkError, match="nothing to draw"):
-        plot.save(tmp_path / "plot.png", [])
+        plot.chart([])
     with pytest.raises(SinkError, match=r"name a \.png"):
-        plot.save(tmp_path / "plot.xyz", rows)
+        drawing.save_chart(tmp_path / "plot.xyz", plot.chart(rows))
 
 
 def test_kinds_choose_readings_events_or_one_sort_of_event(tmp_path):
