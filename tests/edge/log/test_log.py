@@ -20,6 +20,7 @@ from mien_edge import settings as configuration
 from mien_edge.errors import SettingsError, SinkError
 from mien_edge.log import database, plot, retention, show
 from mien_edge.log import reader as log_reader
+from mien_edge.log.minutes import MinuteSummary
 from mien_edge.log.reader import Filter
 from mien_edge.log.writer import LogWriter
 
@@ -356,6 +357,74 @@ def test_a_log_of_the_first_layout_is_put_aside_and_one_of_a_newer_mien_refused(
         LogWriter(newer, Settings())
     with pytest.raises(SinkError, match="version 99"):
         log_reader.open_to_read(newer)
+
+
+EARLIER_LOG = """
+PRAGMA page_size=1024;
+PRAGMA auto_vacuum=INCREMENTAL;
+PRAGMA journal_mode=WAL;
+PRAGMA user_version = 2;
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+INSERT INTO meta VALUES ('log', '0123456789abcdef');
+CREATE TABLE readings (
+  id INTEGER PRIMARY KEY, time REAL NOT NULL, monotonic REAL NOT NULL, source TEXT NOT NULL, frame INTEGER NOT NULL,
+  track INTEGER NOT NULL, label TEXT, quality TEXT NOT NULL, x INTEGER NOT NULL, y INTEGER NOT NULL,
+  width INTEGER NOT NULL, height INTEGER NOT NULL, angry INTEGER, disgust INTEGER, fear INTEGER, happy INTEGER,
+  sad INTEGER, surprise INTEGER, neutral INTEGER, model TEXT NOT NULL);
+CREATE TABLE events (
+  id INTEGER PRIMARY KEY, time REAL NOT NULL, monotonic REAL NOT NULL, kind TEXT NOT NULL, text TEXT NOT NULL);
+CREATE TABLE minutes (
+  minute INTEGER NOT NULL, label TEXT NOT NULL, run INTEGER NOT NULL, seconds REAL NOT NULL, faces INTEGER NOT NULL,
+  PRIMARY KEY (minute, label, run)) WITHOUT ROWID;
+INSERT INTO readings VALUES
+  (1, 1800000000.0, 1000.0, 'v4l2:0', 7, 1, 'happy', 'good', 10, 20, 60, 80, 167, 167, 167, 9000, 167, 167, 167, 'm-1'),
+  (2, 1800000002.0, 1002.0, 'v4l2:0', 37, 1, NULL, 'blurred', 10, 20, 60, 80, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+   'm-1');
+INSERT INTO events VALUES (1, 1800000000.0, 999.0, 'start', 'v4l2:0 with m-1');
+INSERT INTO minutes VALUES
+  (1800000000, '', 1, 2.1, 1), (1800000000, 'happy', 1, 0.1, 1), (1800000000, 'none', 1, 2.0, 1);
+"""
+"""What mien 0.2 wrote: a log of version 2 after a run that was killed."""
+
+
+def test_a_log_of_the_version_before_is_read_and_continued(tmp_path):
+    path = tmp_path / "log.db"
+    connection = sqlite3.connect(path)
+    connection.executescript(EARLIER_LOG)
+    schema_before = schema(connection)
+    connection.close()
+    assert [(reading.label, reading.quality) for reading in kept(path)] == [("happy", "good"), (None, "blurred")]
+    assert [event.kind for event in events(path)] == ["start"]
+
+    log = LogWriter(path, Settings(max_days=3650))
+    log.log_start("m-2")
+    log((testing.reading("sad", NOW + 10),))
+    log.close()
+
+    assert [reading.label for reading in kept(path)] == ["happy", None, "sad"]
+    assert kept(path)[0].emotion.scores[3] == 0.9
+    assert [event.kind for event in events(path)] == ["start", "unclean end", "model changed"]
+    connection = log_reader.open_to_read(path)
+    assert log_reader.name(connection) == "0123456789abcdef"
+    (minute,) = log_reader.read_minutes(connection, 0.0)
+    assert minute == MinuteSummary(1800000000, {"happy": 0.1, "none": 2.0, "sad": 0.1}, 1)
+    assert schema(connection) == schema_before
+    connection.close()
+
+
+def test_a_new_log_has_the_layout_of_the_version_before(tmp_path):
+    earlier = sqlite3.connect(":memory:")
+    earlier.executescript(EARLIER_LOG)
+    new = sqlite3.connect(written(tmp_path / "log.db", []))
+    assert schema(new) == schema(earlier)
+    assert new.execute("PRAGMA user_version").fetchone() == earlier.execute("PRAGMA user_version").fetchone()
+    new.close()
+
+
+def schema(connection):
+    """Per table its columns: number, name, type, NOT NULL, default and place in the primary key."""
+    tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")]
+    return {table: [tuple(row) for row in connection.execute(f"PRAGMA table_info({table})")] for table in tables}
 
 
 def test_the_log_can_be_read_by_who_may_not_write_it(tmp_path):
