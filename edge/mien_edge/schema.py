@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 from mien_edge.errors import MienError
 
 T = TypeVar("T")
+_SCALARS = (str, int, float, bool)
 
 
 def from_dict(cls: type[T], mapping: object, where: str, error: type[MienError], ignore_unknown: bool = False) -> T:
@@ -106,7 +107,10 @@ def _nearest(key: str, known: Mapping[str, object]) -> str:
 
 
 def _convert(hint: Any, value: object, where: str, error: type[MienError], ignore_unknown: bool) -> Any:
-    origin, arguments = get_origin(hint), get_args(hint)
+    if hint in _SCALARS:
+        return _scalar(hint, value, where, error)
+    origin = get_origin(hint)
+    arguments = get_args(hint)
     if origin is Literal:
         return _choice(arguments, value, where, error)
     if origin in (Union, types.UnionType):
