@@ -152,7 +152,7 @@ def as_text(summary: StatusSummary) -> str:
     if summary.publisher:
         rows.append(("broker", _broker_line(summary.publisher)))
     if isinstance(summary.log, LogSummary):
-        rows += [("error", f"{_clock(event.time)} {event.kind}: {event.text}") for event in summary.log.errors]
+        rows += [("error", _event_line(event)) for event in summary.log.errors]
     if isinstance(service, Status):
         rows += [("problem", problem) for problem in summary.problems]
     return "\n".join(f"{name:<12} {text}" for name, text in rows)
@@ -160,7 +160,7 @@ def as_text(summary: StatusSummary) -> str:
 
 def _service_rows(service: Status) -> list[tuple[str, str]]:
     running_time = timedelta(seconds=round(service.time - service.started))
-    stages = [f"{name} {milliseconds:g}" for name, milliseconds in service.stage_milliseconds.items()]
+    stages = [f"{name} {mean:g}" for name, mean in service.stage_milliseconds.items()]
     return [
         ("service", f"runs for {running_time}"),
         ("model", service.model + _probation(service.probation) + _shadow(service.shadow)),
@@ -223,6 +223,10 @@ def _writes_line(service: Status) -> str:
     return f"{service.written_per_day:g} MB a day"
 
 
+def _event_line(event: Event) -> str:
+    return f"{_clock(event.time)} {event.kind}: {event.text}"
+
+
 def _log_line(log: LogSummary | NoLog) -> str:
     free = "no folder" if log.free_megabytes is None else f"{log.free_megabytes:g} MB free"
     if isinstance(log, NoLog):
@@ -232,9 +236,10 @@ def _log_line(log: LogSummary | NoLog) -> str:
 
 
 def _broker_line(publisher: PublisherStatus) -> str:
+    waiting = publisher.waiting
     if not publisher.connected:
-        return f"{publisher.broker}: not reached ({publisher.problem}), {publisher.waiting} entries wait"
-    return f"{publisher.broker}: connected, {publisher.published} published, {publisher.waiting} wait"
+        return f"{publisher.broker}: not reached ({publisher.problem}), {waiting} entries wait"
+    return f"{publisher.broker}: connected, {publisher.published} published, {waiting} wait"
 
 
 def _clock(seconds: float) -> str:
