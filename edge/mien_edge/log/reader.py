@@ -75,8 +75,9 @@ def _open_mode(path: Path) -> str:
     """How SQLite opens the file: without a writer there is no write-ahead log, and a reader without write permission
     in the folder could not create one.
     """
-    has_writer = sidecar(path, "-wal").exists()
-    return "mode=ro" if has_writer else "mode=ro&immutable=1"
+    if sidecar(path, "-wal").exists():
+        return "mode=ro"
+    return "mode=ro&immutable=1"
 
 
 def name(connection: sqlite3.Connection) -> str:

@@ -163,7 +163,9 @@ def _has_events(selection: Filter, form: str, kind: str | None) -> bool:
 
 
 def _header(form: str) -> list[str]:
-    return [formats.csv_line(formats.CSV_COLUMNS).rstrip("\n")] if form == "csv" else []
+    if form != "csv":
+        return []
+    return [formats.csv_line(formats.CSV_COLUMNS).rstrip("\n")]
 
 
 def _event_line(event: Event, form: str) -> str:
