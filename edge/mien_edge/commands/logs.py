@@ -4,12 +4,12 @@ import argparse
 import json
 import time
 from pathlib import Path
-from typing import Any
 
 from mien_edge.commands.common import log_option, log_path, settings_option
 from mien_edge.errors import SettingsError
 from mien_edge.labels import LABELS
-from mien_edge.log import reader, show
+from mien_edge.log import plot, reader, show
+from mien_edge.schema import to_dict
 
 _END_OF_TIME = 1e12  # seconds since 1970
 
@@ -86,16 +86,16 @@ def _form(options: argparse.Namespace) -> str:
     return "text"
 
 
-def _summarize(options: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
+def _summarize(options: argparse.Namespace, hours: list[show.HourSummary]) -> None:
     if options.emotion or options.track or options.kind or options.follow:
         options_to_drop = "--emotion, --track, --kind and --follow"
         raise SettingsError(f"a summary is of all faces; leave out {options_to_drop}")
     if options.plot:
-        from mien_edge.log import plot  # loads NumPy and OpenCV
+        from mien_edge.drawing import save_chart  # loads NumPy and OpenCV
 
-        plot.save(options.plot, rows)
+        save_chart(options.plot, plot.chart(hours))
         print(f"drawn: {options.plot}")  # noqa: T201
     elif options.json:
-        print(json.dumps(rows))  # noqa: T201
+        print(json.dumps([to_dict(hour) for hour in hours]))  # noqa: T201
     else:
-        print(show.summary_text(rows))  # noqa: T201
+        print(show.summary_text(hours))  # noqa: T201

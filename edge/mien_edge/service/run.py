@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from mien_edge import paths
 from mien_edge.chain import annotate, detect, pipeline, smooth, sources, track
@@ -20,7 +20,7 @@ from mien_edge.chain.score import Score, read_labels
 from mien_edge.chain.sinks import Console, Csv, JsonLines
 from mien_edge.errors import MienError
 from mien_edge.events import EventKind, OnEvent
-from mien_edge.log.writer import Log
+from mien_edge.log.writer import LogWriter
 from mien_edge.model import bundle as bundles
 from mien_edge.model.bundle import Bundle
 from mien_edge.model.interpreter import Classifier
@@ -29,6 +29,7 @@ from mien_edge.service.preview import PreviewServer
 from mien_edge.service.status_writer import StatusWriter
 from mien_edge.service.throttle import Governor, ThrottledSource
 from mien_edge.settings import Settings
+from mien_edge.status.status_file import ModelStatus
 from mien_edge.status.systemd import Notifier
 from mien_edge.update.signing import Trust
 from mien_edge.update.store import Store
@@ -195,8 +196,8 @@ class Service:
         path = self._log_path()
         if path is None:
             return []
-        log = stack.enter_context(closing(Log(path, self.settings.log)))
-        log.started(self.model.name)
+        log = stack.enter_context(closing(LogWriter(path, self.settings.log)))
+        log.log_start(self.model.name)
         self.events.add(log.event)
         return [log]
 
@@ -344,18 +345,21 @@ class Service:
         updater: Updater | None,
     ) -> StatusWriter:
         assert self.options.runtime_folder  # noqa: S101 - its caller has asked
-        facts = {
-            "model": self.model.name,
-            "bundle": str(self.model.bundle.folder),
-            "source": self._source_name(),
-        }
-        parts = [part for part in (throttled, updater) if part]
-        state = partial(_merged_state, parts)
-        status = StatusWriter(self.options.runtime_folder, facts, stages, state)
+        status = StatusWriter(
+            self.options.runtime_folder,
+            self._source_name(),
+            updater.state if updater else self._fixed_model,
+            stages,
+            throttled.state if throttled else None,
+        )
         stack.callback(status.close)
         self.events.add(status.event)
         stack.callback(self.events.remove, status.event)
         return status
+
+    def _fixed_model(self) -> ModelStatus:
+        """What the status file says of a model that stays."""
+        return ModelStatus(self.model.name, str(self.model.bundle.folder))
 
     def _source_name(self) -> str:
         return without_password(self.settings.source.uri)
@@ -406,17 +410,6 @@ def _target_rate(governor: Governor, throttled: ThrottledSource | None) -> float
     if throttled and throttled.idle:
         return 0.0
     return governor.fps
-
-
-class _HasState(Protocol):
-    def state(self) -> dict[str, Any]: ...
-
-
-def _merged_state(parts: Sequence[_HasState]) -> dict[str, Any]:
-    merged: dict[str, Any] = {}
-    for part in parts:
-        merged |= part.state()
-    return merged
 
 
 def _path(setting: str) -> Path | None:

@@ -25,6 +25,7 @@ from mien_edge.log import writer
 from mien_edge.service import preview, status_writer
 from mien_edge.settings import LogSettings, ViewSettings
 from mien_edge.status import status_file
+from mien_edge.status.status_file import ModelStatus
 from mien_edge.values import Frame
 from mien_edge.view import server
 
@@ -37,9 +38,9 @@ class Service:
     def __init__(self, folder, bundle):
         folder.mkdir()
         self.folder = folder
-        self.log = writer.Log(folder / "log.db", LogSettings(commit_interval=0.1))
-        facts = {"model": bundle.card.id, "bundle": str(bundle.folder), "source": "fake"}
-        self.live = status_writer.StatusWriter(folder, facts, [("detect", Timed(lambda: None))])
+        self.log = writer.LogWriter(folder / "log.db", LogSettings(commit_interval=0.1))
+        model = ModelStatus(bundle.card.id, str(bundle.folder))
+        self.live = status_writer.StatusWriter(folder, "fake", lambda: model, [("detect", Timed(lambda: None))])
         self.window, self.frames = preview.PreviewServer(folder), 0
         self.log.event("start", "<b>fake</b> & co")
 
