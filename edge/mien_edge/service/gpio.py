@@ -46,7 +46,7 @@ class Panel:
         if self._light is not None:
             self._light.value = on
 
-    def rest(self) -> None:
+    def on_tick(self) -> None:
         """The camera is still paused."""
         self._alive("paused")
 

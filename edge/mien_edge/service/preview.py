@@ -11,7 +11,7 @@ from pathlib import Path
 
 import cv2
 
-from mien_edge.chain.annotate import drawn
+from mien_edge.chain.annotate import draw_readings
 from mien_edge.status.status_file import SOCKET
 from mien_edge.values import Frame, Reading
 
@@ -112,7 +112,7 @@ class _Client:
 
 
 def _encoded(frame: Frame, readings: tuple[Reading, ...]) -> bytes:
-    picture = drawn(frame.image, readings)
+    picture = draw_readings(frame.image, readings)
     if picture.shape[1] > _WIDEST:
         size = _WIDEST, round(picture.shape[0] * _WIDEST / picture.shape[1])
         picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]

@@ -47,7 +47,7 @@ class Summary:
 
 def chain(settings: Settings, model: LoadedModel, still: bool) -> pipeline.Chain:
     """The stages around a model. `still` is for unrelated photographs."""
-    find = detect.detector(settings.detect) if still else detect.steady(settings.detect)
+    find = detect.detector(settings.detect) if still else detect.interval_detector(settings.detect)
     tracker = track.NoTracking() if still else track.Tracker(settings.track)
     return pipeline.Chain(find, tracker, model.classify, model.smooth)
 

@@ -236,7 +236,7 @@ def test_a_camera_that_is_lost_or_does_not_open_has_no_light(pins):
     switch, stop = Panel(GpioSettings(led=17)), threading.Event()
     first = FakeCamera([np.zeros((4, 4), np.uint8), SourceError("out")])
     settings = SourceSettings(frame_timeout=0.3, max_retry_delay=0.1)
-    frames = iter(camera.LiveCamera(openers(first, SourceError("gone")), settings, stop, switch=switch))
+    frames = iter(camera.LiveCamera(openers(first, SourceError("gone")), settings, stop, pause_control=switch))
     next(frames)
     threading.Timer(0.6, stop.set).start()
     list(frames)
@@ -268,7 +268,7 @@ def test_a_pause_outlives_a_restart_and_a_lost_camera_stays_off(pins, tmp_path):
         return FakeCamera([np.zeros((4, 4), np.uint8)])
 
     threading.Timer(0.5, stop.set).start()
-    assert list(camera.LiveCamera(opener, SourceSettings(), stop, switch=switch)) == []
+    assert list(camera.LiveCamera(opener, SourceSettings(), stop, pause_control=switch)) == []
     assert opened == []
     switch._toggle()
     assert not (tmp_path / "paused").exists()
