@@ -16,13 +16,19 @@ from mien_edge.values import Box, Emotion, Frame, Pixels, Reading
 Colour = tuple[int, int, int]
 """Blue, green and red, 0 to 255."""
 
+_MIN_SIDE = 480  # pixels; smaller pictures are enlarged, and all sizes are for this height
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
-_TITLE_SIZE = 0.55  # of OpenCV's font
-_BAR_LABEL_SIZE = 0.4
+_TITLE_SIZE = 0.55  # of the font
 _TITLE_INK = (20, 20, 20)
-_WHITE = (255, 255, 255)
-_MIN_SIDE = 480  # pixels; smaller pictures are enlarged, and sizes below are for this height
+
+_NAME_SIZE = 0.4  # of the font, for the names of the bars
+_NAME_WIDTH = 64  # pixels
+_BAR_WIDTH = 70
+_ROW_HEIGHT = 16
+_PAD = 5
 _PANEL_BRIGHTNESS = 0.3  # of the picture behind the bars
+_WHITE = (255, 255, 255)
+
 _CODECS = {".mp4": "mp4v", ".avi": "MJPG", ".mkv": "mp4v"}
 
 
@@ -32,11 +38,8 @@ def draw_readings(image: Pixels, readings: tuple[Reading, ...]) -> Pixels:
     image: uint8, (height, width) gray or (height, width, 3) BGR; it is not changed.
     Returns (height, width, 3) BGR uint8, enlarged to at least 480 pixels a side.
     """
-    picture = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR) if image.ndim == 2 else image.copy()
-    factor = max(1.0, _MIN_SIDE / min(picture.shape[:2]))
-    if factor > 1:
-        picture = cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
-    canvas = _Canvas(picture)  # type: ignore[arg-type]
+    factor = max(1.0, _MIN_SIDE / min(image.shape[:2]))
+    canvas = _Canvas(_enlarged_copy(image, factor))
     for reading in readings:
         face = _Rectangle.around(reading.box.scaled(factor, factor))
         canvas.outline(face, _colour(reading.label))
@@ -44,6 +47,14 @@ def draw_readings(image: Pixels, readings: tuple[Reading, ...]) -> Pixels:
         if reading.emotion is not None:
             _draw_bars(canvas, reading.emotion, face)
     return canvas.picture
+
+
+def _enlarged_copy(image: Pixels, factor: float) -> Pixels:
+    """A BGR copy of a gray or BGR picture, `factor` (1 or more) times as wide and as high."""
+    picture = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR) if image.ndim == 2 else image.copy()
+    if factor > 1:
+        picture = cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
+    return picture  # type: ignore[return-value]
 
 
 class _Rectangle(NamedTuple):
@@ -73,14 +84,12 @@ class _Canvas:
         """How many pixels are as much here as `size` pixels in a picture 480 pixels high."""
         return round(size * self.unit)
 
-    def outline(self, rectangle: _Rectangle, colour: Colour) -> None:
-        left, top, right, bottom = rectangle
+    def outline(self, area: _Rectangle, colour: Colour) -> None:
         thickness = max(self.pixels(2), 1)
-        cv2.rectangle(self.picture, (left, top), (right, bottom), colour, thickness, cv2.LINE_AA)
+        cv2.rectangle(self.picture, area[:2], area[2:], colour, thickness, cv2.LINE_AA)
 
-    def fill(self, rectangle: _Rectangle, colour: Colour) -> None:
-        left, top, right, bottom = rectangle
-        cv2.rectangle(self.picture, (left, top), (right, bottom), colour, cv2.FILLED)
+    def fill(self, area: _Rectangle, colour: Colour) -> None:
+        cv2.rectangle(self.picture, area[:2], area[2:], colour, cv2.FILLED)
 
     def darken(self, left: int, top: int, width: int, height: int) -> None:
         panel = self.picture[top : top + height, left : left + width]
@@ -108,9 +117,10 @@ def _draw_title(canvas: _Canvas, reading: Reading, face: _Rectangle) -> None:
     pad = canvas.pixels(4)
     width = text_width + 2 * pad
     height = text_height + text_depth + 2 * pad
-    left = min(max(face.left, 0), max(canvas.width - width, 0))
+    left = _clamp(face.left, canvas.width - width)
     top = max(face.top - height, 0)
-    canvas.fill(_Rectangle(left, top, left + width, top + height), _colour(reading.label))
+    label = _Rectangle(left, top, left + width, top + height)
+    canvas.fill(label, _colour(reading.label))
     baseline = top + text_height + pad
     canvas.write(title, left + pad, baseline, _TITLE_SIZE, _TITLE_INK)
 
@@ -125,32 +135,36 @@ def _title(reading: Reading) -> str:
 
 def _draw_bars(canvas: _Canvas, emotion: Emotion, face: _Rectangle) -> None:
     """The probabilities in a dark panel next to the face, on the side that has room."""
-    row_height = canvas.pixels(16)
-    label_width = canvas.pixels(64)
-    bar_width = canvas.pixels(70)
-    pad = canvas.pixels(5)
-    width = label_width + bar_width + 3 * pad
+    row_height = canvas.pixels(_ROW_HEIGHT)
+    pad = canvas.pixels(_PAD)
+    width = canvas.pixels(_NAME_WIDTH) + canvas.pixels(_BAR_WIDTH) + 3 * pad
     height = row_height * len(emotion.labels) + 2 * pad
-
     left = face.right + pad
     if left + width > canvas.width:
         left = max(face.left - pad - width, 0)
-    top = min(max(face.top, 0), max(canvas.height - height, 0))
+    top = _clamp(face.top, canvas.height - height)
     canvas.darken(left, top, width, height)
-
-    bar_left = left + 2 * pad + label_width
     row_top = top + pad
     for label, score in zip(emotion.labels, emotion.scores, strict=True):
-        baseline = row_top + canvas.pixels(11)
-        canvas.write(label, left + pad, baseline, _BAR_LABEL_SIZE, _WHITE)
-        bar = _Rectangle(
-            left=bar_left,
-            top=row_top + canvas.pixels(2),
-            right=bar_left + max(round(bar_width * score), 1),
-            bottom=row_top + row_height - canvas.pixels(4),
-        )
-        canvas.fill(bar, _colour(label))
+        _draw_bar(canvas, label, score, left + pad, row_top)
         row_top += row_height
+
+
+def _draw_bar(canvas: _Canvas, label: str, score: float, left: int, top: int) -> None:
+    """A row of the panel: the label's name, and a bar as long as its probability."""
+    baseline = top + canvas.pixels(11)
+    canvas.write(label, left, baseline, _NAME_SIZE, _WHITE)
+    bar_left = left + canvas.pixels(_NAME_WIDTH) + canvas.pixels(_PAD)
+    bar_width = max(round(canvas.pixels(_BAR_WIDTH) * score), 1)
+    bar_top = top + canvas.pixels(2)
+    bar_bottom = top + canvas.pixels(_ROW_HEIGHT) - canvas.pixels(4)
+    bar = _Rectangle(bar_left, bar_top, bar_left + bar_width, bar_bottom)
+    canvas.fill(bar, _colour(label))
+
+
+def _clamp(value: int, high: int) -> int:
+    """The nearest number to `value` from 0 to `high`; 0 where `high` is negative."""
+    return max(min(value, high), 0)
 
 
 def _colour(label: str | None) -> Colour:
@@ -263,7 +277,8 @@ def annotator(path: Path, fps: float, many: bool, source: Path) -> Picture | Fol
 
     Raises SinkError for a name without a format, and for one that would overwrite `source`.
     """
-    if source.exists() and source.resolve() in (path.resolve(), path.resolve().parent):
+    target = path.resolve()
+    if source.exists() and source.resolve() in (target, target.parent):
         raise SinkError(f"{path}: would overwrite what is read; name a place outside of {source}")
     if path.suffix.lower() in _CODECS:
         return Video(path, fps)

@@ -1,6 +1,6 @@
 """Face detectors: each is called with a frame and returns the faces in it, largest first."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -94,7 +94,8 @@ class YuNet:
         if rows is None:
             return ()
         fx, fy = _scale(frame.image, image)
-        return _largest_first(_face(row, fx, fy) for row in rows if np.isfinite(row).all())
+        faces = [_face(row, fx, fy) for row in rows if np.isfinite(row).all()]
+        return _largest_first(faces)
 
 
 class Haar:
@@ -115,8 +116,8 @@ class Haar:
             return ()
         rows = self._cascade.detectMultiScale(image, 1.1, 3, minSize=(24, 24))
         fx, fy = _scale(frame.image, image)
-        boxes = [Box(*map(float, row)).scaled(fx, fy) for row in rows]
-        return _largest_first(Face(box, score=1.0) for box in boxes)
+        boxes = [Box(*map(float, row)) for row in rows]
+        return _largest_first([Face(box.scaled(fx, fy), score=1.0) for box in boxes])
 
 
 class IntervalDetector:
@@ -149,7 +150,9 @@ def _prepare(image: Pixels, settings: DetectSettings) -> Pixels:
     height, width = image.shape[:2]
     factor = settings.size / max(height, width)
     if factor < 1:
-        size = (max(round(width * factor), 1), max(round(height * factor), 1))
+        new_width = max(round(width * factor), 1)
+        new_height = max(round(height * factor), 1)
+        size = (new_width, new_height)
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
     if settings.blur:
         image = cv2.blur(image, (3, 3))  # type: ignore[assignment]
@@ -165,9 +168,10 @@ def _scale(original: Pixels, resized: Pixels) -> tuple[float, float]:
 def _face(row: Floats, fx: float, fy: float) -> Face:
     """A row of FaceDetectorYN: box (4 values), five points (10) and score."""
     x, y, width, height, *points, score = (float(value) for value in row)
+    box = Box(x, y, width, height).scaled(fx, fy)
     landmarks = tuple((points[i] * fx, points[i + 1] * fy) for i in range(0, 10, 2))
-    return Face(Box(x, y, width, height).scaled(fx, fy), score, landmarks)
+    return Face(box, score, landmarks)
 
 
-def _largest_first(faces: Iterable[Face]) -> tuple[Face, ...]:
+def _largest_first(faces: list[Face]) -> tuple[Face, ...]:
     return tuple(sorted(faces, key=lambda face: -face.box.area))

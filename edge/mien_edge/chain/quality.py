@@ -66,12 +66,7 @@ def align_eyes(image: Pixels, face: Face) -> tuple[Pixels, Box]:
     Returns the rotated part, of at most twice the face's size, and the face's box in it. Without
     landmarks, or where nothing of the face is in the picture: the picture and the box as they are.
     """
-    height, width = image.shape
-    area = face.box.square(2.0).intersection(Box(0, 0, width, height))
-    left = int(area.x)
-    top = int(area.y)
-    right = int(area.x + area.width)
-    bottom = int(area.y + area.height)
+    left, top, right, bottom = _surroundings(image, face)
     if len(face.landmarks) < 2 or right <= left or bottom <= top:
         return image, face.box
 
@@ -86,6 +81,16 @@ def align_eyes(image: Pixels, face: Face) -> tuple[Pixels, Box]:
     )
     box = face.box._replace(x=face.box.x - left, y=face.box.y - top)
     return patch, box  # type: ignore[return-value]
+
+
+def _surroundings(image: Pixels, face: Face) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of twice the face's size, as far as it is in the picture."""
+    height, width = image.shape
+    picture = Box(0, 0, width, height)
+    area = face.box.square(2.0).intersection(picture)
+    right = int(area.x + area.width)
+    bottom = int(area.y + area.height)
+    return int(area.x), int(area.y), right, bottom
 
 
 def _eye_line_degrees(face: Face) -> float:

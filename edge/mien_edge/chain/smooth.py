@@ -70,7 +70,8 @@ class Smoother:
         elapsed = max(time - previous.time, 0.0)
         weight = 1 - math.exp(-elapsed / self.settings.time_constant)
         pairs = zip(previous.emotion.scores, emotion.scores, strict=True)
-        return Emotion(emotion.labels, tuple(old + weight * (new - old) for old, new in pairs))
+        scores = tuple(old + weight * (new - old) for old, new in pairs)
+        return Emotion(emotion.labels, scores)
 
     def _next_state(self, previous: _State | None, emotion: Emotion, time: float) -> _State:
         if previous is None or previous.label is None:

@@ -283,10 +283,10 @@ class Demo:
 
 def _absence(moment: float) -> float:
     """How far the person is out of the demo's picture: 0 to 1, 1 from 10.1 to 11.9 seconds."""
-    leaves = 8.5
-    is_back = 13.5
+    since_start = moment - 8.5
+    until_end = 13.5 - moment
     seconds = 1.6  # that it takes to leave, and to come back
-    return float(np.clip(min(moment - leaves, is_back - moment) / seconds, 0, 1))
+    return float(np.clip(min(since_start, until_end) / seconds, 0, 1))
 
 
 class FaultyDemo:
