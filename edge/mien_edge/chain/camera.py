@@ -42,7 +42,7 @@ class Device(Protocol):
 class PauseControl(Protocol):
     """Says when the camera has to be off, and is informed when it goes on and off.
 
-    `service.gpio.Panel` is one: a button and an LED.
+    `service.gpio.GpioSwitch` is one: a button and an LED.
     """
 
     @property
