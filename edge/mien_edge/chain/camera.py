@@ -150,7 +150,7 @@ class LiveCamera:
         if reader is not None:
             reader.close()
         self._pause_control.camera(False)
-        self._emit(EventKind.PAUSED, "the camera is off, as somebody at the device wants it")
+        self._emit(EventKind.PAUSED, "the camera is off: it was paused at the device")
         while self._pause_control.paused and not self._stop.wait(_TICK):
             self._pause_control.on_tick()
         if self._stop.is_set():
