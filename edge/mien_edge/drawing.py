@@ -1,4 +1,4 @@
-"""Colours of the labels, and pictures that are written completely or not at all."""
+"""Colours of the labels, and pictures written whole or not at all."""
 
 from pathlib import Path
 
@@ -9,18 +9,10 @@ from mien_edge.errors import SinkError
 from mien_edge.values import Pixels
 
 COLOURS = {
-    "angry": (60, 60, 230),
-    "disgust": (60, 150, 60),
-    "fear": (200, 80, 170),
-    "happy": (40, 190, 250),
-    "sad": (220, 140, 50),
-    "surprise": (200, 200, 60),
-    "neutral": (190, 190, 190),
-}
-"""The colour of each label: blue, green and red, 0 to 255."""
-
+    "angry": (60, 60, 230), "disgust": (60, 150, 60), "fear": (200, 80, 170), "happy": (40, 190, 250),
+    "sad": (220, 140, 50), "surprise": (200, 200, 60), "neutral": (190, 190, 190),
+}  # fmt: skip
 NO_LABEL = (140, 140, 140)
-"""The colour of a face without a label: blue, green and red."""
 
 
 def save(path: Path, picture: Pixels) -> None:
