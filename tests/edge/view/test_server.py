@@ -279,7 +279,7 @@ def test_a_label_appears_within_two_seconds(service, chromium):
             service.see("surprise")
             assert time.monotonic() - start < 2
             page.wait_for_timeout(30)
-        assert page.inner_text("#told") == "Face 1: surprise"
+        assert page.inner_text("#announcement") == "Face 1: surprise"
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
@@ -318,7 +318,7 @@ def test_the_page_can_be_used_without_a_mouse_and_without_eyes(service, chromium
             reached.append(page.evaluate("document.activeElement.id || document.activeElement.textContent.trim()"))
         assert reached[:4] == ["Skip to content", "English", "中文", "toggle"]
         assert "As a table" in reached
-        assert page.get_attribute("#told", "aria-live") == "polite"
+        assert page.get_attribute("#announcement", "aria-live") == "polite"
         assert page.get_attribute("#timeline", "aria-label")
         titled = "section => document.getElementById(section.getAttribute('aria-labelledby'))"
         assert page.evaluate(f"[...document.querySelectorAll('section')].every({titled})")
