@@ -140,7 +140,7 @@ class Csv:
     def __call__(self, readings: tuple[Reading, ...]) -> None:
         """Write the readings of a frame."""
         if readings:
-            self._file.write("".join(csv_line(csv_row(as_dict(reading))) for reading in readings))
+            self._file.write("".join(csv_line(csv_row(reading)) for reading in readings))
 
     def close(self) -> None:
         """Close the file."""

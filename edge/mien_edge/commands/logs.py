@@ -3,11 +3,14 @@
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mien_edge.commands.common import add_command, log_option, log_path, settings_option
 from mien_edge.errors import SettingsError
 from mien_edge.labels import LABELS
+
+if TYPE_CHECKING:
+    from mien_edge.log.show import HourSummary
 
 
 def add_logs(commands: Any) -> None:
@@ -55,9 +58,10 @@ def _logs(options: argparse.Namespace) -> None:
         print(text, flush=options.follow)  # noqa: T201
 
 
-def _summary(options: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
+def _summary(options: argparse.Namespace, rows: "list[HourSummary]") -> None:
     from mien_edge.log import plot
     from mien_edge.log import show as log_show
+    from mien_edge.schema import to_dict
 
     if options.emotion or options.track or options.kind or options.follow:
         raise SettingsError("a summary is of all faces; leave out --emotion, --track, --kind and --follow")
@@ -65,4 +69,4 @@ def _summary(options: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
         plot.save(options.plot, rows)
         print(f"drawn: {options.plot}")  # noqa: T201
     else:
-        print(json.dumps(rows) if options.json else log_show.summary_text(rows))  # noqa: T201
+        print(json.dumps([to_dict(row) for row in rows]) if options.json else log_show.summary_text(rows))  # noqa: T201

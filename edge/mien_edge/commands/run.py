@@ -56,14 +56,16 @@ def _run(options: argparse.Namespace) -> int:
 
         written: list[Any] = []
         if options.log or settings.log.path or paths.systemd_directory("STATE_DIRECTORY"):
-            written = [opened(writer.Log(options.log or paths.log(settings.log.path), settings.log))]
-            written[0].started(model.name)
+            written = [opened(writer.LogWriter(options.log or paths.log(settings.log.path), settings.log))]
+            written[0].log_start(model.name)
             events.add(written[0].event)
         for kind, text in recovered:
             events(kind, text)
         try:
             notifier = opened(systemd.Notifier())
-            switch = opened(gpio.Panel(settings.gpio, notifier.alive, paths.systemd_directory("STATE_DIRECTORY")))
+            switch = opened(
+                gpio.Panel(settings.gpio, notifier.ping_watchdog, paths.systemd_directory("STATE_DIRECTORY"))
+            )
             source = sources.open_source(settings.source, stop, events, switch)
             scored = _score(options, uri, source.still)
             sinks = [*written, *(opened(sink) for sink in _sinks(options)), *([scored] if scored else [])]

@@ -78,6 +78,6 @@ def add_status(commands: Any) -> None:
 def _status(options: argparse.Namespace) -> int:
     from mien_edge.status import summary as status_summary
 
-    found = status_summary.collect(paths.runtime(), log_path(options))
-    print(json.dumps(found) if options.json else status_summary.as_text(found))  # noqa: T201
-    return 1 if found["problems"] else 0
+    summary = status_summary.collect(paths.runtime(), log_path(options))
+    print(json.dumps(summary.to_json()) if options.json else status_summary.as_text(summary))  # noqa: T201
+    return 1 if summary.problems else 0

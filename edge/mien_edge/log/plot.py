@@ -2,7 +2,6 @@
 
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -12,6 +11,7 @@ from mien_edge.contract import LABELS
 from mien_edge.drawing import COLOURS, NO_LABEL
 from mien_edge.errors import SinkError
 from mien_edge.log.minutes import NONE
+from mien_edge.log.show import HourSummary
 from mien_edge.values import Pixels
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
@@ -21,7 +21,7 @@ _HOUR = 3600
 _MOST = 24 * 14  # hours; a longer time is drawn from its end
 
 
-def save(path: Path, rows: list[dict[str, Any]]) -> None:
+def save(path: Path, rows: list[HourSummary]) -> None:
     """Draw logview.summary's rows to a .png or .jpg. Raises SinkError if it cannot be written, or there is nothing."""
     if not rows:
         raise SinkError(
@@ -30,14 +30,14 @@ def save(path: Path, rows: list[dict[str, Any]]) -> None:
     drawing.save(path, picture(rows))
 
 
-def picture(rows: list[dict[str, Any]]) -> Pixels:
+def picture(rows: list[HourSummary]) -> Pixels:
     """A BGR picture of the rows; hours without a face are gaps, for time runs evenly."""
-    starts = [datetime.fromisoformat(row["hour"].replace("Z", "+00:00")) for row in rows]
+    starts = [row.start for row in rows]
     first = max(starts[0].timestamp(), starts[-1].timestamp() - (_MOST - 1) * _HOUR)
     hours = int((starts[-1].timestamp() - first) // _HOUR) + 1
     step = max(min(40, 900 // hours), 3)
     canvas = np.full((_HEIGHT, _LEFT + max(hours * step, 400) + _RIGHT, 3), 255, np.uint8)
-    scale = _axes(canvas, max(row["face_minutes"] for row in rows))
+    scale = _axes(canvas, max(row.face_minutes for row in rows))
     for row, start in zip(rows, starts, strict=True):
         place = int((start.timestamp() - first) // _HOUR)
         if place >= 0:
@@ -59,10 +59,10 @@ def _axes(canvas: Pixels, most: float) -> float:
     return float(scale)
 
 
-def _stack(canvas: Pixels, row: dict[str, Any], x: int, width: int, scale: float) -> None:
+def _stack(canvas: Pixels, row: HourSummary, x: int, width: int, scale: float) -> None:
     height = 0.0
     for label in (*LABELS, NONE):
-        part = row["shares"][label] * row["face_minutes"] * scale
+        part = row.shares[label] * row.face_minutes * scale
         if part > 0:
             upper, lower = round(_HEIGHT - _BOTTOM - height - part), round(_HEIGHT - _BOTTOM - height) - 1
             cv2.rectangle(canvas, (x, upper), (x + width - 1, max(lower, upper)), _colour(label), cv2.FILLED)

@@ -4,12 +4,14 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from mien_edge import formats
 from mien_edge.errors import SettingsError
+from mien_edge.events import Event
 from mien_edge.labels import LABELS
 from mien_edge.log import reader
 from mien_edge.log.minutes import NONE
@@ -77,7 +79,7 @@ def _entries(
     if _has_events(wanted, form, kind):
         of_kind = None if kind in (None, "event") else kind
         for event in reader.events(connection, _after(wanted, after["event"]), of_kind):
-            yield event["time"], _event(event, form), ("event", event["id"])
+            yield event.time, _event(event, form), ("event", event.id)
 
 
 def _after(wanted: Filter, number: int) -> Filter:
@@ -94,54 +96,62 @@ def _header(form: str) -> list[str]:
     return [formats.csv_line(formats.CSV_COLUMNS).rstrip("\n")] if form == "csv" else []
 
 
-def _event(event: dict[str, Any], form: str) -> str:
+def _event(event: Event, form: str) -> str:
     if form == "json":
         return json.dumps(formats.event_as_dict(event))
-    clock = time.strftime("%H:%M:%S", time.localtime(event["time"]))
-    return f"{clock}  * {event['kind']}: {event['text']}"
+    clock = time.strftime("%H:%M:%S", time.localtime(event.time))
+    return f"{clock}  * {event.kind}: {event.text}"
 
 
 def _formatted(reading: Reading, form: str) -> str:
     if form == "json":
         return json.dumps(formats.as_dict(reading))
     if form == "csv":
-        return formats.csv_line(formats.csv_row(formats.as_dict(reading))).rstrip("\n")
+        return formats.csv_line(formats.csv_row(reading)).rstrip("\n")
     return formats.line(reading)
 
 
-def summary(path: Path, wanted: Filter) -> list[dict[str, Any]]:
-    """Per hour: its start (ISO 8601, UTC), face-minutes, the most faces that one minute had, and the share of each
-    label and of 'none' in the face-minutes.
+@dataclass(frozen=True, slots=True)
+class HourSummary:
+    """The faces of an hour. The field names are the JSON keys.
+
+    hour: its start, ISO 8601 in UTC.
+    face_minutes: minutes that faces were seen, those of several faces added up.
+    faces: the most faces in one frame.
+    shares: the share of each label and of 'none' in the face-minutes, 0..1.
     """
+
+    hour: str
+    face_minutes: float
+    faces: int
+    shares: dict[str, float]
+
+    @property
+    def start(self) -> datetime:
+        """The start as a time in UTC."""
+        return datetime.fromisoformat(self.hour.replace("Z", "+00:00"))
+
+
+def summary(path: Path, wanted: Filter) -> list[HourSummary]:
+    """Return the hours with faces between the filter's times, oldest first. Raises SinkError if there is no log."""
     connection = reader.open_to_read(path)
     found = reader.read_minutes(connection, wanted.since, wanted.until, _HOUR)
     connection.close()
     return [
-        {
-            "hour": formats.iso(span["time"]),
-            "face_minutes": round(sum(span["seconds"].values()) / 60, 2),
-            "faces": span["faces"],
-            "shares": shares(span["seconds"]),
-        }
+        HourSummary(formats.iso(span.time), round(span.face_seconds / 60, 2), span.faces, span.shares())
         for span in found
     ]
 
 
-def shares(seconds: dict[str, float]) -> dict[str, float]:
-    """The share of each label and of 'none' in all face-seconds, to four digits; 0 where there are none."""
-    total = sum(seconds.values()) or 1.0
-    return {label: round(seconds.get(label, 0.0) / total, 4) for label in (*LABELS, NONE)}
-
-
-def summary_text(rows: list[dict[str, Any]]) -> str:
+def summary_text(rows: list[HourSummary]) -> str:
     """The summary as bars: one letter per 2.5 %."""
     letters = dict(zip((*LABELS, NONE), "ADFHSUN.", strict=True))
     lines = ["A angry  D disgust  F fear  H happy  S sad  U surprise  N neutral  . no label"]
     for row in rows:
-        bar = "".join(letters[label] * count for label, count in _cells(row["shares"]))
-        local = datetime.fromisoformat(row["hour"].replace("Z", "+00:00")).astimezone()
-        most = f"{row['faces']} at most" if row["faces"] != 1 else "one face"
-        lines.append(f"{local:%Y-%m-%d %H}:00  {bar:<{_BAR}}  {row['face_minutes']:>7.1f} face-minutes, {most}")
+        bar = "".join(letters[label] * count for label, count in _cells(row.shares))
+        local = row.start.astimezone()
+        most = f"{row.faces} at most" if row.faces != 1 else "one face"
+        lines.append(f"{local:%Y-%m-%d %H}:00  {bar:<{_BAR}}  {row.face_minutes:>7.1f} face-minutes, {most}")
     return "\n".join(lines)
 
 

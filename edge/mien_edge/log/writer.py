@@ -50,7 +50,7 @@ _STEADY = 3600.0  # seconds that a clock must have run before anything is remove
 _log = logging.getLogger("mien.log")
 
 
-class Log:
+class LogWriter:
     """A sink. One process at a time writes; any number may read.
 
     `wall` and `steady` are the clocks: seconds since 1970, and seconds that no one sets. Raises SinkError if the file
@@ -99,7 +99,7 @@ class Log:
         elapsed = abs(reading.time - then)
         return (label, quality) != (reading.label, reading.quality) or elapsed >= self.settings.heartbeat_interval
 
-    def started(self, model: str) -> None:
+    def log_start(self, model: str) -> None:
         """A run begins with this model: tell what the log knows of the one before, if it ended without a word, or had
         another model.
         """
@@ -142,10 +142,10 @@ class Log:
 
     def _write(self, events: list[tuple[Any, ...]], ending: bool) -> None:
         step = self._to_move
-        late = self._minutes.over(float("inf") if ending else self._wall() - _MINUTE_WAITS)
+        late = self._minutes.completed(float("inf") if ending else self._wall() - _MINUTE_WAITS)
         if not (self._pending or events or late or step):
             return
-        minutes = late if ending else self._minutes.over(self._wall())
+        minutes = late if ending else self._minutes.completed(self._wall())
         text = f"set {'forward' if step > 0 else 'back'} by {abs(step):.0f} s; the entries of this run moved along"
         told = [(self._wall(), self._steady(), EventKind.CLOCK, text)] if step else []
         with self._connection:
@@ -154,7 +154,7 @@ class Log:
             self._connection.executemany(INSERT_READING, self._pending)
             self._connection.executemany(INSERT_MINUTE, [(self._run, *row) for row in minutes])
             self._connection.executemany(INSERT_EVENT, [*told, *events])
-        self._minutes.forget(minutes)
+        self._minutes.drop(minutes)
         if step:
             self._to_move = 0.0
             _log.warning("the clock was %s", text)
@@ -167,7 +167,7 @@ class Log:
             self._stepped = self._steady()
             self._to_move += step
             self._pending = [self._moved(row, step) for row in self._pending]
-            self._minutes.move(step, self._wall())
+            self._minutes.shift(step, self._wall())
 
     def _move(self, step: float) -> None:
         """Shift all that this run has committed: it is in the time of the clock that was wrong."""

@@ -1,7 +1,7 @@
 """Home Assistant's MQTT device discovery: one retained message creates a device page.
 
 Source: home-assistant.io/integrations/mqtt, 'Device discovery payload' (Home Assistant 2024.11 or
-newer). Keys may be abbreviated as listed there: `p` platform, `cmps` components, `dev` device, `ids`
+newer). Keys are abbreviated as listed there: `p` platform, `cmps` components, `dev` device, `ids`
 identifiers, `mf` manufacturer, `mdl` model, `sw` software version, `o` origin.
 """
 
@@ -12,7 +12,10 @@ from mien_edge import __version__
 from mien_edge.labels import LABELS
 from mien_edge.log.minutes import NONE
 
-_EMOTION = {
+Component = dict[str, str | list[str]]
+"""One entity of the device, with its keys abbreviated."""
+
+_EMOTION: Component = {
     "p": "sensor",
     "name": "Dominant emotion",
     "device_class": "enum",
@@ -20,7 +23,7 @@ _EMOTION = {
     "value_template": "{{ value_json.emotion }}",
     "icon": "mdi:emoticon-outline",
 }
-_FACES = {
+_FACES: Component = {
     "p": "sensor",
     "name": "Faces",
     "state_class": "measurement",
@@ -28,7 +31,7 @@ _FACES = {
     "value_template": "{{ value_json.faces }}",
     "icon": "mdi:account-group",
 }
-_FPS = {
+_FPS: Component = {
     "p": "sensor",
     "name": "Frames per second",
     "state_class": "measurement",
@@ -36,7 +39,7 @@ _FPS = {
     "value_template": "{{ value_json.fps }}",
     "entity_category": "diagnostic",
 }
-_TEMPERATURE = {
+_TEMPERATURE: Component = {
     "p": "sensor",
     "name": "Temperature",
     "device_class": "temperature",
@@ -45,7 +48,7 @@ _TEMPERATURE = {
     "value_template": "{{ value_json.temperature }}",
     "entity_category": "diagnostic",
 }
-_PROBLEM = {
+_PROBLEM: Component = {
     "p": "binary_sensor",
     "name": "Problem",
     "device_class": "problem",
@@ -89,23 +92,22 @@ def discovery_message(base_topic: str, device: str) -> str:
     return json.dumps(content, ensure_ascii=False)
 
 
-def _components(object_id: str, state_topic: str) -> dict[str, dict[str, object]]:
+def _components(object_id: str, state_topic: str) -> dict[str, Component]:
     """The entities of the device, each with an id of its own."""
-    attributes = {
+    attributes: Component = {
         "json_attributes_topic": state_topic,
         "json_attributes_template": _PROBLEM_ATTRIBUTES,
     }
-    components = {
-        "emotion": _EMOTION,
-        "faces": _FACES,
-        "fps": _FPS,
-        "temperature": _TEMPERATURE,
+    components: dict[str, Component] = {
+        "emotion": dict(_EMOTION),
+        "faces": dict(_FACES),
+        "fps": dict(_FPS),
+        "temperature": dict(_TEMPERATURE),
         "problem": _PROBLEM | attributes,
     }
-    return {
-        name: component | {"unique_id": f"mien_{object_id}_{name}"}
-        for name, component in components.items()
-    }
+    for name, component in components.items():
+        component["unique_id"] = f"mien_{object_id}_{name}"
+    return components
 
 
 def _object_id(device: str) -> str:

@@ -20,7 +20,7 @@ MAX_INFLIGHT = 20
 """Log entries that may be sent and not yet acknowledged."""
 
 RETRYABLE = (0x80, 0x83, 0x97)
-"""Reason codes worth another try: unspecified, implementation specific, quota exceeded (MQTT 5, 2.4)."""
+"""Reason codes worth another try (MQTT 5, 2.4): unspecified, implementation specific, quota."""
 
 _KEEPALIVE = 30  # seconds of silence after which the broker publishes the last will
 _CONNECT_TIMEOUT = 10.0  # seconds
@@ -158,9 +158,12 @@ class Connection:
         self._on_sent(number, str(reason) if refused else "")
 
     def _on_client_message(
-        self, client: paho.Client, userdata: object, message: paho.MQTTMessage
+        self,
+        client: paho.Client,
+        userdata: object,
+        message: paho.MQTTMessage,
     ) -> None:
-        self._on_message(self, message.topic, message.payload)
+        self._on_message(self, message.topic, bytes(message.payload))
 
 
 def _new_client(settings: PublishSettings, device: str) -> paho.Client:
@@ -180,7 +183,7 @@ def _new_client(settings: PublishSettings, device: str) -> paho.Client:
 
 
 def _machine_id() -> str:
-    """Eight digits of this machine; a broker allows one connection a client id, and names repeat."""
+    """Eight digits that keep the client ids of devices of the same name apart."""
     try:
         return Path("/etc/machine-id").read_text().strip()[:8] or "0"
     except OSError:

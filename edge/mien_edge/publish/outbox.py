@@ -5,12 +5,12 @@ The log is opened anew for each look, because it may be replaced at any time.
 
 import json
 import logging
-import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from sqlite3 import Connection
 from typing import Literal, NamedTuple, Protocol
 
 from mien_edge import files, formats
@@ -100,31 +100,27 @@ class Batch(NamedTuple):
 class Mode(Protocol):
     """Which entries of a log are published. `last_minute` is the latest start of a full minute."""
 
-    def skip_unpublished(
-        self, connection: sqlite3.Connection, cursor: Cursor, last_minute: int
-    ) -> Cursor:
+    def skip_unpublished(self, connection: Connection, cursor: Cursor, last_minute: int) -> Cursor:
         """Move a cursor past the kinds of entries that are never published in this mode.
 
         So what was held back in one mode is not published later in another.
         """
 
-    def read(self, connection: sqlite3.Connection, cursor: Cursor, last_minute: int) -> Batch:
+    def read(self, connection: Connection, cursor: Cursor, last_minute: int) -> Batch:
         """Read the entries behind a cursor, at most BATCH_SIZE of a kind."""
 
-    def waiting(self, connection: sqlite3.Connection, sent: Cursor, done: Cursor) -> int:
+    def waiting(self, connection: Connection, sent: Cursor, done: Cursor) -> int:
         """Count the entries that are not acknowledged."""
 
 
 class SingleReadings:
     """The mode that publishes every reading and every event."""
 
-    def skip_unpublished(
-        self, connection: sqlite3.Connection, cursor: Cursor, last_minute: int
-    ) -> Cursor:
+    def skip_unpublished(self, connection: Connection, cursor: Cursor, last_minute: int) -> Cursor:
         """Move a cursor past all minutes."""
         return replace(cursor, minute=last_minute)
 
-    def read(self, connection: sqlite3.Connection, cursor: Cursor, last_minute: int) -> Batch:
+    def read(self, connection: Connection, cursor: Cursor, last_minute: int) -> Batch:
         """Read the events and then the readings behind a cursor."""
         events = reader.events(connection, Filter(after=cursor.event))[:BATCH_SIZE]
         readings = reader.readings(connection, Filter(after=cursor.reading), BATCH_SIZE)
@@ -135,7 +131,7 @@ class SingleReadings:
             end = end.past(message)
         return Batch(messages, end)
 
-    def waiting(self, connection: sqlite3.Connection, sent: Cursor, done: Cursor) -> int:
+    def waiting(self, connection: Connection, sent: Cursor, done: Cursor) -> int:
         """Count the readings and events that are not acknowledged."""
         readings = reader.newest(connection, "readings") - done.reading
         events = reader.newest(connection, "events") - done.event
@@ -151,9 +147,7 @@ class MinuteSums:
     def __init__(self, min_faces: int) -> None:
         self.min_faces = min_faces
 
-    def skip_unpublished(
-        self, connection: sqlite3.Connection, cursor: Cursor, last_minute: int
-    ) -> Cursor:
+    def skip_unpublished(self, connection: Connection, cursor: Cursor, last_minute: int) -> Cursor:
         """Move a cursor past all readings and events, and back from minutes in the future.
 
         A minute in the future was published while the device's clock was wrong.
@@ -165,18 +159,15 @@ class MinuteSums:
             minute=min(cursor.minute, last_minute),
         )
 
-    def read(self, connection: sqlite3.Connection, cursor: Cursor, last_minute: int) -> Batch:
+    def read(self, connection: Connection, cursor: Cursor, last_minute: int) -> Batch:
         """Read the full minutes behind a cursor."""
         minutes = reader.read_minutes(connection, cursor.minute + 1, last_minute + 1)[:BATCH_SIZE]
-        messages = [
-            _minute_message(cursor.log, minute)
-            for minute in minutes
-            if minute.faces >= self.min_faces
-        ]
+        published = [minute for minute in minutes if minute.faces >= self.min_faces]
+        messages = [_minute_message(cursor.log, minute) for minute in published]
         end = replace(cursor, minute=minutes[-1].time) if minutes else cursor
         return Batch(messages, end)
 
-    def waiting(self, connection: sqlite3.Connection, sent: Cursor, done: Cursor) -> int:
+    def waiting(self, connection: Connection, sent: Cursor, done: Cursor) -> int:
         """1 while a minute that was sent is not acknowledged, else 0."""
         return int(sent.minute > done.minute)
 
@@ -195,7 +186,11 @@ class Outbox:
     """
 
     def __init__(
-        self, log: Path, mode: Mode, cursor: Cursor, wall_clock: Callable[[], float] = time.time
+        self,
+        log: Path,
+        mode: Mode,
+        cursor: Cursor,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self.log = log
         self.mode = mode
@@ -232,7 +227,7 @@ class Outbox:
             self._attach(connection)
             self._update(connection)
 
-    def _attach(self, connection: sqlite3.Connection) -> None:
+    def _attach(self, connection: Connection) -> None:
         """Begin the first log at its end, and a log that replaces another at its beginning."""
         name = reader.name(connection)
         if self.sent.log == name:
@@ -249,8 +244,8 @@ class Outbox:
     def _move(self, batch: Batch) -> None:
         """Move on by a batch.
 
-        Entries that are not sent are never acknowledged, so the cursors are moved past them here, but
-        only while nothing before them is unacknowledged.
+        Entries that are not sent are never acknowledged, so the cursors are moved past them here,
+        but only while nothing before them is unacknowledged.
         """
         for message in batch.messages:
             self.sent = self.sent.past(message)
@@ -258,7 +253,7 @@ class Outbox:
             self.sent = batch.end
             self.done = batch.end
 
-    def _update(self, connection: sqlite3.Connection) -> None:
+    def _update(self, connection: Connection) -> None:
         last_minute = self._last_full_minute()
         recent = reader.read_minutes(connection, last_minute - 2 * _MINUTE, last_minute + 1)
         self.last_minute = recent[-1] if recent else MinuteSummary()

@@ -1,6 +1,7 @@
 """Prometheus metrics on loopback, read from the status of service and publisher at each scrape.
 
-Names follow prometheus.io/docs/practices/naming: base units, the unit as suffix, `_total` for counters.
+Names follow prometheus.io/docs/practices/naming: base units, the unit as suffix, and `_total` for
+counters.
 """
 
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""`mien-edge publish`: from the log to an MQTT broker, from a saved cursor; at least once, in order.
+"""`mien-edge publish`: the log to an MQTT broker, from a saved cursor; at least once, in order.
 
 Topics below mien/DEVICE:
 
@@ -9,7 +9,7 @@ Topics below mien/DEVICE:
 
 A receiver drops ids that are not above the last one. What can happen:
 
-- the broker is away: it is tried again after 1, 2, 4 … 60 s; nothing is lost as long as the log keeps it;
+- the broker is away: it is tried again after 1, 2, 4 … 60 s; what the log keeps is not lost;
 - the publisher is killed: up to a minute of entries is sent twice;
 - the log is replaced: the new one's entries follow those of the old one;
 - the publisher never ran before: it begins with the next entry.
@@ -181,8 +181,8 @@ class Publisher:
     def _refill(self) -> None:
         """Look at the log when it is time, and at once after a full batch.
 
-        Entries are taken only while there is a broker and none are left to send: what waits stays in
-        the log, not in memory.
+        Entries are taken only while there is a broker and none are left to send: what waits stays
+        in the log, not in memory.
         """
         can_take = self.connected and not self._queue
         if not self._poll_timer.due() and not (can_take and self._has_more):
@@ -263,8 +263,8 @@ class Publisher:
         self._inflight.acknowledge(number)
         if refusal:
             self.refused += 1
-            user = self.settings.username
-            _log.warning("the broker refuses a message (%s); check what %s may write", refusal, user)
+            fix = f"check what {self.settings.username} may write"
+            _log.warning("the broker refuses a message (%s); %s", refusal, fix)
 
     def _send_discovery(self, connection: Connection) -> None:
         """Send Home Assistant's discovery message, if it is wanted, and then the state."""

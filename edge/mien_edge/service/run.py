@@ -20,6 +20,7 @@ from mien_edge.model.bundle import Bundle
 from mien_edge.model.interpreter import Classifier
 from mien_edge.service import preview, status_writer, throttle
 from mien_edge.settings import Settings
+from mien_edge.status.status_file import ModelStatus
 from mien_edge.update.store import Store
 from mien_edge.update.updater import LoadedModel, Updater
 from mien_edge.values import Reading
@@ -135,11 +136,10 @@ def run(
             closing.callback(updater.close)
             watching.append(updater)
         if status:
-            facts = {"model": model.name, "bundle": str(model.bundle.folder), "source": name}
-            changing = [each.state for each in (paced, updater) if each]
-            told = status_writer.StatusWriter(
-                status, facts, stages, lambda: {k: v for each in changing for k, v in each().items()}
-            )
+            fixed_model = partial(ModelStatus, model.name, str(model.bundle.folder))
+            model_status = updater.state if updater else fixed_model
+            throttle_status = paced.state if paced else None
+            told = status_writer.StatusWriter(status, name, model_status, stages, throttle_status)
             closing.callback(told.close)
             closing.enter_context(events.telling(told.event))
             shown = preview.PreviewServer(status)

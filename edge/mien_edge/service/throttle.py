@@ -3,7 +3,6 @@
 import logging
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from mien_edge.chain import camera, motion
 from mien_edge.chain.sources import Source
@@ -11,6 +10,7 @@ from mien_edge.events import EventKind, OnEvent
 from mien_edge.settings import ThrottleSettings
 from mien_edge.status import health
 from mien_edge.status.health import Health
+from mien_edge.status.status_file import ThrottleStatus
 from mien_edge.values import Frame
 
 _LOOK_EVERY = 5.0  # seconds between looks at the temperature
@@ -49,7 +49,7 @@ class Governor:
         return self.fps
 
     def _decide(self, found: Health, now: float) -> None:
-        warm, limits = found.temperature, found.limits or ()
+        warm, limits = found.temperature, found.throttled_now or ()
         if "throttled" in limits:
             self._limited = now
         if (warm is not None and warm >= self.settings.hot) or self._limited == now:
@@ -59,7 +59,7 @@ class Governor:
 
     def _set(self, fps: float, found: Health) -> None:
         was, self.fps = self.fps, fps
-        state = f"{found.temperature} °C" + "".join(f", {limit}" for limit in found.limits or ())
+        state = f"{found.temperature} °C" + "".join(f", {limit}" for limit in found.throttled_now or ())
         if was == self.most and fps < was and self._looked - self._told >= _TELL_EVERY:
             self._told, self._is_told = self._looked, True
             self._tell(EventKind.THROTTLED, f"{state}: fewer frames than {was:g} a second until that is over")
@@ -90,9 +90,9 @@ class ThrottledSource:
         self._seen: motion.Thumbnail | None = None
         self._seen_at = self._moved_at = self._due = float("-inf")
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> ThrottleStatus:
         """For the status: the rate aimed at, whether it rests, and how many frames were dropped for a newer one."""
-        return {"target_fps": round(self.governor.fps, 2), "idle": self.idle, "skipped": self.source.skipped}
+        return ThrottleStatus(round(self.governor.fps, 2), self.idle, self.source.skipped)
 
     def __iter__(self) -> Iterator[Frame]:
         for frame in self.source:

@@ -21,7 +21,7 @@ from mien_edge.errors import SettingsError, SinkError
 from mien_edge.log import database, plot, show
 from mien_edge.log import reader as log_reader
 from mien_edge.log.reader import Filter
-from mien_edge.log.writer import Log
+from mien_edge.log.writer import LogWriter
 
 NOW = 1_800_000_000.0
 RANDOM = random.Random()  # noqa: S311 - moments of kills, not secrets
@@ -49,7 +49,7 @@ class Clocks:
 
 def written(path, readings, **settings):
     """A closed log of the given readings, one frame each."""
-    sink = Log(path, Settings(**{"max_days": 3650, **settings}))
+    sink = LogWriter(path, Settings(**{"max_days": 3650, **settings}))
     for reading in readings:
         sink((reading,))
     sink.close()
@@ -88,20 +88,20 @@ def test_the_log_is_bounded_by_age_rows_and_bytes(tmp_path):
     old = [testing.reading("sad", clocks.wall() - 86400 * 3 + i) for i in range(5)]
     new = [testing.reading("happy", clocks.wall() + 2 * i) for i in range(5)]
     path = written(tmp_path / "age.db", old + new)
-    sink = Log(path, Settings(max_days=1), clocks.wall, clocks.steady)
+    sink = LogWriter(path, Settings(max_days=1), clocks.wall, clocks.steady)
     clocks.run(3601)
     sink.commit()
     sink.close()
     assert {reading.label for reading in kept(path)} == {"happy"}
 
     path = written(tmp_path / "rows.db", stream(*["happy"] * 300))
-    Log(path, Settings(max_days=3650, max_rows=100)).close()
+    LogWriter(path, Settings(max_days=3650, max_rows=100)).close()
     assert len(kept(path)) == 100
     assert kept(path)[-1].time == NOW + 299 * 2
 
     path = written(tmp_path / "bytes.db", stream(*["happy"] * 16000))
     assert path.stat().st_size > 1e6
-    sink = Log(path, Settings(max_days=3650, max_megabytes=1))
+    sink = LogWriter(path, Settings(max_days=3650, max_megabytes=1))
     assert sink.size() <= 1e6
     sink.close()
     assert kept(path)[-1].time == NOW + 15999 * 2
@@ -112,18 +112,16 @@ def test_a_reader_in_the_way_does_not_cost_readings(tmp_path):
     reader = sqlite3.connect(path)
     reader.execute("BEGIN")
     reader.execute("SELECT COUNT(*) FROM readings").fetchone()
-    Log(path, Settings(max_days=3650, max_megabytes=1)).close()
+    LogWriter(path, Settings(max_days=3650, max_megabytes=1)).close()
     reader.close()
     assert len(kept(path)) > 3000
 
 
 def test_events_are_bounded_as_well(tmp_path):
-    sink = Log(tmp_path / "log.db", Settings(max_days=3650, max_rows=100))
+    sink = LogWriter(tmp_path / "log.db", Settings(max_days=3650, max_rows=100))
     sink.commit([(NOW, 0.0, "start", str(i)) for i in range(300)])
     sink._trim()
-    assert [event["text"] for event in log_reader.events(sink_reader(sink), Filter())] == [
-        str(i) for i in range(200, 300)
-    ]
+    assert [event.text for event in log_reader.events(sink_reader(sink), Filter())] == [str(i) for i in range(200, 300)]
     sink.close()
 
 
@@ -133,15 +131,17 @@ def sink_reader(sink):
 
 def test_a_locked_log_can_be_opened(tmp_path, caplog, monkeypatch):
     path = written(tmp_path / "log.db", stream("happy"))
-    monkeypatch.setattr(Log, "_shrink", lambda self: (_ for _ in ()).throw(sqlite3.OperationalError("disk is full")))
-    Log(path, Settings(max_days=3650)).close()
+    monkeypatch.setattr(
+        LogWriter, "_shrink", lambda self: (_ for _ in ()).throw(sqlite3.OperationalError("disk is full"))
+    )
+    LogWriter(path, Settings(max_days=3650)).close()
     assert "cannot be trimmed now (disk is full)" in caplog.text
 
 
 def test_somebody_elses_file_is_not_moved_aside(tmp_path):
     (tmp_path / "notes.txt").write_text("my notes " * 100)
     with pytest.raises(SinkError, match="not a log of mien's"):
-        Log(tmp_path / "notes.txt", Settings())
+        LogWriter(tmp_path / "notes.txt", Settings())
     assert (tmp_path / "notes.txt").read_text().startswith("my notes")
 
 
@@ -161,11 +161,11 @@ def test_a_corrupt_file_is_moved_aside_and_said(tmp_path, caplog):
 def test_a_folder_that_cannot_be_written_is_one_clear_error(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(SinkError, match="cannot be opened"):
-        Log(tmp_path / "file" / "log.db", Settings())
+        LogWriter(tmp_path / "file" / "log.db", Settings())
 
 
 def test_a_disk_that_fails_is_said_once_and_counted(tmp_path, caplog):
-    sink = Log(tmp_path / "log.db", Settings(commit_interval=0.1, max_days=3650))
+    sink = LogWriter(tmp_path / "log.db", Settings(commit_interval=0.1, max_days=3650))
     sink._connection.execute("PRAGMA query_only=1")  # what a read-only disk looks like to SQLite
     for reading in stream("happy", "sad", "fear"):
         sink((reading,))
@@ -176,17 +176,17 @@ def test_a_disk_that_fails_is_said_once_and_counted(tmp_path, caplog):
     assert sink.dropped == 3
     assert caplog.text.count("cannot be written") == 1
     assert [reading.label for reading in kept(tmp_path / "log.db")] == ["angry"]
-    assert "3 readings were lost" in events(tmp_path / "log.db")[0]["text"]
+    assert "3 readings were lost" in events(tmp_path / "log.db")[0].text
 
 
 FILLER = """
 import sys
 from pathlib import Path
-from mien_edge.log.writer import Log
+from mien_edge.log.writer import LogWriter
 from mien_edge.settings import LogSettings
 from mien_edge import testing
 folder = Path(sys.argv[1])
-sink = Log(folder / "log.db", LogSettings(max_days=3650, heartbeat_interval=1))
+sink = LogWriter(folder / "log.db", LogSettings(max_days=3650, heartbeat_interval=1))
 count = 0
 while not sink.dropped:
     for _ in range(500):
@@ -222,7 +222,7 @@ def test_a_full_disk_costs_what_did_not_fit_and_heals(tmp_path):
 
 def test_a_file_that_becomes_corrupt_is_moved_aside_while_it_runs(tmp_path, caplog):
     path = written(tmp_path / "log.db", stream(*["happy"] * 3000))
-    sink = Log(path, Settings(max_days=3650))
+    sink = LogWriter(path, Settings(max_days=3650))
     sink._connection.execute("PRAGMA cache_size=1")
     with path.open("r+b") as file:
         file.seek(1024)
@@ -246,7 +246,7 @@ def events(path):
 @pytest.mark.parametrize("step", [86400.0 * 90, 3600.0, -3600.0])
 def test_a_clock_that_is_set_takes_this_runs_entries_along(tmp_path, step):
     path, clocks = written(tmp_path / "log.db", stream("fear")), Clocks()
-    sink = Log(path, Settings(max_days=3650), clocks.wall, clocks.steady)
+    sink = LogWriter(path, Settings(max_days=3650), clocks.wall, clocks.steady)
     sink.event("start", "")
     for label in ("sad", "sad", "happy"):
         sink((testing.reading(label, clocks.wall()),))
@@ -256,19 +256,17 @@ def test_a_clock_that_is_set_takes_this_runs_entries_along(tmp_path, step):
     sink.close()
     end = clocks.wall()
     assert [reading.time for reading in kept(path)] == [NOW, end - 183, end - 122, end - 61, end]
-    assert [event["kind"] for event in events(path)] == ["start", "clock"]
-    assert events(path)[0]["time"] == end - 183
+    assert [event.kind for event in events(path)] == ["start", "clock"]
+    assert events(path)[0].time == end - 183
     connection = log_reader.open_to_read(path)
     hours = log_reader.read_minutes(connection, 0.0)
-    assert {span["time"] for span in hours} == {
-        int(time // 60) * 60 for time in (NOW, *(end - 61 * i for i in range(4)))
-    }
+    assert {span.time for span in hours} == {int(time // 60) * 60 for time in (NOW, *(end - 61 * i for i in range(4)))}
 
 
 @pytest.mark.parametrize(("minutes", "step"), [(30, -600.0), (300, -3600.0), (30, 90.0)])
 def test_a_clock_that_is_set_by_less_than_the_run_has_lasted_moves_all_of_it(tmp_path, minutes, step):
     clocks = Clocks()
-    sink = Log(tmp_path / "log.db", Settings(max_days=3650), clocks.wall, clocks.steady)
+    sink = LogWriter(tmp_path / "log.db", Settings(max_days=3650), clocks.wall, clocks.steady)
     start = clocks.wall()
     for _ in range(minutes * 6):
         sink((testing.reading("sad", clocks.wall()),))
@@ -284,14 +282,14 @@ def test_a_clock_that_is_set_by_less_than_the_run_has_lasted_moves_all_of_it(tmp
     assert times[0] == start + step
     connection = log_reader.open_to_read(sink.path)
     found = log_reader.read_minutes(connection, 0.0)
-    assert sum(sum(span["seconds"].values()) for span in found) == pytest.approx(10 * (minutes * 6 + 60), rel=0.01)
-    assert found[0]["time"] == (start + step) // 60 * 60 or abs(found[0]["time"] - start - step) < 90
-    assert [event["kind"] for event in events(sink.path)] == ["clock"]
+    assert sum(span.face_seconds for span in found) == pytest.approx(10 * (minutes * 6 + 60), rel=0.01)
+    assert found[0].time == (start + step) // 60 * 60 or abs(found[0].time - start - step) < 90
+    assert [event.kind for event in events(sink.path)] == ["clock"]
 
 
 def test_a_log_that_is_removed_is_begun_anew(tmp_path):
     clocks = Clocks()
-    sink = Log(tmp_path / "log.db", Settings(), clocks.wall, clocks.steady)
+    sink = LogWriter(tmp_path / "log.db", Settings(), clocks.wall, clocks.steady)
     sink.path.unlink()
     clocks.run(100)
     sink.commit()
@@ -302,7 +300,7 @@ def test_a_log_that_is_removed_is_begun_anew(tmp_path):
 
 def test_minutes_are_bounded_by_bytes_as_well_and_free_pages_given_back_bit_by_bit(tmp_path):
     clocks = Clocks()
-    sink = Log(tmp_path / "log.db", Settings(max_megabytes=1, max_summary_days=36500), clocks.wall, clocks.steady)
+    sink = LogWriter(tmp_path / "log.db", Settings(max_megabytes=1, max_summary_days=36500), clocks.wall, clocks.steady)
     rows = [(1, 60 * i, label, 1.0, 1) for i in range(30000) for label in ("", "happy", "sad")]
     with sink._connection:
         sink._connection.executemany(database.INSERT_MINUTE, rows)
@@ -312,12 +310,12 @@ def test_minutes_are_bounded_by_bytes_as_well_and_free_pages_given_back_bit_by_b
     assert sink._used() <= 1e6
     assert sink.size() <= 1.1e6
     sink.close()
-    assert log_reader.read_minutes(log_reader.open_to_read(sink.path), 0.0)[-1]["time"] == 60 * 29999
+    assert log_reader.read_minutes(log_reader.open_to_read(sink.path), 0.0)[-1].time == 60 * 29999
 
 
 def test_a_clock_that_is_adjusted_a_little_moves_nothing(tmp_path):
     clocks = Clocks()
-    sink = Log(tmp_path / "log.db", Settings(max_days=3650), clocks.wall, clocks.steady)
+    sink = LogWriter(tmp_path / "log.db", Settings(max_days=3650), clocks.wall, clocks.steady)
     for _ in range(10):
         sink((testing.reading("sad", clocks.wall()),))
         clocks.run(10)
@@ -329,7 +327,7 @@ def test_a_clock_that_is_adjusted_a_little_moves_nothing(tmp_path):
 
 def test_a_clock_that_leaps_ahead_removes_nothing_before_it_ran_an_hour(tmp_path):
     path, clocks = written(tmp_path / "log.db", stream("fear", "fear")), Clocks()
-    sink = Log(path, Settings(max_days=30), clocks.wall, clocks.steady)
+    sink = LogWriter(path, Settings(max_days=30), clocks.wall, clocks.steady)
     clocks.offset += 86400 * 365
     for _ in range(30):
         clocks.run(100)
@@ -353,7 +351,7 @@ def test_a_log_of_the_first_layout_is_put_aside_and_one_of_a_newer_mien_refused(
     newer = written(tmp_path / "new.db", [])
     sqlite3.connect(newer).execute("PRAGMA user_version = 99")
     with pytest.raises(SinkError, match="newer mien"):
-        Log(newer, Settings())
+        LogWriter(newer, Settings())
     with pytest.raises(SinkError, match="version 99"):
         log_reader.open_to_read(newer)
 
@@ -363,7 +361,7 @@ def test_the_log_can_be_read_by_who_may_not_write_it(tmp_path):
     if os.geteuid():
         pytest.skip("only root can become another user")
     folder = tmp_path / "state"
-    sink = Log(folder / "log.db", Settings(commit_interval=0.1, max_days=3650))
+    sink = LogWriter(folder / "log.db", Settings(commit_interval=0.1, max_days=3650))
     for reading in stream("happy", "sad"):
         sink((reading,))
     sink.commit()
@@ -386,7 +384,7 @@ def test_the_log_can_be_read_by_who_may_not_write_it(tmp_path):
 def _write_until_killed(path, told):
     """In a process of its own: readings with times 1, 2, 3 … after those there; told[0] counts the safe ones."""
     count = int(told[0])
-    sink = Log(path, Settings(max_days=3650, commit_interval=300))
+    sink = LogWriter(path, Settings(max_days=3650, commit_interval=300))
     while True:
         for _ in range(RANDOM.randrange(1, 9)):
             count += 1
@@ -427,21 +425,21 @@ def test_filters_choose_by_time_label_and_track(tmp_path):
 
 
 def test_a_run_that_was_killed_and_one_with_another_model_are_told_by_the_next(tmp_path):
-    sink = Log(tmp_path / "log.db", Settings())
-    sink.started("fake-1")
+    sink = LogWriter(tmp_path / "log.db", Settings())
+    sink.log_start("fake-1")
     sink.event("start", "")
     sink((testing.reading("happy", time.time()),))
     sink.close()  # killed: it never said stop
-    sink = Log(tmp_path / "log.db", Settings())
-    sink.started("fake-2")
+    sink = LogWriter(tmp_path / "log.db", Settings())
+    sink.log_start("fake-2")
     sink.event("stop", "")
-    sink.started("fake-1")
+    sink.log_start("fake-1")
     sink.close()
-    assert [event["kind"] for event in events(sink.path)] == ["start", "unclean end", "model changed", "stop"]
+    assert [event.kind for event in events(sink.path)] == ["start", "unclean end", "model changed", "stop"]
 
 
 def test_events_stand_between_the_readings(tmp_path):
-    sink = Log(tmp_path / "log.db", Settings())
+    sink = LogWriter(tmp_path / "log.db", Settings())
     sink((testing.reading("happy", time.time() - 5),))
     sink.event("camera lost", "no frame for 10 s")
     sink.close()
@@ -461,7 +459,7 @@ def test_json_and_csv_are_readable_by_programs(tmp_path):
 def test_following_yields_what_is_committed_later(tmp_path):
     path = written(tmp_path / "log.db", stream("happy"))
     following = show.follow(path, Filter(), "json", pause=0.01)
-    sink = Log(path, Settings(max_days=3650))
+    sink = LogWriter(path, Settings(max_days=3650))
     connection = sqlite3.connect(path, check_same_thread=False)
 
     def later():
@@ -479,9 +477,9 @@ def test_the_summary_gives_shares_of_face_time_per_hour(tmp_path):
     path = written(tmp_path / "log.db", stream("happy", "happy", "sad", None, step=1800.0))
     rows = show.summary(path, Filter())
     assert len(rows) == 2
-    assert all(sum(row["shares"].values()) == pytest.approx(1) for row in rows)
+    assert all(sum(row.shares.values()) == pytest.approx(1) for row in rows)
     bars = show.summary_text(rows).splitlines()[1:]
-    assert "".join(bars).count("H") == 40 * sum(row["shares"]["happy"] for row in rows)
+    assert "".join(bars).count("H") == 40 * sum(row.shares["happy"] for row in rows)
 
 
 def test_a_minute_counts_the_time_of_each_face_over_all_frames(tmp_path):
@@ -492,20 +490,20 @@ def test_a_minute_counts_the_time_of_each_face_over_all_frames(tmp_path):
         )
         for i in range(300)
     ]
-    sink = Log(tmp_path / "log.db", Settings(max_days=3650))
+    sink = LogWriter(tmp_path / "log.db", Settings(max_days=3650))
     for frame in readings:
         sink(frame)
     sink.close()
     connection = log_reader.open_to_read(sink.path)
     (minute,) = log_reader.read_minutes(connection, 0.0)
-    assert minute["faces"] == 2
-    assert minute["seconds"] == {
+    assert minute.faces == 2
+    assert minute.seconds == {
         "happy": pytest.approx(30, abs=0.2), "sad": pytest.approx(10, abs=0.2), "none": pytest.approx(20, abs=0.2)
     }  # fmt: skip
 
 
 def test_a_person_who_is_lost_and_found_again_is_one_and_still_ones_count_in_full(tmp_path):
-    sink = Log(tmp_path / "log.db", Settings(max_days=3650))
+    sink = LogWriter(tmp_path / "log.db", Settings(max_days=3650))
     for i in range(60):
         sink((testing.reading("happy", NOW + i * 1.07, track=i // 10),))  # a chain that rests: a frame a second or so
     sink(())
@@ -513,13 +511,13 @@ def test_a_person_who_is_lost_and_found_again_is_one_and_still_ones_count_in_ful
     sink.close()
     connection = log_reader.open_to_read(sink.path)
     found = log_reader.read_minutes(connection, 0.0)
-    assert [span["faces"] for span in found] == [1, 1]
-    assert sum(sum(span["seconds"].values()) for span in found) == pytest.approx(59 * 1.07 + 0.2, abs=0.2)
+    assert [span.faces for span in found] == [1, 1]
+    assert sum(span.face_seconds for span in found) == pytest.approx(59 * 1.07 + 0.2, abs=0.2)
 
 
 def test_minutes_outlive_readings(tmp_path):
     clocks = Clocks()
-    sink = Log(tmp_path / "log.db", Settings(max_days=1, max_summary_days=10), clocks.wall, clocks.steady)
+    sink = LogWriter(tmp_path / "log.db", Settings(max_days=1, max_summary_days=10), clocks.wall, clocks.steady)
     for _ in range(5):
         sink((testing.reading("sad", clocks.wall()),))
         clocks.run(86400 * 3)
@@ -541,7 +539,7 @@ def test_the_plot_stands_for_the_hours(tmp_path):
 
 
 def test_kinds_choose_readings_events_or_one_sort_of_event(tmp_path):
-    sink = Log(tmp_path / "log.db", Settings())
+    sink = LogWriter(tmp_path / "log.db", Settings())
     sink((testing.reading("happy", time.time() - 5),))
     sink.event("camera lost", "no frame")
     sink.event("camera back", "frames flow")

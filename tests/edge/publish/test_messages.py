@@ -7,7 +7,7 @@ from mien_edge import __version__, testing
 from mien_edge.events import EventKind
 from mien_edge.log import reader, writer
 from mien_edge.publish import homeassistant
-from mien_edge.publish.outbox import Cursor, Outbox
+from mien_edge.publish.outbox import Cursor, MinuteSums, Outbox, SingleReadings
 from mien_edge.publish.publisher import Publisher
 from mien_edge.settings import LogSettings, PublishSettings
 from mien_edge.status import status_file
@@ -52,7 +52,7 @@ SERVICE = (
 
 @pytest.fixture
 def log(tmp_path):
-    opened = writer.Log(tmp_path / "log.db", LogSettings(max_days=3650, commit_interval=300))
+    opened = writer.LogWriter(tmp_path / "log.db", LogSettings(max_days=3650, commit_interval=300))
     yield opened
     opened.close()
 
@@ -77,8 +77,8 @@ def start_of(path):
 
 
 def test_the_discovery_message():
-    assert homeassistant.topic("homeassistant", "Büro") == "homeassistant/device/B_ro/config"
-    assert homeassistant.message("mien/Büro", "Büro") == DISCOVERY.replace("VERSION", __version__)
+    assert homeassistant.discovery_topic("homeassistant", "Büro") == "homeassistant/device/B_ro/config"
+    assert homeassistant.discovery_message("mien/Büro", "Büro") == DISCOVERY.replace("VERSION", __version__)
 
 
 def test_a_state_message_of_a_running_service(tmp_path, publisher):
@@ -110,12 +110,10 @@ def test_the_messages_of_a_reading_and_an_event(tmp_path, log):
     log.event(EventKind.CAMERA_LOST, "no frame")
     log.commit()
     start = start_of(log.path)
-    event, reading = Outbox(log.path, 0, start).take()
+    event, reading = Outbox(log.path, SingleReadings(), start).take()
     assert (event.kind, event.number, reading.kind, reading.number) == ("event", 1, "reading", 1)
     time = json.loads(event.text)["time"]
-    assert event.text == (
-        f'{{"id": "{start.log}-e1", "time": "{time}", "kind": "camera lost", "text": "no frame"}}'
-    )
+    assert event.text == (f'{{"id": "{start.log}-e1", "time": "{time}", "kind": "camera lost", "text": "no frame"}}')
     assert reading.text == (
         f'{{"id": "{start.log}-r1", "time": "2023-11-14T22:13:20.000Z", "source": "", "frame": 25500000000, '
         '"track": 1, "label": "happy", "confidence": 0.9, "quality": "good", "box": [10, 20, 60, 80], '
@@ -129,7 +127,7 @@ def test_the_message_of_a_minute(tmp_path, log):
         log((testing.reading("happy", NOW + frame), testing.reading(None, NOW + frame, track=2, quality="blurred")))
     log.commit()
     start = start_of(log.path)
-    (minute,) = Outbox(log.path, 2, start, lambda: NOW + 600).take()
+    (minute,) = Outbox(log.path, MinuteSums(2), start, lambda: NOW + 600).take()
     assert (minute.kind, minute.number) == ("minute", 1_699_999_980)
     assert minute.text == (
         f'{{"id": "{start.log}-m1699999980", "time": "2023-11-14T22:13:00.000Z", "faces": 2, '

@@ -10,7 +10,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from helpers import ROOT, clean_environment
+from helpers import clean_environment
 
 sys.path.insert(0, str(Path(__file__).parent))
 from brokers import Broker, Listener, free_port
@@ -19,14 +19,12 @@ from mien_edge.errors import PublishError, SourceError
 from mien_edge.labels import LABELS
 from mien_edge.log import reader, writer
 from mien_edge.publish import homeassistant
-from mien_edge.publish import outbox as outboxes
-from mien_edge.publish import publisher as publishing
-from mien_edge.publish.outbox import Cursor, Outbox
+from mien_edge.publish.outbox import BATCH_SIZE, Cursor, MinuteSums, Outbox, SingleReadings
 from mien_edge.publish.publisher import Publisher
 from mien_edge.service import status_writer
 from mien_edge.settings import LogSettings, PublishSettings
 from mien_edge.status import status_file
-from prometheus_client import CollectorRegistry, generate_latest
+from mien_edge.status.status_file import ModelStatus, PublisherStatus
 
 NOW = 1_700_000_000.0
 
@@ -44,7 +42,7 @@ class Device:
     def __init__(self, tmp_path, port, **settings):
         self.folder, self.path = tmp_path, tmp_path / "log.db"
         (tmp_path / "run").mkdir(exist_ok=True)
-        self.log, self.count = writer.Log(self.path, LogSettings(max_days=3650, commit_interval=300)), 0
+        self.log, self.count = writer.LogWriter(self.path, LogSettings(max_days=3650, commit_interval=300)), 0
         self.settings = PublishSettings(host="127.0.0.1", port=port, device="pi", **settings)
 
     def publisher(self):
@@ -85,7 +83,7 @@ def test_readings_events_and_state_reach_the_broker(tmp_path, broker, protocol):
     listener, device = Listener(broker), Device(tmp_path, broker.port, protocol=protocol).from_the_start()
     device.write(3)
     device.log.event("camera lost", "no frame")
-    status_writer.StatusWriter(tmp_path / "run", {"model": "fake-1", "source": "demo"})(
+    status_writer.StatusWriter(tmp_path / "run", "demo", lambda: ModelStatus("fake-1"))(
         testing.frames([[]]).__next__(), (testing.reading("sad"), testing.reading("sad", track=2))
     )
     publisher = device.publisher()
@@ -121,9 +119,9 @@ def test_a_killed_broker_costs_nothing(tmp_path, broker, monkeypatch, has_read):
     acknowledgements are read after its death. Mosquitto acknowledges before it writes to disk and may so lose what it
     alone has; it is killed when the listener has all that was acknowledged.
     """
-    monkeypatch.setattr(publishing, "_PAUSE", 0.05)
-    monkeypatch.setattr(publishing, "_LONGEST_PAUSE", 0.2)
-    monkeypatch.setattr(publishing, "_LOOK", 0.0)
+    monkeypatch.setattr("mien_edge.publish.publisher.FIRST_RETRY_SECONDS", 0.05)
+    monkeypatch.setattr("mien_edge.publish.publisher.MAX_RETRY_SECONDS", 0.2)
+    monkeypatch.setattr("mien_edge.publish.publisher.POLL_SECONDS", 0.0)
     listener, device = Listener(broker, "mien/pi/reading"), Device(tmp_path, broker.port).from_the_start()
     broker.stop()  # so that the broker has written down whose session it keeps
     broker.start()
@@ -133,7 +131,7 @@ def test_a_killed_broker_costs_nothing(tmp_path, broker, monkeypatch, has_read):
         until(publisher, lambda: publisher.outbox.done.reading == len(numbers(listener)) == device.count)
         broker.freeze()
         device.write(7)
-        until(publisher, lambda: len(publisher._flying) == 7)
+        until(publisher, lambda: len(publisher._inflight) == 7)
         if has_read:
             broker.thaw()
             until(None, lambda: len(numbers(listener)) == device.count)
@@ -149,8 +147,8 @@ def test_a_killed_broker_costs_nothing(tmp_path, broker, monkeypatch, has_read):
 
 
 def test_an_hour_without_network_is_made_up_for(tmp_path, broker, monkeypatch):
-    monkeypatch.setattr(publishing, "_PAUSE", 0.01)
-    monkeypatch.setattr(publishing, "_LONGEST_PAUSE", 0.02)
+    monkeypatch.setattr("mien_edge.publish.publisher.FIRST_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("mien_edge.publish.publisher.MAX_RETRY_SECONDS", 0.02)
     listener, device = Listener(broker, "mien/pi/reading"), Device(tmp_path, broker.port).from_the_start()
     publisher = device.publisher()
     until(publisher, lambda: publisher.connected)
@@ -160,7 +158,7 @@ def test_an_hour_without_network_is_made_up_for(tmp_path, broker, monkeypatch):
         publisher.step(0.01)
         publisher.step(0.01)
     assert not publisher.connected
-    assert len(publisher._entries) <= 2 * outboxes.BATCH_SIZE, "what waits stays in the log, not in memory"
+    assert len(publisher._queue) <= 2 * BATCH_SIZE, "what waits stays in the log, not in memory"
     broker.start()
     until(publisher, lambda: publisher.published == 3600)
     listener.heard(3600)
@@ -199,7 +197,7 @@ def test_a_killed_publisher_goes_on_where_its_cursor_is(tmp_path, broker):
     device.write(30)
     first = device.publisher()
     until(first, lambda: first.published == 30)
-    first._link.drop()  # killed: no goodbye, nothing saved
+    first._connection.abort()  # killed: no goodbye, nothing saved
     device.write(10)
     second = device.publisher()
     until(second, lambda: second.published == 40)
@@ -216,7 +214,7 @@ def test_a_log_that_is_begun_anew_follows_the_old_one(tmp_path, broker):
     until(publisher, lambda: publisher.published == 5)
     device.log.close()
     device.path.unlink()
-    device.log = writer.Log(device.path, LogSettings(max_days=3650, commit_interval=300))
+    device.log = writer.LogWriter(device.path, LogSettings(max_days=3650, commit_interval=300))
     device.write(3)
     until(publisher, lambda: publisher.published == 8)
     listener.heard(8)
@@ -230,7 +228,7 @@ def test_a_broker_that_vanishes_tells_the_last_will(tmp_path, broker):
     listener, device = Listener(broker, "mien/pi/status"), Device(tmp_path, broker.port)
     publisher = device.publisher()
     until(publisher, lambda: listener.got)
-    publisher._link.drop()
+    publisher._connection.abort()
     listener.heard(2, "status")
     listener.close()
     assert listener.of("status") == ["online", "offline"]
@@ -311,7 +309,7 @@ def test_home_assistant_hears_again_who_is_there_when_it_starts(tmp_path, broker
 
 
 def test_a_device_may_have_any_name():
-    assert homeassistant.topic("homeassistant", "Büro/3 #1") == "homeassistant/device/B_ro_3__1/config"
+    assert homeassistant.discovery_topic("homeassistant", "Büro/3 #1") == "homeassistant/device/B_ro_3__1/config"
 
 
 # --- security ----------------------------------------------------------------------------------------------------
@@ -396,56 +394,19 @@ def test_prometheus_and_status_are_told(tmp_path, broker):
     with subprocess.Popen(
         [*command, "--state", tmp_path], env=environment, text=True, stdout=subprocess.PIPE
     ) as process:
-        end, found = time.monotonic() + 30, {}
-        while (found.get("published"), found.get("waiting")) != (5, 0) and time.monotonic() < end:
+        end, found = time.monotonic() + 30, PublisherStatus()
+        while (found.published, found.waiting) != (5, 0) and time.monotonic() < end:
             time.sleep(0.2)
             with contextlib.suppress(SourceError):
-                found = status_file.read(tmp_path / "publish")
+                found = status_file.read_publisher(tmp_path / "publish")
         page = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10).read().decode()
         process.terminate()
         said = process.stdout.read()
-    assert (found["connected"], found["waiting"], found["problem"]) == (True, 0, "")
+    assert (found.connected, found.waiting, found.problem) == (True, 0, "")
     assert "mien_up 0.0" in page
     assert "mien_entries_waiting 0.0" in page
     assert said == "5 published, 0 waiting\n"
     assert not (tmp_path / "publish" / status_file.NAME).exists()
-
-
-def test_metrics_have_base_units_and_each_one_help_and_one_type():
-    from mien_edge.publish import prometheus
-
-    service = {
-        "fps": 15.0, "temperature": 61.5, "memory": 512.0, "rss": 104.5, "frames": 1200, "camera": "ok",
-        "milliseconds": {"detect": 3.0, "classify": 0.35}, "limits": ["throttled"],
-    }  # fmt: skip
-    publisher = {"shares": {"happy": 0.75, "none": 0.25}, "faces": 2, "waiting": 7}
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(prometheus.Collector(lambda: (service, publisher)))
-    lines = generate_latest(registry).decode().splitlines()
-    for line in (
-        "mien_up 1.0",
-        "mien_frames_total 1200.0",
-        "mien_frames_per_second 15.0",
-        'mien_stage_duration_seconds{stage="detect"} 0.003',
-        'mien_stage_duration_seconds{stage="classify"} 0.00035',
-        "mien_temperature_celsius 61.5",
-        'mien_throttled{limit="throttled"} 1.0',
-        "mien_memory_available_bytes 5.12e+08",
-        "process_resident_memory_bytes 1.045e+08",
-        "mien_camera_lost 0.0",
-        'mien_emotion_ratio{label="happy"} 0.75',
-        "mien_faces 2.0",
-        "mien_entries_waiting 7.0",
-    ):
-        assert line in lines
-    assert "# TYPE mien_frames_total counter" in lines
-    names = {line.partition("{")[0].split()[0] for line in lines if not line.startswith("#")}
-    for comment in ("HELP", "TYPE"):
-        described = [line.split()[2] for line in lines if line.startswith(f"# {comment} ")]
-        assert sorted(described) == sorted(names)
-    table = (ROOT / "edge" / "README.md").read_text()
-    for name in names:
-        assert f"`{name}" in table
 
 
 def test_a_damaged_cursor_is_said_and_costs_the_past_only(tmp_path, caplog):
@@ -457,15 +418,15 @@ def test_a_damaged_cursor_is_said_and_costs_the_past_only(tmp_path, caplog):
 def test_late_answers_of_a_log_that_was_replaced_do_not_move_the_new_ones_cursor(tmp_path):
     device = Device(tmp_path, 1).from_the_start()
     device.write(5)
-    outbox = Outbox(device.path, 0, Cursor.read(tmp_path / "cursor.json"))
+    outbox = Outbox(device.path, SingleReadings(), Cursor.read(tmp_path / "cursor.json"))
     old = outbox.take()
     device.log.close()
     device.path.unlink()
-    device.log = writer.Log(device.path, LogSettings(max_days=3650, commit_interval=300))
+    device.log = writer.LogWriter(device.path, LogSettings(max_days=3650, commit_interval=300))
     device.write(3)
     new = outbox.take()
     for message in old:
-        outbox.acknowledged(message)
+        outbox.acknowledge(message)
     outbox.rewind()
     assert [message.text for message in outbox.take()] == [message.text for message in new]
 
@@ -473,9 +434,9 @@ def test_late_answers_of_a_log_that_was_replaced_do_not_move_the_new_ones_cursor
 def test_another_mode_tells_no_history(tmp_path):
     device, clock = Device(tmp_path, 1).from_the_start(), [NOW + 5000.0]
     device.write(5)
-    sums = Outbox(device.path, 2, Cursor.read(tmp_path / "cursor.json"), lambda: clock[0])
+    sums = Outbox(device.path, MinuteSums(2), Cursor.read(tmp_path / "cursor.json"), lambda: clock[0])
     sums.take()
-    single = Outbox(device.path, 0, sums.done, lambda: clock[0])
+    single = Outbox(device.path, SingleReadings(), sums.done, lambda: clock[0])
     assert single.take() == [], "what was kept back stays so"
     device.write(1)
     assert len(single.take()) == 1
@@ -484,7 +445,7 @@ def test_another_mode_tells_no_history(tmp_path):
 def test_a_clock_that_was_ahead_does_not_silence_the_sums(tmp_path):
     device, clock = Device(tmp_path, 1), [NOW + 86400.0]
     connection = reader.open_to_read(device.path)
-    outbox = Outbox(device.path, 1, Cursor(reader.name(connection), minute=int(clock[0])), lambda: clock[0])
+    outbox = Outbox(device.path, MinuteSums(1), Cursor(reader.name(connection), minute=int(clock[0])), lambda: clock[0])
     clock[0] = NOW
     outbox.take()
     for i in range(120):
@@ -506,7 +467,7 @@ def test_an_outbox_passes_minutes_with_too_few_faces(tmp_path):
         device.log((testing.reading("happy", NOW + 60 * i, track=i),))
     device.log.commit()
     connection = reader.open_to_read(device.path)
-    outbox = Outbox(device.path, 2, Cursor(reader.name(connection)))
+    outbox = Outbox(device.path, MinuteSums(2), Cursor(reader.name(connection)))
     connection.close()
     assert [outbox.take() for _ in range(3)] == [[], [], []]
     assert outbox.done.minute == int((NOW + 60 * 199) // 60) * 60

@@ -47,19 +47,19 @@ def test_a_pi_tells_its_heat_and_what_throttles_it(tmp_path):
     root = device(tmp_path, temp="81234", throttled="50005", memory="MemTotal: 1 kB\nMemAvailable:  500000 kB")
     found = health.read(root)
     assert found.temperature == 81.2
-    assert found.limits == ("under-voltage", "throttled")
-    assert found.had == ("under-voltage", "throttled")
-    assert found.memory == 512.0
+    assert found.throttled_now == ("under-voltage", "throttled")
+    assert found.throttled_since_boot == ("under-voltage", "throttled")
+    assert found.available_megabytes == 512.0
 
 
 def test_a_pi_5_tells_of_under_voltage_by_its_sensor(tmp_path):
     found = health.read(device(tmp_path, temp="45000", hwmon="rpi_volt", alarm="1"))
-    assert (found.limits, found.had) == (("under-voltage",), None)
+    assert (found.throttled_now, found.throttled_since_boot) == (("under-voltage",), None)
 
 
 def test_a_machine_that_tells_nothing_is_not_a_fault(tmp_path):
-    assert health.read(tmp_path) == Health(None, None, None, None)
-    assert health.read(device(tmp_path, temp="nonsense", throttled="?")) == Health(None, None, None, None)
+    assert health.read(tmp_path) == Health()
+    assert health.read(device(tmp_path, temp="nonsense", throttled="?")) == Health()
 
 
 def test_what_the_process_writes_is_counted(tmp_path):

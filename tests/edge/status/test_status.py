@@ -1,5 +1,6 @@
 """What the service tells of itself, and what doctor, init and notice make of a device."""
 
+import dataclasses
 import io
 import json
 import os
@@ -18,38 +19,40 @@ from mien_edge.log import writer
 from mien_edge.service import status_writer
 from mien_edge.settings import LogSettings, Settings
 from mien_edge.status import status_file, summary
+from mien_edge.status.health import Health
+from mien_edge.status.status_file import ModelStatus, PublisherStatus
 from mien_edge.values import Frame
 
 FRAME = Frame(np.zeros((2, 2), np.uint8), 0, 0.0)
 
 
-def told(folder, **facts):
+def told(folder):
     stage = Timed(lambda: time.sleep(0.002))
     stage()
-    return status_writer.StatusWriter(folder, {"model": "fake-1", "source": "demo", **facts}, [("detect", stage)])
+    return status_writer.StatusWriter(folder, "demo", lambda: ModelStatus("fake-1"), [("detect", stage)])
 
 
 def test_the_status_is_one_whole_file_with_what_the_service_does(tmp_path):
     watcher = told(tmp_path)
     watcher(FRAME, (testing.reading("happy"),))
-    found = status_file.read(tmp_path)
-    assert (found["model"], found["camera"], found["frames"], found["pid"]) == ("fake-1", "ok", 1, os.getpid())
-    assert found["faces"][0]["label"] == "happy"
-    assert found["milliseconds"]["detect"] >= 2
-    assert found["rss"] > 1
+    status = status_file.read_status(tmp_path)
+    assert (status.model, status.camera, status.frames, status.pid) == ("fake-1", "ok", 1, os.getpid())
+    assert status.faces[0].label == "happy"
+    assert status.stage_milliseconds["detect"] >= 2
+    assert status.resident_megabytes > 1
     watcher.close()
     with pytest.raises(SourceError, match="does not run here"):
-        status_file.read(tmp_path)
+        status_file.read_status(tmp_path)
 
 
 def test_a_lost_camera_is_told_at_once_and_a_returned_one_too(tmp_path):
     watcher = told(tmp_path)
     watcher(FRAME, ())
     watcher.event("camera lost", "no frame for 10 s")
-    assert status_file.read(tmp_path)["camera"] == "lost"
-    assert status_file.read(tmp_path)["events"][0]["text"] == "no frame for 10 s"
+    assert status_file.read_status(tmp_path).camera == "lost"
+    assert status_file.read_status(tmp_path).events[0].text == "no frame for 10 s"
     watcher.event("camera back", "")
-    assert status_file.read(tmp_path)["camera"] == "ok"
+    assert status_file.read_status(tmp_path).camera == "ok"
 
 
 def test_a_status_that_cannot_be_written_stops_nothing(tmp_path):
@@ -62,39 +65,39 @@ def test_the_rate_is_that_of_the_last_seconds(tmp_path):
         watcher(FRAME, ())
         time.sleep(0.01)
     watcher.event("x", "")
-    assert 20 < status_file.read(tmp_path)["fps"] < 100
+    assert 20 < status_file.read_status(tmp_path).fps < 100
 
 
 def test_problems_are_named_with_what_to_do(tmp_path):
     watcher, now = told(tmp_path), time.time()
     watcher(FRAME, ())
     found = summary.collect(tmp_path, tmp_path / "none.db")
-    assert found["problems"] == []
-    assert "no log here" in found["log"]["why"]
+    assert found.problems == ()
+    assert "no log here" in found.log.why
     assert "none.db" in summary.as_text(found)
-    service = status_file.read(tmp_path) | {"runs": True}
+    service = status_file.read_status(tmp_path)
 
-    def problems(publisher=None, later=0.0, **facts):
-        return summary.problems({"service": service | facts, "publisher": publisher}, now + later)
+    def problems(publisher=None, later=0.0, **changes):
+        return summary.find_problems(dataclasses.replace(service, **changes), publisher, now + later)
 
     assert "journalctl" in problems(camera="lost")[0]
     assert "no frame for 60 s" in problems(later=60.0)[0]
     assert problems(later=60.0, camera="paused") == []
-    assert "under-voltage" in problems(limits=["under-voltage"])[0]
-    broker = {"connected": False, "broker": "b:1883", "problem": "refused"}
+    assert "under-voltage" in problems(health=Health(throttled_now=("under-voltage",)))[0]
+    broker = PublisherStatus(connected=False, broker="b:1883", problem="refused")
     assert problems(broker) == ["the broker b:1883 is not reached: refused"]
 
 
 def test_the_status_tells_errors_of_the_last_day_from_the_log(tmp_path):
-    written = writer.Log(tmp_path / "log.db", LogSettings())
+    written = writer.LogWriter(tmp_path / "log.db", LogSettings())
     written((testing.reading("happy", time.time()),))
     written.event("camera lost", "no frame")
     written.event("start", "")
     written.close()
     found = summary.collect(tmp_path, tmp_path / "log.db")
-    assert [event["text"] for event in found["log"]["errors"]] == ["no frame"]
-    assert found["log"]["readings"] == 1
-    assert found["problems"][0].endswith("sudo systemctl start mien")
+    assert [event.text for event in found.log.errors] == ["no frame"]
+    assert found.log.readings == 1
+    assert found.problems[0].endswith("sudo systemctl start mien")
 
 
 def test_a_running_service_has_a_status_of_its_own(tmp_path):

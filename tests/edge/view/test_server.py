@@ -25,8 +25,9 @@ from mien_edge.log import writer
 from mien_edge.service import preview, status_writer
 from mien_edge.settings import LogSettings, ViewSettings
 from mien_edge.status import status_file
+from mien_edge.status.status_file import ModelStatus
 from mien_edge.values import Frame
-from mien_edge.view import server
+from mien_edge.view import access
 
 LABELS = ["happy", "sad", None]
 
@@ -37,9 +38,9 @@ class Service:
     def __init__(self, folder, bundle):
         folder.mkdir()
         self.folder = folder
-        self.log = writer.Log(folder / "log.db", LogSettings(commit_interval=0.1))
-        facts = {"model": bundle.card.id, "bundle": str(bundle.folder), "source": "fake"}
-        self.live = status_writer.StatusWriter(folder, facts, [("detect", Timed(lambda: None))])
+        self.log = writer.LogWriter(folder / "log.db", LogSettings(commit_interval=0.1))
+        model = ModelStatus(bundle.card.id, str(bundle.folder))
+        self.live = status_writer.StatusWriter(folder, "fake", lambda: model, [("detect", Timed(lambda: None))])
         self.window, self.frames = preview.PreviewServer(folder), 0
         self.log.event("start", "<b>fake</b> & co")
 
@@ -217,15 +218,15 @@ def test_without_a_service_or_a_log_the_page_says_so(service, tmp_path):
 
 def test_another_address_needs_a_token(tmp_path, monkeypatch):
     with pytest.raises(SettingsError, match="whoever is in that network could look"):
-        server.token(ViewSettings(host="0.0.0.0"))  # noqa: S104 - it is refused
+        access.read_token(ViewSettings(host="0.0.0.0"))  # noqa: S104 - it is refused
     (tmp_path / "view-token").write_text("short\n")
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     with pytest.raises(SettingsError, match="can be guessed"):
-        server.token(ViewSettings(host="0.0.0.0"))  # noqa: S104
+        access.read_token(ViewSettings(host="0.0.0.0"))  # noqa: S104
     (tmp_path / "view-token").write_text("")
-    assert server.token(ViewSettings()) == ""
+    assert access.read_token(ViewSettings()) == ""
     (tmp_path / "view-token").write_text("0123456789abcdef\n")
-    assert server.token(ViewSettings(host="0.0.0.0")) == "0123456789abcdef"  # noqa: S104
+    assert access.read_token(ViewSettings(host="0.0.0.0")) == "0123456789abcdef"  # noqa: S104
 
 
 def test_with_a_token_only_who_has_it_may_look(service):
