@@ -1,4 +1,4 @@
-"""What is published stays as it is, byte for byte: brokers, Home Assistant and people's automations read it."""
+"""What is published stays as it is, byte for byte: Home Assistant and people's automations read it."""
 
 import json
 
@@ -124,7 +124,9 @@ def test_the_messages_of_a_reading_and_an_event(tmp_path, log):
 
 def test_the_message_of_a_minute(tmp_path, log):
     for frame in range(4):
-        log((testing.reading("happy", NOW + frame), testing.reading(None, NOW + frame, track=2, quality="blurred")))
+        labelled = testing.reading("happy", NOW + frame)
+        blurred = testing.reading(None, NOW + frame, track=2, quality="blurred")
+        log((labelled, blurred))
     log.commit()
     start = start_of(log.path)
     (minute,) = Outbox(log.path, MinuteSums(2), start, lambda: NOW + 600).take()
