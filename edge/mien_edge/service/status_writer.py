@@ -35,6 +35,7 @@ class StatusWriter:
     model: returns the model that runs.
     stages: names and stages of the chain, whose times are reported.
     throttle: returns how the source is throttled; None where it is not.
+    monotonic_clock: returns seconds that nobody can set.
     """
 
     def __init__(
@@ -44,12 +45,14 @@ class StatusWriter:
         model: Callable[[], ModelStatus],
         stages: Sequence[tuple[str, Timed]] = (),
         throttle: Callable[[], ThrottleStatus] | None = None,
+        monotonic_clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.folder = folder
         self.source = source
         self.stages = stages
         self._model = model
         self._throttle = throttle
+        self._monotonic_clock = monotonic_clock
         self._started = time.time()
         self._frames = 0
         self._frame_times: deque[float] = deque()
@@ -61,7 +64,7 @@ class StatusWriter:
 
     def __call__(self, frame: Frame, readings: tuple[Reading, ...]) -> None:
         """Count a frame that has gone through the chain, and write the status if it is time to."""
-        now = time.monotonic()
+        now = self._monotonic_clock()
         self._frames += 1
         self._frame_times.append(now)
         while now - self._frame_times[0] > _FPS_WINDOW:
@@ -79,7 +82,7 @@ class StatusWriter:
         self._camera = _CAMERA_STATES.get(kind, self._camera)
         if kind in _TROUBLES:
             self._events.append(StatusEvent(time.time(), kind, text))
-        self._write(time.monotonic(), ())
+        self._write(self._monotonic_clock(), ())
 
     def _write(self, now: float, faces: tuple[ReadingRecord, ...]) -> None:
         self._written_at = now

@@ -19,8 +19,9 @@ Stage = Callable[[Frame, tuple[Face, ...]], tuple[Reading, ...]]
 class TimedModel:
     """A classify stage with a count of what it said and how long it took; after a failure it is not asked again."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: Stage, clock: Callable[[], float]) -> None:
         self.stage, self.problem = stage, ""
+        self._clock = clock
         self.labels: Counter[str] = Counter()
         self.times: deque[float] = deque(maxlen=_TIMES)
 
@@ -28,14 +29,14 @@ class TimedModel:
         """Its readings; None if it failed, now or before."""
         if self.problem:
             return None
-        start = time.perf_counter()
+        start = self._clock()
         try:
             return self.stage(frame, faces)
         except Exception as problem:
             self.problem = f"it failed on a face: {type(problem).__name__}: {problem}"
             return None
         finally:
-            self.times.append((time.perf_counter() - start) / len(faces))
+            self.times.append((self._clock() - start) / len(faces))
 
     @property
     def latency(self) -> float:
@@ -48,11 +49,14 @@ class ModelComparison:
     fails, the second speaks, so that no frame is lost.
     """
 
-    def __init__(self, first: Stage, second: Stage, name: str = "") -> None:
-        self.first, self.second, self.name = TimedModel(first), TimedModel(second), name
+    def __init__(
+        self, first: Stage, second: Stage, name: str = "", clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.first, self.second, self.name = TimedModel(first, clock), TimedModel(second, clock), name
+        self._clock = clock
         self.pairs: Counter[tuple[str, str]] = Counter()
         self._warm = health.read().temperature
-        self._began, self._turn = time.monotonic(), False
+        self._began, self._turn = clock(), False
 
     def __call__(self, frame: Frame, faces: tuple[Face, ...]) -> tuple[Reading, ...]:
         """Readings, one per face."""
@@ -80,7 +84,7 @@ class ModelComparison:
     @property
     def seconds(self) -> float:
         """How long they have been compared."""
-        return time.monotonic() - self._began
+        return self._clock() - self._began
 
     def report(self) -> ShadowStatus:
         """How the second compares with the first until now."""

@@ -208,7 +208,7 @@ class Updater:
         except MienError as problem:
             _log.warning("the shadow %s cannot run: %s", name, problem)
             return None
-        return compare.ModelComparison(tenant.classify, second, name)
+        return compare.ModelComparison(tenant.classify, second, name, self.steady)
 
     # --- between two frames --------------------------------------------------------------------------------
 
@@ -228,7 +228,7 @@ class Updater:
         self.shadow = change.shadow
         if is_new and change.before:
             self.before = change.before
-            seen = compare.ModelComparison(tenant.classify, change.before.classify, change.before.name)
+            seen = compare.ModelComparison(tenant.classify, change.before.classify, change.before.name, self.steady)
             self.trial = Probation(self.settings, seen, self._hour.pace(self.steady()))
             self.on_event(EventKind.PROBATION, f"{tenant.name} for {self.settings.probation:g} s")
         elif change.before is None:

@@ -19,6 +19,8 @@ from mien_train.training import start as starts
 from mien_train.training.recipes import EDGE, TEACHER_FACE, TINY
 from mien_train.training.samples import HEADS
 
+pytestmark = pytest.mark.slow
+
 TWO_HEADS = dataclasses.replace(TINY, heads=HEADS, fit=dataclasses.replace(TINY.fit, epochs=2))
 TAUGHT = dataclasses.replace(
     TWO_HEADS,
@@ -92,11 +94,9 @@ def test_the_ensemble_measures_each_member_and_the_whole(teachers):
     assert ensemble.as_text(found).count("\n") == len(members) + 2
 
 
-def test_members_that_differ_in_heads_are_refused(begin, teachers, tmp_path):
-    other = begin(TINY, "one-head")
-    fit.fit(other)
+def test_members_that_differ_in_heads_are_refused(teachers, tiny_run, tmp_path):
     with pytest.raises(RunError, match="other heads"):
-        gather(tmp_path, [teachers[1][0], other])
+        gather(tmp_path, [teachers[1][0], runs.load(tiny_run)])
 
 
 def test_an_ensemble_needs_nothing_but_its_folder_and_can_grow(begin, teachers, tmp_path):
