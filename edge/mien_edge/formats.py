@@ -84,7 +84,8 @@ def line(reading: Reading) -> str:
 
 
 CSV_COLUMNS = (
-    "time", "source", "frame", "track", "label", "confidence", "quality", "x", "y", "width", "height", *LABELS, "model",
+    "time", "source", "frame", "track", "label", "confidence", "quality",
+    "x", "y", "width", "height", *LABELS, "model",
 )  # fmt: skip
 
 

@@ -101,7 +101,8 @@ def open_database(path: Path) -> sqlite3.Connection:
         raise
     except (sqlite3.DatabaseError, OSError) as problem:
         if isinstance(problem, OSError | sqlite3.OperationalError) or not path.exists():
-            raise SinkError(f"{path}: the log cannot be opened ({problem}); check the folder and its owner") from None
+            hint = "check the folder and its owner"
+            raise SinkError(f"{path}: the log cannot be opened ({problem}); {hint}") from None
         if not _may_be_a_log(path):
             raise SinkError(f"{path}: not a log of mien's; name another file with --log") from None
         move_aside(path, f"was corrupt ({problem})", "corrupt")
@@ -156,7 +157,8 @@ def _connect(path: Path) -> sqlite3.Connection:
             raise sqlite3.DatabaseError("quick_check failed")
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version > VERSION:
-            raise SinkError(f"{path}: written by a newer mien (log version {version}); name another file with --log")
+            hint = "name another file with --log"
+            raise SinkError(f"{path}: written by a newer mien (log version {version}); {hint}")
         if version == 0 and _has_readings(connection):
             connection.close()
             move_aside(path, "has the layout of mien 0.1", "old")

@@ -1,6 +1,7 @@
 """The log's summary as a chart: face-minutes per hour, stacked by label, with local times below.
 
-It is computed here as plain values in pixels and drawn by mien_edge.drawing, so that no module of the log needs OpenCV.
+It is computed here as plain values in pixels and drawn by mien_edge.drawing, so that no module of
+the log needs OpenCV.
 """
 
 from collections.abc import Iterator
@@ -22,10 +23,11 @@ _TARGET_PLOT_WIDTH = 900
 _MIN_BAR_STEP = 3  # pixels from one hour to the next
 _MAX_BAR_STEP = 40
 _BAR_GAP = 2
+_MIN_BAR_WIDTH = 2
 _GRID_LINES = 4  # above the base line
 _TICK_LENGTH = 5
 _TICK_SPACING = 34  # pixels at least between two hours that are written out
-_TICK_HOURS = (1, 2, 3, 6, 12, 24, 48)
+_TICK_HOURS = (1, 2, 3, 6, 12, 24)
 _LEGEND_ROW = 26
 _LEGEND_BOX = 14
 _AXIS_TITLE = "face-minutes per hour"
@@ -47,7 +49,9 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A filled rectangle in the colour of a label, NONE for faces without one; all four edges belong to it."""
+    """A filled rectangle in the colour of a label, NONE for faces without one. All four edges belong
+    to it.
+    """
 
     label: str
     left: int
@@ -69,8 +73,11 @@ class Text:
 class Chart:
     """A chart in pixels, x to the right and y downwards. It is drawn in the order of its fields, on white.
 
-    grid: the horizontal lines of the scale; bars: the parts of the stacks; ticks: marks on the time axis; legend: a box
-    per label; texts: scale, times and the legend's labels.
+    grid: the horizontal lines of the scale.
+    bars: the parts of the stacks.
+    ticks: marks on the time axis.
+    legend: a box per label.
+    texts: scale, times and the legend's labels.
     """
 
     width: int
@@ -82,37 +89,65 @@ class Chart:
     texts: tuple[Text, ...]
 
 
-def chart(hours: list[HourSummary]) -> Chart:
-    """Lay out the hours of show.summary, oldest first, as a chart. Hours without a face are gaps, for time runs evenly.
+@dataclass(frozen=True, slots=True)
+class _Axes:
+    """Where the hours and their face-minutes lie.
 
-    Only the last two weeks are drawn. Raises SinkError if there are no hours.
+    first: the first hour that is drawn, seconds since 1970; count: hours from it to the last.
+    step: pixels from one hour to the next.
+    top_value: face-minutes at the upper end of the scale.
+    """
+
+    first: float
+    count: int
+    step: int
+    top_value: float
+
+    @property
+    def right(self) -> int:
+        """The right end of the plot."""
+        return _LEFT + max(self.count * self.step, _MIN_PLOT_WIDTH)
+
+    @property
+    def pixels_per_minute(self) -> float:
+        return (_BASE - _TOP) / self.top_value
+
+    def x(self, index: int) -> int:
+        """The left edge of the hour at `index`, counted from the first."""
+        return _LEFT + index * self.step
+
+
+def chart(hours: list[HourSummary]) -> Chart:
+    """Lay out the hours of show.summary, oldest first, as a chart.
+
+    Hours without a face are gaps, for time runs evenly. Only the last two weeks are drawn.
+    Raises SinkError if there are no hours.
     """
     if not hours:
-        raise SinkError("nothing to draw: the log has no minute in that time; ask for a longer one: --since 7d")
-    newest = hours[-1].start.timestamp()
-    first = max(hours[0].start.timestamp(), newest - (_MAX_HOURS - 1) * _HOUR)
-    count = _hours_between(first, newest) + 1
-    step = max(min(_MAX_BAR_STEP, _TARGET_PLOT_WIDTH // count), _MIN_BAR_STEP)
-    right = _LEFT + max(count * step, _MIN_PLOT_WIDTH)
-    top_value = _scale_end(max(hour.face_minutes for hour in hours))
-    pixels_per_minute = (_BASE - _TOP) / top_value
-    bars: list[Bar] = []
-    for hour in hours:
-        index = _hours_between(first, hour.start.timestamp())
-        if index >= 0:
-            bars += _stack(hour, _LEFT + index * step, step - _BAR_GAP, pixels_per_minute)
-    ticks, times = _time_axis(first, count, step)
-    grid, scale = _scale(top_value, pixels_per_minute, right)
-    legend, names = _legend(right)
+        hint = "ask for a longer one: --since 7d"
+        raise SinkError(f"nothing to draw: the log has no minute in that time; {hint}")
+    axes = _axes(hours)
+    grid, scale = _scale(axes)
+    ticks, times = _time_axis(axes)
+    legend, names = _legend(axes.right)
     return Chart(
-        width=right + _RIGHT,
+        width=axes.right + _RIGHT,
         height=_HEIGHT,
         grid=grid,
-        bars=tuple(bars),
+        bars=_bars(hours, axes),
         ticks=ticks,
         legend=legend,
         texts=scale + times + names,
     )
+
+
+def _axes(hours: list[HourSummary]) -> _Axes:
+    newest = hours[-1].start.timestamp()
+    first = max(hours[0].start.timestamp(), newest - (_MAX_HOURS - 1) * _HOUR)
+    count = _hours_between(first, newest) + 1
+    step = max(min(_MAX_BAR_STEP, _TARGET_PLOT_WIDTH // count), _MIN_BAR_STEP)
+    greatest = max(hour.face_minutes for hour in hours)
+    return _Axes(first, count, step, _scale_end(greatest))
 
 
 def _hours_between(first: float, second: float) -> int:
@@ -125,25 +160,34 @@ def _scale_end(greatest: float) -> float:
     return next(end for end in ends if end >= greatest)
 
 
-def _scale(top_value: float, pixels_per_minute: float, right: int) -> tuple[tuple[Line, ...], tuple[Text, ...]]:
+def _scale(axes: _Axes) -> tuple[tuple[Line, ...], tuple[Text, ...]]:
     """The grid and its values."""
     lines = []
     texts = []
     for number in range(_GRID_LINES + 1):
-        value = number / _GRID_LINES * top_value
-        y = round(_BASE - value * pixels_per_minute)
-        lines.append(Line(_LEFT, y, right + 10, y))
+        value = number / _GRID_LINES * axes.top_value
+        y = round(_BASE - value * axes.pixels_per_minute)
+        lines.append(Line(_LEFT, y, axes.right + 10, y))
         texts.append(Text(f"{value:g}", 12, y + 5))
     texts.append(Text(_AXIS_TITLE, 12, 22))
     return tuple(lines), tuple(texts)
 
 
-def _stack(hour: HourSummary, left: int, width: int, pixels_per_minute: float) -> Iterator[Bar]:
+def _bars(hours: list[HourSummary], axes: _Axes) -> tuple[Bar, ...]:
+    bars: list[Bar] = []
+    for hour in hours:
+        index = _hours_between(axes.first, hour.start.timestamp())
+        if index >= 0:
+            bars += _stack(hour, axes, axes.x(index))
+    return tuple(bars)
+
+
+def _stack(hour: HourSummary, axes: _Axes, left: int) -> Iterator[Bar]:
     """An hour's bars, one on the other."""
-    right = left + max(width, 2) - 1
+    right = left + max(axes.step - _BAR_GAP, _MIN_BAR_WIDTH) - 1
     bottom = 0.0  # pixels above the base line
     for label in (*LABELS, NONE):
-        height = hour.shares[label] * hour.face_minutes * pixels_per_minute
+        height = hour.shares[label] * hour.face_minutes * axes.pixels_per_minute
         if height > 0:
             upper = round(_BASE - bottom - height)
             lower = round(_BASE - bottom) - 1
@@ -151,20 +195,25 @@ def _stack(hour: HourSummary, left: int, width: int, pixels_per_minute: float) -
         bottom += height
 
 
-def _time_axis(first: float, count: int, step: int) -> tuple[tuple[Line, ...], tuple[Text, ...]]:
-    """Local hours as densely as there is room, and the date at the first hour and where a day begins."""
-    spacing = next((hours for hours in _TICK_HOURS if hours * step >= _TICK_SPACING), _TICK_HOURS[-1])
+def _time_axis(axes: _Axes) -> tuple[tuple[Line, ...], tuple[Text, ...]]:
+    """Local hours as densely as there is room, and the date at the first hour and at midnight."""
+    tick_hours = _tick_hours(axes.step)
     lines = []
     texts = []
-    for index in range(count):
-        local = datetime.fromtimestamp(first + index * _HOUR)
-        x = _LEFT + index * step
-        if local.hour % min(spacing, 24) == 0:
+    for index in range(axes.count):
+        local = datetime.fromtimestamp(axes.first + index * _HOUR)
+        x = axes.x(index)
+        if local.hour % tick_hours == 0:
             lines.append(Line(x, _BASE, x, _BASE + _TICK_LENGTH))
             texts.append(Text(f"{local.hour:02d}h", x, _BASE + 20))
         if index == 0 or local.hour == 0:
             texts.append(Text(f"{local:%m-%d}", x, _BASE + 42))
     return tuple(lines), tuple(texts)
+
+
+def _tick_hours(step: int) -> int:
+    """Hours from one tick to the next, so that their texts have room."""
+    return next((hours for hours in _TICK_HOURS if hours * step >= _TICK_SPACING), _TICK_HOURS[-1])
 
 
 def _legend(right: int) -> tuple[tuple[Bar, ...], tuple[Text, ...]]:

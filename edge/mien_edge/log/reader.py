@@ -53,7 +53,8 @@ def open_to_read(path: Path) -> sqlite3.Connection:
     except OSError as problem:
         raise SinkError(f"{path}: cannot be read ({problem.strerror}); run it as root") from None
     if not is_file:
-        raise SinkError(f"{path}: no log here; the service writes one, or: mien-edge run SOURCE --log {path}")
+        hint = f"the service writes one, or: mien-edge run SOURCE --log {path}"
+        raise SinkError(f"{path}: no log here; {hint}")
     try:
         address = f"{path.resolve().as_uri()}?{_open_mode(path)}"
         connection = sqlite3.connect(address, uri=True, timeout=_BUSY_TIMEOUT)
@@ -74,8 +75,9 @@ def _open_mode(path: Path) -> str:
     """How SQLite opens the file: without a writer there is no write-ahead log, and a reader without write permission
     in the folder could not create one.
     """
-    has_writer = sidecar(path, "-wal").exists()
-    return "mode=ro" if has_writer else "mode=ro&immutable=1"
+    if sidecar(path, "-wal").exists():
+        return "mode=ro"
+    return "mode=ro&immutable=1"
 
 
 def name(connection: sqlite3.Connection) -> str:
@@ -153,4 +155,6 @@ def read_minutes(
             faces[start] = row["faces"]
         else:
             per_label[row["label"]] = row["seconds"]
-    return [MinuteSummary(start, per_label, faces.get(start, 0)) for start, per_label in seconds.items()]
+    return [
+        MinuteSummary(time=start, seconds=per_label, faces=faces.get(start, 0)) for start, per_label in seconds.items()
+    ]

@@ -41,7 +41,8 @@ def moment(text: str, now: float) -> float:
     try:
         return datetime.fromisoformat(text).timestamp()
     except (ValueError, OverflowError):
-        raise SettingsError(f"{text!r} is no time; write 1h, 7d, 2026-01-31 or 2026-01-31T12:00") from None
+        examples = "1h, 7d, 2026-01-31 or 2026-01-31T12:00"
+        raise SettingsError(f"{text!r} is no time; write {examples}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +163,9 @@ def _has_events(selection: Filter, form: str, kind: str | None) -> bool:
 
 
 def _header(form: str) -> list[str]:
-    return [formats.csv_line(formats.CSV_COLUMNS).rstrip("\n")] if form == "csv" else []
+    if form != "csv":
+        return []
+    return [formats.csv_line(formats.CSV_COLUMNS).rstrip("\n")]
 
 
 def _event_line(event: Event, form: str) -> str:
@@ -228,8 +231,8 @@ def _bar_line(hour: HourSummary) -> str:
     cells = _bar_cells(hour.shares)
     bar = "".join(_BAR_LETTERS[label] * count for label, count in cells.items())
     faces = "one face" if hour.faces == 1 else f"{hour.faces} at most"
-    local = hour.start.astimezone()
-    return f"{local:%Y-%m-%d %H}:00  {bar:<{_BAR_WIDTH}}  {hour.face_minutes:>7.1f} face-minutes, {faces}"
+    start = f"{hour.start.astimezone():%Y-%m-%d %H}:00"
+    return f"{start}  {bar:<{_BAR_WIDTH}}  {hour.face_minutes:>7.1f} face-minutes, {faces}"
 
 
 def _bar_cells(shares: dict[str, float]) -> dict[str, int]:

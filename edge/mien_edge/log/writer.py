@@ -39,7 +39,7 @@ from mien_edge.log.database import (
     since_boot,
     size_on_disk,
 )
-from mien_edge.log.minutes import Minutes, whole_minutes
+from mien_edge.log.minutes import MinuteRow, Minutes, whole_minutes
 from mien_edge.settings import LogSettings
 from mien_edge.values import Reading
 
@@ -48,6 +48,8 @@ _MINUTE_DELAY = 60.0  # seconds that a minute waits for a commit that is due any
 _CLOCK_STEP = 60.0  # seconds; a clock that is off by more was set, one that is off by less was adjusted
 _CLOCK_TRUSTED = 3600.0  # seconds that the clock must run without a step before anything is removed for its age
 _TRACK_MEMORY = 60.0  # seconds, at least, that the last reading of a face is remembered
+
+_LAST_START_OR_END = "SELECT kind FROM events WHERE kind IN ('start', 'stop', 'failed') ORDER BY id DESC LIMIT 1"
 
 _log = logging.getLogger("mien.log")
 
@@ -145,8 +147,7 @@ class LogWriter:
         """Write what a run that begins with `model` (NAME-VERSION) can say of the one before: that it was killed, or
         had another model.
         """
-        query = "SELECT kind FROM events WHERE kind IN ('start', 'stop', 'failed') ORDER BY id DESC LIMIT 1"
-        last_kind = self._connection.execute(query).fetchone()
+        last_kind = self._connection.execute(_LAST_START_OR_END).fetchone()
         if last_kind and last_kind[0] not in RUN_ENDS:
             text = "the run before was killed: by the watchdog, for its memory, or with the power"
             self.event(EventKind.UNCLEAN_END, text)
@@ -201,23 +202,29 @@ class LogWriter:
         if not (self._pending or events or overdue or step):
             return _Outcome.NOTHING_TO_WRITE
         minutes = overdue if ending else self._minutes.completed(now)
-        clock_events = [self._event_row(EventKind.CLOCK, _step_text(step))] if step else []
+        event_rows = list(events)
+        if step:
+            event_rows.insert(0, self._event_row(EventKind.CLOCK, _step_text(step)))
         with self._connection:
             if step:
                 self._shift_committed(step)
-            reading_rows = [reading_row(pending.reading, pending.monotonic) for pending in self._pending]
-            self._connection.executemany(INSERT_READING, reading_rows)
-            self._connection.executemany(INSERT_MINUTE, [(self._run, *row) for row in minutes])
-            self._connection.executemany(INSERT_EVENT, [*clock_events, *events])
+            self._insert(minutes, event_rows)
         self._minutes.drop(minutes)
         if step:
             self._step_to_apply = 0.0
             _log.warning("the clock was %s", _step_text(step))
         return _Outcome.WRITTEN
 
+    def _insert(self, minutes: list[MinuteRow], events: list[EventRow]) -> None:
+        """Insert the pending readings, and these minutes and events."""
+        readings = [reading_row(pending.reading, pending.monotonic) for pending in self._pending]
+        self._connection.executemany(INSERT_READING, readings)
+        self._connection.executemany(INSERT_MINUTE, [(self._run, *row) for row in minutes])
+        self._connection.executemany(INSERT_EVENT, events)
+
     def _check_clock(self) -> None:
-        """Notice a clock that was set by a minute or more, and shift what came before: it was wrong until then. One
-        that was adjusted a little was right.
+        """Notice a clock that was set by a minute or more, and shift what came before: it was wrong
+        until then. One that was adjusted a little was right.
         """
         now = self._wall_clock()
         monotonic = self._monotonic_clock()
@@ -247,13 +254,14 @@ class LogWriter:
         rows = execute(query, (self._run,)).fetchall()
         execute("DELETE FROM minutes WHERE run = ?", (self._run,))
         minutes = whole_minutes(step)
-        shifted = [(run, minute + minutes, label, seconds, faces) for run, minute, label, seconds, faces in rows]
-        self._connection.executemany(INSERT_MINUTE, shifted)
+        for run, minute, label, seconds, faces in rows:
+            execute(INSERT_MINUTE, (run, minute + minutes, label, seconds, faces))
 
     def _drop_pending(self, problem: Exception) -> None:
         """Count the readings that could not be written as lost; start a new file if this one is damaged."""
         if not self._is_failing:
-            _log.error("%s: cannot be written (%s); readings are lost until it can", self.path, problem)
+            message = "%s: cannot be written (%s); readings are lost until it can"
+            _log.error(message, self.path, problem)
         self._is_failing = True
         self.dropped += len(self._pending)
         self._unreported += len(self._pending)
@@ -279,7 +287,8 @@ class LogWriter:
         lost = self._unreported
         self._is_failing = False
         self._unreported = 0
-        self.event(EventKind.LOG_BACK, f"it could not be written for a while; {lost} readings were lost")
+        text = f"it could not be written for a while; {lost} readings were lost"
+        self.event(EventKind.LOG_BACK, text)
 
     def _sync(self, now: float) -> None:
         self._synced_at = now
@@ -293,8 +302,9 @@ class LogWriter:
 
     def _forget_old_tracks(self) -> None:
         horizon = self._wall_clock() - max(self.settings.heartbeat_interval, _TRACK_MEMORY)
-        recent = {track: reading for track, reading in self._last_readings.items() if reading.time >= horizon}
-        self._last_readings = recent
+        for track, reading in list(self._last_readings.items()):
+            if reading.time < horizon:
+                del self._last_readings[track]
 
     def _trim(self) -> None:
         """Hold the log within its bounds, and notice if its file was removed."""
@@ -311,7 +321,8 @@ class LogWriter:
             retention.delete_excess_rows(self._connection, self.settings)
             retention.shrink(self._connection, self.path, self.settings)
         except sqlite3.Error as problem:
-            _log.warning("%s: cannot be trimmed now (%s); tried again in a minute", self.path, problem)
+            message = "%s: cannot be trimmed now (%s); tried again in a minute"
+            _log.warning(message, self.path, problem)
             if is_corrupt(problem):
                 self._recreate(f"was corrupt ({problem})")
 

@@ -61,7 +61,7 @@ class Governor:
     def _adjust(self, device: Health, now: float) -> None:
         """Lower or raise the rate by a step, or leave it."""
         temperature = device.temperature
-        is_throttled = "throttled" in (device.throttled_now or ())
+        is_throttled = health.THROTTLED in (device.throttled_now or ())
         is_hot = temperature is not None and temperature >= self.settings.hot
         is_cool = temperature is None or temperature <= self.settings.cool
         if is_throttled:

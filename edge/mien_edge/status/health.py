@@ -10,11 +10,11 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
-UNDER_VOLTAGE = "under-voltage"
+_UNDER_VOLTAGE = "under-voltage"
 THROTTLED = "throttled"
 
 _ROOT = Path("/")
-_LIMITS = {0: UNDER_VOLTAGE, 1: "frequency capped", 2: THROTTLED, 3: "soft temperature limit"}
+_LIMITS = {0: _UNDER_VOLTAGE, 1: "frequency capped", 2: THROTTLED, 3: "soft temperature limit"}
 _SINCE_BOOT = 16  # the same bits, shifted, are set once the limit has been active since boot
 _GET_THROTTLED = (
     "sys/devices/platform/soc/soc:firmware/get_throttled",
@@ -53,11 +53,12 @@ def read(root: Path = _ROOT) -> Health:
 
 def temperature(root: Path = _ROOT) -> float | None:
     """Return the temperature of the SoC in degrees Celsius; None where it is not reported."""
-    text = _text(root / "sys/class/thermal/thermal_zone0/temp")
+    text = _text(root / "sys/class/thermal/thermal_zone0/temp") or ""
     try:
-        return None if text is None else round(int(text) / 1000, 1)
+        millidegrees = int(text)
     except ValueError:
         return None
+    return round(millidegrees / 1000, 1)
 
 
 def _throttled(root: Path) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:
@@ -67,8 +68,8 @@ def _throttled(root: Path) -> tuple[tuple[str, ...] | None, tuple[str, ...] | No
         return _limits(bits), _limits(bits >> _SINCE_BOOT)
     for name in root.glob("sys/class/hwmon/hwmon*/name"):
         if _text(name) == "rpi_volt":
-            alarm = _text(name.with_name("in0_lcrit_alarm"))
-            return ((UNDER_VOLTAGE,) if alarm == "1" else ()), None
+            has_alarm = _text(name.with_name("in0_lcrit_alarm")) == "1"
+            return _limits(int(has_alarm)), None
     return None, None
 
 
@@ -88,7 +89,9 @@ def _limits(bits: int) -> tuple[str, ...]:
 
 def _available_megabytes(root: Path) -> float | None:
     kilobytes = _value(root / "proc/meminfo", "MemAvailable:")
-    return None if kilobytes is None else round(kilobytes * 1024 / 1e6, 1)
+    if kilobytes is None:
+        return None
+    return round(kilobytes * 1024 / 1e6, 1)
 
 
 def free_megabytes(folder: Path) -> float | None:

@@ -152,7 +152,7 @@ def as_text(summary: StatusSummary) -> str:
     if summary.publisher:
         rows.append(("broker", _broker_line(summary.publisher)))
     if isinstance(summary.log, LogSummary):
-        rows += [("error", f"{_clock(event.time)} {event.kind}: {event.text}") for event in summary.log.errors]
+        rows += [("error", _event_line(event)) for event in summary.log.errors]
     if isinstance(service, Status):
         rows += [("problem", problem) for problem in summary.problems]
     return "\n".join(f"{name:<12} {text}" for name, text in rows)
@@ -160,7 +160,7 @@ def as_text(summary: StatusSummary) -> str:
 
 def _service_rows(service: Status) -> list[tuple[str, str]]:
     running_time = timedelta(seconds=round(service.time - service.started))
-    stages = [f"{name} {milliseconds:g}" for name, milliseconds in service.stage_milliseconds.items()]
+    stages = [f"{name} {mean:g}" for name, mean in service.stage_milliseconds.items()]
     return [
         ("service", f"runs for {running_time}"),
         ("model", service.model + _probation(service.probation) + _shadow(service.shadow)),
@@ -183,16 +183,18 @@ def _probation(probation: ProbationStatus | None) -> str:
 
 
 def _shadow(shadow: ShadowStatus | None) -> str:
-    return f", compared with {shadow.bundle}" if shadow else ""
+    if shadow is None:
+        return ""
+    return f", compared with {shadow.bundle}"
 
 
 def _frames_line(service: Status) -> str:
     target = "?"
-    idle = ""
     if service.throttle:
         target = str(service.throttle.target_fps)
-        idle = ", idle" if service.throttle.idle else ""
-    return f"{service.fps:g} a second of {target}{idle}, {service.frames} in all"
+        if service.throttle.idle:
+            target += ", idle"
+    return f"{service.fps:g} a second of {target}, {service.frames} in all"
 
 
 def _faces_line(service: Status) -> str:
@@ -201,7 +203,9 @@ def _faces_line(service: Status) -> str:
 
 
 def _heat_line(device: health.Health) -> str:
-    heat = _NOT_REPORTED if device.temperature is None else f"{device.temperature} °C"
+    heat = _NOT_REPORTED
+    if device.temperature is not None:
+        heat = f"{device.temperature} °C"
     limits = _NOT_REPORTED
     if device.throttled_now is not None:
         limits = ", ".join(device.throttled_now) or "none"
@@ -212,9 +216,10 @@ def _heat_line(device: health.Health) -> str:
 
 
 def _memory_line(service: Status) -> str:
-    available = service.health.available_megabytes
-    rest = _NOT_REPORTED if available is None else f"{available:g} MB left on the device"
-    return f"{service.resident_megabytes:g} MB in use, {rest}"
+    available = _NOT_REPORTED
+    if service.health.available_megabytes is not None:
+        available = f"{service.health.available_megabytes:g} MB left on the device"
+    return f"{service.resident_megabytes:g} MB in use, {available}"
 
 
 def _writes_line(service: Status) -> str:
@@ -223,18 +228,27 @@ def _writes_line(service: Status) -> str:
     return f"{service.written_per_day:g} MB a day"
 
 
+def _event_line(event: Event) -> str:
+    return f"{_clock(event.time)} {event.kind}: {event.text}"
+
+
 def _log_line(log: LogSummary | NoLog) -> str:
-    free = "no folder" if log.free_megabytes is None else f"{log.free_megabytes:g} MB free"
+    free = "no folder"
+    if log.free_megabytes is not None:
+        free = f"{log.free_megabytes:g} MB free"
     if isinstance(log, NoLog):
         return f"{log.why} ({free})"
-    newest = _clock(log.newest_reading) if log.newest_reading else "none yet"
+    newest = "none yet"
+    if log.newest_reading:
+        newest = _clock(log.newest_reading)
     return f"{log.path}: {log.megabytes:g} MB, {log.readings} readings, newest {newest}; {free}"
 
 
 def _broker_line(publisher: PublisherStatus) -> str:
+    waiting = publisher.waiting
     if not publisher.connected:
-        return f"{publisher.broker}: not reached ({publisher.problem}), {publisher.waiting} entries wait"
-    return f"{publisher.broker}: connected, {publisher.published} published, {publisher.waiting} wait"
+        return f"{publisher.broker}: not reached ({publisher.problem}), {waiting} entries wait"
+    return f"{publisher.broker}: connected, {publisher.published} published, {waiting} wait"
 
 
 def _clock(seconds: float) -> str:

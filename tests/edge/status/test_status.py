@@ -38,14 +38,14 @@ NOW = 1_800_000_000.0
 FRAME = Frame(np.zeros((2, 2), np.uint8), 0, 0.0)
 
 
-def told(folder):
+def status_writer_of(folder):
     stage = Timed(lambda: time.sleep(0.002))
     stage()
     return status_writer.StatusWriter(folder, "demo", lambda: ModelStatus("fake-1"), [("detect", stage)])
 
 
 def test_the_status_is_one_whole_file_with_what_the_service_does(tmp_path):
-    watcher = told(tmp_path)
+    watcher = status_writer_of(tmp_path)
     watcher(FRAME, (testing.reading("happy"),))
     status = status_file.read_status(tmp_path)
     assert (status.model, status.camera, status.frames, status.pid) == ("fake-1", "ok", 1, os.getpid())
@@ -58,7 +58,7 @@ def test_the_status_is_one_whole_file_with_what_the_service_does(tmp_path):
 
 
 def test_a_lost_camera_is_told_at_once_and_a_returned_one_too(tmp_path):
-    watcher = told(tmp_path)
+    watcher = status_writer_of(tmp_path)
     watcher(FRAME, ())
     watcher.event("camera lost", "no frame for 10 s")
     assert status_file.read_status(tmp_path).camera == "lost"
@@ -68,7 +68,7 @@ def test_a_lost_camera_is_told_at_once_and_a_returned_one_too(tmp_path):
 
 
 def test_a_status_that_cannot_be_written_stops_nothing(tmp_path):
-    told(tmp_path / "gone")(FRAME, ())
+    status_writer_of(tmp_path / "gone")(FRAME, ())
 
 
 def test_the_rate_is_that_of_the_last_seconds(tmp_path):
@@ -84,12 +84,12 @@ def test_the_rate_is_that_of_the_last_seconds(tmp_path):
 
 
 def test_problems_are_named_with_what_to_do(tmp_path):
-    watcher, now = told(tmp_path), time.time()
+    watcher, now = status_writer_of(tmp_path), time.time()
     watcher(FRAME, ())
-    found = summary.collect(tmp_path, tmp_path / "none.db")
-    assert found.problems == ()
-    assert "no log here" in found.log.why
-    assert "none.db" in summary.as_text(found)
+    status_summary = summary.collect(tmp_path, tmp_path / "none.db")
+    assert status_summary.problems == ()
+    assert "no log here" in status_summary.log.why
+    assert "none.db" in summary.as_text(status_summary)
     service = status_file.read_status(tmp_path)
 
     def problems(publisher=None, later=0.0, **changes):
@@ -109,10 +109,10 @@ def test_the_status_tells_errors_of_the_last_day_from_the_log(tmp_path):
     written.event("camera lost", "no frame")
     written.event("start", "")
     written.close()
-    found = summary.collect(tmp_path, tmp_path / "log.db")
-    assert [event.text for event in found.log.errors] == ["no frame"]
-    assert found.log.readings == 1
-    assert found.problems[0].endswith("sudo systemctl start mien")
+    status_summary = summary.collect(tmp_path, tmp_path / "log.db")
+    assert [event.text for event in status_summary.log.errors] == ["no frame"]
+    assert status_summary.log.readings == 1
+    assert status_summary.problems[0].endswith("sudo systemctl start mien")
 
 
 FULL_STATUS = Status(
@@ -241,11 +241,11 @@ def test_a_running_service_has_a_status_of_its_own(tmp_path):
         done = subprocess.run([*command, "status", "--json"], env=environment, capture_output=True, text=True)
         text = subprocess.run([*command, "status"], env=environment, capture_output=True, text=True).stdout
         process.terminate()
-    found = json.loads(done.stdout)
-    assert (done.returncode, found["problems"]) == (0, []), done.stderr
-    assert set(found["service"]["milliseconds"]) == {"detect", "track", "classify", "smooth"}
-    assert found["service"]["target_fps"] == 15
-    assert found["service"]["fps"] > 0
+    printed = json.loads(done.stdout)
+    assert (done.returncode, printed["problems"]) == (0, []), done.stderr
+    assert set(printed["service"]["milliseconds"]) == {"detect", "track", "classify", "smooth"}
+    assert printed["service"]["target_fps"] == 15
+    assert printed["service"]["fps"] > 0
     assert "demo:forever: ok" in text
     assert not (tmp_path / "run" / "status.json").exists()
 
@@ -275,16 +275,16 @@ def pi(tmp_path, **files):
     return tmp_path
 
 
-def found(root, subject, uri="v4l2:0"):
-    chosen = Settings(source=settings.SourceSettings(uri=uri))
-    return [each for each in doctor.examine(chosen, root) if each.subject == subject]
+def findings_of(root, subject, uri="v4l2:0"):
+    device_settings = Settings(source=settings.SourceSettings(uri=uri))
+    return [finding for finding in doctor.examine(device_settings, root) if finding.subject == subject]
 
 
 def test_a_healthy_device_has_nothing_wrong_that_a_tree_can_tell(tmp_path):
-    told = doctor.examine(Settings(source=settings.SourceSettings(uri="v4l2:0")), pi(tmp_path))
-    wrong = {each.subject for each in told if each.severity in ("warning", "error")}
-    assert wrong <= {"user", "disk", "units"}, doctor.as_text(told)
-    assert "edge-" in next(each.text for each in told if each.subject == "model")
+    findings = doctor.examine(Settings(source=settings.SourceSettings(uri="v4l2:0")), pi(tmp_path))
+    wrong = {finding.subject for finding in findings if finding.severity in ("warning", "error")}
+    assert wrong <= {"user", "disk", "units"}, doctor.as_text(findings)
+    assert "edge-" in next(finding.text for finding in findings if finding.subject == "model")
 
 
 @pytest.mark.parametrize(
@@ -302,27 +302,29 @@ def test_a_healthy_device_has_nothing_wrong_that_a_tree_can_tell(tmp_path):
     ],
 )
 def test_each_trouble_is_found_and_has_a_fix(tmp_path, subject, files, severity, words):
-    trouble = found(pi(tmp_path, **files), subject)
-    assert any(each.severity == severity and words in each.text + each.fix for each in trouble), trouble
-    assert all(each.fix for each in trouble if each.severity in ("warning", "error"))
+    trouble = findings_of(pi(tmp_path, **files), subject)
+    assert any(finding.severity == severity and words in finding.text + finding.fix for finding in trouble), trouble
+    assert all(finding.fix for finding in trouble if finding.severity in ("warning", "error"))
 
 
 def test_a_pi_camera_that_the_kernel_does_not_see_is_an_error(tmp_path):
-    (trouble,) = found(pi(tmp_path, **{"dev/media0": None}), "camera", uri="picamera")
+    (trouble,) = findings_of(pi(tmp_path, **{"dev/media0": None}), "camera", uri="picamera")
     assert (trouble.severity, "ribbon cable" in trouble.fix) == ("error", True)
 
 
 def test_journald_is_read_as_journald_reads_it(tmp_path):
     later = {"etc/systemd/journald.conf.d/zz.conf": "[Journal]\nStorage=none"}
-    assert found(pi(tmp_path, **later), "journal")[0].severity == "warning"
+    assert findings_of(pi(tmp_path, **later), "journal")[0].severity == "warning"
     hidden = {"usr/lib/systemd/journald.conf.d/mien.conf": "[Journal]\nStorage=volatile", **dict.fromkeys(later)}
-    assert found(pi(tmp_path, **hidden), "journal")[0].severity == "ok", "a file in /etc hides its namesake in /usr/lib"
+    assert findings_of(pi(tmp_path, **hidden), "journal")[0].severity == "ok", (
+        "a file in /etc hides its namesake in /usr/lib"
+    )
 
 
 def test_doctor_tells_whose_bundles_are_taken(tmp_path):
-    assert "nobody's" in found(pi(tmp_path), "signers")[0].text
+    assert "nobody's" in findings_of(pi(tmp_path), "signers")[0].text
     keys = {"etc/mien/allowed_signers": 'me namespaces="mien-bundle" ssh-ed25519 AAAA\n# a remark\n'}
-    assert "names whose bundles are taken (lines: 1)" in found(pi(tmp_path, **keys), "signers")[0].text
+    assert "names whose bundles are taken (lines: 1)" in findings_of(pi(tmp_path, **keys), "signers")[0].text
 
 
 def test_the_exit_code_is_the_worst_finding():
