@@ -140,8 +140,10 @@ class Connection:
         reason: ReasonCode,
         properties: Properties | None,
     ) -> None:
-        lost = reason.value == _FIRST_FAILURE
-        self._end("the connection was lost" if lost else str(reason))
+        if reason.value == _FIRST_FAILURE:
+            self._end("the connection was lost")
+        else:
+            self._end(str(reason))
 
     def _on_client_publish(
         self,
@@ -153,9 +155,10 @@ class Connection:
     ) -> None:
         if reason.value in RETRYABLE:
             self._end(f"it refuses for now: {reason}")
-            return
-        refused = reason.value >= _FIRST_FAILURE
-        self._on_sent(number, str(reason) if refused else "")
+        elif reason.value >= _FIRST_FAILURE:
+            self._on_sent(number, str(reason))
+        else:
+            self._on_sent(number, "")
 
     def _on_client_message(
         self,
@@ -207,4 +210,6 @@ def _password_path(settings: PublishSettings) -> Path | None:
     if settings.password_file:
         return Path(settings.password_file)
     credentials = paths.systemd_directory("CREDENTIALS_DIRECTORY")
-    return credentials / "mqtt-password" if credentials else None
+    if credentials is None:
+        return None
+    return credentials / "mqtt-password"

@@ -79,8 +79,8 @@ class Publisher:
     clock: seconds that only grow; wall_clock: seconds since 1970.
 
     `problem` is why the broker is not connected, else empty. `published` and `refused` count
-    messages that the broker has acknowledged, and refused; `reconnects` counts connections after
-    the first. Raises PublishError for settings that can't be used.
+    messages that the broker has acknowledged, and refused; `reconnects` counts connections after a
+    failure. Raises PublishError for settings that can't be used.
     """
 
     def __init__(
