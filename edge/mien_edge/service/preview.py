@@ -26,8 +26,8 @@ _MAX_CLIENTS = 4
 class PreviewServer:
     """A watcher that sends each frame to the clients of the socket `folder`/view.sock.
 
-    Without clients it encodes nothing. It never blocks: a client that has not read a picture in time
-    misses the next. Who may enter the folder may connect.
+    Without clients it encodes nothing. It never blocks: a client that has not read a picture in
+    time misses the next. Who may enter the folder may connect.
 
     monotonic: the clock, in seconds.
     """

@@ -97,8 +97,10 @@ class Governor:
 
 
 class ThrottledSource:
-    """A live source with frames left out: those above the governor's rate, and while it idles all but
-    `settings.idle_fps` a second.
+    """A live source with frames left out.
+
+    Frames above the governor's rate are left out, and while it idles all but `settings.idle_fps` a
+    second.
 
     It idles after `settings.idle_after` seconds without motion; any motion ends that at once.
     `idle` tells whether it does now.
@@ -148,7 +150,7 @@ class ThrottledSource:
                 yield frame
 
     def _is_idle(self, frame: Frame, now: float) -> bool:
-        """Compare the frame with an earlier one; return whether nothing has moved for long enough."""
+        """Return whether nothing has moved for long enough, compared with an earlier frame."""
         if not self.settings.idle_after:
             return False
         thumbnail = motion.thumbnail(frame.image)

@@ -120,18 +120,18 @@ def moving(count):
 
 @pytest.mark.parametrize(("max_fps", "expected"), [(15.0, 150), (7.5, 75), (5.0, 50), (30.0, 150)])
 def test_a_camera_faster_than_the_rate_loses_the_rest_evenly(max_fps, expected):
-    found = passed(moving(150), ThrottleSettings(), max_fps=max_fps)
-    assert abs(len(found) - expected) <= 1
-    assert max(np.diff(found)) <= round(15 / max_fps) + 1
+    indices = passed(moving(150), ThrottleSettings(), max_fps=max_fps)
+    assert abs(len(indices) - expected) <= 1
+    assert max(np.diff(indices)) <= round(15 / max_fps) + 1
 
 
 def test_where_nothing_moves_the_chain_rests_and_a_movement_wakes_it_at_once():
     pictures = [np.zeros((60, 80), np.uint8)] * 600
     pictures[450:] = moving(150)
-    found = passed(pictures, ThrottleSettings(idle_after=10, idle_fps=1))
-    assert found[:150] == list(range(150)), "full rate before it rests"
-    assert 19 <= len([index for index in found if 151 <= index < 450]) <= 21, "one a second for twenty seconds"
-    assert [index for index in found if index >= 451] == list(range(451, 600)), "full rate again"
+    indices = passed(pictures, ThrottleSettings(idle_after=10, idle_fps=1))
+    assert indices[:150] == list(range(150)), "full rate before it rests"
+    assert 19 <= len([index for index in indices if 151 <= index < 450]) <= 21, "one a second for twenty seconds"
+    assert [index for index in indices if index >= 451] == list(range(451, 600)), "full rate again"
 
 
 def test_a_chain_that_may_not_rest_does_not():
