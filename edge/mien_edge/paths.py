@@ -7,6 +7,7 @@ from pathlib import Path
 STATE = Path("/var/lib/mien")
 RUNTIME = Path("/run/mien")
 SETTINGS = Path("/etc/mien/mien.toml")
+LOG_NAME = "readings.db"
 
 
 def package_file(package: str, file: str) -> Path | None:
@@ -38,4 +39,4 @@ def runtime() -> Path:
 
 def log(named: str) -> Path:
     """The on-device log: the setting's, or readings.db in the state folder."""
-    return Path(named) if named else state() / "readings.db"
+    return Path(named) if named else state() / LOG_NAME

@@ -183,16 +183,16 @@ def _heat(root: Path) -> Iterator[Finding]:
     else:
         yield Finding("heat", "ok", f"{found.temperature} °C")
     fixes = {"under-voltage": "use the Pi's own power supply and a short, thick cable"}
-    for limit in found.limits or ():
+    for limit in found.throttled_now or ():
         yield Finding("power", "error", f"{limit} now", fixes.get(limit, cool))
-    for limit in sorted(set(found.had or ()) - set(found.limits or ())):
+    for limit in sorted(set(found.throttled_since_boot or ()) - set(found.throttled_now or ())):
         yield Finding("power", "warning", f"{limit} since the start", fixes.get(limit, cool))
-    if found.limits == () and not found.had:
+    if found.throttled_now == () and not found.throttled_since_boot:
         yield Finding("power", "ok", "neither throttled nor under-voltage")
 
 
 def _memory(root: Path) -> Iterator[Finding]:
-    free = health.read(root).memory
+    free = health.read(root).available_megabytes
     if free is None:
         return
     bad = free < 150

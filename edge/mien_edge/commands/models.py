@@ -23,10 +23,10 @@ from mien_edge.errors import BundleError, SourceError
 from mien_edge.events import EventKind
 from mien_edge.log import database
 from mien_edge.model.bundle import Bundle, models_folder
+from mien_edge.schema import to_dict
 from mien_edge.settings import load_settings
 from mien_edge.status import status_file
-from mien_edge.update import archive, sandbox
-from mien_edge.update.compare import ComparisonReport
+from mien_edge.update import archive, compare, sandbox
 from mien_edge.update.record import ProbationResult, StoreState, display_name
 from mien_edge.update.signing import Trust
 from mien_edge.update.store import Store
@@ -146,13 +146,12 @@ def shadow(device: ThisDevice, as_json: bool) -> None:
     Raises BundleError if the service does not run, or compares nothing.
     """
     try:
-        content = status_file.read(device.runtime).get("shadow")
+        report = status_file.read_status(device.runtime).shadow
     except SourceError as error:
         raise BundleError(str(error)) from None
-    if not content:
+    if report is None:
         raise BundleError("no model is compared now; choose one with: mien-edge models shadow NAME")
-    report = ComparisonReport.from_json(content)
-    print(json.dumps(content) if as_json else report.as_text())  # noqa: T201
+    print(json.dumps(to_dict(report)) if as_json else compare.as_text(report))  # noqa: T201
 
 
 # --- their parts ----------------------------------------------------------------------------------

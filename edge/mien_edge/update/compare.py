@@ -2,16 +2,13 @@
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 
-from mien_edge import schema
-from mien_edge.errors import BundleError
 from mien_edge.labels import LABELS
 from mien_edge.status import health
+from mien_edge.status.status_file import ShadowStatus
 from mien_edge.values import Face, Frame, Reading
 
 _MAX_TIMES = 1000  # frames with faces that the latency is the median of
@@ -51,66 +48,6 @@ class TimedModel:
     def latency(self) -> float:
         """The median of seconds per face, for a device does other things; 0 before a face."""
         return float(np.median(self.times)) if self.times else 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class ComparisonReport:
-    """What a comparison has measured.
-
-    bundle: the second model, NAME-VERSION.
-    seconds: how long the models have been compared.
-    faces: faces that both have read.
-    agreement: share of faces that both gave the same label, 0..1; None before the first face.
-    confusion: faces by [label of the first model][label of the second], in the order of LABELS.
-    milliseconds: the latency per face of the first and the second model.
-    degrees_warmer: change of the device's temperature in degrees Celsius; None where it has no
-    sensor.
-    problem: why the second model is not called any more; '' while it is.
-    """
-
-    bundle: str
-    seconds: int
-    faces: int
-    agreement: float | None
-    confusion: tuple[tuple[int, ...], ...]
-    milliseconds: tuple[float, ...]
-    degrees_warmer: float | None
-    problem: str
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> "ComparisonReport":
-        """Read what `to_json` wrote. Raises BundleError for anything else."""
-        return schema.from_dict(cls, content, "shadow", BundleError)
-
-    def to_json(self) -> dict[str, Any]:
-        """The report as the status file holds it."""
-        return schema.to_dict(self)
-
-    def as_sentence(self) -> str:
-        """The report in one sentence for people."""
-        problem = f"; {self.problem}" if self.problem else ""
-        if self.agreement is None:
-            return f"{self.bundle}: no face compared yet, {self.seconds} s{problem}"
-        first, second = self.milliseconds
-        agreement = f"{100 * self.agreement:.1f} % of {self.faces} faces in {self.seconds} s"
-        warmer = "" if self.degrees_warmer is None else f"; {self.degrees_warmer:+g} °C since"
-        return f"{self.bundle} agrees on {agreement}; {second:g} ms a face, the current one {first:g}{warmer}{problem}"
-
-    def as_text(self) -> str:
-        """The report for people: a sentence, and the confusion of both models as a table."""
-        if self.agreement is None:
-            return self.as_sentence()
-        columns = "".join(f"{label[:8]:>9}" for label in LABELS)
-        lines = [
-            self.as_sentence(),
-            "",
-            "rows: the current one; columns: the shadow",
-            f"{'':<9}{columns}",
-        ]
-        for label, counts in zip(LABELS, self.confusion, strict=True):
-            cells = "".join(f"{count:>9}" for count in counts)
-            lines.append(f"{label:<9}{cells}")
-        return "\n".join(lines)
 
 
 class ModelComparison:
@@ -180,12 +117,12 @@ class ModelComparison:
         """How long the models have been compared."""
         return self._clock() - self._started_at
 
-    def report(self) -> ComparisonReport:
+    def report(self) -> ShadowStatus:
         """What has been measured so far."""
         faces = self.faces
         agreed = sum(count for (first, second), count in self.pairs.items() if first == second)
         models = (self.first, self.second)
-        return ComparisonReport(
+        return ShadowStatus(
             bundle=self.name,
             seconds=round(self.seconds),
             faces=faces,
@@ -201,3 +138,30 @@ class ModelComparison:
         if temperature is None or self._start_temperature is None:
             return None
         return round(temperature - self._start_temperature, 1)
+
+
+def as_sentence(report: ShadowStatus) -> str:
+    """The report of a comparison in one sentence for people."""
+    problem = f"; {report.problem}" if report.problem else ""
+    if report.agreement is None:
+        return f"{report.bundle}: no face compared yet, {report.seconds} s{problem}"
+    first, second = report.milliseconds
+    agreement = f"{100 * report.agreement:.1f} % of {report.faces} faces in {report.seconds} s"
+    latency = f"{second:g} ms a face, the current one {first:g}"
+    warmer = ""
+    if report.degrees_warmer is not None:
+        warmer = f"; {report.degrees_warmer:+g} °C since"
+    return f"{report.bundle} agrees on {agreement}; {latency}{warmer}{problem}"
+
+
+def as_text(report: ShadowStatus) -> str:
+    """The report of a comparison for people: a sentence, and the confusion as a table."""
+    if report.agreement is None:
+        return as_sentence(report)
+    columns = "".join(f"{label[:8]:>9}" for label in LABELS)
+    lines = [as_sentence(report), ""]
+    lines += ["rows: the current one; columns: the shadow", f"{'':<9}{columns}"]
+    for label, counts in zip(LABELS, report.confusion, strict=True):
+        cells = "".join(f"{count:>9}" for count in counts)
+        lines.append(f"{label:<9}{cells}")
+    return "\n".join(lines)

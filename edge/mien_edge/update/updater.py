@@ -19,7 +19,8 @@ from mien_edge.errors import MienError
 from mien_edge.events import EventKind, OnEvent
 from mien_edge.model.bundle import Bundle, find_bundle, load_bundle, shipped_bundle
 from mien_edge.settings import UpdateSettings
-from mien_edge.update.compare import ModelComparison, Stage
+from mien_edge.status.status_file import ModelStatus, ProbationStatus, UpdateStatus
+from mien_edge.update.compare import ModelComparison, Stage, as_sentence
 from mien_edge.update.probation import LastHour, Probation
 from mien_edge.update.record import StoreState
 from mien_edge.update.store import Store
@@ -223,27 +224,26 @@ class Updater:
         self._retry_at = _NEVER
         self._reload_requested.set()
 
-    def state(self) -> dict[str, Any]:
-        """Return what the status file holds: the model that runs, its probation and its shadow."""
+    def state(self) -> ModelStatus:
+        """Return the model that runs, its probation, and how its shadow compares."""
         model = self.phase.model
         shadow = self.phase.shadow
-        return {
-            "model": model.name,
-            "bundle": str(model.bundle.folder),
-            "probation": self._probation_progress(),
-            "shadow": None if shadow is None else shadow.report().to_json(),
-        }
+        update = UpdateStatus(
+            probation=self._probation_status(),
+            shadow=None if shadow is None else shadow.report(),
+        )
+        return ModelStatus(model.name, str(model.bundle.folder), update)
 
-    def _probation_progress(self) -> dict[str, float] | None:
+    def _probation_status(self) -> ProbationStatus | None:
         probation = self.phase.probation
         if probation is None:
             return None
-        return {
-            "seconds": round(probation.seconds, 1),
-            "of_seconds": self.settings.probation,
-            "faces": probation.comparison.faces,
-            "of_faces": self.settings.min_faces,
-        }
+        return ProbationStatus(
+            seconds=round(probation.seconds, 1),
+            of_seconds=self.settings.probation,
+            faces=probation.comparison.faces,
+            of_faces=self.settings.min_faces,
+        )
 
     def __call__(self, frame: Frame, readings: tuple[Reading, ...]) -> None:
         """Count a frame that has gone through the chain, and change the model if it is time to."""
@@ -449,4 +449,4 @@ class Updater:
         self._enter(Serving(self.phase.model))
 
     def _report_shadow(self, shadow: ModelComparison) -> None:
-        self.on_event(EventKind.SHADOW_ENDED, shadow.report().as_sentence())
+        self.on_event(EventKind.SHADOW_ENDED, as_sentence(shadow.report()))
