@@ -36,8 +36,8 @@ def main(count):
         each = (time.monotonic() - began) / count
     said(f"\nThree waves took {seconds:.0f} s, probation of 2 s, workstation and devices on one machine.")
     said(f"Pushing to devices that have the bundle already took {each:.2f} s a device.\n\nA thousand devices:")
-    turns = [math.ceil(size / fleet.AT_ONCE) for size in (1, 99, 900)]
-    said(f"  {fleet.AT_ONCE} at once, waves of 1, 10 % and 100 %: {' + '.join(map(str, turns))} = {sum(turns)} turns")
+    turns = [math.ceil(size / fleet.MAX_PARALLEL) for size in (1, 99, 900)]
+    said(f"  {fleet.MAX_PARALLEL} at once, waves of 1, 10 % and 100 %: {' + '.join(map(str, turns))} = {sum(turns)} turns")
     said(f"  a turn is a probation of 60 s (the default) and 5 s to send, verify and replay: {sum(turns)} x 65 s = ")
     said(
         f"  {sum(turns) * 65 / 60:.0f} minutes; the work above, 1000 x {each:.2f} s = {1000 * each / 60:.0f} min, fits."
