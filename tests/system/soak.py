@@ -51,37 +51,41 @@ ALLOWED = {
 
 def main(minutes: float, out: Path) -> int:
     with tempfile.TemporaryDirectory() as name:
-        samples, said = _run(Path(name), minutes)
+        samples, summary = _run(Path(name), minutes)
     _draw(samples, out)
     rises = {key: _rise(np.array(samples[key]), np.array(samples["seconds"])) for key in ALLOWED if key in samples}
     for key, rise in rises.items():
         print(f"{key:<30} {rise:+.2f} over {minutes:g} minutes (allowed {ALLOWED[key]:+g})")  # noqa: T201
-    print(*said, f"drawn: {out}", sep="\n")  # noqa: T201
+    print(summary, f"drawn: {out}", sep="\n")  # noqa: T201
     return int(any(rise > ALLOWED[key] for key, rise in rises.items()))
 
 
-def _run(folder: Path, minutes: float) -> tuple[dict[str, list[float]], list[str]]:
+def _run(folder: Path, minutes: float) -> tuple[dict[str, list[float]], str]:
     broker = Broker(folder / "broker").start()
     (folder / "mien.toml").write_text(SETTINGS.format(port=broker.port))
-    for each in ("run", "run-publish", "state", "cursor"):
-        (folder / each).mkdir()
-    given = {**clean_environment(), **_of_the_unit()}
-    environment = {**given, "STATE_DIRECTORY": f"{folder}/state", "RUNTIME_DIRECTORY": f"{folder}/run"}
-    more = {**environment, "STATE_DIRECTORY": f"{folder}/cursor", "RUNTIME_DIRECTORY": f"{folder}/run-publish"}
-    options = ["--settings", folder / "mien.toml"]
+    for name in ("run", "run-publish", "state", "cursor"):
+        (folder / name).mkdir()
+    environment = {**clean_environment(), **_unit_environment()}
+    service_folders = {"STATE_DIRECTORY": f"{folder}/state", "RUNTIME_DIRECTORY": f"{folder}/run"}
+    publisher_folders = {"STATE_DIRECTORY": f"{folder}/cursor", "RUNTIME_DIRECTORY": f"{folder}/run-publish"}
+    service_environment = {**environment, **service_folders}
+    publisher_environment = {**environment, **publisher_folders}
+    service_command = [*EDGE, "run", "--quiet", "--settings", folder / "mien.toml"]
     log = folder / "state" / "readings.db"
+    publisher_command = [*EDGE, "publish", "--settings", folder / "mien.toml", "--log", log]
     samples: dict[str, list[float]] = {}
     with (
-        (folder / "said").open("w") as errors,
-        subprocess.Popen([*EDGE, "run", "--quiet", *options], env=environment, stderr=errors, text=True) as service,
-        subprocess.Popen([*EDGE, "publish", *options, "--log", log], env=more, stderr=errors, text=True) as publisher,
+        (folder / "errors").open("w") as errors,
+        subprocess.Popen(service_command, env=service_environment, stderr=errors) as service,
+        subprocess.Popen(publisher_command, env=publisher_environment, stderr=errors) as publisher,
     ):
-        end, start = time.monotonic() + minutes * 60, time.monotonic()
+        start = time.monotonic()
+        end = start + minutes * 60
         bar = tqdm(total=round(minutes * 60), unit=" s", desc="soak", disable=None)
         while time.monotonic() < end:
             time.sleep(EVERY)
             if service.poll() is not None or publisher.poll() is not None:
-                raise SystemExit(f"soak: error: a process has ended: {(folder / 'said').read_text()[-500:]}")
+                raise SystemExit(f"soak: error: a process has ended: {(folder / 'errors').read_text()[-500:]}")
             if len(samples.get("seconds", ())) % 30 < 5:
                 _look(folder / "run" / "view.sock")
             _sample(samples, time.monotonic() - start, service.pid, publisher.pid, log)
@@ -90,15 +94,16 @@ def _run(folder: Path, minutes: float) -> tuple[dict[str, list[float]], list[str
         service.terminate()
         publisher.terminate()
     broker.stop()
-    lost = (folder / "said").read_text().count("camera lost")
-    return samples, [f"{status['frames']} frames, {status['fps']:g} a second; the camera was lost {lost} times"]
+    lost = (folder / "errors").read_text().count("camera lost")
+    summary = f"{status['frames']} frames, {status['fps']:g} a second; the camera was lost {lost} times"
+    return samples, summary
 
 
-def _of_the_unit() -> dict[str, str]:
+def _unit_environment() -> dict[str, str]:
     """The variables that the unit sets: malloc does with them what it does on a device."""
     lines = (ROOT / "systemd" / "mien.service").read_text().splitlines()
-    given = [line.removeprefix("Environment=") for line in lines if line.startswith("Environment=")]
-    return dict(each.split("=", 1) for each in given)
+    variables = [line.removeprefix("Environment=") for line in lines if line.startswith("Environment=")]
+    return dict(variable.split("=", 1) for variable in variables)
 
 
 def _look(path: Path) -> None:
@@ -110,7 +115,7 @@ def _look(path: Path) -> None:
 
 
 def _sample(samples: dict[str, list[float]], seconds: float, service: int, publisher: int, log: Path) -> None:
-    found = {
+    sample = {
         "seconds": seconds,
         "memory of the service, MB": _memory(service),
         "memory of the publisher, MB": _memory(publisher),
@@ -118,7 +123,7 @@ def _sample(samples: dict[str, list[float]], seconds: float, service: int, publi
         "threads": len(os.listdir(f"/proc/{service}/task")),
         "log, MB": sum(file.stat().st_size for file in log.parent.glob("readings.db*")) / 1e6,
     }
-    for key, value in found.items():
+    for key, value in sample.items():
         samples.setdefault(key, []).append(value)
 
 
