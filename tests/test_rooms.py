@@ -35,8 +35,6 @@ def missing(package, text):
     return sorted(set(modules(package)) - named(text))
 
 
-# The maps are drawn when the modules have moved into their folders (HOUSE.md, Layout).
-@pytest.mark.xfail(strict=False, reason="the rooms' maps are drawn after the move into folders")
 @pytest.mark.parametrize("room", ROOMS)
 def test_every_module_is_on_the_rooms_map(room):
     assert missing(ROOT / room / ROOMS[room], (ROOT / room / "README.md").read_text()) == []

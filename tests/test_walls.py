@@ -16,10 +16,6 @@ FORBIDDEN = {
     "mien_deploy": ("mien_train", "tensorflow", "keras", "tf_keras"),
 }
 
-after_the_move = pytest.mark.skipif(
-    not (ROOT / "edge" / "mien_edge" / "chain").is_dir(), reason="the modules are not in their folders yet"
-)
-
 
 # --- what is imported, read from the source ----------------------------------------------------------------------
 
@@ -106,7 +102,6 @@ def plant(folder, **files):
     return {"house": folder}
 
 
-@after_the_move
 def test_no_imports_go_in_a_circle():
     assert circles(edges(PACKAGES)) == []
 
@@ -186,13 +181,11 @@ def imports_all(place, folders=NO_PIXELS):
     return done.stderr.strip()
 
 
-@after_the_move
 @pytest.mark.parametrize("folder", NO_PIXELS)
 def test_what_may_have_a_network_loads_nothing_that_knows_pixels(folder):
     assert imports_all(ROOT / "edge", (folder,)) == ""
 
 
-@after_the_move
 @pytest.mark.parametrize("line", ["import cv2", "import numpy", "from mien_edge.model import bundle"])
 def test_a_planted_import_of_what_knows_pixels_is_noticed(tmp_path, line):
     without_caches = shutil.ignore_patterns("__pycache__")

@@ -102,9 +102,15 @@ def script() -> None:
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of all commands; a command's options are added when it is used."""
-    top = argparse.ArgumentParser(prog="mien-edge", description="Read facial expressions from a camera, on the device.")
+    text = "Read facial expressions from a camera, on the device."
+    top = argparse.ArgumentParser(prog="mien-edge", description=text)
     top.add_argument("--version", action="version", version=f"mien-edge {__version__}")
-    commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=CommandParser)
+    commands = top.add_subparsers(
+        title="commands",
+        required=True,
+        metavar="COMMAND",
+        parser_class=CommandParser,
+    )
     for name, text, function in COMMANDS:
         commands.add_parser(
             name,

@@ -7,6 +7,7 @@ from pathlib import Path
 STATE = Path("/var/lib/mien")
 RUNTIME = Path("/run/mien")
 SETTINGS = Path("/etc/mien/mien.toml")
+LOG_NAME = "readings.db"
 
 
 def package_file(package: str, file: str) -> Path | None:
@@ -43,6 +44,6 @@ def runtime() -> Path:
 def log(setting: str) -> Path:
     """Return the on-device log.
 
-    setting: log.path; empty for readings.db in the state folder.
+    setting: log.path; empty for LOG_NAME in the state folder.
     """
-    return Path(setting) if setting else state() / "readings.db"
+    return Path(setting) if setting else state() / LOG_NAME

@@ -1,7 +1,7 @@
 """Settings: one TOML file into one frozen dataclass per table.
 
-Every field carries its own documentation, unit and range; `as_toml` writes the commented file from them, so the
-file in systemd/ and these classes cannot drift apart (a test compares them).
+Every field carries its own documentation, unit and range; `as_toml` writes the commented file from
+them, so the file in systemd/ and these classes cannot drift apart (a test compares them).
 """
 
 import dataclasses
@@ -173,11 +173,9 @@ class SinkSettings(_Section):
     """Files that readings are also written to. mien.service can write only below /var/lib/mien."""
 
     jsonl: str = _setting(
-        "", "file for JSON lines, such as /var/lib/mien/readings.jsonl, kept below 50 MB by rotation; empty: none"
+        "", "file for JSON lines, such as /var/lib/mien/readings.jsonl; rotated, at most 50 MB; empty: none"
     )
-    csv: str = _setting(
-        "", "file for CSV, such as /var/lib/mien/readings.csv, kept below 50 MB by rotation; empty: none"
-    )
+    csv: str = _setting("", "file for CSV, such as /var/lib/mien/readings.csv; rotated, at most 50 MB; empty: none")
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,7 +362,10 @@ def load_settings(path: Path | None) -> Settings:
 
 
 def as_toml(settings: Settings) -> str:
-    """Write settings as a TOML file that explains every key; `parse_settings` reads it back equal."""
+    """Write settings as a TOML file that explains every key.
+
+    `parse_settings` reads it back to equal settings.
+    """
     lines = [_HEADER]
     for table in dataclasses.fields(settings):
         section = getattr(settings, table.name)

@@ -86,8 +86,8 @@ def run(
 ) -> int:
     """Pass each frame of `source` through `chain`, and its readings to all sinks and watchers.
 
-    Ends with the source, or after the frame at which `is_stopped` returns True. Returns the number of
-    frames.
+    Ends with the source, or after the frame at which `is_stopped` returns True. Returns the number
+    of frames.
     """
     frames = 0
     for frame in source:

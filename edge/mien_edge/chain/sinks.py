@@ -1,4 +1,4 @@
-"""Where readings go: a sink takes the readings of each frame, never its pixels, and is closed once."""
+"""Where readings go: a sink takes the readings of each frame, never pixels, and is closed once."""
 
 import errno
 import json
@@ -23,8 +23,8 @@ _MAX_LINE_BYTES = 65536  # a reading takes some 400
 
 
 class Console:
-    """Prints a line when a face's label or quality changes, once a second for a face that stays, and
-    when no face is left.
+    """Prints a line when a face's label or quality changes, once a second for a face that stays,
+    and when no face is left.
 
     out: a text stream; None for standard output.
     """
@@ -169,12 +169,21 @@ class JsonLines:
     close: called at the end.
     """
 
-    def __init__(self, write: Callable[[str], object], close: Callable[[], None] = _do_nothing) -> None:
+    def __init__(
+        self,
+        write: Callable[[str], object],
+        close: Callable[[], None] = _do_nothing,
+    ) -> None:
         self._write = write
         self._close = close
 
     @classmethod
-    def to_file(cls, path: Path, max_bytes: int = MAX_BYTES, max_files: int = MAX_FILES) -> "JsonLines":
+    def to_file(
+        cls,
+        path: Path,
+        max_bytes: int = MAX_BYTES,
+        max_files: int = MAX_FILES,
+    ) -> "JsonLines":
         """Return a sink that writes to a RotatingFile. Raises SinkError."""
         file = RotatingFile(path, max_bytes, max_files)
         return cls(file.write, file.close)
@@ -206,7 +215,7 @@ class Csv:
     def __call__(self, readings: tuple[Reading, ...]) -> None:
         """Write the readings of a frame. Raises SinkError."""
         if readings:
-            self._file.write("".join(csv_line(csv_row(as_dict(reading))) for reading in readings))
+            self._file.write("".join(csv_line(csv_row(reading)) for reading in readings))
 
     def close(self) -> None:
         """Close the file."""

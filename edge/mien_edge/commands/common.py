@@ -181,7 +181,11 @@ def settings_option(parser: argparse.ArgumentParser) -> None:
 
 def model_option(parser: argparse.ArgumentParser) -> None:
     """Add --model."""
-    parser.add_argument("--model", metavar="FOLDER", help="model bundle (default: the installed one)")
+    parser.add_argument(
+        "--model",
+        metavar="FOLDER",
+        help="model bundle (default: the installed one)",
+    )
 
 
 def json_option(parser: argparse.ArgumentParser) -> None:
@@ -191,7 +195,12 @@ def json_option(parser: argparse.ArgumentParser) -> None:
 
 def log_option(parser: argparse.ArgumentParser) -> None:
     """Add --log."""
-    parser.add_argument("--log", type=Path, metavar="FILE", help="log file (default: the log of the service)")
+    parser.add_argument(
+        "--log",
+        type=Path,
+        metavar="FILE",
+        help="log file (default: the log of the service)",
+    )
 
 
 def settings_from(options: argparse.Namespace) -> Settings:
@@ -229,4 +238,4 @@ def service_log_path(options: argparse.Namespace, settings: Settings) -> Path:
         return Path(options.log)
     if settings.log.path:
         return Path(settings.log.path)
-    return paths.STATE / "readings.db"
+    return paths.STATE / paths.LOG_NAME

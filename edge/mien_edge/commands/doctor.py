@@ -243,13 +243,13 @@ def _heat(device: Device) -> Iterator[Finding]:
 
 def _power(device: Device) -> Iterator[Finding]:
     reading = health.read(device.root)
-    now = reading.limits or ()
-    since_boot = reading.had or ()
+    now = reading.throttled_now or ()
+    since_boot = reading.throttled_since_boot or ()
     for limit in now:
         yield Finding("power", "error", f"{limit} now", _limit_fix(limit))
     for limit in sorted(set(since_boot) - set(now)):
         yield Finding("power", "warning", f"{limit} since the start", _limit_fix(limit))
-    if reading.limits == () and not since_boot:
+    if reading.throttled_now == () and not since_boot:
         yield Finding("power", "ok", "not throttled, and the voltage is high enough")
 
 
@@ -258,7 +258,7 @@ def _limit_fix(limit: str) -> str:
 
 
 def _memory(device: Device) -> Iterator[Finding]:
-    available = health.read(device.root).memory
+    available = health.read(device.root).available_megabytes
     if available is None:
         return
     text = f"{available:g} MB available; mien needs about 110 MB"

@@ -4,12 +4,12 @@ import argparse
 import json
 import time
 from pathlib import Path
-from typing import Any
 
 from mien_edge.commands.common import log_option, log_path, settings_option
 from mien_edge.errors import SettingsError
 from mien_edge.labels import LABELS
-from mien_edge.log import reader, show
+from mien_edge.log import plot, reader, show
+from mien_edge.schema import to_dict
 
 _END_OF_TIME = 1e12  # seconds since 1970
 
@@ -23,7 +23,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="TIME",
         help="only entries since 90s, 15m, 1h or 7d ago, or since an ISO date or time",
     )
-    parser.add_argument("--until", metavar="TIME", help="only entries until then, in the same forms")
+    parser.add_argument(
+        "--until",
+        metavar="TIME",
+        help="only entries until then, in the same forms",
+    )
     parser.add_argument("--emotion", choices=LABELS, help="only readings with this label")
     parser.add_argument("--track", type=int, metavar="N", help="only readings of this face")
     parser.add_argument(
@@ -32,10 +36,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="only this kind: 'reading', 'event', or a kind of event such as 'camera lost'",
     )
     parser.add_argument(
-        "--follow", action="store_true", help="keep running and print new entries as they are committed"
+        "--follow",
+        action="store_true",
+        help="keep running and print new entries as they are committed",
     )
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--summary", action="store_true", help="print the emotion shares of each hour")
+    form.add_argument(
+        "--summary",
+        action="store_true",
+        help="print the emotion shares of each hour",
+    )
     form.add_argument("--csv", action="store_true", help="print readings as CSV")
     form.add_argument(
         "--plot",
@@ -43,7 +53,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="draw the emotion shares of each hour to a .png or .jpg file",
     )
-    parser.add_argument("--json", action="store_true", help="print JSON lines; with --summary one JSON array")
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print JSON lines; with --summary one JSON array",
+    )
     parser.set_defaults(run=_logs)
 
 
@@ -72,15 +86,16 @@ def _form(options: argparse.Namespace) -> str:
     return "text"
 
 
-def _summarize(options: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
+def _summarize(options: argparse.Namespace, hours: list[show.HourSummary]) -> None:
     if options.emotion or options.track or options.kind or options.follow:
-        raise SettingsError("a summary is of all faces; leave out --emotion, --track, --kind and --follow")
+        options_to_drop = "--emotion, --track, --kind and --follow"
+        raise SettingsError(f"a summary is of all faces; leave out {options_to_drop}")
     if options.plot:
-        from mien_edge.log import plot  # loads NumPy and OpenCV
+        from mien_edge.drawing import save_chart  # loads NumPy and OpenCV
 
-        plot.save(options.plot, rows)
+        save_chart(options.plot, plot.chart(hours))
         print(f"drawn: {options.plot}")  # noqa: T201
     elif options.json:
-        print(json.dumps(rows))  # noqa: T201
+        print(json.dumps([to_dict(hour) for hour in hours]))  # noqa: T201
     else:
-        print(show.summary_text(rows))  # noqa: T201
+        print(show.summary_text(hours))  # noqa: T201

@@ -22,6 +22,7 @@ from mien_edge.errors import BundleError, SourceError
 from mien_edge.events import EventKind
 from mien_edge.log import database
 from mien_edge.model import bundle as bundles
+from mien_edge.schema import to_dict
 from mien_edge.settings import load_settings
 from mien_edge.status import status_file
 from mien_edge.update import compare, sandbox
@@ -98,12 +99,12 @@ def beside(options: argparse.Namespace) -> None:
         print(text if runs else f"{text} once the service runs")  # noqa: T201
         return
     try:
-        report = status_file.read(options.runtime or paths.runtime()).get("shadow")
+        report = status_file.read_status(options.runtime or paths.runtime()).shadow
     except SourceError as problem:
         raise BundleError(str(problem)) from None
     if not report:
         raise BundleError("no model is compared now; choose one with: mien-edge models shadow NAME")
-    print(json.dumps(report) if options.json else compare.as_text(report))  # noqa: T201
+    print(json.dumps(to_dict(report)) if options.json else compare.as_text(report))  # noqa: T201
 
 
 def _store(options: argparse.Namespace) -> Store:

@@ -98,5 +98,5 @@ def _status(options: argparse.Namespace) -> int:
     from mien_edge.status import summary
 
     status = summary.collect(paths.runtime(), log_path(options))
-    print(json.dumps(status) if options.json else summary.as_text(status))  # noqa: T201
-    return 1 if status["problems"] else 0
+    print(json.dumps(status.to_json()) if options.json else summary.as_text(status))  # noqa: T201
+    return 1 if status.problems else 0

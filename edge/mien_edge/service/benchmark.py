@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ _STRIPE_WIDTH = 80  # pixels
 _STRIPE_SPEED = 100  # pixels per second
 _IMMEDIATELY = 0.001  # seconds until a source without motion idles
 _GRAY = 90  # of a scene with nobody in it
+_StageSeconds: TypeAlias = dict[str, NDArray[np.float64]]
 _START_UP_TIMEOUT = 120.0  # seconds
 
 
@@ -37,7 +38,9 @@ def measure(settings: Settings, bundle: Bundle, frames: int = 200) -> dict[str, 
 
     Returns model, frames, rate (frames per second of the source), faces, milliseconds (median and
     p95 of each stage and of `total`), fps, rss_megabytes, peak_rss_megabytes, start_up_seconds,
-    cpu_share and estimates. Raises BundleError, and RuntimeMissingError without the demo's photograph.
+    cpu_share and estimates.
+
+    Raises BundleError, and RuntimeMissingError without the demo's photograph.
     """
     seconds, faces = _stage_seconds(settings, bundle, frames)
     total = np.sum(list(seconds.values()), axis=0)
@@ -58,7 +61,7 @@ def measure(settings: Settings, bundle: Bundle, frames: int = 200) -> dict[str, 
     }
 
 
-def _stage_seconds(settings: Settings, bundle: Bundle, frames: int) -> tuple[dict[str, NDArray[np.float64]], int]:
+def _stage_seconds(settings: Settings, bundle: Bundle, frames: int) -> tuple[_StageSeconds, int]:
     """Return seconds per frame for each stage, and the number of faces in all frames."""
     demo = sources.Demo(settings.source.fps, paced=False)
     pictures = [demo.picture(index / 2) for index in range(_PICTURES)]
@@ -83,7 +86,7 @@ def _percentiles(seconds: NDArray[np.float64]) -> dict[str, float]:
 
 
 def cpu_shares(settings: Settings, bundle: Bundle, seconds: float = 3.0) -> dict[str, float]:
-    """Measure the share of one core that the chain takes at the source's rate, 0 to 1 for each thread.
+    """Measure the share of one core that the chain takes at the source's rate: 1 is a whole core.
 
     Returns it for 'one face' that moves, 'no face' while something else moves, and 'idle', where
     nothing moves; the camera's own work is left out. Each is measured for `seconds`.
@@ -113,7 +116,12 @@ def _with_idle_after(settings: Settings, seconds: float) -> Settings:
     return dataclasses.replace(settings, throttle=throttle)
 
 
-def _cpu_share(settings: Settings, bundle: Bundle, scene: Callable[[float], Pixels], seconds: float) -> float:
+def _cpu_share(
+    settings: Settings,
+    bundle: Bundle,
+    scene: Callable[[float], Pixels],
+    seconds: float,
+) -> float:
     """Measure one scene: `scene` returns its picture at a moment in seconds."""
     fps = settings.source.fps
     count = max(round(seconds * fps), 2)
@@ -148,7 +156,7 @@ class _RealTimeSource:
 
 
 def _estimates(model: Path) -> dict[str, Any]:
-    """Return the estimates for a Raspberry Pi's cores; empty without the package that reads the file."""
+    """Return estimates for a Raspberry Pi's cores; empty without an interpreter."""
     try:
         return estimates.estimates(tflite.operators(model.read_bytes()))
     except RuntimeMissingError:

@@ -85,7 +85,8 @@ def _open_device(kind: str, pin: int, **options: Any) -> Any:
         import gpiozero
     except ImportError:
         packages = "sudo apt install python3-gpiozero python3-lgpio"
-        raise RuntimeMissingError(f"gpiozero is missing; {packages}, or set gpio.led and gpio.button to 0") from None
+        fix = f"{packages}, or set gpio.led and gpio.button to 0"
+        raise RuntimeMissingError(f"gpiozero is missing; {fix}") from None
     try:
         return getattr(gpiozero, kind)(pin, **options)
     except Exception as problem:  # gpiozero's pin factories raise errors of many libraries

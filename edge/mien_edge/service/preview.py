@@ -12,7 +12,7 @@ from pathlib import Path
 
 import cv2
 
-from mien_edge.chain.annotate import drawn
+from mien_edge.chain.annotate import draw_readings
 from mien_edge.status.status_file import SOCKET
 from mien_edge.values import Frame, Pixels, Reading
 
@@ -26,8 +26,8 @@ _MAX_CLIENTS = 4
 class PreviewServer:
     """A watcher that sends each frame to the clients of the socket `folder`/view.sock.
 
-    Without clients it encodes nothing. It never blocks: a client that has not read a picture in time
-    misses the next. Who may enter the folder may connect.
+    Without clients it encodes nothing. It never blocks: a client that has not read a picture in
+    time misses the next. Who may enter the folder may connect.
 
     monotonic: the clock, in seconds.
     """
@@ -53,7 +53,7 @@ class PreviewServer:
         self._sent_at = now
         ready = [client for client in self._clients if client.is_ready()]
         if ready:
-            message = _encode(drawn(frame.image, readings))
+            message = _encode(draw_readings(frame.image, readings))
             for client in ready:
                 client.send(message)
         self._clients = [client for client in self._clients if client.is_alive(now)]

@@ -1,6 +1,5 @@
 """The chain as a service: put together from settings, run until it ends, closed in order."""
 
-import itertools
 import logging
 import signal
 import threading
@@ -9,18 +8,19 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from mien_edge import paths
 from mien_edge.chain import annotate, detect, pipeline, smooth, sources, track
 from mien_edge.chain.classify import Classify
 from mien_edge.chain.devices import without_password
-from mien_edge.chain.score import Score, read_labels
+from mien_edge.chain.score import Score, ScoreResult, read_labels
 from mien_edge.chain.sinks import Console, Csv, JsonLines
 from mien_edge.errors import MienError
 from mien_edge.events import EventKind, OnEvent
-from mien_edge.log.writer import Log
+from mien_edge.log.writer import LogWriter
 from mien_edge.model import bundle as bundles
 from mien_edge.model.bundle import Bundle
 from mien_edge.model.interpreter import Classifier
@@ -29,13 +29,14 @@ from mien_edge.service.preview import PreviewServer
 from mien_edge.service.status_writer import StatusWriter
 from mien_edge.service.throttle import Governor, ThrottledSource
 from mien_edge.settings import Settings
+from mien_edge.status.status_file import ModelStatus
 from mien_edge.status.systemd import Notifier
 from mien_edge.update.signing import Trust
 from mien_edge.update.store import Store
 from mien_edge.update.updater import LoadedModel, Updater, load_startup_model
 from mien_edge.values import Reading
 
-_STORE_TIMEOUT = 20.0  # seconds; another process may hold the store's lock while it installs a bundle
+_STORE_TIMEOUT = 20.0  # seconds; the store's lock may be held by an installation
 
 _log = logging.getLogger("mien.service")
 
@@ -85,7 +86,7 @@ class Summary:
     readings: int
     faces: int
     seconds: float
-    score: dict[str, Any] | None = None
+    score: ScoreResult | None = None
 
     def __str__(self) -> str:
         rate = self.frames / self.seconds if self.seconds > 0 else 0.0
@@ -158,7 +159,8 @@ class Service:
     def from_settings(cls, settings: Settings, options: RunOptions) -> "Service":
         """Recover the store of installed bundles, and load the model to start with.
 
-        Only a service, which has a state folder, has a store; settings that name a bundle do without.
+        Only a service, which has a state folder, has a store; where settings name a bundle, it
+        has none.
 
         Raises BundleError or ContractError if no model can run here.
         """
@@ -194,29 +196,27 @@ class Service:
         path = self._log_path()
         if path is None:
             return []
-        log = stack.enter_context(closing(Log(path, self.settings.log)))
-        log.started(self.model.name)
+        log = stack.enter_context(closing(LogWriter(path, self.settings.log)))
+        log.log_start(self.model.name)
         self.events.add(log.event)
         return [log]
 
     def _log_path(self) -> Path | None:
         if self.options.log:
             return self.options.log
-        if self.settings.log.path or self.options.state_folder:
-            return paths.log(self.settings.log.path)
+        if self.settings.log.path:
+            return Path(self.settings.log.path)
+        if self.options.state_folder:
+            return self.options.state_folder / paths.LOG_NAME
         return None
 
     def _run_source(self, stack: ExitStack, log_sinks: list[pipeline.Sink]) -> Summary:
         """Open the source and all that its readings go to, and pass its frames."""
-        notifier = stack.enter_context(closing(Notifier()))
-        switch = stack.enter_context(
-            closing(GpioSwitch(self.settings.gpio, notifier.ping_watchdog, self.options.state_folder))
-        )
-        source = self.source
-        if source is None:
-            source = sources.open_source(self.settings.source, self.stop, self.events, switch)
-        score = self._score(source)
+        notifier = Notifier()
+        stack.callback(notifier.close)
+        source = self._open_source(stack, notifier) if self.source is None else self.source
         counter = _Counter()
+        score = self._score(source)
         sinks = [counter, *log_sinks, *self._open_sinks(stack)]
         if score:
             sinks.append(score)
@@ -234,6 +234,13 @@ class Service:
             score=score.result() if score else None,
         )
 
+    def _open_source(self, stack: ExitStack, notifier: Notifier) -> sources.Source:
+        """Open the source that the settings name, and the GPIO switch that may pause its camera."""
+        folder = self.options.state_folder
+        switch = GpioSwitch(self.settings.gpio, notifier.ping_watchdog, folder)
+        stack.callback(switch.close)
+        return sources.open_source(self.settings.source, self.stop, self.events, switch)
+
     def _score(self, source: sources.Source) -> Score | None:
         """Make the sink that scores photographs, where true labels are known."""
         path = self.options.labels
@@ -249,14 +256,14 @@ class Service:
             sinks.append(JsonLines.to_stdout())
         elif self.options.console == "text":
             sinks.append(Console())
-        jsonl = self.options.jsonl or _path(self.settings.sinks.jsonl)
-        if jsonl:
-            sinks.append(JsonLines.to_file(jsonl))
-        csv = self.options.csv or _path(self.settings.sinks.csv)
-        if csv:
-            sinks.append(Csv(csv))
         for sink in sinks:
             stack.callback(sink.close)
+        jsonl = self.options.jsonl or _path(self.settings.sinks.jsonl)
+        if jsonl:
+            sinks.append(stack.enter_context(closing(JsonLines.to_file(jsonl))))
+        csv = self.options.csv or _path(self.settings.sinks.csv)
+        if csv:
+            sinks.append(stack.enter_context(closing(Csv(csv))))
         return sinks
 
     def _open_annotator(self, stack: ExitStack, source: sources.Source) -> list[pipeline.Watcher]:
@@ -265,7 +272,8 @@ class Service:
         fps = getattr(source, "fps", 0.0) or self.settings.source.fps  # a video has its own rate
         path = Path(self.settings.source.uri)
         annotator = annotate.annotator(self.options.annotate, fps, source.still, path)
-        return [stack.enter_context(closing(annotator))]
+        stack.callback(annotator.close)
+        return [annotator]
 
     def _pass_frames(
         self,
@@ -282,30 +290,33 @@ class Service:
         throttled = None
         if source.live:
             throttled = ThrottledSource(source, self.settings.throttle, governor)
-        target_rate = partial(_target_rate, governor, throttled)
-        updater = self._updater(dict(stages), target_rate)
+        updater = self._updater(dict(stages), partial(_target_rate, governor, throttled))
         with _Signals(self.stop, self._on_reload(updater)), ExitStack() as stack:
-            live_watchers: list[pipeline.Watcher] = []
+            watchers = list(watchers)
             if updater:
                 stack.callback(updater.close)
-                live_watchers.append(updater)
+                watchers.append(updater)
             if self.options.runtime_folder:
-                status = self._open_status(stack, stages, throttled, updater)
+                watchers.append(self._open_status(stack, stages, throttled, updater))
                 preview = PreviewServer(self.options.runtime_folder)
                 stack.callback(preview.close)
-                live_watchers += [status, preview]
+                watchers.append(preview)
             self.events(EventKind.START, f"{self._source_name()} with {self.model.name}")
             if updater:
                 updater.begin()
             return pipeline.run(
-                itertools.islice(throttled or source, self._max_frames()),
+                islice(throttled or source, self._max_frames()),
                 chain,
                 sinks,
-                [*watchers, *live_watchers],
+                watchers,
                 self.stop.is_set,
             )
 
-    def _updater(self, stages: dict[str, pipeline.Timed], target_rate: Callable[[], float]) -> Updater | None:
+    def _updater(
+        self,
+        stages: dict[str, pipeline.Timed],
+        target_rate: Callable[[], float],
+    ) -> Updater | None:
         if self.store is None:
             return None
         return Updater(
@@ -334,18 +345,21 @@ class Service:
         updater: Updater | None,
     ) -> StatusWriter:
         assert self.options.runtime_folder  # noqa: S101 - its caller has asked
-        facts = {
-            "model": self.model.name,
-            "bundle": str(self.model.bundle.folder),
-            "source": self._source_name(),
-        }
-        parts = [part for part in (throttled, updater) if part]
-        state = partial(_merged_state, parts)
-        status = StatusWriter(self.options.runtime_folder, facts, stages, state)
+        status = StatusWriter(
+            self.options.runtime_folder,
+            self._source_name(),
+            updater.state if updater else self._fixed_model,
+            stages,
+            throttled.state if throttled else None,
+        )
         stack.callback(status.close)
         self.events.add(status.event)
         stack.callback(self.events.remove, status.event)
         return status
+
+    def _fixed_model(self) -> ModelStatus:
+        """What the status file says of a model that stays."""
+        return ModelStatus(self.model.name, str(self.model.bundle.folder))
 
     def _source_name(self) -> str:
         return without_password(self.settings.source.uri)
@@ -362,12 +376,10 @@ def build_chain(settings: Settings, model: LoadedModel, still: bool) -> pipeline
     still: the frames are photographs that have nothing to do with each other.
     """
     if still:
-        find = detect.detector(settings.detect)
-        tracker: Any = track.NoTracking()
-    else:
-        find = detect.steady(settings.detect)
-        tracker = track.Tracker(settings.track)
-    return pipeline.Chain(find, tracker, model.classify, model.smooth)
+        detector = detect.detector(settings.detect)
+        return pipeline.Chain(detector, track.NoTracking(), model.classify, model.smooth)
+    detector = detect.interval_detector(settings.detect)
+    return pipeline.Chain(detector, track.Tracker(settings.track), model.classify, model.smooth)
 
 
 def load_model(settings: Settings, bundle: Bundle) -> LoadedModel:
@@ -398,17 +410,6 @@ def _target_rate(governor: Governor, throttled: ThrottledSource | None) -> float
     if throttled and throttled.idle:
         return 0.0
     return governor.fps
-
-
-class _HasState(Protocol):
-    def state(self) -> dict[str, Any]: ...
-
-
-def _merged_state(parts: Sequence[_HasState]) -> dict[str, Any]:
-    merged: dict[str, Any] = {}
-    for part in parts:
-        merged |= part.state()
-    return merged
 
 
 def _path(setting: str) -> Path | None:

@@ -3,14 +3,14 @@
 import logging
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
-from mien_edge.chain import camera, motion
+from mien_edge.chain import motion
 from mien_edge.chain.sources import Source
-from mien_edge.events import EventKind, OnEvent
+from mien_edge.events import EventKind, OnEvent, ignore_event
 from mien_edge.settings import ThrottleSettings
 from mien_edge.status import health
 from mien_edge.status.health import Health
+from mien_edge.status.status_file import ThrottleStatus
 from mien_edge.values import Frame
 
 _CHECK_INTERVAL = 5.0  # seconds between two readings of the temperature
@@ -38,7 +38,7 @@ class Governor:
         self,
         settings: ThrottleSettings,
         max_fps: float,
-        on_event: OnEvent = camera.silent,
+        on_event: OnEvent = ignore_event,
         read_health: Callable[[], Health] = health.read,
     ) -> None:
         self.settings = settings
@@ -61,7 +61,7 @@ class Governor:
     def _adjust(self, device: Health, now: float) -> None:
         """Lower or raise the rate by a step, or leave it."""
         temperature = device.temperature
-        is_throttled = "throttled" in (device.limits or ())
+        is_throttled = health.THROTTLED in (device.throttled_now or ())
         is_hot = temperature is not None and temperature >= self.settings.hot
         is_cool = temperature is None or temperature <= self.settings.cool
         if is_throttled:
@@ -88,7 +88,7 @@ class Governor:
             self._report(EventKind.COOLED, device, f"{fps:g} frames per second again")
 
     def _report(self, kind: EventKind, device: Health, text: str) -> None:
-        conditions = list(device.limits or ())
+        conditions = list(device.throttled_now or ())
         if device.temperature is not None:
             conditions.insert(0, f"{device.temperature} °C")
         message = f"{', '.join(conditions)}: {text}" if conditions else text
@@ -97,8 +97,10 @@ class Governor:
 
 
 class ThrottledSource:
-    """A live source with frames left out: those above the governor's rate, and while it idles all but
-    `settings.idle_fps` a second.
+    """A live source with frames left out.
+
+    Frames above the governor's rate are left out, and while it idles all but `settings.idle_fps` a
+    second.
 
     It idles after `settings.idle_after` seconds without motion; any motion ends that at once.
     `idle` tells whether it does now.
@@ -123,15 +125,13 @@ class ThrottledSource:
         self._moved_at = float("-inf")
         self._next_at = float("-inf")
 
-    def state(self) -> dict[str, Any]:
-        """Return the entries of the status file: target_fps (frames per second), idle, and skipped,
-        the number of frames that were dropped for a newer one.
-        """
-        return {
-            "target_fps": round(self.governor.fps, 2),
-            "idle": self.idle,
-            "skipped": self.source.skipped,
-        }
+    def state(self) -> ThrottleStatus:
+        """Return what the status file says of it."""
+        return ThrottleStatus(
+            target_fps=round(self.governor.fps, 2),
+            idle=self.idle,
+            skipped=self.source.skipped,
+        )
 
     def __iter__(self) -> Iterator[Frame]:
         tolerance = _EARLY / self.governor.max_fps
@@ -150,7 +150,7 @@ class ThrottledSource:
                 yield frame
 
     def _is_idle(self, frame: Frame, now: float) -> bool:
-        """Compare the frame with an earlier one; return whether nothing has moved for long enough."""
+        """Return whether nothing has moved for long enough, compared with an earlier frame."""
         if not self.settings.idle_after:
             return False
         thumbnail = motion.thumbnail(frame.image)

@@ -3,12 +3,12 @@
 import time
 from collections import Counter, deque
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
 from mien_edge.labels import LABELS
 from mien_edge.status import health
+from mien_edge.status.status_file import ShadowStatus
 from mien_edge.values import Face, Frame, Reading
 
 _TIMES = 1000  # frames with faces that the latency is taken of
@@ -86,35 +86,35 @@ class ModelComparison:
         """How long they have been compared."""
         return self._clock() - self._began
 
-    def report(self) -> dict[str, Any]:
-        """Faces, share of agreement, confusion[first][second], milliseconds a face of both, degrees warmer."""
+    def report(self) -> ShadowStatus:
+        """How the second compares with the first until now."""
         faces, warm = self.faces, health.read().temperature
         agreed = sum(count for (a, b), count in self.pairs.items() if a == b)
-        return {
-            "bundle": self.name,
-            "seconds": round(self.seconds),
-            "faces": faces,
-            "agreement": round(agreed / faces, 4) if faces else None,
-            "confusion": [[self.pairs[a, b] for b in LABELS] for a in LABELS],
-            "milliseconds": [round(1000 * voice.latency, 2) for voice in (self.first, self.second)],
-            "degrees_warmer": None if warm is None or self._warm is None else round(warm - self._warm, 1),
-            "problem": self.second.problem,
-        }
+        return ShadowStatus(
+            bundle=self.name,
+            seconds=round(self.seconds),
+            faces=faces,
+            agreement=round(agreed / faces, 4) if faces else None,
+            confusion=tuple(tuple(self.pairs[a, b] for b in LABELS) for a in LABELS),
+            milliseconds=tuple(round(1000 * voice.latency, 2) for voice in (self.first, self.second)),
+            degrees_warmer=None if warm is None or self._warm is None else round(warm - self._warm, 1),
+            problem=self.second.problem,
+        )
 
 
-def as_text(report: dict[str, Any]) -> str:
+def as_text(report: ShadowStatus) -> str:
     """The report for people: a sentence, and the confusion of both as a table."""
-    problem = f"; {report['problem']}" if report["problem"] else ""
-    if not report["faces"]:
-        return f"{report['bundle']}: no face compared yet, {report['seconds']} s{problem}"
-    first, second = report["milliseconds"]
+    problem = f"; {report.problem}" if report.problem else ""
+    if not report.faces or report.agreement is None:
+        return f"{report.bundle}: no face compared yet, {report.seconds} s{problem}"
+    first, second = report.milliseconds
     head = (
-        f"{report['bundle']} agrees on {100 * report['agreement']:.1f} % of {report['faces']} faces in "
-        f"{report['seconds']} s; {second:g} ms a face, the current one {first:g}"
+        f"{report.bundle} agrees on {100 * report.agreement:.1f} % of {report.faces} faces in "
+        f"{report.seconds} s; {second:g} ms a face, the current one {first:g}"
     )
-    if report["degrees_warmer"] is not None:
-        head += f"; {report['degrees_warmer']:+g} °C since"
+    if report.degrees_warmer is not None:
+        head += f"; {report.degrees_warmer:+g} °C since"
     rows = ["", "rows: the current one; columns: the shadow", " " * 9 + "".join(f"{label[:8]:>9}" for label in LABELS)]
-    for label, row in zip(LABELS, report["confusion"], strict=True):
+    for label, row in zip(LABELS, report.confusion, strict=True):
         rows.append(f"{label:<9}" + "".join(f"{count:>9}" for count in row))
     return "\n".join([head + problem, *rows])

@@ -11,17 +11,18 @@ from mien_edge.values import Box, Face, Frame
 
 
 def test_the_engine_passes_each_frame_to_every_sink_and_watcher():
-    capture, seen = testing.Capture(), []
+    capture = testing.Capture()
+    indices = []
     images = [np.zeros((2, 2), np.uint8)] * 3
     count = pipeline.run(
         testing.frames(images),
         lambda frame: (testing.reading(time=frame.captured_at),) * frame.index,
         [capture],
-        [lambda frame, readings: seen.append(frame.index)],
+        [lambda frame, readings: indices.append(frame.index)],
     )
     assert count == 3
     assert [len(readings) for readings in capture.frames] == [0, 1, 2]
-    assert seen == [0, 1, 2]
+    assert indices == [0, 1, 2]
 
 
 def test_the_engine_stops_after_the_frame_in_which_it_is_told():
@@ -63,7 +64,7 @@ def test_yunet_tells_where_the_eyes_are(astronaut):
     (right_eye, left_eye, nose, *_) = face.landmarks
     assert right_eye[0] < nose[0] < left_eye[0]
     assert nose[1] > right_eye[1]
-    assert quality.turn(face) < 0.3
+    assert quality.yaw_ratio(face) < 0.3
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 3), (3, 900, 3), (900, 3), (7, 7)])
@@ -82,11 +83,11 @@ def test_a_12_megapixel_picture_works(astronaut):
 
 def test_a_still_picture_is_searched_now_and_then_and_a_movement_at_once():
     calls = []
-    steady = detect.IntervalDetector(3, lambda frame: calls.append(frame.index) or (frame.index,))
+    detector = detect.IntervalDetector(3, lambda frame: calls.append(frame.index) or (frame.index,))
     still, other = np.zeros((60, 80), np.uint8), np.zeros((60, 80), np.uint8)
     other[20:30, 20:30] = 60
     frames = testing.frames([still] * 7 + [other] * 3 + [still])
-    assert [index for (index,) in map(steady, frames)] == [0, 0, 0, 3, 3, 3, 6, 7, 7, 7, 10]
+    assert [index for (index,) in map(detector, frames)] == [0, 0, 0, 3, 3, 3, 6, 7, 7, 7, 10]
     assert calls == [0, 3, 6, 7, 10]
 
 

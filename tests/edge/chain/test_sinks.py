@@ -86,7 +86,7 @@ def test_a_full_disk_is_one_clear_error():
 @pytest.mark.parametrize("shape", [(480, 640, 3), (120, 160), (30, 30, 3)])
 def test_drawing_marks_the_picture_and_leaves_the_original(shape):
     image = np.full(shape, 90, np.uint8)
-    drawn = annotate.drawn(image, (testing.reading(),))
+    drawn = annotate.draw_readings(image, (testing.reading(),))
     assert drawn.ndim == 3
     assert min(drawn.shape[:2]) >= 480
     assert (image == 90).all()
@@ -95,10 +95,10 @@ def test_drawing_marks_the_picture_and_leaves_the_original(shape):
 
 def test_the_picture_kept_is_the_one_that_shows_most(tmp_path):
     picture = annotate.Picture(tmp_path / "out" / "best.png")
-    whole = testing.reading("happy")
-    small = dataclasses.replace(whole, box=Box(0, 0, 30, 30))
-    cut = dataclasses.replace(whole, box=Box(-50, 0, 400, 400))
-    for index, readings in enumerate([(), (whole,), (small,), (cut,)]):
+    large = testing.reading("happy")
+    small = dataclasses.replace(large, box=Box(0, 0, 30, 30))
+    cut = dataclasses.replace(large, box=Box(-50, 0, 400, 400))
+    for index, readings in enumerate([(), (large,), (small,), (cut,)]):
         picture(Frame(np.full((480, 480, 3), index * 50, np.uint8), index, 0.0), readings)
     picture.close()
     assert cv2.imread(str(tmp_path / "out" / "best.png"))[-1, -1, 0] == 50

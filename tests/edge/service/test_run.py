@@ -15,7 +15,7 @@ from mien_edge.chain import sources
 from mien_edge.errors import SinkError, SourceError
 from mien_edge.model import bundle as bundles
 from mien_edge.service.run import Events, RunOptions, Service, Summary, load_model
-from mien_edge.settings import Settings, SinkSettings, SourceSettings
+from mien_edge.settings import LogSettings, Settings, SinkSettings, SourceSettings
 from mien_edge.values import Frame
 
 
@@ -111,6 +111,16 @@ def test_a_sink_that_fails_ends_the_run_and_closes_the_others(model):
     with pytest.raises(SinkError, match="free some space"):
         service.run()
     assert capture.closed
+
+
+def test_a_service_has_its_log_in_its_state_folder_unless_the_settings_name_another(model, tmp_path):
+    options = RunOptions(max_frames=1, state_folder=tmp_path / "state")
+    Service(Settings(), model, options, source=demo()).run()
+    assert kinds(tmp_path / "state" / "readings.db") == ["start", "stop"]
+    settings = Settings(log=LogSettings(path=str(tmp_path / "other.db")))
+    Service(settings, model, options, source=demo()).run()
+    assert kinds(tmp_path / "other.db") == ["start", "stop"]
+    assert names(tmp_path / "state") == ["readings.db"]
 
 
 def test_events_of_a_recovered_store_are_in_the_log_before_the_start(model, tmp_path):

@@ -109,14 +109,14 @@ def test_a_good_model_is_taken_tried_and_committed(device):
     activate(chosen, 30)
     assert chosen.kinds() == ["model changed", "probation", "committed"]
     assert chosen.store.state().record.committed == ("small-2", "small-1")
-    assert chosen.updater.state()["model"] == "small-2"
-    assert chosen.updater.state()["probation"] is None
+    assert chosen.updater.state().model == "small-2"
+    assert chosen.updater.state().update.probation is None
 
 
 def test_on_probation_the_status_says_so(device):
     chosen = device(Answers("happy", "sad"), Answers("happy", "neutral"))
     activate(chosen, 5)
-    assert chosen.updater.state()["probation"]["of_seconds"] == 10
+    assert chosen.updater.state().update.probation.of_seconds == 10
     assert chosen.store.state().on_probation
 
 
@@ -189,10 +189,10 @@ def test_a_shadow_changes_nothing_and_is_compared(device):
     chosen.updater.ask()
     chosen.run(10)
     assert {reading.emotion.label for reading in chosen.seen} == {"happy"}
-    report = chosen.updater.state()["shadow"]
-    assert report["bundle"] == "small-2"
-    assert report["agreement"] == pytest.approx(0.5, abs=0.02)
-    assert report["confusion"][3][4] == pytest.approx(report["faces"] / 2, abs=1)
+    report = chosen.updater.state().update.shadow
+    assert report.bundle == "small-2"
+    assert report.agreement == pytest.approx(0.5, abs=0.02)
+    assert report.confusion[3][4] == pytest.approx(report.faces / 2, abs=1)
     assert "agrees on" in compare.as_text(report)
     chosen.store.shadow("")
     chosen.updater.ask()
@@ -209,7 +209,7 @@ def test_a_shadow_waits_for_the_end_of_a_probation(device):
     chosen.store.shadow("small-3")
     chosen.updater.ask()
     chosen.run(3)
-    assert chosen.updater.state()["shadow"] is None
+    assert chosen.updater.state().update.shadow is None
     chosen.run(20)
     assert "committed" in chosen.kinds()
     assert chosen.kinds()[-2:] == ["shadow", "shadow ended"]
