@@ -4,277 +4,482 @@ import argparse
 import json
 import shlex
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from mien_edge import __version__
-from mien_edge.commands.common import add_command, guarded, renamed_option
-from mien_edge.commands.models import NOT_JUDGED
+from mien_edge.commands.common import Commands, add_command, guarded, json_option, renamed_option
 from mien_edge.model.bundle import load_bundle
 from mien_edge.update import signing
 from mien_edge.update.archive import pack
 
-from mien_deploy import fleet, push
-from mien_deploy.fleet import Outcome, Printer, Say
+from mien_deploy import fleet
+from mien_deploy.fleet import Outcome, OutcomeKind, Printer, Progress, Result
+from mien_deploy.kit import DeviceSetup, Task, read_setup, run_in_subprocess
+from mien_deploy.push import push_bundle, receive_arguments
 from mien_deploy.remote import Device
+from mien_deploy.view import view_page
 
 PROGRAM = "sudo /opt/mien/venv/bin/mien-edge"
+"""How to call mien-edge on a device that `setup` made."""
+
+DEFAULT_KEY = Path("~/.ssh/id_ed25519")
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteCommand:
+    """A command here that runs one of mien-edge on each device and prints the answers.
+
+    name, help: of the command here.
+    arguments: of mien-edge on the device.
+    accepted_exit_codes: the exit codes of mien-edge that are an answer; any other is a failure.
+    """
+
+    name: str
+    help: str
+    arguments: tuple[str, ...]
+    accepted_exit_codes: tuple[int, ...] = (0,)
+
+
+REMOTE_COMMANDS = (
+    RemoteCommand(
+        "status",
+        "show the status of the services on devices",
+        ("status",),
+        accepted_exit_codes=(0, 1),
+    ),
+    RemoteCommand(
+        "doctor",
+        "look for problems of devices and show their fixes",
+        ("doctor", "--settings", "/etc/mien/mien.toml"),
+        accepted_exit_codes=(0, 1, 2),
+    ),
+    RemoteCommand(
+        "check",
+        "replay the golden vectors of the current bundle on devices",
+        ("check",),
+    ),
+    RemoteCommand(
+        "models",
+        "list the bundles on devices",
+        ("models", "list"),
+    ),
+    RemoteCommand(
+        "rollback",
+        "return to the bundle that was committed before",
+        ("models", "rollback"),
+    ),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit code: 0 for success, 1 if any device failed (one line each), 2 for usage."""
+    """Run one command.
+
+    arguments: the words after `mien-deploy`; None for those of this process.
+
+    Returns the exit code: 0 for success, 1 if any device failed (one line each), 3 if a push ended
+    before probation. Raises SystemExit with 2 for wrong usage, and with 0 after --help.
+    """
     return guarded("mien-deploy", parser(), arguments)
 
 
 def parser() -> argparse.ArgumentParser:
-    """All commands and options."""
+    """Return the parser of all commands and options."""
     top = argparse.ArgumentParser(
-        prog="mien-deploy", description="Set up and update devices from this workstation, over SSH."
+        prog="mien-deploy",
+        description="Set up and update devices from this workstation, over SSH.",
     )
     top.add_argument("--version", action="version", version=f"mien-deploy {__version__}")
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_sign(commands)
     _add_setup(commands)
+    _add_remove(commands)
     _add_push(commands)
-    for name, text in (
-        ("status", "show the status of the services on devices"),
-        ("doctor", "look for problems of devices and show their fixes"),
-        ("check", "replay the golden vectors of the current bundle on devices"),
-        ("models", "list the bundles on devices"),
-        ("rollback", "return to the bundle that was committed before"),
-    ):
-        _hosts(add_command(commands, name, text, partial(_ask, *_ANSWERS[name])))
-    logs = add_command(commands, "logs", "read the logs of devices", _logs)
-    _hosts(logs)
-    logs.add_argument(
-        "--since", metavar="TIME", help="only entries since 15m, 1h or 7d ago, or since an ISO date or time"
-    )
-    logs.add_argument(
-        "--follow", action="store_true", help="keep running and print new entries of all devices as they are committed"
-    )
-    logs.add_argument("--summary", action="store_true", help="print the emotion shares of each hour")
-    logs.add_argument("--json", action="store_true", help="print JSON")
-    view = add_command(commands, "view", "open the web page of a device, through an SSH tunnel", _view)
-    _host(view)
-    view.add_argument("--port", type=int, default=8765, metavar="N", help="port on this workstation (default: 8765)")
-    view.add_argument("--no-browser", action="store_true", help="print the address and open no browser")
+    for command in REMOTE_COMMANDS:
+        remote = add_command(commands, command.name, command.help, partial(_ask, command))
+        _add_hosts(remote)
+    _add_logs(commands)
+    _add_view(commands)
     return top
 
 
-def _hosts(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "hosts", nargs="+", metavar="HOST", help="a host as ssh knows it, a group of the inventory, or all"
+# --- options and values that commands share -----------------------------------------------------
+
+
+def _add_hosts(parser: argparse.ArgumentParser) -> None:
+    """Add the hosts of a command for several devices."""
+    help_text = "a host as ssh knows it, a group of the inventory, or all"
+    parser.add_argument("hosts", nargs="+", metavar="HOST", help=help_text)
+    parser.add_argument(
+        "--inventory",
+        type=Path,
+        metavar="FILE",
+        help="TOML file with groups of hosts",
     )
-    command.add_argument("--inventory", type=Path, metavar="FILE", help="TOML file with groups of hosts")
-    _ssh_options(command)
+    _add_ssh_options(parser)
 
 
-def _host(command: argparse.ArgumentParser) -> None:
-    command.add_argument("hosts", nargs=1, metavar="HOST", help="a host as ssh knows it: name, user@name or alias")
-    command.set_defaults(inventory=None)
-    _ssh_options(command)
+def _add_host(parser: argparse.ArgumentParser) -> None:
+    """Add the host of a command for one device."""
+    help_text = "a host as ssh knows it: name, user@name or alias"
+    parser.add_argument("hosts", nargs=1, metavar="HOST", help=help_text)
+    parser.set_defaults(inventory=None)
+    _add_ssh_options(parser)
 
 
-def _ssh_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--program", default=PROGRAM, help=f"how to call mien-edge on the device (default: {PROGRAM})")
-    command.add_argument(
-        "-o", "--ssh-option", action="append", default=[], metavar="OPTION", help="option that is passed to ssh with -o"
+def _add_ssh_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--program",
+        default=PROGRAM,
+        help=f"how to call mien-edge on the device (default: {PROGRAM})",
     )
+    parser.add_argument(
+        "-o",
+        "--ssh-option",
+        action="append",
+        default=[],
+        metavar="OPTION",
+        help="option that is passed to ssh with -o",
+    )
+
+
+def _add_dry_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dry-run", action="store_true", help="print the commands and run none")
 
 
 def _devices(options: argparse.Namespace) -> list[Device]:
-    extra = tuple(word for option in options.ssh_option for word in ("-o", option))
-    return [Device(host, options.program, extra) for host in fleet.hosts(options.hosts, options.inventory)]
+    """Return the devices that `_add_hosts` or `_add_host` took. Raises DeployError."""
+    ssh_options: list[str] = []
+    for option in options.ssh_option:
+        ssh_options += ["-o", option]
+    hosts = fleet.hosts(options.hosts, options.inventory)
+    return [Device(host, options.program, tuple(ssh_options)) for host in hosts]
 
 
 def _printer(devices: Sequence[Device]) -> Printer:
-    return Printer([device.host for device in devices], _whole, sys.stdout.isatty())
+    hosts = [device.host for device in devices]
+    return Printer(hosts, _write, coloured=sys.stdout.isatty())
 
 
-def _whole(text: str) -> None:
+def _write(text: str) -> None:
     sys.stdout.write(text)
     sys.stdout.flush()
 
 
-def _quiet(host: str, line: str) -> None:
-    """Says nothing."""
+def _no_progress(host: str, line: str) -> None:
+    """Print nothing. A Progress."""
 
 
-_ANSWERS: dict[str, tuple[list[str], list[int]]] = {
-    "status": (["status"], [0, 1]),
-    "doctor": (["doctor", "--settings", "/etc/mien/mien.toml"], [0, 1, 2]),
-    "check": (["check"], [0]),
-    "models": (["models", "list"], [0]),
-    "rollback": (["models", "rollback"], [0]),
-}
-"""What is called on the device, and the exit codes that are an answer and no failure."""
+def _print_table(outcomes: Sequence[Outcome]) -> None:
+    print(f"\n{fleet.table(outcomes)}")  # noqa: T201
 
 
-def _ask(words: list[str], good: list[int], options: argparse.Namespace) -> int:
-    return _tell_each(options, lambda device: device.run(words, good=good))
+# --- status, doctor, check, models, rollback ----------------------------------------------------
 
 
-def _tell_each(options: argparse.Namespace, ask: Callable[[Device], str]) -> int:
-    """Ask all at once; print each answer behind its device's name, and each failure as an error."""
-    devices = _devices(options)
-    outcomes = fleet.on_each(devices, lambda device, _: ("done", ask(device)), _quiet)
+def _ask(command: RemoteCommand, options: argparse.Namespace) -> int:
+    return _print_answers(_devices(options), command.arguments, command.accepted_exit_codes)
+
+
+def _print_answers(
+    devices: Sequence[Device], arguments: Sequence[str], accepted_exit_codes: Sequence[int] = (0,)
+) -> int:
+    """Run mien-edge on all devices in parallel; print each answer behind its device's name.
+
+    A failure is printed to stderr as an error. Returns the exit code.
+    """
+
+    def work(device: Device, progress: Progress) -> Result:
+        answer = device.run(arguments, accepted_exit_codes=accepted_exit_codes)
+        return Result(OutcomeKind.DONE, answer)
+
+    outcomes = fleet.on_each(devices, work, _no_progress)
     printer = _printer(devices)
     for outcome in outcomes:
-        if outcome.kind == "done":
+        if outcome.kind == OutcomeKind.DONE:
             for line in outcome.text.splitlines():
                 printer(outcome.host, line)
         else:
             sys.stderr.write(f"mien-deploy: error: {outcome.host}: {outcome.text}\n")
-    return int(any(outcome.kind != "done" for outcome in outcomes))
+    return fleet.exit_code(outcomes)
 
 
-def _add_sign(commands: argparse._SubParsersAction) -> None:
-    sign = add_command(commands, "sign", "sign a bundle with an SSH key, so that devices accept it", _sign)
-    sign.add_argument("bundle", type=Path, help="folder of the bundle")
-    sign.add_argument(
-        "--key", type=Path, default=Path("~/.ssh/id_ed25519"), metavar="FILE",
-        help="private key, or the .pub file of one that your agent or security key holds (default: ~/.ssh/id_ed25519)",
-    )  # fmt: skip
-    principal = "principal in allowed_signers: the name of the signer (default: mien)"
-    sign.add_argument("--principal", default="mien", metavar="NAME", help=principal)
-    renamed_option(sign, "--who", "--principal")
+# --- sign ---------------------------------------------------------------------------------------
+
+
+def _add_sign(commands: Commands) -> None:
+    help_text = "sign a bundle with an SSH key, so that devices accept it"
+    parser = add_command(commands, "sign", help_text, _sign)
+    parser.add_argument("bundle", type=Path, help="folder of the bundle")
+    key_help = "private key, or the .pub file of one that your agent or security key holds"
+    parser.add_argument(
+        "--key",
+        type=Path,
+        default=DEFAULT_KEY,
+        metavar="FILE",
+        help=f"{key_help} (default: {DEFAULT_KEY})",
+    )
+    parser.add_argument(
+        "--principal",
+        default="mien",
+        metavar="NAME",
+        help="principal in allowed_signers: the name of the signer (default: mien)",
+    )
+    renamed_option(parser, "--who", "--principal")
 
 
 def _sign(options: argparse.Namespace) -> None:
     bundle = load_bundle(options.bundle)
     key = options.key.expanduser()
-    made = signing.sign(bundle.folder, key)
-    public = key if key.suffix == ".pub" else Path(f"{key}.pub")
-    sys.stderr.write(f"{made}: {bundle.card.id} is signed; a device takes it with this line (setup --signers FILE):\n")
-    print(signing.allowed_signers_line(options.principal, public), end="")  # noqa: T201
+    signature = signing.sign(bundle.folder, key)
+    public_key = key if key.suffix == ".pub" else Path(f"{key}.pub")
+    advice = "a device accepts it with this line (setup --signers FILE):"
+    sys.stderr.write(f"{signature}: {bundle.card.id} is signed; {advice}\n")
+    print(signing.allowed_signers_line(options.principal, public_key), end="")  # noqa: T201
 
 
-def _add_push(commands: argparse._SubParsersAction) -> None:
-    send = add_command(commands, "push", "send a bundle to devices; each verifies it and runs it on probation", _push)
-    send.add_argument("bundle", type=Path, help="folder of the bundle")
-    _hosts(send)
-    send.add_argument(
+# --- push ---------------------------------------------------------------------------------------
+
+
+def _add_push(commands: Commands) -> None:
+    help_text = "send a bundle to devices; each verifies it and runs it on probation"
+    parser = add_command(commands, "push", help_text, _push)
+    parser.add_argument("bundle", type=Path, help="folder of the bundle")
+    _add_hosts(parser)
+    parser.add_argument(
         "--waves",
         default="100%",
         metavar="PLAN",
         help="send in waves, such as 1,10%%,100%%, and stop when one fails (default: 100%%)",
     )
-    timeout = "wait up to this long for the end of probation (default: 300)"
-    send.add_argument("--timeout", type=float, default=300, metavar="SECONDS", help=timeout)
-    renamed_option(send, "--wait", "--timeout")
-    send.add_argument(
-        "--allow-downgrade", action="store_true", help="send an older version than the newest that has run there"
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=300,
+        metavar="SECONDS",
+        help="wait up to this long for the end of probation (default: 300)",
     )
-    send.add_argument("--dry-run", action="store_true", help="print the commands and run none")
-    send.add_argument("--json", action="store_true", help="print only the outcomes, as JSON, at the end")
+    renamed_option(parser, "--wait", "--timeout")
+    parser.add_argument(
+        "--allow-downgrade",
+        action="store_true",
+        help="send an older version than the newest that has run there",
+    )
+    _add_dry_run(parser)
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print only the outcomes, as JSON, at the end",
+    )
 
 
 def _push(options: argparse.Namespace) -> int:
-    bundle, devices = load_bundle(options.bundle), _devices(options)
+    bundle = load_bundle(options.bundle)
+    devices = _devices(options)
     if options.dry_run:
-        words = push.arguments(options.timeout, options.allow_downgrade)
-        for number, reached in enumerate(fleet.waves(options.waves, len(devices)), start=1):
-            print(f"# wave {number}: up to device {reached} of {len(devices)}")  # noqa: T201
-        for device in devices:
-            print(f"{shlex.join(device.command(words))} < {bundle.card.id}.tar")  # noqa: T201
+        arguments = receive_arguments(options.timeout, options.allow_downgrade)
+        _print_plan(devices, options.waves, arguments, bundle.card.id)
         return 0
+    archive = pack(bundle.folder)
 
-    content = pack(bundle.folder)
+    def work(device: Device, progress: Progress) -> Result:
+        return push_bundle(
+            device,
+            bundle.card.id,
+            archive,
+            options.timeout,
+            options.allow_downgrade,
+            progress,
+        )
 
-    def work(device: Device, say: Say) -> tuple[str, str]:
-        return push.push(bundle.card.id, content, device, say, options.timeout, options.allow_downgrade)
-
-    said: Say = _quiet if options.json else _printer(devices)
-    outcomes = fleet.roll_out(devices, work, options.waves, said)
-    return _summary(outcomes, options.json)
-
-
-def _summary(outcomes: Sequence[Outcome], as_json: bool) -> int:
-    if as_json:
+    progress = _no_progress if options.json else _printer(devices)
+    outcomes = fleet.roll_out(devices, work, options.waves, progress)
+    if options.json:
         print(json.dumps([asdict(outcome) for outcome in outcomes]))  # noqa: T201
     else:
-        print(f"\n{fleet.table(outcomes)}")  # noqa: T201
-    kinds = {outcome.kind for outcome in outcomes}
-    return 0 if kinds <= {"done"} else NOT_JUDGED if kinds <= {"done", "not judged"} else 1
+        _print_table(outcomes)
+    return fleet.exit_code(outcomes)
+
+
+def _print_plan(
+    devices: Sequence[Device],
+    waves: str,
+    arguments: Sequence[str],
+    bundle: str,
+) -> None:
+    """Print the waves and the command for each device."""
+    for wave, reached in enumerate(fleet.waves(waves, len(devices)), start=1):
+        print(f"# wave {wave}: up to device {reached} of {len(devices)}")  # noqa: T201
+    for device in devices:
+        command = shlex.join(device.command(arguments))
+        print(f"{command} < {bundle}.tar")  # noqa: T201
+
+
+# --- logs ---------------------------------------------------------------------------------------
+
+
+def _add_logs(commands: Commands) -> None:
+    parser = add_command(commands, "logs", "read the logs of devices", _logs)
+    _add_hosts(parser)
+    parser.add_argument(
+        "--since",
+        metavar="TIME",
+        help="only entries since 15m, 1h or 7d ago, or since an ISO date or time",
+    )
+    parser.add_argument(
+        "--follow",
+        action="store_true",
+        help="keep running and print new entries of all devices as they are committed",
+    )
+    parser.add_argument(
+        "--summary",
+        action="store_true",
+        help="print the emotion shares of each hour",
+    )
+    json_option(parser)
 
 
 def _logs(options: argparse.Namespace) -> int:
-    words = ["logs"]
-    words += ["--since", options.since] if options.since else []
-    words += [f"--{name}" for name in ("follow", "summary", "json") if getattr(options, name)]
-    if not options.follow:
-        return _tell_each(options, lambda device: device.run(words))
+    arguments = ["logs"]
+    if options.since:
+        arguments += ["--since", options.since]
+    if options.follow:
+        arguments.append("--follow")
+    if options.summary:
+        arguments.append("--summary")
+    if options.json:
+        arguments.append("--json")
     devices = _devices(options)
-    printer = _printer(devices)
+    if options.follow:
+        return _follow(devices, arguments)
+    return _print_answers(devices, arguments)
 
-    def follow(device: Device, say: Say) -> tuple[str, str]:
-        for line in device.stream(words):
-            printer(device.host, line)
-        return "done", "it ended"
 
-    outcomes = fleet.on_each(devices, follow, printer)
-    return int(any(outcome.kind != "done" for outcome in outcomes))
+def _follow(devices: Sequence[Device], arguments: Sequence[str]) -> int:
+    """Print the lines of all devices as they come; returns the exit code when all have ended."""
+
+    def work(device: Device, progress: Progress) -> Result:
+        for line in device.stream(arguments):
+            progress(device.host, line)
+        return Result(OutcomeKind.DONE, "it ended")
+
+    outcomes = fleet.on_each(devices, work, _printer(devices))
+    return fleet.exit_code(outcomes)
+
+
+# --- view ---------------------------------------------------------------------------------------
+
+
+def _add_view(commands: Commands) -> None:
+    help_text = "open the web page of a device, through an SSH tunnel"
+    parser = add_command(commands, "view", help_text, _view)
+    _add_host(parser)
+    parser.add_argument(
+        "--port",
+        type=int,
+        default=8765,
+        metavar="N",
+        help="port on this workstation (default: 8765)",
+    )
+    parser.add_argument(
+        "--no-browser",
+        action="store_true",
+        help="print the address and open no browser",
+    )
 
 
 def _view(options: argparse.Namespace) -> int:
-    from mien_deploy import view
-
     (device,) = _devices(options)
-    return view.view(device, options.port, not options.no_browser, _whole)
+    return view_page(device, options.port, not options.no_browser, _write)
 
 
-def _add_setup(commands: argparse._SubParsersAction) -> None:
-    setup = add_command(
-        commands, "setup", "install mien on a fresh Raspberry Pi OS; a second run changes nothing", _setup
+# --- setup, remove ------------------------------------------------------------------------------
+
+
+def _add_setup(commands: Commands) -> None:
+    help_text = "install mien on a fresh Raspberry Pi OS; a second run changes nothing"
+    parser = add_command(commands, "setup", help_text, _setup)
+    _add_provision_options(parser)
+    parser.add_argument(
+        "--wheel",
+        type=Path,
+        metavar="FILE",
+        help="wheel of mien (default: built from this checkout)",
     )
-    _machine(setup)
-    setup.add_argument("--wheel", type=Path, metavar="FILE", help="wheel of mien (default: built from this checkout)")
-    setup.add_argument("--offline", action="store_true", help="send all packages along, for a device without internet")
-    setup.add_argument(
+    parser.add_argument(
+        "--offline",
+        action="store_true",
+        help="send all packages along, for a device without internet",
+    )
+    parser.add_argument(
         "--settings",
         type=Path,
         metavar="FILE",
         help="mien.toml to install (default: the device's own, else built-in settings)",
     )
-    setup.add_argument(
-        "--source", default="picamera", metavar="URI", help="source.uri of new settings (default: picamera)"
+    parser.add_argument(
+        "--source",
+        default="picamera",
+        metavar="URI",
+        help="source.uri of new settings (default: picamera)",
     )
-    setup.add_argument(
-        "--signers", type=Path, metavar="FILE", help="allowed_signers file: whose bundles the device accepts"
+    parser.add_argument(
+        "--signers",
+        type=Path,
+        metavar="FILE",
+        help="allowed_signers file: whose bundles the device accepts",
     )
-    setup.add_argument(
-        "--submit-key", type=Path, metavar="FILE", help="public SSH key that may send bundles and do nothing else"
+    parser.add_argument(
+        "--submit-key",
+        type=Path,
+        metavar="FILE",
+        help="public SSH key that may send bundles and do nothing else",
     )
-    remove = add_command(
-        commands, "remove", "remove mien from devices; log, models and settings stay, unless --purge is given", _remove
-    )
-    _machine(remove)
-    remove.add_argument("--purge", action="store_true", help="also remove log, models and settings")
 
 
-def _machine(command: argparse.ArgumentParser) -> None:
-    _hosts(command)
-    command.add_argument("--dry-run", action="store_true", help="print the commands and run none")
-    command.add_argument("--no-sudo", action="store_true", help="do not use sudo; the SSH user is root")
+def _add_remove(commands: Commands) -> None:
+    help_text = "remove mien from devices; log, models and settings stay, unless --purge is given"
+    parser = add_command(commands, "remove", help_text, _remove)
+    _add_provision_options(parser)
+    parser.add_argument("--purge", action="store_true", help="also remove log, models and settings")
+
+
+def _add_provision_options(parser: argparse.ArgumentParser) -> None:
+    _add_hosts(parser)
+    _add_dry_run(parser)
+    parser.add_argument(
+        "--no-sudo",
+        action="store_true",
+        help="do not use sudo; the SSH user is root",
+    )
 
 
 def _setup(options: argparse.Namespace) -> int:
-    from mien_deploy import kit as setups
-
-    kit = setups.Kit.of(options)
-    return _on_machines(options, {"action": "setup", "kit": kit.as_dict()})
+    setup = read_setup(
+        wheel=options.wheel,
+        offline=options.offline,
+        settings=options.settings,
+        source=options.source,
+        signers=options.signers,
+        submit_key=options.submit_key,
+    )
+    return _provision(options, setup)
 
 
 def _remove(options: argparse.Namespace) -> int:
-    return _on_machines(options, {"action": "remove", "purge": options.purge})
+    return _provision(options, setup=None, purge=options.purge)
 
 
-def _on_machines(options: argparse.Namespace, task: dict[str, Any]) -> int:
-    from mien_deploy import kit as setups
+def _provision(options: argparse.Namespace, setup: DeviceSetup | None, purge: bool = False) -> int:
+    """Set up all devices in parallel, or remove mien from them; returns the exit code."""
 
-    devices, task = _devices(options), task | {"sudo": not options.no_sudo, "dry": options.dry_run}
-    outcomes = fleet.on_each(devices, partial(setups.carry_out, task), _printer(devices))
-    return _summary(outcomes, as_json=False)
+    def work(device: Device, progress: Progress) -> Result:
+        task = Task(device, setup, purge, sudo=not options.no_sudo, dry_run=options.dry_run)
+        return run_in_subprocess(task, progress)
+
+    devices = _devices(options)
+    outcomes = fleet.on_each(devices, work, _printer(devices))
+    _print_table(outcomes)
+    return fleet.exit_code(outcomes)

@@ -1,160 +1,290 @@
-"""Many devices: their names in an inventory, their work at once, their roll-out in waves."""
+"""Many devices: their names in an inventory, their work in parallel, their roll-out in waves."""
 
 import math
 import threading
 import time
 import tomllib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
+from mien_edge.commands.models import NOT_JUDGED
 from mien_edge.errors import DeployError, MienError
 
 from mien_deploy.remote import Device, UnreachableError
 
-AT_ONCE = 50
-_COLOURS = (36, 33, 35, 32, 34, 31)
+MAX_PARALLEL = 50
+"""How many devices are worked on at the same time."""
 
-Say = Callable[[str, str], None]
-"""Told a device's name and a line about it."""
+_COLOURS = (36, 33, 35, 32, 34, 31)  # of a terminal: cyan, yellow, magenta, green, blue, red
 
-
-def hosts(named: Sequence[str], inventory: Path | None) -> list[str]:
-    """Hosts by name, or by the group of an inventory: a TOML file of lists, `lobby = ["pi@camera-1", "pi@camera-2"]`.
-
-    A group may hold other groups; the group `all` holds every host of the inventory. Raises DeployError.
-    """
-    groups = _read(inventory) if inventory else {}
-    groups.setdefault("all", list(groups))
-    if not groups["all"] and "all" in named:
-        raise DeployError("'all' are the hosts of an inventory; name one with --inventory")
-    found: dict[str, None] = {}
-    for name in named:
-        for host in _expanded(name, groups, ()):
-            found[host] = None
-    if not found:
-        raise DeployError(f"{' '.join(named)}: no host is in there; add some to the inventory")
-    return list(found)
+Progress = Callable[[str, str], None]
+"""Called with a device's host and a line about it, from several threads."""
 
 
-def _read(path: Path) -> dict[str, list[str]]:
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as problem:
-        raise DeployError(f'{path}: cannot be read ({problem}); write lines such as lobby = ["pi@camera-1"]') from None
-    for group, members in content.items():
-        if not isinstance(members, list) or not all(isinstance(each, str) and each for each in members):
-            raise DeployError(f"{path}: the group {group!r} must be a list of names, not {members!r}; change it")
-    return content
+class OutcomeKind(StrEnum):
+    """How the work on a device ended."""
+
+    DONE = "done"
+    NOT_JUDGED = "not judged"
+    """The bundle was accepted; the timeout was over before its probation."""
+    FAILED = "failed"
+    UNREACHABLE = "unreachable"
+    NOT_BEGUN = "not begun"
+    """A wave before failed."""
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of a command for one device: 0, 3 for NOT_JUDGED, 1 for a failure."""
+        if self == OutcomeKind.DONE:
+            return 0
+        if self == OutcomeKind.NOT_JUDGED:
+            return NOT_JUDGED
+        return 1
 
 
-def _expanded(name: str, groups: dict[str, list[str]], above: tuple[str, ...]) -> Iterable[str]:
-    if name in above:
-        raise DeployError(f"the group {name!r} holds itself; take it out of the inventory")
-    if name not in groups:
-        if name.startswith("-"):
-            raise DeployError(f"{name!r} is no name of a host; change it")
-        return [name]
-    return [host for each in groups[name] for host in _expanded(each, groups, (*above, name))]
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What the work on one device led to, and a line about it."""
+
+    kind: OutcomeKind
+    text: str
+
+
+Work = Callable[[Device, Progress], Result]
+"""The work on one device. May raise DeployError."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one device. kind: 'done', 'not judged', 'failed', 'unreachable' or 'not begun'."""
+    """One row of the table of a roll-out.
+
+    wave: from 1; 0 for a device that was not begun.
+    seconds: how long the work took.
+    """
 
     host: str
     wave: int
-    kind: str
+    kind: OutcomeKind
     text: str
     seconds: float = 0.0
 
 
-Work = Callable[[Device, Say], tuple[str, str]]
-"""Does the work on one device: the kind of outcome, and a line about it. May raise DeployError."""
+def exit_code(outcomes: Sequence[Outcome]) -> int:
+    """Return the exit code for all devices: 1 if any failed, else 3 if any was not judged, else 0.
+
+    A device that is unreachable or not begun counts as failed.
+    """
+    exit_codes = {outcome.kind.exit_code for outcome in outcomes}
+    if 1 in exit_codes:
+        return 1
+    return max(exit_codes, default=0)
+
+
+def hosts(names: Sequence[str], inventory: Path | None) -> list[str]:
+    """Return the hosts that names stand for, each once, in order.
+
+    names: hosts as ssh knows them, groups of the inventory, or `all` for every host in it.
+    inventory: a TOML file of lists, such as `lobby = ["pi@camera-1", "pi@camera-2"]`; a group may
+    contain other groups.
+
+    Raises DeployError for an inventory that cannot be read, and if there is no host.
+    """
+    groups = _read_inventory(inventory) if inventory else {}
+    groups.setdefault("all", list(groups))
+    if not groups["all"] and "all" in names:
+        raise DeployError("'all' means all hosts of an inventory; name its file with --inventory")
+    expanded = [host for name in names for host in _expand(name, groups, ())]
+    if not expanded:
+        raise DeployError(f"{' '.join(names)}: the inventory has no host there; add some to it")
+    return list(dict.fromkeys(expanded))
+
+
+def _read_inventory(path: Path) -> dict[str, list[str]]:
+    try:
+        groups = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as problem:
+        advice = 'write lines such as lobby = ["pi@camera-1"]'
+        raise DeployError(f"{path}: cannot be read ({problem}); {advice}") from None
+    for group, members in groups.items():
+        if not _is_list_of_names(members):
+            reason = f"the group {group!r} must be a list of names, not {members!r}"
+            raise DeployError(f"{path}: {reason}; change it")
+    return groups
+
+
+def _is_list_of_names(members: object) -> bool:
+    if not isinstance(members, list):
+        return False
+    return all(isinstance(member, str) and member for member in members)
+
+
+def _expand(name: str, groups: dict[str, list[str]], parents: tuple[str, ...]) -> list[str]:
+    """Return the hosts of a group, or the name itself if it is a host's.
+
+    parents: the groups that this one was reached through.
+    """
+    if name in parents:
+        raise DeployError(f"the group {name!r} contains itself; take it out of the inventory")
+    if name in groups:
+        path = (*parents, name)
+        return [host for member in groups[name] for host in _expand(member, groups, path)]
+    if name.startswith("-"):
+        raise DeployError(f"{name!r} is not the name of a host; change it")
+    return [name]
 
 
 def waves(plan: str, count: int) -> list[int]:
-    """How many devices have been reached after each wave of a plan such as '1,10%,100%'. Raises DeployError."""
-    reached = []
-    for part in plan.split(","):
-        try:
-            wished = float(part[:-1]) * count / 100 if part.endswith("%") else int(part)
-        except ValueError:
-            wished = math.nan
-        if not 0 < wished < math.inf:
-            raise DeployError(f"--waves {plan}: {part!r} is neither a number nor a share; write 1,10%,100%")
-        reached.append(min(max(round(wished), 1), count))
+    """Return how many devices have been reached after each wave.
+
+    plan: numbers and percentages of devices that grow to all of them, such as '1,10%,100%'.
+    count: the number of all devices.
+
+    Raises DeployError for a plan that is none.
+    """
+    reached = [_wave_size(part, plan, count) for part in plan.split(",")]
     if reached != sorted(reached) or reached[-1] != count:
-        raise DeployError(f"--waves {plan}: waves must grow, and the last reach all; write 1,10%,100%")
+        problem = "waves must grow, and the last reach all"
+        raise DeployError(f"--waves {plan}: {problem}; write 1,10%,100%")
     return reached
 
 
-def roll_out(devices: Sequence[Device], work: Work, plan: str, say: Say) -> list[Outcome]:
-    """Work on the devices, wave after wave, those of a wave at once. A wave in which any device failed or was not
-    judged, or none could be reached, is the last one; the others are then 'not begun'.
+def _wave_size(part: str, plan: str, count: int) -> int:
+    size = _parse_size(part, count)
+    if not 0 < size < math.inf:
+        problem = f"{part!r} is neither a number nor a percentage"
+        raise DeployError(f"--waves {plan}: {problem}; write 1,10%,100%")
+    return min(max(round(size), 1), count)
+
+
+def _parse_size(part: str, count: int) -> float:
+    """Return the devices that a number or a percentage stands for; NaN for what is neither."""
+    try:
+        if part.endswith("%"):
+            return float(part[:-1]) * count / 100
+        return int(part)
+    except ValueError:
+        return math.nan
+
+
+def roll_out(devices: Sequence[Device], work: Work, plan: str, progress: Progress) -> list[Outcome]:
+    """Work on the devices wave after wave, on those of a wave in parallel.
+
+    plan: as for `waves`.
+
+    The first wave in which a device failed or was not judged, or in which none could be reached, is
+    the last one. Returns an outcome for each device, in order; NOT_BEGUN after the last wave.
+    Raises DeployError for a plan that is none.
     """
     outcomes: list[Outcome] = []
-    for number, reached in enumerate(waves(plan, len(devices)), start=1):
-        batch = devices[len(outcomes) : reached]
-        outcomes += on_each(batch, work, say, number)
-        now = outcomes[len(outcomes) - len(batch) :]
-        stops = any(each.kind in ("failed", "not judged") for each in now)
-        if now and (stops or all(each.kind == "unreachable" for each in now)):
+    for wave, reached in enumerate(waves(plan, len(devices)), start=1):
+        wave_devices = devices[len(outcomes) : reached]
+        wave_outcomes = on_each(wave_devices, work, progress, wave)
+        outcomes += wave_outcomes
+        if _stops_roll_out(wave_outcomes):
             break
-    left = devices[len(outcomes) :]
-    return outcomes + [Outcome(device.host, 0, "not begun", "a wave before failed") for device in left]
+    for device in devices[len(outcomes) :]:
+        outcomes.append(Outcome(device.host, 0, OutcomeKind.NOT_BEGUN, "a wave before failed"))
+    return outcomes
 
 
-def on_each(devices: Sequence[Device], work: Work, say: Say, wave: int = 1) -> list[Outcome]:
-    """Work on all devices at once; one that fails does not stop the others. Outcomes in the devices' order."""
+def _stops_roll_out(outcomes: Sequence[Outcome]) -> bool:
+    if not outcomes:
+        return False
+    kinds = {outcome.kind for outcome in outcomes}
+    if kinds & {OutcomeKind.FAILED, OutcomeKind.NOT_JUDGED}:
+        return True
+    return kinds == {OutcomeKind.UNREACHABLE}
 
-    def attempt(device: Device) -> Outcome:
-        start = time.monotonic()
-        try:
-            kind, text = work(device, say)
-        except (MienError, OSError) as problem:
-            kind = "unreachable" if isinstance(problem, UnreachableError) else "failed"
-            text = str(problem).removeprefix(f"{device.host}: ")
-        return Outcome(device.host, wave, kind, text, time.monotonic() - start)
 
+def on_each(
+    devices: Sequence[Device],
+    work: Work,
+    progress: Progress,
+    wave: int = 1,
+) -> list[Outcome]:
+    """Work on all devices in parallel; one that fails does not stop the others.
+
+    progress: also called with each outcome.
+    wave: the wave's number in the outcomes.
+
+    Returns the outcomes in the devices' order.
+    """
     if not devices:
         return []
-    done: dict[str, Outcome] = {}
-    with ThreadPoolExecutor(min(len(devices), AT_ONCE)) as pool:
+    outcomes: dict[str, Outcome] = {}
+    with ThreadPoolExecutor(min(len(devices), MAX_PARALLEL)) as pool:
         try:
-            for future in as_completed([pool.submit(attempt, device) for device in devices]):
+            futures = [pool.submit(_attempt, device, work, progress, wave) for device in devices]
+            for future in as_completed(futures):
                 outcome = future.result()
-                done[outcome.host] = outcome
-                say(outcome.host, f"[{len(done)}/{len(devices)}] {outcome.kind}: {outcome.text}")
+                outcomes[outcome.host] = outcome
+                counter = f"[{len(outcomes)}/{len(devices)}]"
+                progress(outcome.host, f"{counter} {outcome.kind}: {outcome.text}")
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)  # Ctrl-C: nobody else is begun with
+            # After Ctrl-C no further device is begun.
+            pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return [done[device.host] for device in devices]
+    return [outcomes[device.host] for device in devices]
+
+
+def _attempt(device: Device, work: Work, progress: Progress, wave: int) -> Outcome:
+    """Work on one device; errors become outcomes."""
+    start = time.monotonic()
+    try:
+        result = work(device, progress)
+    except UnreachableError as problem:
+        result = Result(OutcomeKind.UNREACHABLE, _without_host(problem, device))
+    except (MienError, OSError) as problem:
+        result = Result(OutcomeKind.FAILED, _without_host(problem, device))
+    seconds = time.monotonic() - start
+    return Outcome(device.host, wave, result.kind, result.text, seconds)
+
+
+def _without_host(problem: Exception, device: Device) -> str:
+    return str(problem).removeprefix(f"{device.host}: ")
 
 
 def table(outcomes: Sequence[Outcome]) -> str:
-    """The outcomes as lines: device, wave, outcome, seconds, why."""
-    width = max(len(each.host) for each in outcomes)
+    """Return the outcomes, at least one, as lines: device, wave, outcome, seconds and text."""
+    width = max(len(outcome.host) for outcome in outcomes)
     rows = [f"{'device':<{width}}  wave  outcome       seconds  "]
-    for each in outcomes:
-        wave = str(each.wave or "-")
-        rows.append(f"{each.host:<{width}}  {wave:>4}  {each.kind:<12}  {each.seconds:7.1f}  {each.text}")
+    for outcome in outcomes:
+        host = f"{outcome.host:<{width}}"
+        wave = f"{outcome.wave or '-':>4}"
+        kind = f"{outcome.kind:<12}"
+        seconds = f"{outcome.seconds:7.1f}"
+        rows.append("  ".join((host, wave, kind, seconds, outcome.text)))
     return "\n".join(rows)
 
 
 class Printer:
-    """Prints lines about devices, whole, each after the device's name: coloured on a terminal."""
+    """Print lines about devices, each line as a whole behind the device's name. A Progress.
 
-    def __init__(self, hosts: Sequence[str], write: Callable[[str], object], coloured: bool) -> None:
-        self._write, self._coloured, self._lock = write, coloured, threading.Lock()
-        self._number = {host: number for number, host in enumerate(hosts)}
+    hosts: all names, so that the lines align.
+    write: called with a line and its end.
+    coloured: whether each name has a colour of its own, as on a terminal.
+    """
+
+    def __init__(
+        self,
+        hosts: Sequence[str],
+        write: Callable[[str], object],
+        coloured: bool,
+    ) -> None:
+        self._write = write
+        self._coloured = coloured
+        self._lock = threading.Lock()
+        self._numbers = {host: number for number, host in enumerate(hosts)}
         self._width = max(map(len, hosts), default=0)
 
     def __call__(self, host: str, line: str) -> None:
-        """One line."""
+        """Print one line."""
         name = f"{host:<{self._width}}"
         if self._coloured:
-            name = f"\033[{_COLOURS[self._number.get(host, 0) % len(_COLOURS)]}m{name}\033[0m"
+            colour = _COLOURS[self._numbers.get(host, 0) % len(_COLOURS)]
+            name = f"\033[{colour}m{name}\033[0m"
         with self._lock:
             self._write(f"{name}  {line}\n")

@@ -1,92 +1,171 @@
-"""What setup puts on devices; and setup or removal of one device, in a process of its own (see machine.py)."""
+"""What `setup` and `remove` do with a device, in a process per device (see provision.py)."""
 
-import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import IO
 
 from mien_edge.errors import DeployError
 from mien_edge.settings import Settings, SourceSettings, as_toml, parse_settings
 
 from mien_deploy import wheels
-from mien_deploy.fleet import Say
+from mien_deploy.fleet import OutcomeKind, Progress, Result
 from mien_deploy.remote import Device, UnreachableError
 
 
 @dataclass(frozen=True, slots=True)
-class Kit:
-    """What is put on a device. wheel: mien's; offline: carry its dependencies, too; settings: text of a mien.toml that
-    replaces the device's, None to keep what is there; fresh: text for a device that has none; signers, submit_key:
-    contents of files, or ''.
+class DeviceSetup:
+    """What is put on a device.
+
+    wheel: mien's.
+    offline: whether to send the wheel's requirements along.
+    settings: text of a mien.toml that replaces the device's; None to keep that.
+    new_settings: text of a mien.toml for a device that has none.
+    signers: content of allowed_signers, or ''.
+    submit_key: a public SSH key that may submit bundles, or ''.
     """
 
     wheel: Path
     offline: bool
     settings: str | None
-    fresh: str
+    new_settings: str
     signers: str
     submit_key: str
 
     @property
     def extra(self) -> str:
-        """mien's extra: with the demo's photograph where that is the source."""
-        uri = parse_settings(self.settings or self.fresh).source.uri
-        return "edge" if uri.startswith("demo") else "device"
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self) | {"wheel": str(self.wheel)}
-
-    @classmethod
-    def of(cls, options: argparse.Namespace) -> "Kit":
-        """From the command line. Raises DeployError for a file that cannot be read."""
-        given = _text(options.settings) if options.settings else None
-        if given is not None:
-            parse_settings(given, str(options.settings))
-        key = _text(options.submit_key).strip() if options.submit_key else ""
-        if key and len(key.split()) < 2:
-            raise DeployError(f"{options.submit_key}: not a public SSH key; name the .pub file")
-        fresh = as_toml(replace(Settings(), source=SourceSettings(uri=options.source)))
-        signers = _text(options.signers) if options.signers else ""
-        return cls(options.wheel or wheels.own_wheel(), options.offline, given, fresh, signers, key)
+        """mien's extra: `edge`, with the demo's photograph, for the source demo, else `device`."""
+        uri = parse_settings(self.settings or self.new_settings).source.uri
+        if uri.startswith("demo"):
+            return "edge"
+        return "device"
 
 
-def _text(path: Path) -> str:
+def read_setup(
+    wheel: Path | None,
+    offline: bool,
+    settings: Path | None,
+    source: str,
+    signers: Path | None,
+    submit_key: Path | None,
+) -> DeviceSetup:
+    """Read the files that the command line names.
+
+    wheel: None to build mien's wheel from this checkout.
+    source: source.uri of settings for a device that has none.
+    settings, signers, submit_key: files; None for none.
+
+    Raises SettingsError for settings that are not valid, and DeployError for a file that cannot be
+    read or is not a public key.
+    """
+    settings_text = None
+    if settings:
+        settings_text = _read(settings)
+        parse_settings(settings_text, str(settings))
+    key = _read_public_key(submit_key) if submit_key else ""
+    new_settings = replace(Settings(), source=SourceSettings(uri=source))
+    return DeviceSetup(
+        wheel=wheel or wheels.build_wheel(),
+        offline=offline,
+        settings=settings_text,
+        new_settings=as_toml(new_settings),
+        signers=_read(signers) if signers else "",
+        submit_key=key,
+    )
+
+
+def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as problem:
         raise DeployError(f"{path}: cannot be read ({problem}); name another file") from None
 
 
-def carry_out(task: dict[str, Any], device: Device, say: Say) -> tuple[str, str]:
-    """Do what `task` says on one device: pyinfra's own state is one for a process, so each device has a process.
+def _read_public_key(path: Path) -> str:
+    key = _read(path).strip()
+    if key and len(key.split()) < 2:
+        raise DeployError(f"{path}: not a public SSH key; name the .pub file")
+    return key
 
-    Raises DeployError with the reason.
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What provision does with one device.
+
+    setup: what to install; None to remove mien.
+    purge: with removal: also remove log, models and settings.
+    sudo: whether to become root with sudo; else the SSH user is root.
+    dry_run: whether to print the commands and run none.
     """
-    words = [sys.executable, "-P", "-m", "mien_deploy.provision"]
-    asked = json.dumps(task | {"device": asdict(device)})
+
+    device: Device
+    setup: DeviceSetup | None
+    purge: bool = False
+    sudo: bool = True
+    dry_run: bool = False
+
+    def to_json(self) -> str:
+        """Return the task as JSON."""
+        return json.dumps(asdict(self), default=str)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Task":
+        """Read what `to_json` wrote."""
+        values = json.loads(text)
+        device = values.pop("device")
+        device["options"] = tuple(device["options"])
+        setup = values.pop("setup")
+        if setup is None:
+            return cls(Device(**device), None, **values)
+        setup["wheel"] = Path(setup["wheel"])
+        return cls(Device(**device), DeviceSetup(**setup), **values)
+
+
+def run_in_subprocess(task: Task, progress: Progress) -> Result:
+    """Do a task in a process of its own, for pyinfra has one state per process.
+
+    Raises UnreachableError if the device cannot be reached, else DeployError with the reason.
+    """
+    host = task.device.host
+    command = [sys.executable, "-P", "-m", "mien_deploy.provision"]
     with subprocess.Popen(
-        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as one:
-        assert one.stdin is not None  # noqa: S101 - asked for above
-        assert one.stdout is not None  # noqa: S101
-        assert one.stderr is not None  # noqa: S101
-        with one.stdin:
-            one.stdin.write(asked)
-        ending: dict[str, Any] = {}
-        for line in one.stdout:
-            told = json.loads(line)
-            if "say" in told:
-                say(device.host, told["say"])
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin is not None  # noqa: S101 - a pipe was requested
+        assert process.stdout is not None  # noqa: S101
+        assert process.stderr is not None  # noqa: S101
+        with process.stdin:
+            process.stdin.write(task.to_json())
+        outcome: dict[str, str] = {}
+        for message in _messages(process.stdout):
+            if "progress" in message:
+                progress(host, message["progress"])
             else:
-                ending = told
-        problem = one.stderr.read()
-    if not ending:
-        reason = (problem.strip().splitlines() or [f"it ended with code {one.returncode}"])[-1]
-        raise DeployError(f"{device.host}: {reason}")
-    if ending["kind"] != "done":
-        raise (UnreachableError if ending["kind"] == "unreachable" else DeployError)(ending["text"])
-    return "done", ending["text"]
+                outcome = message
+        errors = process.stderr.read().strip().splitlines()
+    if not outcome:
+        reason = errors[-1] if errors else f"it ended with code {process.returncode}"
+        raise DeployError(f"{host}: {reason}")
+    return _result(OutcomeKind(outcome["kind"]), outcome["text"])
+
+
+def _result(kind: OutcomeKind, text: str) -> Result:
+    """Return the result, or raise the error, that the process reports."""
+    if kind == OutcomeKind.UNREACHABLE:
+        raise UnreachableError(text)
+    if kind == OutcomeKind.FAILED:
+        raise DeployError(text)
+    return Result(kind, text)
+
+
+def _messages(stdout: IO[str]) -> Iterator[dict[str, str]]:
+    """Yield what provision prints: `progress` for each step, at the end `kind` and `text`."""
+    for line in stdout:
+        yield json.loads(line)

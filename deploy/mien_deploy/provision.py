@@ -1,18 +1,21 @@
-"""A device's software, through pyinfra 3: facts in, commands out. What is as it should be yields no command.
+"""A device's software, through pyinfra 3: facts in, commands out.
 
-pyinfra connects with Paramiko, which reads ~/.ssh/config and known_hosts; a host key that is not there is an error.
-It runs as a process for each device (kits.carry_out): pyinfra has one state for a process.
+What is as it should be yields no command. pyinfra connects with Paramiko, which reads ~/.ssh/config
+and known_hosts; a host key that is not there is an error.
+
+This module runs as a process per device (kit.run_in_subprocess), for pyinfra has one state per
+process. It reads a task as JSON from standard input and prints lines of JSON: {"progress": …} for
+each step, then {"kind": …, "text": …}.
 """
 
 import json
 import logging
 import shlex
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 from mien_edge import files as edge_files
 from mien_edge.errors import DeployError
@@ -20,7 +23,9 @@ from pyinfra import host
 from pyinfra.api.config import Config
 from pyinfra.api.deploy import add_deploy
 from pyinfra.api.exceptions import ConnectError, PyinfraError
+from pyinfra.api.host import Host
 from pyinfra.api.inventory import Inventory
+from pyinfra.api.operation import OperationMeta
 from pyinfra.api.operations import run_ops
 from pyinfra.api.state import BaseStateCallback, State
 from pyinfra.context import ctx_host, ctx_state
@@ -29,14 +34,16 @@ from pyinfra.facts.server import Command
 from pyinfra.operations import apt, files, server
 
 from mien_deploy import wheels
-from mien_deploy.kit import Kit
+from mien_deploy.fleet import OutcomeKind
+from mien_deploy.kit import DeviceSetup, Task
 from mien_deploy.remote import Device, UnreachableError
 
-HERE = Path(__file__).resolve().parent
 VENV = "/opt/mien/venv"
-MARK = "/opt/mien/installed"
+INSTALLED_MARKER = "/opt/mien/installed"
+"""A file with the digest of the wheel that is installed."""
+
 UNITS = "/etc/systemd/system"
-PLACES = {
+DESTINATIONS = {
     "mien.service": f"{UNITS}/mien.service",
     "mien-publish.service": f"{UNITS}/mien-publish.service",
     "mien-view.service": f"{UNITS}/mien-view.service",
@@ -50,7 +57,19 @@ PLACES = {
 }
 """Where each file of systemd/ goes."""
 
-_KEYS, _SSHD = "/etc/mien/submit_keys", "/etc/ssh/sshd_config.d/mien.conf"
+Operations: TypeAlias = Callable[[], None]
+"""A function that adds pyinfra's operations for the current host."""
+
+_PACKAGE = Path(__file__).resolve().parent
+_SYSTEMD_FOLDERS = (
+    _PACKAGE.parents[1] / "systemd",  # in a checkout
+    _PACKAGE / "systemd",  # in a wheel
+)
+
+_SETTINGS = "/etc/mien/mien.toml"
+_SIGNERS = "/etc/mien/allowed_signers"
+_KEYS = "/etc/mien/submit_keys"
+_SSHD = "/etc/ssh/sshd_config.d/mien.conf"
 _SSHD_TEXT = f"""# Keys in {_KEYS} may submit bundles, and nothing else.
 Match User mien
     AuthorizedKeysFile {_KEYS}
@@ -59,145 +78,211 @@ Match User mien
     PasswordAuthentication no
 Match all
 """
-_PYTHON = "import sys, platform; print('%d.%d' % sys.version_info[:2], platform.machine())"
-_OPTIONS = {
-    "port": "ssh_port", "user": "ssh_user", "identityfile": "ssh_key", "userknownhostsfile": "ssh_known_hosts_file",
+_WHEELHOUSE = "/opt/mien/wheels"
+_PIP = f"{VENV}/bin/pip install --quiet --disable-pip-version-check"
+_PYTHON_AND_MACHINE = (
+    "import sys, platform; print('%d.%d' % sys.version_info[:2], platform.machine())"
+)  # fmt: skip
+_SSH_OPTIONS = {
+    "port": "ssh_port",
+    "user": "ssh_user",
+    "identityfile": "ssh_key",
+    "userknownhostsfile": "ssh_known_hosts_file",
     "hostname": "ssh_hostname",
-}  # fmt: skip
-_IGNORED = ("identitiesonly", "globalknownhostsfile", "loglevel", "batchmode", "connecttimeout")
+}
+"""pyinfra's names of ssh's options."""
 
-logging.getLogger("pyinfra").setLevel(logging.CRITICAL)  # what went wrong is told by the outcome
+_IGNORED_SSH_OPTIONS = (
+    "identitiesonly",
+    "globalknownhostsfile",
+    "loglevel",
+    "batchmode",
+    "connecttimeout",
+)
+
+logging.getLogger("pyinfra").setLevel(logging.CRITICAL)  # the outcome says what went wrong
 
 
-def setup(kit: Kit) -> Callable[[], None]:
-    """From a fresh Raspberry Pi OS to a running device."""
+def setup_operations(setup: DeviceSetup) -> Operations:
+    """Return the operations that lead from a fresh Raspberry Pi OS to a running device.
 
-    def plan() -> None:
-        _packages()
-        units = _put_files()
-        installed = _install(kit)
-        changed = _settings(kit)
-        if kit.submit_key:
-            _submit_key(kit.submit_key)
-        if units:
+    They also lead there from any later state; a device that is as it should be needs none.
+    """
+
+    def add_operations() -> None:
+        _install_system_packages()
+        units_changed = _put_unit_files()
+        mien_changed = _install_mien(setup)
+        settings_changed = _put_settings(setup)
+        if setup.submit_key:
+            _put_submit_key(setup.submit_key)
+        if units_changed:
             _shell("read the units", "systemctl daemon-reload")
-        _run("mien", units or installed or changed)
+        _start("mien", units_changed or mien_changed or settings_changed)
 
-    return plan
-
-
-def remove(purge: bool) -> Callable[[], None]:
-    """Take mien off a device."""
-
-    def plan() -> None:
-        names = " ".join(each for each in PLACES if each.endswith((".service", ".timer")))
-        if _told(f"ls {UNITS}/mien.service 2>/dev/null || :"):
-            _shell("stop the services", f"systemctl disable --quiet --now {names} 2>/dev/null || :")
-        paths = [*PLACES.values(), _SSHD, "/opt/mien", f"{UNITS}/mien.service.d"]
-        paths += ["/var/lib/mien", "/var/lib/mien-publish", "/etc/mien"] if purge else []
-        there = _told(f"ls -d {' '.join(paths)} 2>/dev/null || :").split()
-        if there:
-            _shell("remove the files", f"rm -rf {' '.join(there)}", "systemctl daemon-reload")
-        users = _told("getent passwd mien mien-publish mien-view | cut -d: -f1 || :").split()
-        if purge and users:
-            _shell("remove the users", *(f"userdel {user}" for user in users))
-
-    return plan
+    return add_operations
 
 
-def _packages() -> None:
-    wanted = ["python3-venv", "openssh-client"]
-    if _told("apt-cache show python3-picamera2 >/dev/null 2>&1 && echo yes || echo no") == "yes":
-        wanted.append("python3-picamera2")
-    have = host.get_fact(DebPackages)
-    missing = [name for name in wanted if name not in have]
+def removal_operations(purge: bool) -> Operations:
+    """Return the operations that remove mien from a device.
+
+    purge: whether to remove log, models, settings and users as well.
+    """
+
+    def add_operations() -> None:
+        _stop_services()
+        _remove_files(purge)
+        if purge:
+            _remove_users()
+
+    return add_operations
+
+
+def _stop_services() -> None:
+    if not _exists(f"{UNITS}/mien.service"):
+        return
+    units = [name for name in DESTINATIONS if name.endswith((".service", ".timer"))]
+    command = f"systemctl disable --quiet --now {' '.join(units)} 2>/dev/null || :"
+    _shell("stop the services", command)
+
+
+def _remove_files(purge: bool) -> None:
+    paths = [*DESTINATIONS.values(), _SSHD, "/opt/mien", f"{UNITS}/mien.service.d"]
+    if purge:
+        paths += ["/var/lib/mien", "/var/lib/mien-publish", "/etc/mien"]
+    existing = _query(f"ls -d {' '.join(paths)} 2>/dev/null || :").split()
+    if existing:
+        _shell("remove the files", f"rm -rf {' '.join(existing)}", "systemctl daemon-reload")
+
+
+def _remove_users() -> None:
+    users = _query("getent passwd mien mien-publish mien-view | cut -d: -f1 || :").split()
+    if users:
+        _shell("remove the users", *(f"userdel {user}" for user in users))
+
+
+def _install_system_packages() -> None:
+    packages = ["python3-venv", "openssh-client"]
+    if _query("apt-cache show python3-picamera2 >/dev/null 2>&1 && echo yes || :"):
+        packages.append("python3-picamera2")
+    installed = host.get_fact(DebPackages)
+    missing = [name for name in packages if name not in installed]
     if missing:
-        apt.packages(name=f"packages: {', '.join(missing)}", packages=missing, update=True, no_recommends=True)
+        name = f"packages: {', '.join(missing)}"
+        apt.packages(name=name, packages=missing, update=True, no_recommends=True)
 
 
-def _put_files() -> bool:
-    folder = next(each for each in (HERE.parents[1] / "systemd", HERE / "systemd") if each.is_dir())
-    changed = [place for name, place in PLACES.items() if _put(place, (folder / name).read_text())]
-    if any("sysusers" in place or "tmpfiles" in place for place in changed):
-        _shell("users and folders", "systemd-sysusers", "systemd-tmpfiles --create /usr/lib/tmpfiles.d/mien.conf")
-    if PLACES["journald-mien.conf"] in changed:
+def _put_unit_files() -> bool:
+    """Put the files of systemd/ in place; returns whether any differs."""
+    folder = next(folder for folder in _SYSTEMD_FOLDERS if folder.is_dir())
+    changed = []
+    for name, destination in DESTINATIONS.items():
+        if _put(destination, (folder / name).read_text()):
+            changed.append(destination)
+    if any("sysusers" in path or "tmpfiles" in path for path in changed):
+        create_folders = f"systemd-tmpfiles --create {DESTINATIONS['mien.tmpfiles']}"
+        _shell("users and folders", "systemd-sysusers", create_folders)
+    if DESTINATIONS["journald-mien.conf"] in changed:
         _shell("keep the journal over a reboot", "systemctl restart systemd-journald")
     return bool(changed)
 
 
-def _install(kit: Kit) -> bool:
-    digest = f"{edge_files.sha256(kit.wheel)} {kit.wheel.name}"
-    if not _told(f"ls {VENV}/bin/python 2>/dev/null || :"):
+def _install_mien(setup: DeviceSetup) -> bool:
+    """Install the wheel unless it is installed already; returns whether it is not."""
+    wheel = setup.wheel
+    digest = f"{edge_files.sha256(wheel)} {wheel.name}"
+    if not _exists(f"{VENV}/bin/python"):
         _shell("a Python of its own", f"python3 -m venv --system-site-packages {VENV}")
-    elif _told(f"cat {MARK} 2>/dev/null || :") == digest:
+    elif _query(f"cat {INSTALLED_MARKER} 2>/dev/null || :") == digest:
         return False
-    extra, remote = kit.extra, f"/opt/mien/{kit.wheel.name}"
-    files.put(name=f"the wheel {kit.wheel.name}", src=str(kit.wheel), dest=remote, mode="644")
-    where, unpack = "", []
-    if kit.offline:
-        house = _wheelhouse(kit)
-        files.put(
-            name=f"packages for a device without internet: {house.name}", src=str(house), dest="/opt/mien/wheels.tar"
-        )
-        where = "--no-index --find-links /opt/mien/wheels "
-        unpack = ["mkdir -p /opt/mien/wheels", "tar -xf /opt/mien/wheels.tar -C /opt/mien/wheels"]
-    pip = f"{VENV}/bin/pip install --quiet --disable-pip-version-check"
-    _shell(
-        "install mien",
-        *unpack,
-        f"{pip} {where}'{remote}[{extra}]'",
-        f"{pip} {where}--no-deps --force-reinstall {remote}",
-        f"rm -rf /opt/mien/wheels /opt/mien/wheels.tar {remote}",
-        f"echo '{digest}' > {MARK}.new && sync {MARK}.new && mv {MARK}.new {MARK}",
-    )
+    remote_wheel = f"/opt/mien/{wheel.name}"
+    files.put(name=f"the wheel {wheel.name}", src=str(wheel), dest=remote_wheel, mode="644")
+    index_options = ""
+    commands = []
+    if setup.offline:
+        _put_wheelhouse(setup)
+        index_options = f"--no-index --find-links {_WHEELHOUSE} "
+        commands.append(f"mkdir -p {_WHEELHOUSE}")
+        commands.append(f"tar -xf {_WHEELHOUSE}.tar -C {_WHEELHOUSE}")
+    commands += [
+        f"{_PIP} {index_options}'{remote_wheel}[{setup.extra}]'",
+        f"{_PIP} {index_options}--no-deps --force-reinstall {remote_wheel}",
+        f"rm -rf {_WHEELHOUSE} {_WHEELHOUSE}.tar {remote_wheel}",
+        _write_marker_command(digest),
+    ]
+    _shell("install mien", *commands)
     return True
 
 
-def _wheelhouse(kit: Kit) -> Path:
-    """All that the wheel needs on this device."""
-    version, machine = _told(f"python3 -c {shlex.quote(_PYTHON)}").split()
-    return wheels.house(kit.wheel, version, machine, kit.extra)
+def _write_marker_command(digest: str) -> str:
+    """Return the command that writes the marker as a whole or not at all."""
+    temporary = f"{INSTALLED_MARKER}.new"
+    return f"echo '{digest}' > {temporary} && sync {temporary} && mv {temporary} {INSTALLED_MARKER}"
 
 
-def _settings(kit: Kit) -> bool:
+def _put_wheelhouse(setup: DeviceSetup) -> None:
+    python, machine = _query(f"python3 -c {shlex.quote(_PYTHON_AND_MACHINE)}").split()
+    archive = wheels.wheelhouse(setup.wheel, python, machine, setup.extra)
+    name = f"packages for a device without internet: {archive.name}"
+    files.put(name=name, src=str(archive), dest=f"{_WHEELHOUSE}.tar")
+
+
+def _put_settings(setup: DeviceSetup) -> bool:
+    """Put settings and signers in place; returns whether the settings differ."""
     changed = False
-    if kit.settings is not None:
-        changed = _put("/etc/mien/mien.toml", kit.settings)
-    elif not _told("ls /etc/mien/mien.toml 2>/dev/null || :"):
-        changed = _put("/etc/mien/mien.toml", kit.fresh)
-    if kit.signers:
-        _put("/etc/mien/allowed_signers", kit.signers)
+    if setup.settings is not None:
+        changed = _put(_SETTINGS, setup.settings)
+    elif not _exists(_SETTINGS):
+        changed = _put(_SETTINGS, setup.new_settings)
+    if setup.signers:
+        _put(_SIGNERS, setup.signers)
     return changed
 
 
-def _submit_key(key: str) -> None:
-    line = f'restrict,command="{VENV}/bin/mien-edge receive --timeout 300" {key}\n'
-    _put(_KEYS, line)
-    if _told("getent passwd mien | cut -d: -f7 || :") != "/bin/sh":
+def _put_submit_key(key: str) -> None:
+    command = f"{VENV}/bin/mien-edge receive --timeout 300"
+    _put(_KEYS, f'restrict,command="{command}" {key}\n')
+    if _query("getent passwd mien | cut -d: -f7 || :") != "/bin/sh":
         _shell("a shell for the restricted key's command", "usermod -s /bin/sh mien")
     if _put(_SSHD, _SSHD_TEXT):
         _shell("sshd reads it", "systemctl reload ssh")
 
 
-def _run(unit: str, restart: bool) -> None:
-    state = _told(f"systemctl is-enabled {unit} 2>/dev/null; systemctl is-active {unit} 2>/dev/null || :").split()
-    if state != ["enabled", "active"]:
+def _start(unit: str, restart: bool) -> None:
+    """Enable and start a unit that is not running; else restart it if `restart`."""
+    is_enabled = _query(f"systemctl is-enabled {unit} 2>/dev/null || :")
+    is_active = _query(f"systemctl is-active {unit} 2>/dev/null || :")
+    if (is_enabled, is_active) != ("enabled", "active"):
         _shell(
-            f"start {unit}", f"systemctl reset-failed {unit} 2>/dev/null || :", f"systemctl enable --quiet --now {unit}"
+            f"start {unit}",
+            f"systemctl reset-failed {unit} 2>/dev/null || :",
+            f"systemctl enable --quiet --now {unit}",
         )
     elif restart:
         _shell(f"restart {unit}", f"systemctl restart {unit}")
 
 
-def _told(command: str) -> str:
-    """What a command that changes nothing prints."""
-    return str(host.get_fact(Command, command=command) or "").strip()
+def _query(command: str) -> str:
+    """Return what a shell command that changes nothing prints on the device."""
+    output = host.get_fact(Command, command=command)
+    return str(output or "").strip()
 
 
-def _put(place: str, content: str) -> bool:
-    """A file with this content; whether it is another one than before."""
-    done = files.put(name=place, src=StringIO(content), dest=place, mode="644", user="root", group="root")
-    return bool(done.will_change)
+def _exists(path: str) -> bool:
+    return bool(_query(f"ls {path} 2>/dev/null || :"))
+
+
+def _put(path: str, content: str) -> bool:
+    """Put a file of root's with this content in place; returns whether it differs."""
+    operation = files.put(
+        name=path,
+        src=StringIO(content),
+        dest=path,
+        mode="644",
+        user="root",
+        group="root",
+    )
+    return bool(operation.will_change)
 
 
 def _shell(name: str, *commands: str) -> None:
@@ -205,94 +290,136 @@ def _shell(name: str, *commands: str) -> None:
 
 
 def main() -> None:
-    """Reads a task as JSON (see kits.carry_out); prints lines of JSON: what it does, and how it ended."""
-    task = json.load(sys.stdin)
-    device = Device(**task["device"])
-    device = replace(device, options=tuple(device.options))
+    """Do the task on standard input; print progress and outcome as lines of JSON."""
+    task = Task.from_json(sys.stdin.read())
     try:
-        if task["action"] == "setup":
-            plan = setup(Kit(**(task["kit"] | {"wheel": Path(task["kit"]["wheel"])})))
-        else:
-            plan = remove(task["purge"])
-        ending = {"kind": "done", "text": _apply(device, plan, task["sudo"], task["dry"])}
+        text = _run(task)
     except UnreachableError as problem:
-        ending = {"kind": "unreachable", "text": str(problem)}
+        _print_outcome(OutcomeKind.UNREACHABLE, str(problem))
     except DeployError as problem:
-        ending = {"kind": "failed", "text": str(problem)}
-    _print(ending)
+        _print_outcome(OutcomeKind.FAILED, str(problem))
+    else:
+        _print_outcome(OutcomeKind.DONE, text)
 
 
-def _print(told: dict[str, str]) -> None:
-    sys.stdout.write(json.dumps(told) + "\n")
+def _print_outcome(kind: OutcomeKind, text: str) -> None:
+    _print({"kind": kind, "text": text})
+
+
+def _print_progress(line: str) -> None:
+    _print({"progress": line})
+
+
+def _print(message: dict[str, str]) -> None:
+    sys.stdout.write(json.dumps(message) + "\n")
     sys.stdout.flush()
 
 
-def _apply(device: Device, plan: Callable[[], None], sudo: bool, dry: bool) -> str:
-    state = State(Inventory(([(device.host, _data(device))], {})), Config(SUDO=sudo, CONNECT_TIMEOUT=device.seconds))
-    (machine,) = state.inventory
+def _run(task: Task) -> str:
+    """Do the task; returns how it ended.
+
+    Raises UnreachableError and DeployError with the reason.
+    """
+    device = task.device
+    inventory = Inventory(([(device.host, _ssh_data(device))], {}))
+    state = State(inventory, Config(SUDO=task.sudo, CONNECT_TIMEOUT=device.seconds))
+    (pyinfra_host,) = state.inventory
+    _connect(pyinfra_host, device)
+    state.activate_host(pyinfra_host)
     try:
-        machine.connect(raise_exceptions=True, show_errors=False)
-    except ConnectError as problem:
-        reason = f"{device.host}: cannot be reached ({problem}); check that 'ssh {device.host}' works"
-        raise UnreachableError(reason) from None
-    state.activate_host(machine)
-    try:
-        add_deploy(state, plan)
-        order = state.get_op_order()
-        if dry:
-            return _listed(state, machine, order)
-        state.add_callback_handler(_Progress())
+        add_deploy(state, _operations(task))
+        if task.dry_run:
+            return _print_commands(state, pyinfra_host)
+        state.add_callback_handler(_ProgressPrinter())
         run_ops(state)
     except PyinfraError as problem:
-        raise DeployError(f"{device.host}: {_reason(state, machine) or problem}") from None
+        reason = _failure_reason(state, pyinfra_host) or problem
+        raise DeployError(f"{device.host}: {reason}") from None
     finally:
-        machine.disconnect()
-    changes = sum(state.get_op_data_for_host(machine, each).operation_meta.did_change() for each in order)
+        pyinfra_host.disconnect()
+    changes = sum(result.did_change() for _, result in _results(state, pyinfra_host))
     return f"{changes} changes" if changes else "nothing to change"
 
 
-def _listed(state: Any, machine: Any, order: Sequence[str]) -> str:
+def _operations(task: Task) -> Operations:
+    if task.setup is None:
+        return removal_operations(task.purge)
+    return setup_operations(task.setup)
+
+
+def _connect(pyinfra_host: Host, device: Device) -> None:
+    try:
+        pyinfra_host.connect(raise_exceptions=True, show_errors=False)
+    except ConnectError as problem:
+        advice = f"check that 'ssh {device.host}' works"
+        raise UnreachableError(f"{device.host}: cannot be reached ({problem}); {advice}") from None
+
+
+def _print_commands(state: State, pyinfra_host: Host) -> str:
+    """Print the commands of all operations; returns how many there are."""
     count = 0
-    with ctx_state.use(state), ctx_host.use(machine):
-        for each in order:
-            for command in state.get_op_data_for_host(machine, each).command_generator():
-                _print({"say": str(command)})
+    with ctx_state.use(state), ctx_host.use(pyinfra_host):
+        for operation in state.get_op_order():
+            for command in state.get_op_data_for_host(pyinfra_host, operation).command_generator():
+                _print_progress(str(command))
                 count += 1
     return f"{count} commands, none run" if count else "nothing to change"
 
 
-def _reason(state: Any, machine: Any) -> str:
-    """The name of the operation that failed and its last words."""
-    for each in state.get_op_order():
-        done = state.get_op_data_for_host(machine, each).operation_meta
-        if done.is_complete() and not done.did_succeed():
-            lines = [*done.stdout_lines, *done.stderr_lines]
-            lines = [line for line in lines if line.strip() and not line.startswith("sudo: unable to resolve")]
-            name = ", ".join(state.get_op_meta(each).names)
-            return f"{name}: {lines[-1] if lines else 'it failed'}; look at the device, then run it again"
+def _results(state: State, pyinfra_host: Host) -> Iterator[tuple[str, OperationMeta]]:
+    """Yield the name and the result of each operation, in order."""
+    for operation in state.get_op_order():
+        result = state.get_op_data_for_host(pyinfra_host, operation).operation_meta
+        yield _operation_name(state, operation), result
+
+
+def _operation_name(state: State, operation: str) -> str:
+    return ", ".join(state.get_op_meta(operation).names)
+
+
+def _failure_reason(state: State, pyinfra_host: Host) -> str:
+    """Return the name and the last line of the operation that failed; '' if none did."""
+    for name, result in _results(state, pyinfra_host):
+        if result.is_complete() and not result.did_succeed():
+            output = [*result.stdout_lines, *result.stderr_lines]
+            lines = [line for line in output if _is_reason(line)]
+            last_line = lines[-1] if lines else "it failed"
+            return f"{name}: {last_line}; look at the device, then run the command again"
     return ""
 
 
-def _data(device: Device) -> dict[str, Any]:
-    """What ssh is told by name and options, as pyinfra's data."""
+def _is_reason(line: str) -> bool:
+    return bool(line.strip()) and not line.startswith("sudo: unable to resolve")
+
+
+def _ssh_data(device: Device) -> dict[str, str | int]:
+    """Return pyinfra's data for the device's host and ssh options.
+
+    Raises DeployError for an option that pyinfra has no word for.
+    """
     user, _, name = device.host.rpartition("@")
-    data: dict[str, Any] = {"ssh_hostname": name, "ssh_strict_host_key_checking": "yes"}
+    data: dict[str, str | int] = {"ssh_hostname": name, "ssh_strict_host_key_checking": "yes"}
     if user:
         data["ssh_user"] = user
     for option in device.options[1::2]:
         key, _, value = option.partition("=")
-        if key.lower() in _OPTIONS:
-            data[_OPTIONS[key.lower()]] = int(value) if key.lower() == "port" else value
-        elif key.lower() not in _IGNORED:
-            raise DeployError(f"-o {option}: setup and remove do not know it; put it into ~/.ssh/config")
+        key = key.lower()
+        if key in _SSH_OPTIONS:
+            data[_SSH_OPTIONS[key]] = int(value) if key == "port" else value
+        elif key not in _IGNORED_SSH_OPTIONS:
+            problem = "setup and remove do not support this option"
+            raise DeployError(f"-o {option}: {problem}; put it into ~/.ssh/config")
     return data
 
 
-class _Progress(BaseStateCallback):
+class _ProgressPrinter(BaseStateCallback):
+    """Print the name of each operation that changes something, when it starts."""
+
     @staticmethod
-    def operation_host_start(state: Any, host: Any, op_hash: Any) -> None:
-        if state.get_op_data_for_host(host, op_hash).operation_meta.will_change:
-            _print({"say": ", ".join(state.get_op_meta(op_hash).names)})
+    def operation_host_start(state: State, host: Host, op_hash: str) -> None:
+        operation = state.get_op_data_for_host(host, op_hash).operation_meta
+        if operation.will_change:
+            _print_progress(_operation_name(state, op_hash))
 
 
 if __name__ == "__main__":

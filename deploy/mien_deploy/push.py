@@ -1,29 +1,46 @@
-"""Sending a bundle: each device verifies, replays and tries it, and tells how its probation ended."""
+"""Sending a bundle: a device verifies it, replays its golden vectors, and runs it on probation."""
 
 from mien_edge.commands.models import NOT_JUDGED
 
-from mien_deploy.fleet import Say
+from mien_deploy.fleet import OutcomeKind, Progress, Result
 from mien_deploy.remote import Device
 
 
-def arguments(timeout: float, allow_downgrade: bool) -> list[str]:
-    """What is called on the device, with the bundle on its standard input."""
-    return ["receive", "--timeout", f"{timeout:g}", *(["--allow-downgrade"] if allow_downgrade else [])]
+def receive_arguments(timeout: float, allow_downgrade: bool) -> list[str]:
+    """Return the arguments of mien-edge on the device; the bundle comes on its standard input.
 
-
-def push(name: str, content: bytes, device: Device, say: Say, timeout: float, allow_downgrade: bool) -> tuple[str, str]:
-    """Send a packed bundle to one device and follow it to its verdict: the kind of outcome, and the device's last word.
-
-    name: what the bundle is called, for people. content: as receive.packed made it. Raises DeployError with the
-    device's reason; what it ran before then runs on.
+    timeout: seconds to wait for the end of probation.
+    allow_downgrade: whether an older version than the newest that has run there is accepted.
     """
-    last, kind = "", "done"
-    say(device.host, f"sending {name}, {len(content) / 1e6:.1f} MB")
+    arguments = ["receive", "--timeout", f"{timeout:g}"]
+    if allow_downgrade:
+        arguments.append("--allow-downgrade")
+    return arguments
 
-    def ended(code: int) -> None:
-        nonlocal kind
-        kind = "not judged" if code == NOT_JUDGED else kind
 
-    for last in device.stream(arguments(timeout, allow_downgrade), content, good=[0, NOT_JUDGED], ended=ended):
-        say(device.host, last)
-    return kind, last
+def push_bundle(
+    device: Device,
+    name: str,
+    archive: bytes,
+    timeout: float,
+    allow_downgrade: bool,
+    progress: Progress,
+) -> Result:
+    """Send a packed bundle to one device and follow it to the end of its probation.
+
+    name: the bundle's name in messages.
+    archive: the bundle as `mien_edge.update.archive.pack` returns it.
+    timeout, allow_downgrade: as for `receive_arguments`.
+
+    Returns DONE or, if the timeout was over before probation, NOT_JUDGED, with the device's last
+    line. Raises DeployError with the device's reason; the device then keeps what it ran before.
+    """
+    progress(device.host, f"sending {name}, {len(archive) / 1e6:.1f} MB")
+    process = device.stream(receive_arguments(timeout, allow_downgrade), archive, (0, NOT_JUDGED))
+    last_line = ""
+    for line in process:
+        progress(device.host, line)
+        last_line = line
+    if process.exit_code == NOT_JUDGED:
+        return Result(OutcomeKind.NOT_JUDGED, last_line)
+    return Result(OutcomeKind.DONE, last_line)

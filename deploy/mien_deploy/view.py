@@ -1,4 +1,7 @@
-"""A device's page in the browser here, through an SSH tunnel: nothing listens on the device's network."""
+"""A device's page in the browser here, through an SSH tunnel.
+
+Nothing listens on the device's network.
+"""
 
 import socket
 import subprocess
@@ -10,42 +13,54 @@ from mien_edge.errors import DeployError
 
 from mien_deploy.remote import Device
 
-_PAGE = 8765  # the device's port
-_SECONDS = 30
+_DEVICE_PORT = 8765
+_TUNNEL_SECONDS = 30
+_START_VIEW = "sudo -n systemctl start mien-view || systemctl start mien-view"
 
 
-def view(device: Device, port: int, opens: bool, write: Callable[[str], None]) -> int:
-    """Start mien-view on the device, forward `port` of this machine to it and open a browser; ends with Ctrl-C."""
-    start = device.ssh([], "sudo -n systemctl start mien-view || systemctl start mien-view")
-    done = subprocess.run(start, capture_output=True, text=True)
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise DeployError(
-            f"{device.host}: mien-view cannot be started ({reason}); see: mien-deploy doctor {device.host}"
-        )
-    forward = f"127.0.0.1:{port}:127.0.0.1:{_PAGE}"
-    tunnel = device.ssh(["-N", "-o", "ExitOnForwardFailure=yes", "-L", forward])
-    with subprocess.Popen(tunnel, stdin=subprocess.DEVNULL) as process:
+def view_page(device: Device, port: int, open_browser: bool, write: Callable[[str], None]) -> int:
+    """Start mien-view on the device, open a tunnel to it, and keep it open until Ctrl-C.
+
+    port: on this machine's 127.0.0.1.
+    open_browser: whether to open the page in a browser, too.
+    write: called with the line that tells the page's address.
+
+    Returns 0 after Ctrl-C, else the exit code of ssh. Raises DeployError if the service cannot be
+    started or the tunnel cannot be opened.
+    """
+    _start_view(device)
+    forward = f"127.0.0.1:{port}:127.0.0.1:{_DEVICE_PORT}"
+    command = device.ssh(["-N", "-o", "ExitOnForwardFailure=yes", "-L", forward])
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL) as tunnel:
         try:
-            _until_it_listens(process, device, port)
+            _wait_until_open(tunnel, device, port)
             address = f"http://127.0.0.1:{port}/"
             write(f"{device.host}: {address} until you press Ctrl-C\n")
-            if opens:
+            if open_browser:
                 webbrowser.open(address)
-            return process.wait()
+            return tunnel.wait()
         except KeyboardInterrupt:
             return 0
         finally:
-            process.terminate()
+            tunnel.terminate()
 
 
-def _until_it_listens(process: "subprocess.Popen[bytes]", device: Device, port: int) -> None:
-    began = time.monotonic()
-    while time.monotonic() - began < _SECONDS:
-        if process.poll() is not None:
-            raise DeployError(f"{device.host}: no tunnel (ssh says why above); is port {port} here free? try --port")
+def _start_view(device: Device) -> None:
+    result = subprocess.run(device.ssh([], _START_VIEW), capture_output=True, text=True)
+    if result.returncode:
+        lines = result.stderr.strip().splitlines() or ["no reason given"]
+        advice = f"see: mien-deploy doctor {device.host}"
+        raise DeployError(f"{device.host}: mien-view cannot be started ({lines[-1]}); {advice}")
+
+
+def _wait_until_open(tunnel: "subprocess.Popen[bytes]", device: Device, port: int) -> None:
+    deadline = time.monotonic() + _TUNNEL_SECONDS
+    while time.monotonic() < deadline:
+        if tunnel.poll() is not None:
+            advice = f"ssh says why above; if port {port} is in use, choose another with --port"
+            raise DeployError(f"{device.host}: the tunnel cannot be opened ({advice})")
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return
         time.sleep(0.1)
-    raise DeployError(f"{device.host}: the tunnel is not up after {_SECONDS} s; try again")
+    raise DeployError(f"{device.host}: the tunnel is not open after {_TUNNEL_SECONDS} s; try again")

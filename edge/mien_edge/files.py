@@ -11,8 +11,10 @@ from pathlib import Path
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is synced to disk and renamed to `path`.
 
-    On an exception the temporary file is removed and `path` is left as it was. The temporary name keeps the
-    suffix, because image and archive writers choose the format by it.
+    The temporary name keeps the suffix, because image and archive writers choose the format by it.
+    The folder is made if need be.
+
+    Raises OSError. On any exception the temporary file is removed and `path` is left as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
@@ -26,13 +28,19 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write `content` to `path` atomically and durably. Raises OSError; `path` is then as it was."""
+    """Write `content` to `path` atomically and durably.
+
+    Raises OSError; `path` is then as it was.
+    """
     with atomic_write(path) as temporary:
         temporary.write_bytes(content)
 
 
 def write_text(path: Path, content: str) -> None:
-    """Write `content` to `path` as UTF-8, atomically and durably. Raises OSError; `path` is then as it was."""
+    """Write `content` to `path` as UTF-8, atomically and durably.
+
+    Raises OSError; `path` is then as it was.
+    """
     write_bytes(path, content.encode())
 
 
@@ -46,6 +54,6 @@ def sync(path: Path) -> None:
 
 
 def sha256(path: Path) -> str:
-    """The file's SHA-256 as 64 hexadecimal digits. Raises OSError."""
+    """Return the file's SHA-256 as 64 hexadecimal digits. Raises OSError."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""Where a device keeps things: what systemd gives the service, or where the service would have them."""
+"""Where a device keeps things: the folders that systemd sets for a unit, or those of the service."""
 
 import os
 from importlib.util import find_spec
@@ -11,9 +11,10 @@ LOG_NAME = "readings.db"
 
 
 def package_file(package: str, file: str) -> Path | None:
-    """Where an installed `package` has `file`, without importing it; None without the package.
+    """Return the path of `file` in an installed package; None if there is no such package.
 
-    importlib.metadata would take four megabytes of memory for the same.
+    The package is not imported, and the file need not exist. importlib.metadata would take four
+    megabytes of memory for the same.
     """
     spec = find_spec(package)
     if spec is None or spec.origin is None:
@@ -22,21 +23,27 @@ def package_file(package: str, file: str) -> Path | None:
 
 
 def systemd_directory(variable: str) -> Path | None:
-    """The first folder of a variable that systemd sets for a unit, such as STATE_DIRECTORY; None outside of one."""
+    """Return the first folder of a variable that systemd sets for a unit; None outside of one.
+
+    variable: such as STATE_DIRECTORY.
+    """
     folder = os.environ.get(variable, "").split(":")[0]
     return Path(folder) if folder else None
 
 
 def state() -> Path:
-    """The folder that outlives a restart."""
+    """Return the folder that outlives a restart."""
     return systemd_directory("STATE_DIRECTORY") or STATE
 
 
 def runtime() -> Path:
-    """The folder in memory that a restart empties."""
+    """Return the folder in memory that a restart empties."""
     return systemd_directory("RUNTIME_DIRECTORY") or RUNTIME
 
 
-def log(named: str) -> Path:
-    """The on-device log: the setting's, or readings.db in the state folder."""
-    return Path(named) if named else state() / LOG_NAME
+def log(setting: str) -> Path:
+    """Return the on-device log.
+
+    setting: log.path; empty for LOG_NAME in the state folder.
+    """
+    return Path(setting) if setting else state() / LOG_NAME

@@ -5,12 +5,14 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from devices import Devices, needs_sshd
 from helpers import ROOT, collapsed, pin_again
 from mien_deploy import cli, fleet, remote
-from mien_deploy.fleet import Outcome
+from mien_deploy.fleet import Outcome, OutcomeKind, Result
+from mien_deploy.kit import DeviceSetup, Task
 from mien_edge import contract
 from mien_edge.errors import DeployError
 from mien_edge.update import signing
@@ -21,8 +23,8 @@ from stores import store
 @pytest.fixture
 def devices(tmp_path):
     needs_sshd()
-    with Devices(tmp_path, 3) as running:
-        yield running
+    with Devices(tmp_path, 3) as three_devices:
+        yield three_devices
 
 
 def version(bundle, folder, number, spoil=None):
@@ -61,10 +63,10 @@ def test_a_wave_that_fails_is_the_last_one(devices, bundle, tmp_path, capsys):
     assert devices.call("push", version(bundle, tmp_path / "good", 50)) == 0
     bad = version(bundle, tmp_path / "bad", 51, lambda folder: collapsed(folder, "fear"))
     code = devices.call("push", bad, "--waves", "1,100%", "--json", hosts=devices.hosts)
-    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    outcomes = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert code == 1
-    assert [each["kind"] for each in found] == ["failed", "not begun", "not begun"]
-    assert "was rolled back: 100 % of all faces are 'fear' to it" in found[0]["text"]
+    assert [outcome["kind"] for outcome in outcomes] == ["failed", "not begun", "not begun"]
+    assert "was rolled back: 100 % of all faces are 'fear' to it" in outcomes[0]["text"]
     assert store(devices.models()).state().current == f"{bundle.card.name}-50"
 
 
@@ -100,12 +102,17 @@ def test_one_device_that_is_down_does_not_stop_the_others(devices, bundle, capsy
 def test_a_dry_run_prints_exactly_what_a_push_runs(devices, bundle, capsys, monkeypatch):
     assert devices.call("push", str(bundle.folder), "--dry-run", "--timeout", "1") == 0
     printed = capsys.readouterr().out.splitlines()[1]
-    called = []
-    real = remote.subprocess.Popen
-    monkeypatch.setattr(remote.subprocess, "Popen", lambda words, **more: called.append(words) or real(words, **more))
+    commands = []
+    popen = remote.subprocess.Popen
+
+    def recording_popen(command, **options):
+        commands.append(command)
+        return popen(command, **options)
+
+    monkeypatch.setattr(remote.subprocess, "Popen", recording_popen)
     assert devices.call("push", str(bundle.folder), "--timeout", "1") == 3
-    assert printed == f"{cli.shlex.join(called[0])} < {bundle.card.id}.tar"
-    assert len(called) == 1
+    assert printed == f"{cli.shlex.join(commands[0])} < {bundle.card.id}.tar"
+    assert len(commands) == 1
 
 
 def test_check_models_rollback_and_logs_work_from_afar(devices, bundle, capsys):
@@ -125,25 +132,24 @@ def test_the_logs_of_several_devices_follow_in_one_stream(devices):
     hosts = devices.hosts[:2]
     for host in hosts:
         devices.serve(host)
-    options = [word for option in devices.options() for word in ("-o", option)]
-    words = ["logs", "--follow", "--since", "1h", *hosts, "--program", str(devices.folder / "program"), *options]
-    called = [sys.executable, "-P", "-m", "mien_deploy", *words]
+    words = ["logs", "--follow", "--since", "1h", *hosts, *devices.arguments()]
+    command = [sys.executable, "-P", "-m", "mien_deploy", *words]
     missing = set(hosts)
-    with subprocess.Popen(called, stdout=subprocess.PIPE, text=True) as following:
-        for line in following.stdout:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
             missing.discard(line.split()[0])
             if not missing:
                 break
-        following.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGINT)
     assert not missing
 
 
 def test_lines_are_whole_and_each_device_has_a_colour():
-    said = []
-    printer = fleet.Printer(["a", "longer"], said.append, coloured=True)
+    lines = []
+    printer = fleet.Printer(["a", "longer"], lines.append, coloured=True)
     printer("a", "one")
     printer("longer", "two")
-    assert said == ["\033[36ma     \033[0m  one\n", "\033[33mlonger\033[0m  two\n"]
+    assert lines == ["\033[36ma     \033[0m  one\n", "\033[33mlonger\033[0m  two\n"]
 
 
 def test_words_are_quoted_for_the_devices_shell():
@@ -183,8 +189,8 @@ def test_an_inventory_names_hosts_by_groups(tmp_path):
     [
         ("lobby = 3", "must be a list of names"),
         ("lobby = [", "cannot be read"),
-        ('lobby = ["lobby"]', "holds itself"),
-        ('lobby = ["-oProxyCommand=reboot"]', "no name of a host"),
+        ('lobby = ["lobby"]', "contains itself"),
+        ('lobby = ["-oProxyCommand=reboot"]', "not the name of a host"),
     ],
 )
 def test_an_inventory_that_cannot_be_is_refused(tmp_path, content, reason):
@@ -219,23 +225,49 @@ def test_a_plan_that_cannot_be_is_refused(plan):
     ],
 )
 def test_a_roll_out_stops_after_a_wave_that_failed(bad, kinds):
-    def work(device, say):
+    def work(device, progress):
         kind = bad.get(device.host, "done")
         if kind == "unreachable":
             raise remote.UnreachableError(f"{device.host}: down")
         if kind == "failed":
             raise DeployError(f"{device.host}: refused")
-        return kind, "text"
+        return Result(OutcomeKind(kind), "text")
 
-    found = fleet.roll_out([remote.Device(name) for name in "abcd"], work, "1,3,100%", lambda *_: None)
-    assert [outcome.kind for outcome in found] == kinds
-    assert found[0].text in ("text", "refused", "down")
+    devices = [remote.Device(name) for name in "abcd"]
+    outcomes = fleet.roll_out(devices, work, "1,3,100%", lambda *_: None)
+    assert [outcome.kind for outcome in outcomes] == kinds
+    assert outcomes[0].text in ("text", "refused", "down")
 
 
 def test_the_table_names_every_device():
-    text = fleet.table([Outcome("pi@a", 1, "done", "it runs", 1.2), Outcome("b", 0, "not begun", "why")])
+    done = Outcome("pi@a", 1, OutcomeKind.DONE, "it runs", 1.2)
+    not_begun = Outcome("b", 0, OutcomeKind.NOT_BEGUN, "why")
+    text = fleet.table([done, not_begun])
     assert "pi@a     1  done              1.2  it runs" in text
+    assert "b        -  not begun         0.0  why" in text
     assert len(text.splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("kinds", "code"),
+    [
+        (["done", "done"], 0),
+        (["done", "not judged"], 3),
+        (["not judged", "failed"], 1),
+        (["done", "unreachable"], 1),
+        (["not judged", "not begun"], 1),
+    ],
+)
+def test_the_exit_code_is_that_of_the_worst_outcome(kinds, code):
+    outcomes = [Outcome("pi", 1, OutcomeKind(kind), "") for kind in kinds]
+    assert fleet.exit_code(outcomes) == code
+
+
+def test_a_task_comes_through_json_as_it_was():
+    device = remote.Device("pi@a", "mien-edge", ("-o", "Port=22"))
+    setup = DeviceSetup(Path("mien.whl"), True, None, "[source]\n", "signers", "key")
+    for task in (Task(device, setup, dry_run=True), Task(device, None, purge=True, sudo=False)):
+        assert Task.from_json(task.to_json()) == task
 
 
 def test_every_command_is_in_the_rooms_readme():
@@ -253,9 +285,9 @@ def test_every_command_is_in_the_rooms_readme():
     ],
 )
 def test_an_option_of_an_earlier_version_is_a_usage_error_that_names_the_new_one(arguments, line, capsys):
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) as error:
         cli.main(arguments)
-    assert ended.value.code == 2
+    assert error.value.code == 2
     assert capsys.readouterr().err.splitlines()[-1].endswith(f"error: {line}")
 
 

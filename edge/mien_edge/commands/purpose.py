@@ -1,7 +1,8 @@
-"""What a device is used for: `mien-edge init` asks, and `mien-edge notice` tells the people it sees.
+"""What a device is used for: `mien-edge init` asks, and `mien-edge notice` informs those it sees.
 
-The law: Regulation (EU) 2024/1689, Article 5(1)(f) forbids AI systems that infer emotions at work and in education,
-medical and safety reasons excepted; Article 50(3) asks that people exposed to emotion recognition be told.
+The law: Regulation (EU) 2024/1689, Article 5(1)(f) forbids AI systems that infer emotions at work
+and in education, medical and safety reasons excepted; Article 50(3) requires that people who are
+exposed to emotion recognition are informed of it.
 """
 
 import argparse
@@ -18,100 +19,153 @@ from mien_edge.errors import SettingsError
 from mien_edge.settings import Settings, as_toml, load_settings
 
 LAW = (
-    "The EU AI Act forbids systems that infer emotions at work and in education, medical and safety reasons excepted "
-    "(Article 5(1)(f)).",
-    "It requires that people who are exposed to emotion recognition are informed of it (Article 50(3)); "
-    "`mien-edge notice` makes a sheet to put up.",
+    "The EU AI Act forbids systems that infer emotions at work and in education, "
+    "medical and safety reasons excepted (Article 5(1)(f)).",
+    "It requires that people who are exposed to emotion recognition are informed of it "
+    "(Article 50(3)); `mien-edge notice` makes a sheet to put up.",
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Purpose:
-    """A use: `text` as people choose it, whether it is `allowed`, and whether only shares of groups may leave it."""
+    """What a device is used for.
+
+    text: as people choose it.
+    allowed: whether the law allows it.
+    aggregate: whether only shares of groups may be published.
+    """
 
     text: str
     allowed: bool = True
     aggregate: bool = False
 
 
-_MIN_FACES = 5  # in one frame, where only shares of groups may be published
-
 PURPOSES = {
     "private": Purpose("at home, for myself and those who live there"),
     "research": Purpose("research, with the consent of those who take part"),
     "public": Purpose(
-        "an exhibition, a shop window, a public place: only shares of groups are published", aggregate=True
+        "an exhibition, a shop window, a public place: only shares of groups are published",
+        aggregate=True,
     ),
     "medical-safety": Purpose("a medical or a safety reason"),
     "work-school": Purpose("watching people at work or in education", allowed=False),
 }
 
+_MIN_FACES = 5  # in one frame, where only shares of groups may be published
 
-def ask(read: TextIO = sys.stdin, write: TextIO = sys.stdout) -> str:
-    """Ask for the purpose until the answer is one. Raises SettingsError where nobody answers."""
+
+def ask_purpose(stdin: TextIO = sys.stdin, stdout: TextIO = sys.stdout) -> str:
+    """Ask for the purpose until the answer is one; returns its name in PURPOSES.
+
+    Raises SettingsError at the end of the input.
+    """
     names = list(PURPOSES)
-    print(*LAW, "", "What is this device used for?", sep="\n", file=write)
-    for number, name in enumerate(names, 1):
-        print(f"  {number}  {PURPOSES[name].text}", file=write)
+    print(*LAW, "", "What is this device used for?", sep="\n", file=stdout)
+    for number, name in enumerate(names, start=1):
+        print(f"  {number}  {PURPOSES[name].text}", file=stdout)
     while True:
-        print(f"1 to {len(names)}: ", end="", flush=True, file=write)
-        answer = read.readline()
-        if not answer:
+        print(f"1 to {len(names)}: ", end="", flush=True, file=stdout)
+        line = stdin.readline()
+        if not line:
             raise SettingsError(f"nobody answered; name it with --purpose: {', '.join(names)}")
-        if answer.strip().isdigit() and 1 <= int(answer) <= len(names):
+        answer = line.strip()
+        if answer.isdigit() and 1 <= int(answer) <= len(names):
             return names[int(answer) - 1]
 
 
-def write(path: Path, name: str, source: str, force: bool = False) -> Settings:
-    """Write a commented settings file for the purpose. Raises SettingsError for a purpose that the law forbids, an
-    unknown one, and a file that is there already.
+def write_settings(path: Path, name: str, source: str, force: bool = False) -> Settings:
+    """Write a commented settings file for a purpose and return the settings.
+
+    name: of the purpose, in PURPOSES.
+    source: the value of source.uri.
+    force: whether to replace an existing file.
+
+    Raises SettingsError for an unknown purpose or one that the law forbids, for an existing file,
+    and for a file that cannot be written.
     """
+    purpose = _allowed_purpose(name)
+    if path.exists() and not force:
+        advice = "add --force to replace it, or name another file with --output"
+        raise SettingsError(f"{path}: is there already; {advice}")
+    settings = _settings_for(purpose, source)
+    comments = [f"Used for: {purpose.text}.", *LAW]
+    header = "".join(f"# {comment}\n" for comment in comments)
+    _write(path, f"{header}#\n{as_toml(settings)}", advice="run it with sudo")
+    return settings
+
+
+def _allowed_purpose(name: str) -> Purpose:
+    """Return the purpose of that name. Raises SettingsError for none and for a forbidden one."""
     if name not in PURPOSES:
         raise SettingsError(f"unknown purpose {name!r}; choose one of {', '.join(PURPOSES)}")
     purpose = PURPOSES[name]
     if not purpose.allowed:
-        raise SettingsError(f"{LAW[0]} mien is not for that; if it is for such a reason: --purpose medical-safety")
-    if path.exists() and not force:
-        raise SettingsError(f"{path}: is there already; add --force to replace it, or name another file with --output")
-    plain = Settings()
-    publish = plain.publish
+        advice = "if it is for such a reason: --purpose medical-safety"
+        raise SettingsError(f"{LAW[0]} mien is not for that; {advice}")
+    return purpose
+
+
+def _settings_for(purpose: Purpose, uri: str) -> Settings:
+    defaults = Settings()
+    source = dataclasses.replace(defaults.source, uri=uri)
+    publish = defaults.publish
     if purpose.aggregate:
         publish = dataclasses.replace(publish, aggregate=True, min_faces=_MIN_FACES)
-    source_settings = dataclasses.replace(plain.source, uri=source)
-    chosen = dataclasses.replace(plain, source=source_settings, publish=publish)
-    head = [f"# Used for: {purpose.text}.", *(f"# {sentence}" for sentence in LAW), "#"]
+    return dataclasses.replace(defaults, source=source, publish=publish)
+
+
+def _write(path: Path, text: str, advice: str) -> None:
+    """Write a file. Raises SettingsError with the advice if that is not possible."""
     try:
-        files.write_text(path, "\n".join(head) + "\n" + as_toml(chosen))
+        files.write_text(path, text)
     except OSError as problem:
-        raise SettingsError(f"{path}: cannot be written ({problem.strerror}); run it with sudo") from None
-    return chosen
+        raise SettingsError(f"{path}: cannot be written ({problem.strerror}); {advice}") from None
 
 
-_NOTICE = {
-    "en": {
-        "title": "A camera here estimates facial expressions",
-        "body": "A small computer looks for faces and estimates, from the expression, one of seven labels: angry, "
-        "disgust, fear, happy, sad, surprise, neutral. It judges how a face looks, not what a person feels, and it is "
-        "often wrong.",
-        "kept": "Pictures are not stored and do not leave the device. Labels with a time are kept for {days} days, "
-        "sums per minute for {months} months.",
-        "purpose": "It is used for",
-        "operator": "Responsible",
-        "contact": "Questions, objection, deletion",
-        "law": "This notice is given under Article 50(3) of Regulation (EU) 2024/1689.",
-    },
-    "zh-TW": {
-        "title": "此處的攝影機會估計臉部表情",
-        "body": "一台小型電腦會尋找人臉，並依表情估計七種標籤之一：生氣、厭惡、恐懼、快樂、悲傷、驚訝、平靜。"
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """The words of the notice in one language.
+
+    storage: what is stored, for {days} and {months}.
+    purpose, operator, contact: the names of lines that are filled in.
+    """
+
+    title: str
+    body: str
+    storage: str
+    purpose: str
+    operator: str
+    contact: str
+    law: str
+
+
+_WORDINGS = {
+    "en": Wording(
+        title="A camera here estimates facial expressions",
+        body="A small computer looks for faces and estimates, from the expression, one of seven "
+        "labels: angry, disgust, fear, happy, sad, surprise, neutral. It judges how a face looks, "
+        "not what a person feels, and it is often wrong.",
+        storage="Pictures are not stored and do not leave the device. Labels with a time are kept "
+        "for {days} days, sums per minute for {months} months.",
+        purpose="It is used for",
+        operator="Responsible",
+        contact="Questions, objection, deletion",
+        law="This notice is given under Article 50(3) of Regulation (EU) 2024/1689.",
+    ),
+    "zh-TW": Wording(
+        title="此處的攝影機會估計臉部表情",
+        body="一台小型電腦會尋找人臉，並依表情估計七種標籤之一：生氣、厭惡、恐懼、快樂、悲傷、驚訝、平靜。"
         "它判斷的是臉看起來的樣子，不是人的感受，而且經常出錯。",
-        "kept": "影像不會被儲存，也不會離開裝置。帶時間的標籤保留 {days} 天，每分鐘的統計保留 {months} 個月。",
-        "purpose": "用途",
-        "operator": "負責人",
-        "contact": "詢問、反對、刪除",
-        "law": "本告示依歐盟規則 (EU) 2024/1689 第 50 條第 3 項提供。",
-    },
+        storage="影像不會被儲存，也不會離開裝置。帶時間的標籤保留 {days} 天，每分鐘的統計保留 {months} 個月。",
+        purpose="用途",
+        operator="負責人",
+        contact="詢問、反對、刪除",
+        law="本告示依歐盟規則 (EU) 2024/1689 第 50 條第 3 項提供。",
+    ),
 }
-LANGUAGES = tuple(_NOTICE)
+LANGUAGES = tuple(_WORDINGS)
+
+_DAYS_PER_MONTH = 30.4
 
 _PAGE = """<!doctype html>
 <html lang="{language}"><meta charset="utf-8"><title>{title}</title>
@@ -129,7 +183,7 @@ small {{ display: block; margin-top: 14mm; font-size: 12pt; color: #444 }}
 <path d="M15 21q3 3 6 0" stroke-linecap="round"/><path d="M15.5 17v.5M20.5 17v.5" stroke-linecap="round"/></svg>
 <h1>{title}</h1>
 <p>{body}</p>
-<p>{kept}</p>
+<p>{storage}</p>
 <dl><dt>{purpose}</dt><dd>{purpose_text}</dd><dt>{operator}</dt><dd>{operator_text}</dd>
 <dt>{contact}</dt><dd>{contact_text}</dd></dl>
 <small>{law}</small>
@@ -137,21 +191,36 @@ small {{ display: block; margin-top: 14mm; font-size: 12pt; color: #444 }}
 """
 
 
-def notice(path: Path, settings: Settings, language: str, purpose: str, operator: str, contact: str) -> None:
-    """Write a printable sheet (HTML, A4) for the people that the camera sees; what is empty is left to be written by
-    hand. Raises SettingsError if it cannot be written.
+def write_notice(
+    path: Path,
+    settings: Settings,
+    language: str,
+    purpose: str,
+    operator: str,
+    contact: str,
+) -> None:
+    """Write a printable sheet (HTML, A4) for the people that the camera sees.
+
+    settings: say for how long readings are stored.
+    language: one of LANGUAGES.
+    purpose, operator, contact: what the device is used for, who is responsible, and where people
+    can ask; plain text, '' for a line to fill in by hand.
+
+    Raises SettingsError if the file cannot be written.
     """
-    words = {name: html.escape(text) for name, text in _NOTICE[language].items()}
-    words["kept"] = words["kept"].format(
-        days=f"{settings.log.max_days:g}", months=f"{settings.log.max_summary_days / 30.4:.0f}"
+    wording = _WORDINGS[language]
+    storage = wording.storage.format(
+        days=f"{settings.log.max_days:g}",
+        months=f"{settings.log.max_summary_days / _DAYS_PER_MONTH:.0f}",
     )
-    given = {"purpose_text": purpose, "operator_text": operator, "contact_text": contact}
-    try:
-        files.write_text(
-            path, _PAGE.format(language=language, **words, **{k: html.escape(v) for k, v in given.items()})
-        )
-    except OSError as problem:
-        raise SettingsError(f"{path}: cannot be written ({problem.strerror}); name another file") from None
+    texts = dataclasses.asdict(wording)
+    texts["storage"] = storage
+    texts["purpose_text"] = purpose
+    texts["operator_text"] = operator
+    texts["contact_text"] = contact
+    escaped = {name: html.escape(text) for name, text in texts.items()}
+    page = _PAGE.format(language=language, **escaped)
+    _write(path, page, advice="name another file")
 
 
 def configure_init(parser: argparse.ArgumentParser) -> None:
@@ -175,8 +244,8 @@ def configure_init(parser: argparse.ArgumentParser) -> None:
 
 
 def _init(options: argparse.Namespace) -> None:
-    purpose = options.purpose or ask()
-    write(options.output, purpose, options.source, options.force)
+    purpose = options.purpose or ask_purpose()
+    write_settings(options.output, purpose, options.source, options.force)
     next_step = f"mien-edge doctor --settings {options.output}"
     print(f"written: {options.output}; next: {next_step}")  # noqa: T201
 
@@ -199,7 +268,7 @@ def configure_notice(parser: argparse.ArgumentParser) -> None:
 
 def _notice(options: argparse.Namespace) -> None:
     settings = load_settings(options.settings)
-    notice(
+    write_notice(
         options.output,
         settings,
         options.language,

@@ -322,9 +322,9 @@ def test_journald_is_read_as_journald_reads_it(tmp_path):
 
 
 def test_doctor_tells_whose_bundles_are_taken(tmp_path):
-    assert "nobody's" in findings_of(pi(tmp_path), "signers")[0].text
+    assert "names nobody" in findings_of(pi(tmp_path), "signers")[0].text
     keys = {"etc/mien/allowed_signers": 'me namespaces="mien-bundle" ssh-ed25519 AAAA\n# a remark\n'}
-    assert "names whose bundles are taken (lines: 1)" in findings_of(pi(tmp_path, **keys), "signers")[0].text
+    assert "names whose bundles are accepted (lines: 1)" in findings_of(pi(tmp_path, **keys), "signers")[0].text
 
 
 def test_the_exit_code_is_the_worst_finding():
@@ -348,32 +348,32 @@ def test_a_broker_is_reached_or_not():
 
 def test_the_first_start_asks_explains_the_law_and_writes_settings(tmp_path):
     said = io.StringIO()
-    assert purpose.ask(io.StringIO("nonsense\n9\n2\n"), said) == "research"
+    assert purpose.ask_purpose(io.StringIO("nonsense\n9\n2\n"), said) == "research"
     assert "Article 5(1)(f)" in said.getvalue()
     assert "Article 50(3)" in said.getvalue()
-    written = purpose.write(tmp_path / "mien.toml", "research", "v4l2:0")
+    written = purpose.write_settings(tmp_path / "mien.toml", "research", "v4l2:0")
     assert settings.load_settings(tmp_path / "mien.toml") == written
     assert written.source.uri == "v4l2:0"
 
 
 def test_what_the_law_forbids_writes_nothing(tmp_path):
     with pytest.raises(SettingsError, match="medical-safety"):
-        purpose.write(tmp_path / "mien.toml", "work-school", "demo")
+        purpose.write_settings(tmp_path / "mien.toml", "work-school", "demo")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_existing_file_is_replaced_only_when_told_to(tmp_path):
     (tmp_path / "mien.toml").write_text("mine")
     with pytest.raises(SettingsError, match="--force"):
-        purpose.write(tmp_path / "mien.toml", "private", "demo")
-    purpose.write(tmp_path / "mien.toml", "private", "demo", force=True)
+        purpose.write_settings(tmp_path / "mien.toml", "private", "demo")
+    purpose.write_settings(tmp_path / "mien.toml", "private", "demo", force=True)
     with pytest.raises(SettingsError, match="nobody answered"):
-        purpose.ask(io.StringIO(""), io.StringIO())
+        purpose.ask_purpose(io.StringIO(""), io.StringIO())
 
 
 @pytest.mark.parametrize("language", purpose.LANGUAGES)
 def test_the_notice_tells_what_is_kept_and_hides_nothing_in_markup(tmp_path, language):
-    purpose.notice(tmp_path / "n.html", Settings(), language, "art", "<b>Museum & Co</b>", "")
+    purpose.write_notice(tmp_path / "n.html", Settings(), language, "art", "<b>Museum & Co</b>", "")
     text = (tmp_path / "n.html").read_text()
     assert f'lang="{language}"' in text
     assert " 30 " in text

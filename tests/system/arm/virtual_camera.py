@@ -34,12 +34,15 @@ class _Mapped(Sync):
 class _Memory(LibcameraAllocator):
     def __init__(self, camera=None):
         super().__init__(camera)
-        self.sync, self._buffers, self._open = _Mapped, {}, []
+        self.sync = _Mapped
+        self._buffers = {}
+        self._open = []
 
     def allocate(self, configuration, use_case):
-        for each in configuration:
-            luma = each.stride * each.size.height
-            self._buffers[each.stream] = [self._buffer(luma, each.frame_size) for _ in range(each.buffer_count)]
+        for stream in configuration:
+            luma = stream.stride * stream.size.height
+            buffers = [self._buffer(luma, stream.frame_size) for _ in range(stream.buffer_count)]
+            self._buffers[stream.stream] = buffers
 
     def _buffer(self, luma, size):
         handle = os.memfd_create("frame")
@@ -48,7 +51,9 @@ class _Memory(LibcameraAllocator):
         planes = []
         for offset, length in ((0, luma), (luma, size - luma)):
             plane = libcamera.FrameBuffer.Plane()
-            plane.fd, plane.offset, plane.length = handle, offset, length
+            plane.fd = handle
+            plane.offset = offset
+            plane.length = length
             planes.append(plane)
         return libcamera.FrameBuffer(planes)
 
@@ -58,7 +63,8 @@ class _Memory(LibcameraAllocator):
     def cleanup(self):
         for handle in self._open:
             os.close(handle)
-        self._buffers, self._open = {}, []
+        self._buffers = {}
+        self._open = []
 
 
 def _modes(self):
@@ -66,18 +72,21 @@ def _modes(self):
     return [{"format": str(f), "size": (s.width, s.height)} for f in formats.pixel_formats for s in formats.sizes(f)]
 
 
-_configure, _process = Picamera2.configure, Picamera2.process_requests
+_configure = Picamera2.configure
+_process_requests = Picamera2.process_requests
 
 
-def _configured(self, *given, **named):
+def _configure_with_camera(self, *arguments, **options):
     self.allocator.camera = self.camera
-    return _configure(self, *given, **named)
+    return _configure(self, *arguments, **options)
 
 
-def _at_its_rate(self, display):
+def _process_requests_slowly(self, display):
     time.sleep(1 / 5)
-    return _process(self, display)
+    return _process_requests(self, display)
 
 
 picamera2.DmaAllocator = _Memory
-Picamera2._get_raw_modes, Picamera2.configure, Picamera2.process_requests = _modes, _configured, _at_its_rate
+Picamera2._get_raw_modes = _modes
+Picamera2.configure = _configure_with_camera
+Picamera2.process_requests = _process_requests_slowly
