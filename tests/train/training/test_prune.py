@@ -104,7 +104,7 @@ def test_levelled_kernels_compute_the_same(crops):
     settle(model, crops)
     before = loop.predict(model, crops)
     assert before.std(axis=0).min() > 0.02
-    quantize.level(model)
+    quantize.equalize_ranges(model)
     assert len(kernels) == 2
     for each in kernels:
         assert np.abs(each.get_weights()[0]).max(axis=(0, 1, 3)) == pytest.approx(1)
@@ -113,7 +113,7 @@ def test_levelled_kernels_compute_the_same(crops):
 
 def test_a_mobile_becomes_integer_operators_that_run_fast_on_a_device():
     model = small((8, 16, 16), (2,), batch=1)
-    content = quantize.convert(quantize.aware(model, model.get_weights()))
+    content = quantize.convert(quantize.add_fake_quant(model, model.get_weights()))
     quantize.check_integer(content)
     assert {each.name for each in tflite.operators(content)} == {
         "QUANTIZE", "CONV_2D", "DEPTHWISE_CONV_2D", "MEAN", "FULLY_CONNECTED",

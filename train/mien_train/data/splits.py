@@ -32,8 +32,8 @@ def split(dataset: Dataset, kind: str, seed: int = 0, share: float = 0.1) -> Spl
 
     official: validation is `share` of Training, in whole groups of near duplicates that no test row belongs to; the
     rest is for training; test is PublicTest. `unseen` says which test rows have no near duplicate to train on. For
-    FER2013, in whichever file, validation is the pictures that validation_ids.txt names (drawn that way with seed 0), so that
-    everybody's runs compare and anybody's teachers can teach.
+    FER2013, in whichever file, validation is the pictures that validation_ids.txt names (drawn that way with seed 0),
+    so that everybody's runs compare and anybody's teachers can teach.
     deduplicated: the same validation, but rows of Training that nearly equal a test row are left out as well.
     deck: the slide deck's split: all of Training to train on, PublicTest and PrivateTest together for validation, no
     test. Its figure is chosen on the rows that it reports, so it flatters.

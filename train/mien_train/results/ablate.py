@@ -19,17 +19,18 @@ from tqdm import tqdm
 from mien_train import html, plots
 from mien_train.data import splits
 from mien_train.data.augment import OFF
+from mien_train.data.heads import FER2013, FERPLUS
 from mien_train.results import evaluate
 from mien_train.training import fit, loop, quantize
 from mien_train.training.recipes import EDGE_CUT, EDGE_FRESH, SEED, Recipe
-from mien_train.training.run import Run
+from mien_train.training.run import OpenRun
 
-_PLAIN = replace(EDGE_FRESH.fit, augment=replace(OFF, flip=0.5), average=0, taught=0, smoothing=0)
+_PLAIN = replace(EDGE_FRESH.fit, augment=replace(OFF, flip=0.5), ema_decay=0, distillation_weight=0, label_smoothing=0)
 _AUGMENTED = replace(_PLAIN, augment=EDGE_FRESH.fit.augment)
-_AVERAGED = replace(_AUGMENTED, average=EDGE_FRESH.fit.average)
+_AVERAGED = replace(_AUGMENTED, ema_decay=EDGE_FRESH.fit.ema_decay)
 # These rows do not depend on the teacher, so their runs don't either.
-_UNTAUGHT = replace(EDGE_FRESH, quantize=replace(EDGE_FRESH.quantize, taught=0))
-_ONE_HEAD = replace(_UNTAUGHT, heads=("fer2013",), fit=_PLAIN)
+_UNTAUGHT = replace(EDGE_FRESH, quantize=replace(EDGE_FRESH.quantize, distillation_weight=0))
+_ONE_HEAD = replace(_UNTAUGHT, heads=(FER2013.name,), fit=_PLAIN)
 
 ROWS: tuple[tuple[str, Recipe], ...] = (
     ("seed network", replace(SEED, name="ablation-seed")),
@@ -38,7 +39,7 @@ ROWS: tuple[tuple[str, Recipe], ...] = (
     ("+ averaged weights", replace(_ONE_HEAD, name="ablation-averaged", fit=_AVERAGED)),
     ("+ FER+ votes", replace(_UNTAUGHT, name="ablation-votes", fit=_AVERAGED)),
     ("+ distillation", replace(EDGE_FRESH, name="ablation-taught")),
-    ("edge network, fresh", replace(EDGE_CUT, name="ablation-mobile", start="")),
+    ("edge network, fresh", replace(EDGE_CUT, name="ablation-mobile", initial_weights="random")),
     ("+ cut out of a teacher", replace(EDGE_CUT, name="ablation-cut")),
 )
 """Title and recipe of each float network. From the second on, which has mirror images as the first, each adds one thing
@@ -59,7 +60,7 @@ class Row:
 
 
 def ablate(
-    rows: Sequence[tuple[str, Recipe]], begin: Callable[[Recipe], Run], epochs: int, aware_epochs: int, folder: Path
+    rows: Sequence[tuple[str, Recipe]], begin: Callable[[Recipe], OpenRun], epochs: int, aware_epochs: int, folder: Path
 ) -> list[Row]:
     """Train what is missing of `rows`, such as ROWS, measure all, and write ablation.csv, .png and .html into `folder`.
     `begin` opens the run of a recipe.
@@ -82,11 +83,12 @@ def _shortened(recipe: Recipe, epochs: int, aware_epochs: int) -> Recipe:
     )
 
 
-def _quantized(last: Run, begin: Callable[[Recipe], Run]) -> Iterator[Row]:
+def _quantized(last: OpenRun, begin: Callable[[Recipe], OpenRun]) -> Iterator[Row]:
     """The last float network as int8, in three ways."""
-    alone = begin(replace(last.recipe, name="ablation-quantized", quantize=replace(last.recipe.quantize, taught=0.0)))
+    undistilled = replace(last.recipe.quantize, distillation_weight=0.0)
+    alone = begin(replace(last.recipe, name="ablation-quantized", quantize=undistilled))
     for file in ("best.npz", "state.npz", "history.json"):
-        files.write_bytes(alone.stage("fit") / file, (last.stage("fit") / file).read_bytes())
+        files.write_bytes(alone.stage_folder("fit") / file, (last.stage_folder("fit") / file).read_bytes())
     for run in (last, alone):
         quantize.quantize(run)
     for title, run, way in (
@@ -99,26 +101,27 @@ def _quantized(last: Run, begin: Callable[[Recipe], Run]) -> Iterator[Row]:
         yield _row(title, run, stage, partial(_int8_logits, models))
 
 
-def _float_logits(run: Run, head: str, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-    return loop.predict(fit.fitted(run, head), crops)
+def _float_logits(run: OpenRun, head: str, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+    return loop.predict(fit.float_network(run, head), crops)
 
 
 def _int8_logits(models: dict[str, Path], head: str, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
     return evaluate.int8_logits(models[head], crops)
 
 
-def _row(title: str, run: Run, stage: str, logits: Callable[[str, NDArray[np.uint8]], NDArray[Any]]) -> Row:
-    dataset = run.dataset()
-    parts = splits.with_test(run.split(dataset))
+def _row(title: str, run: OpenRun, stage: str, logits: Callable[[str, NDArray[np.uint8]], NDArray[Any]]) -> Row:
+    dataset = run.dataset
+    parts = splits.with_test(run.split)
 
     def accuracy(chosen: NDArray[np.int64], head: str) -> float:
         on = evaluate.rows(dataset, chosen, run.recipe.preprocess)
         known, labels = on.known(head)
         return float((logits(head, on.crops[known]).argmax(axis=1) == labels).mean())
 
-    ferplus = accuracy(parts.test, "ferplus") if "ferplus" in run.recipe.heads else None
+    ferplus = accuracy(parts.test, FERPLUS.name) if FERPLUS.name in run.recipe.heads else None
     seconds = sum(entry["seconds"] for each in {"fit", stage} for entry in run.history(each))
-    return Row(title, accuracy(parts.validation, "fer2013"), accuracy(parts.test, "fer2013"), ferplus, seconds)
+    validation = accuracy(parts.validation, FER2013.name)
+    return Row(title, validation, accuracy(parts.test, FER2013.name), ferplus, seconds)
 
 
 def as_text(rows: list[Row]) -> str:

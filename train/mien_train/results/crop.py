@@ -26,18 +26,17 @@ from tqdm import tqdm
 
 from mien_train import plots
 from mien_train.data import faces
-from mien_train.training.run import Run
+from mien_train.training.run import OpenRun
 
 MARGINS = (-0.3, -0.25, -0.2, -0.15, -0.1, -0.05, 0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4)
 _PICTURES = 1500
 
 
-def crop(run: Run, bundle_folder: Path, photographs: Path | None) -> dict[str, Any]:
+def crop(run: OpenRun, bundle_folder: Path, photographs: Path | None) -> dict[str, Any]:
     """Measure and write crop.json and crop.png into the run folder."""
     bundle = load_bundle(bundle_folder)
-    dataset = run.dataset()
-    chosen = run.split(dataset).validation[:_PICTURES]
-    sides = longer_sides(faces.known_boxes(dataset)[chosen])
+    chosen = run.split.validation[:_PICTURES]
+    sides = longer_sides(faces.known_boxes(run.dataset)[chosen])
     median = float(np.median(sides))
     result: dict[str, Any] = {
         "pictures": len(sides), "missed": len(chosen) - len(sides),

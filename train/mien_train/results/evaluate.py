@@ -18,33 +18,39 @@ from tqdm import tqdm
 
 from mien_train import metrics
 from mien_train.data import faces, read, splits
+from mien_train.data.heads import FER2013, HEADS, Head, calibration_head
 from mien_train.training import fit, loop, quantize
-from mien_train.training.run import Run
-
-TRUST = {"ferplus": 0.9, "fer2013": 0.75}
-"""Share of right labels, on validation data, that the 'uncertain' threshold is set for: on FER+ majorities where there
-are votes, for they are what people see, else on FER2013's labels."""
+from mien_train.training.run import OpenRun
 
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Rows to measure on: toned crops, FER2013 labels; FER+ majorities (-1 for none, all -1 without votes); which rows
-    have no near duplicate among the training rows where that was asked for.
+    """Rows to measure on.
+
+    crops: normalized (n, s, s) uint8. labels: (n,) int8 by the name of each head that the data has labels for, -1 for a
+    row without one. unseen: (n,) whether a row has no near duplicate among the training rows, or None.
     """
 
     crops: NDArray[np.uint8]
-    labels: NDArray[np.int8]
-    majority: NDArray[np.int8]
+    labels: dict[str, NDArray[np.int8]]
     unseen: NDArray[np.bool_] | None = None
 
+    def __len__(self) -> int:
+        return len(self.crops)
+
+    @property
+    def heads(self) -> list[str]:
+        """The heads that any of the rows has a label of."""
+        return [head for head, labels in self.labels.items() if (labels >= 0).any()]
+
     def known(self, head: str) -> tuple[NDArray[np.bool_], NDArray[np.int8]]:
-        """Which rows have a label of that kind, and those labels."""
-        labels = self.labels if head == "fer2013" else self.majority
+        """Which rows have a label of that head, and those labels."""
+        labels = self.labels.get(head, np.full(len(self), -1, np.int8))
         return labels >= 0, labels[labels >= 0]
 
     def take(self, rows: NDArray[Any]) -> "Rows":
         """Some of the rows."""
-        return Rows(self.crops[rows], self.labels[rows], self.majority[rows])
+        return Rows(self.crops[rows], {head: labels[rows] for head, labels in self.labels.items()})
 
 
 def rows(
@@ -52,8 +58,8 @@ def rows(
 ) -> Rows:
     """The chosen rows of a dataset, ready for a network."""
     part = dataset.take(chosen)
-    majority = np.full(len(part), -1, np.int8) if part.votes is None else part.majority()
-    return Rows(preprocess.normalize(part.images), part.labels, majority, unseen)
+    labels = {head.name: head.labels(part) for head in HEADS.values() if head.has_labels(part)}
+    return Rows(preprocess.normalize(part.images), labels, unseen)
 
 
 def int8_logits(model: Path, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -64,31 +70,34 @@ def int8_logits(model: Path, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def measure(logits: NDArray[Any], on: Rows, temperature: float) -> dict[str, Any]:
-    """Figures against FER2013 labels; the same on unseen rows only; against FER+ majorities where there are votes."""
-    found = {"fer2013": metrics.figures(logits, on.labels, temperature)}
-    if on.unseen is not None and on.unseen.any():
-        found["fer2013-unseen"] = metrics.figures(logits[on.unseen], on.labels[on.unseen], temperature)
-    known, majority = on.known("ferplus")
-    if known.any():
-        found["ferplus"] = metrics.figures(logits[known], majority, temperature)
+    """Figures against the labels of each head that the rows have; against FER2013's on unseen rows only, too."""
+    found = {}
+    for head in on.heads:
+        known, labels = on.known(head)
+        found[head] = metrics.figures(logits[known], labels, temperature)
+        if head == FER2013.name and on.unseen is not None and on.unseen.any():
+            labels = on.labels[head][on.unseen]
+            found[f"{head}-unseen"] = metrics.figures(logits[on.unseen], labels, temperature)
     return found
 
 
 def calibrate(logits: NDArray[Any], on: Rows, head: str) -> tuple[Calibration, float]:
-    """Temperature, by the labels that the head learnt, and 'uncertain' threshold (see TRUST) from validation logits;
-    and the share of rows that gets a label.
+    """Temperature, by the labels that the head learnt, and 'uncertain' threshold (see `judged_by`) from validation
+    logits; and the share of rows that gets a label.
     """
     known, labels = on.known(head)
     temperature = metrics.fit_temperature(logits[known], labels)
     judge = judged_by(on)
-    known, labels = on.known(judge)
-    threshold, coverage = metrics.trust_threshold(metrics.softmax(logits[known], temperature), labels, TRUST[judge])
+    known, labels = on.known(judge.name)
+    threshold, coverage = metrics.trust_threshold(
+        metrics.softmax(logits[known], temperature), labels, judge.target_accuracy
+    )
     return Calibration(temperature, threshold), coverage
 
 
-def judged_by(on: Rows) -> str:
+def judged_by(on: Rows) -> Head:
     """Whose labels the threshold goes by."""
-    return "ferplus" if (on.majority >= 0).any() else "fer2013"
+    return calibration_head(on.heads)
 
 
 def network_size(content: bytes) -> dict[str, Any]:
@@ -123,22 +132,22 @@ def device_figures(
         measured = measure(each, on.take(found), temperature)
         accuracy[name] = {head: figures["accuracy"] for head, figures in measured.items()}
     cost = {head: value - accuracy["device"][head] for head, value in accuracy["whole"].items()}
-    return {"faces": len(found), "missed": len(on.labels) - len(found), **accuracy, "cost": cost}
+    return {"faces": len(found), "missed": len(on) - len(found), **accuracy, "cost": cost}
 
 
-def evaluate_run(run: Run, head: str) -> dict[str, Any]:
+def evaluate_run(run: OpenRun, head: str) -> dict[str, Any]:
     """Measure one head's float, fake-quantised, int8 and post-training-quantised networks; write and return
     evaluation-HEAD.json.
     """
-    dataset = run.dataset()
-    parts = run.split(dataset)
+    dataset = run.dataset
+    parts = run.split
     preprocess = run.recipe.preprocess
     validation = rows(dataset, parts.validation, preprocess)
     test = rows(dataset, parts.test, preprocess, splits.unseen(dataset, parts))
     result: dict[str, Any] = {"head": head, "test": parts.test_name, "networks": {}, "network": {}}
     told = {}
     for name, both in _all_logits(run, head, np.concatenate([validation.crops, test.crops])):
-        on_validation, on_test = both[: len(validation.labels)], both[len(validation.labels) :]
+        on_validation, on_test = both[: len(validation)], both[len(validation) :]
         calibration, coverage = calibrate(on_validation, validation, head)
         told[name] = both.argmax(axis=1)
         result["networks"][name] = {
@@ -146,42 +155,42 @@ def evaluate_run(run: Run, head: str) -> dict[str, Any]:
             "uncertain": calibration.confidence_threshold,
             "coverage": coverage,
             "validation": measure(on_validation, validation, calibration.temperature),
-            "test": measure(on_test, test, calibration.temperature) if len(test.labels) else {},
+            "test": measure(on_test, test, calibration.temperature) if len(test) else {},
         }
         _keep_logits(run, head, name, on_test)
     names = list(told)
     result["agreement"] = {
         f"{a}/{b}": float((told[a] == told[b]).mean()) for i, a in enumerate(names) for b in names[i + 1 :]
     }
-    model = run.stage("export") / head / "qat.tflite"
+    model = run.stage_folder("export") / head / "qat.tflite"
     result["network"] = network_size(model.read_bytes())
-    if len(test.labels):
+    if len(test):
         found, crops = device_rows(dataset, parts.test, preprocess)
         temperature = result["networks"]["int8"]["temperature"]
         seen = int8_logits(model, crops)
         result["device"] = device_figures(test_logits(run, head, "int8"), test, found, seen, temperature)
-    result["trust"] = {judged_by(validation): TRUST[judged_by(validation)]}
+    result["trust"] = {judged_by(validation).name: judged_by(validation).target_accuracy}
     result["data"] = {"rows": len(dataset), "sha256": dataset.sha256, "split": run.record["split"]}
     files.write_text(run.folder / f"evaluation-{head}.json", json.dumps(result, indent=1) + "\n")
     return result
 
 
-def _all_logits(run: Run, head: str, crops: NDArray[np.uint8]) -> Iterable[tuple[str, NDArray[np.float32]]]:
-    yield "float", loop.predict(fit.fitted(run, head), crops)
-    yield "qat", loop.predict(quantize.quantized(run, head), crops)
+def _all_logits(run: OpenRun, head: str, crops: NDArray[np.uint8]) -> Iterable[tuple[str, NDArray[np.float32]]]:
+    yield "float", loop.predict(fit.float_network(run, head), crops)
+    yield "qat", loop.predict(quantize.quantized_network(run, head), crops)
     for name, file in (("int8", "qat.tflite"), ("int8-ptq", "ptq.tflite")):
-        path = run.stage("export") / head / file
+        path = run.stage_folder("export") / head / file
         if not path.exists():
             raise RunError(f"{path}: not converted yet; run: mien-train export {run.folder}")
         yield name, int8_logits(path, crops)
 
 
-def _keep_logits(run: Run, head: str, name: str, logits: NDArray[np.float32]) -> None:
+def _keep_logits(run: OpenRun, head: str, name: str, logits: NDArray[np.float32]) -> None:
     with files.atomic_write(run.folder / "logits" / head / f"{name}.npz") as temporary:
         np.savez(temporary, logits=logits)
 
 
-def test_logits(run: Run, head: str, name: str) -> NDArray[np.float32]:
+def test_logits(run: OpenRun, head: str, name: str) -> NDArray[np.float32]:
     """The test logits that `evaluate_run` kept."""
     with np.load(run.folder / "logits" / head / f"{name}.npz") as stored:
         return stored["logits"]
@@ -189,7 +198,7 @@ def test_logits(run: Run, head: str, name: str) -> NDArray[np.float32]:
 
 def head_of(bundle: Bundle) -> str:
     """Which labels the bundle's network learnt to tell; bundles from before there were two tell FER2013's."""
-    return bundle.card.provenance.get("head", "fer2013")
+    return bundle.card.provenance.get("head", FER2013.name)
 
 
 def evaluate_bundle(bundle: Bundle, dataset: read.Dataset, split: str, against: Bundle | None = None) -> dict[str, Any]:
@@ -220,7 +229,7 @@ def evaluate_bundle(bundle: Bundle, dataset: read.Dataset, split: str, against: 
 
 def _compare(logits: NDArray[Any], other: NDArray[Any], on: Rows) -> dict[str, Any]:
     found = {}
-    for head in ("fer2013", "ferplus"):
+    for head in on.heads:
         known, labels = on.known(head)
         if known.any():
             right, others = (each[known].argmax(axis=1) == labels for each in (logits, other))

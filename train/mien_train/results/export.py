@@ -15,9 +15,10 @@ from mien_edge.model.interpreter import Classifier
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from mien_train.data.heads import find_head
 from mien_train.results import evaluate
 from mien_train.training import ensemble, quantize
-from mien_train.training.run import Run
+from mien_train.training.run import OpenRun
 
 GOLDEN_VECTORS = 64
 
@@ -30,10 +31,6 @@ FORBIDDEN = (
     "Decisions about people: hiring, credit, policing, border control, insurance, health.",
     "Watching people who have not been informed (EU AI Act, Article 50(3)).",
 )
-_TELLS = {
-    "fer2013": "It predicts what an expression looks like to FER2013's labellers, not what a person feels.",
-    "ferplus": "It predicts what an expression looks like to most of ten FER+ labellers, not what a person feels.",
-}
 LIMITS = (
     "FER2013 was collected by web search; ages, skin tones and cultures are unevenly represented and not annotated.",
     "Its labels are noisy: people reach about 65 % on them (Goodfellow et al. 2013). Disgust is rare (1.5 %).",
@@ -41,7 +38,7 @@ LIMITS = (
 )
 
 
-def export(run: Run, models: Path, head: str, name: str = "", version: int = 0) -> Bundle:
+def export(run: OpenRun, models: Path, head: str, name: str = "", version: int = 0) -> Bundle:
     """Convert one head, measure it, and write its bundle; `name` defaults to the recipe's, with the head's where there
     are several, `version` to the next free one.
 
@@ -117,7 +114,7 @@ def _spread(classifier: Classifier, inputs: NDArray[np.uint8]) -> NDArray[np.uin
     return inputs[np.sort(np.argsort(rank, kind="stable")[:GOLDEN_VECTORS])]
 
 
-def _card(run: Run, name: str, version: int, folder: Path, figures: dict[str, Any], tolerance: int) -> Card:
+def _card(run: OpenRun, name: str, version: int, folder: Path, figures: dict[str, Any], tolerance: int) -> Card:
     pinned = {
         file: File(files.sha256(folder / file), (folder / file).stat().st_size)
         for file in ("model.tflite", "golden.npz")
@@ -137,21 +134,21 @@ def _card(run: Run, name: str, version: int, folder: Path, figures: dict[str, An
         metrics=figures,
         intended_use=INTENDED,
         out_of_scope_use=FORBIDDEN,
-        limitations=(_TELLS[figures["head"]], *LIMITS),
+        limitations=(find_head(figures["head"]).card_sentence, *LIMITS),
     )
 
 
-def _origin(run: Run) -> dict[str, Any]:
+def _origin(run: OpenRun) -> dict[str, Any]:
     """Where a run's weights come from, and who taught it."""
     record = run.record
     epochs = {stage: len(run.history(stage)) for stage in ("fit", "quantize")}
     return {
         "recipe": record["recipe"],
-        "start": run.began,
+        "start": run.start,
         "command": record["command"],
         "epochs": {stage: count for stage, count in epochs.items() if count},
-        "data": {key: record["data"][key] for key in ("sha256", "plus_sha256", "rows", "skipped")}
-        | {"split": record["split"], "held rows": ensemble.of_run(run)["held rows"]},
+        "data": {key: record["data"][key] for key in ("sha256", "ferplus_sha256", "rows", "skipped")}
+        | {"split": record["split"], "validation_rows": run.facts.validation_rows},
         "versions": record["versions"],
-        "teacher": ensemble.origin(teacher) if (teacher := run.teacher()) else None,
+        "teacher": ensemble.provenance(run.teacher) if run.teacher else None,
     }

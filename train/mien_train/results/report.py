@@ -12,19 +12,15 @@ from mien_edge.model import estimates as device_estimates
 from mien_edge.model import profile, tflite
 
 from mien_train import html, metrics, plots
+from mien_train.data.heads import HEADS, find_head
 from mien_train.results import evaluate
 from mien_train.training import ensemble, loop
-from mien_train.training.run import Run
+from mien_train.training.run import OpenRun
 
 _WORST = 40
-_COLUMNS = (
-    ("validation", "fer2013"), ("validation", "ferplus"),
-    ("test", "fer2013"), ("test", "fer2013-unseen"), ("test", "ferplus"),
-)  # fmt: skip
-_NAMES = {"fer2013": "FER2013 labels", "ferplus": "FER+ majorities"}
 
 
-def report(run: Run) -> Path:
+def report(run: OpenRun) -> Path:
     """Write report.html and the curve pictures; return the page's path. Raises RunError before `export`."""
     parts = [html.pre(f"$ {run.record['command']}")]
     for head in run.recipe.heads:
@@ -32,7 +28,7 @@ def report(run: Run) -> Path:
         if not path.exists():
             raise RunError(f"{path}: nothing measured yet; run: mien-train export {run.folder}")
         found = json.loads(path.read_text())
-        parts += [html.heading(f"Tells {_NAMES[head]}"), *_summary(found), *_quality(run, found)]
+        parts += [html.heading(f"Tells {find_head(head).title}"), *_summary(found), *_quality(run, found)]
     parts += [*_robustness(run), *_layers(run), *_teacher(run), *_curves(run), *_crop(run), *_facts(run)]
     target = run.folder / "report.html"
     files.write_text(target, html.page(f"mien: {run.recipe.name}", parts))
@@ -43,8 +39,8 @@ def _summary(found: dict[str, Any]) -> list[str]:
     network = found["network"]
     networks = found["networks"].values()
     rows = []
-    for part, labels in _COLUMNS:
-        if labels in found["networks"]["float"][part]:
+    for part in ("validation", "test"):
+        for labels in found["networks"]["float"][part]:
             name = f"{found['test'] if part == 'test' else part}, {labels}"
             figures = [each[part][labels] for each in networks]
             rows.append([name, *(f"{each['accuracy']:.2%}" for each in figures)])
@@ -67,7 +63,7 @@ def _summary(found: dict[str, Any]) -> list[str]:
     return parts
 
 
-def _robustness(run: Run) -> list[str]:
+def _robustness(run: OpenRun) -> list[str]:
     path = run.folder / "robustness.json"
     if not path.exists():
         return []
@@ -77,9 +73,9 @@ def _robustness(run: Run) -> list[str]:
     return [html.heading("When pictures get worse"), html.picture(plots.robustness(found), caption)]
 
 
-def _layers(run: Run) -> list[str]:
+def _layers(run: OpenRun) -> list[str]:
     """Of the first head's file: they differ in the last layer only."""
-    content = run.stage("export") / run.recipe.heads[0] / "qat.tflite"
+    content = run.stage_folder("export") / run.recipe.heads[0] / "qat.tflite"
     found = profile.layers(content)
     rows = [
         [
@@ -98,10 +94,10 @@ def _layers(run: Run) -> list[str]:
     ]
 
 
-def _teacher(run: Run) -> list[str]:
-    folder = run.teacher()
-    if folder is None:
+def _teacher(run: OpenRun) -> list[str]:
+    if run.teacher is None:
         return []
+    folder = run.teacher.folder
     found = json.loads((folder / "ensemble.json").read_text())
     return [
         html.heading("The teacher"),
@@ -110,26 +106,25 @@ def _teacher(run: Run) -> list[str]:
     ]
 
 
-def _curves(run: Run) -> list[str]:
+def _curves(run: OpenRun) -> list[str]:
     parts = [html.heading("Training")]
     for stage in ("fit", "quantize"):
         history = run.history(stage)
         picture = plots.curves(history, loop.plateau(history), stage)
-        files.write_bytes(run.stage(stage) / "curves.png", picture)
+        files.write_bytes(run.stage_folder(stage) / "curves.png", picture)
         seconds = sum(entry["seconds"] for entry in history)
         parts.append(html.picture(picture, f"{stage}: {len(history)} epochs, {seconds:,.0f} s"))
     return parts
 
 
-def _quality(run: Run, found: dict[str, Any]) -> list[str]:
+def _quality(run: OpenRun, found: dict[str, Any]) -> list[str]:
     if not found["networks"]["int8"]["test"]:
         return [html.note("This split has no test rows: its validation figures are chosen on what they report.")]
     head, int8 = found["head"], found["networks"]["int8"]
     measured = {name: found["networks"][name]["test"][head] for name in ("float", "int8")}
-    dataset = run.dataset()
-    on = evaluate.rows(dataset, run.split(dataset).test, run.recipe.preprocess)
+    on = evaluate.rows(run.dataset, run.split.test, run.recipe.preprocess)
     known, labels = on.known(head)
-    images = dataset.images[run.split(dataset).test][known]
+    images = run.dataset.images[run.split.test][known]
     logits = evaluate.test_logits(run, head, "int8")
     calibrated = softmax(logits[known], int8["temperature"])
     points = {
@@ -142,7 +137,7 @@ def _quality(run: Run, found: dict[str, Any]) -> list[str]:
     titles = [f"{LABELS[labels[i]]}\n→ {LABELS[told[i]]} {confidence[i]:.0%}" for i in worst]
     tables = {f"{name} on {found['test']}": each["confusion"] for name, each in measured.items()}
     return [
-        html.picture(plots.confusion(tables), f"Confusion matrices, {_NAMES[head]}, rows in per cent"),
+        html.picture(plots.confusion(tables), f"Confusion matrices, {find_head(head).title}, rows in per cent"),
         html.picture(plots.bars(recalls, LABELS, "recall"), "Recall per class, float against int8"),
         html.picture(plots.reliability(points), "Reliability of the int8 network"),
         *_coverage(on, logits, int8),
@@ -153,19 +148,19 @@ def _quality(run: Run, found: dict[str, Any]) -> list[str]:
 def _coverage(on: evaluate.Rows, logits: Any, int8: dict[str, Any]) -> list[str]:
     """Risk-coverage on the test rows, as a table and drawn, for each kind of labels."""
     series, rows = {}, []
-    for head, name in _NAMES.items():
-        known, labels = on.known(head)
+    for head in HEADS.values():
+        known, labels = on.known(head.name)
         if known.any():
             probabilities = softmax(logits[known], int8["temperature"])
-            series[name] = metrics.risk_coverage(probabilities, labels)
-            rows.append([name, *(f"{share:.1%}" for share in int8["test"][head]["coverage"].values())])
+            series[head.title] = metrics.risk_coverage(probabilities, labels)
+            rows.append([head.title, *(f"{share:.1%}" for share in int8["test"][head.name]["coverage"].values())])
     header = ["faces that get a label, by", *(f"{wanted:.0%} right" for wanted in metrics.WANTED)]
     text = f"Below a confidence of {int8['uncertain']:.0%}, a device says 'uncertain'; chosen on validation rows."
     picture = plots.coverage(series, metrics.WANTED)
     return [html.table(header, rows), html.picture(picture, f"Risk-coverage of the int8 network. {text}")]
 
 
-def _crop(run: Run) -> list[str]:
+def _crop(run: OpenRun) -> list[str]:
     path = run.folder / "crop.json"
     if not path.exists():
         return []
@@ -181,7 +176,7 @@ def _crop(run: Run) -> list[str]:
     return parts
 
 
-def _facts(run: Run) -> list[str]:
+def _facts(run: OpenRun) -> list[str]:
     source = run.record["data"]
     text = (
         f"Data: {source['rows']:,} rows, {source['skipped']} bad rows left out, sha256 {source['sha256']}, "

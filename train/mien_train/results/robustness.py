@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mien_train.data import augment, read, splits
 from mien_train.results import evaluate
-from mien_train.training.run import Run
+from mien_train.training.run import OpenRun
 
 Picture = NDArray[np.uint8]
 
@@ -106,17 +106,17 @@ def measure(bundle: Bundle, dataset: read.Dataset, split: str) -> dict[str, Any]
     }  # fmt: skip
 
 
-def of_run(run: Run, bundles: Sequence[Bundle]) -> list[dict[str, Any]]:
+def of_run(run: OpenRun, bundles: Sequence[Bundle]) -> list[dict[str, Any]]:
     """`measure` of a run's bundles, kept in its robustness.json; those that are there are not measured again. Empty for
     a split without test rows.
     """
-    path, dataset = run.folder / "robustness.json", run.dataset()
-    if not len(run.split(dataset).test):
+    path = run.folder / "robustness.json"
+    if not len(run.split.test):
         return []
     known = {each["model"]: each for each in json.loads(path.read_text())} if path.exists() else {}
     found = []
     for each in bundles:
-        found.append(known.get(each.card.id) or measure(each, dataset, run.record["split"]))
+        found.append(known.get(each.card.id) or measure(each, run.dataset, run.record["split"]))
         files.write_text(path, json.dumps(found, indent=1) + "\n")
     return found
 

@@ -32,9 +32,8 @@ from tqdm import tqdm
 from mien_train import html, plots
 from mien_train.data import read, splits
 from mien_train.data.augment import Augment
-from mien_train.training import loop, networks, quantize
-from mien_train.training import samples as materials
-from mien_train.training.recipes import Recipe
+from mien_train.training import loop, networks, quantize, samples
+from mien_train.training.recipes import Recipe, parse_recipe
 
 STUDY = "mien"
 RUNGS = (1, 3, 9)
@@ -78,6 +77,8 @@ def study(folder: Path, url: str, sampler: str, seed: int, resume: bool, about: 
             found.set_user_attr(key, value)
     recorded = dict(found.user_attrs)
     recorded["split"] = splits.split_name(recorded.get("split", ""))
+    if "recipe" in recorded:  # perhaps one of an earlier version
+        recorded["recipe"] = json.loads(json.dumps(parse_recipe(recorded["recipe"]).to_dict()))
     differing = [key for key, value in about.items() if recorded.get(key) != json.loads(json.dumps(value))]
     if differing:
         raise RunError(f"{folder} holds a study with another {differing[0]}; name another --folder")
@@ -111,11 +112,11 @@ def recipe(trial: Any, base: Recipe) -> Recipe:
         schedule=trial.suggest_categorical("schedule", ["cosine", "linear"]),
         learning_rate=trial.suggest_float("learning rate", 5e-4, 5e-3, log=True),
         weight_decay=trial.suggest_float("weight decay", 1e-3, 1e-1, log=True),
-        smoothing=trial.suggest_float("smoothing", 0.0, 0.2, step=0.05),
+        label_smoothing=trial.suggest_float("smoothing", 0.0, 0.2, step=0.05),
         augment=stronger(base.fit.augment, strength, trial.suggest_float("mixup", 0.0, 0.4, step=0.1)),
-        taught=0.0,
-        warmup=1,
-        average=0.99,
+        distillation_weight=0.0,
+        warmup_epochs=1,
+        ema_decay=0.99,
     )
     if stage.optimizer == "sgd":
         stage = dataclasses.replace(stage, learning_rate=stage.learning_rate * 20, weight_decay=stage.weight_decay / 20)
@@ -214,9 +215,9 @@ def _run(
     def build() -> Any:
         return networks.build(chosen, precision=chosen.precision)
 
-    material = materials.of(dataset, parts, chosen.heads, chosen.preprocess, chosen.fit.smoothing)
+    material = samples.training_set(dataset, parts, chosen.heads, chosen.preprocess, chosen.fit.label_smoothing)
     for epochs in RUNGS:
-        history = loop.train(build, chosen.fit, material, place / "fit", chosen.seed, until=epochs)
+        history = loop.train(build, chosen.fit, material, place / "fit", chosen.seed, max_epochs=epochs)
         accuracy = max(entry["val_accuracy"] for entry in history[:epochs])
         trial.set_user_attr(_rung(epochs), accuracy)
         passed = len(history) > epochs or epochs == RUNGS[-1]

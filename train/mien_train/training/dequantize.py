@@ -16,10 +16,10 @@ from mien_edge.model.bundle import Bundle
 from numpy.typing import NDArray
 
 from mien_train.data import read, splits
-from mien_train.training import ensemble, networks, run
-from mien_train.training.recipes import Recipe
+from mien_train.training import ensemble, networks
+from mien_train.training.recipes import Recipe, parse_recipe
 
-_KIND = "mobile"  # the network that networks.unfold knows and a bundle can hold
+_KIND = "mobile"  # the network that networks.unfuse_batchnorm knows and a bundle can hold
 
 
 def members(folders: Sequence[Path], dataset: read.Dataset) -> list[ensemble.Member]:
@@ -41,10 +41,10 @@ def _member(found: Sequence[Bundle], dataset: read.Dataset) -> ensemble.Member:
     try:
         if (kind := origin["recipe"]["network"]) != _KIND:
             raise RunError(f"{folder}: its network is a `{kind}`; only a `{_KIND}` can be had from a bundle")
-        recipe, start, command = run.parse_recipe(origin["recipe"]), origin["start"], origin["command"]
+        recipe, start, command = parse_recipe(origin["recipe"]), origin["start"], origin["command"]
         heads = [each.card.provenance["head"] for each in found]
         split = splits.split_name(origin["data"]["split"])
-        was_held = origin["data"].get("held rows")
+        was_held = origin["data"].get("validation_rows") or origin["data"].get("held rows")
         sha256 = origin["data"]["sha256"]
     except (KeyError, TypeError, ValueError, AttributeError) as problem:
         raise RunError(f"{folder}: its card's origin does not fit this mien ({problem}); export it again") from None
@@ -53,12 +53,12 @@ def _member(found: Sequence[Bundle], dataset: read.Dataset) -> ensemble.Member:
         raise RunError(f"{folder} is one head of a network; name one bundle of each head of its run: {wanted}")
     parts = splits.split(dataset, split)
     facts = ensemble.facts(dataset, parts, split, recipe)
-    if was_held != facts["held rows"] if was_held else sha256 != dataset.sha256:
+    if was_held != facts.validation_rows if was_held else sha256 != dataset.sha256:
         raise RunError(f"{folder} was trained on other data; give the data that it was trained on with --data")
     ordered = [found[heads.index(head)] for head in recipe.heads]
     weights = network(ordered, recipe, recipe.preprocess.normalize(dataset.images[parts.train])).get_weights()
     name = "+".join(each.card.id for each in ordered)
-    return ensemble.Member(name, recipe, command, facts, ensemble.halved(weights), start)
+    return ensemble.Member(name, recipe, command, facts, ensemble.round_kernels(weights), start)
 
 
 def network(found: Sequence[Bundle], recipe: Recipe, crops: NDArray[np.uint8]) -> tf_keras.Model:
@@ -73,7 +73,7 @@ def network(found: Sequence[Bundle], recipe: Recipe, crops: NDArray[np.uint8]) -
                 raise RunError(f"{each.folder} and {found[0].folder} are not of one network; give bundles of one run")
         model = networks.build(recipe)
         kernels = [np.moveaxis(kernel, 0, -1) for _, kernel, _ in bodies[0]]
-        networks.unfold(model, kernels, [bias for _, _, bias in bodies[0]], crops)
+        networks.unfuse_batchnorm(model, kernels, [bias for _, _, bias in bodies[0]], crops)
         heads = [(kernel.T, bias) for _, kernel, bias in (weights[-1] for weights in stored)]
         model.layers[-1].set_weights([np.concatenate(each, axis=-1) for each in zip(*heads, strict=True)])
     except (ValueError, TypeError, IndexError) as problem:

@@ -94,7 +94,7 @@ def mobile(
 ) -> tf_keras.Model:
     """MobileNet v1 (Howard et al. 2017) whose first convolution keeps the picture's size, for crops are small: a 3x3
     convolution to widths[0] channels, then for each further width a block of 3x3 depthwise and 1x1; the blocks whose
-    numbers (from 1) are in `halving` halve the picture; then the mean over it. `cut.start` makes one of `face`.
+    numbers (from 1) are in `halving` halve the picture; then the mean over it. `prune.prune` makes one of `face`.
     """
     inputs = layers.Input((size, size, 1), batch)
     x = _capped(inputs, layers.Conv2D(widths[0], 3, padding="same", use_bias=False))
@@ -103,9 +103,9 @@ def mobile(
 
 
 def face(enlarge: int = 2, size: int = 48, batch: int | None = None, heads: int = 1) -> tf_keras.Model:
-    """MobileNet v1 (Howard et al. 2017) on crops enlarged so many times, as `pretrained.start` needs it. It halves
-    the picture four times, not five, for the crops are small. Its capped ReLU and its input in 0..255 are what a face
-    recognition network was trained with; it is a teacher, and not for export.
+    """MobileNet v1 (Howard et al. 2017) on crops enlarged so many times, as `pretrained.load_weights` needs it. It
+    halves the picture four times, not five, for the crops are small. Its capped ReLU and its input in 0..255 are what a
+    face recognition network was trained with; it is a teacher, and not for export.
     """
     inputs = layers.Input((size, size, 1), batch)
     x = layers.UpSampling2D(enlarge, interpolation="bilinear")(layers.Rescaling(255, -127.5)(inputs))
@@ -114,7 +114,7 @@ def face(enlarge: int = 2, size: int = 48, batch: int | None = None, heads: int 
     return tf_keras.Model(inputs, _logits(layers.GlobalAveragePooling2D()(x), heads), name="face")
 
 
-def normalised(model: tf_keras.Model) -> list[tuple[Any, Any]]:
+def conv_bn_pairs(model: tf_keras.Model) -> list[tuple[Any, Any]]:
     """Each convolution, in order, with the batch normalisation after it; of a network without shortcuts, in which each
     convolution has one.
     """
@@ -123,7 +123,7 @@ def normalised(model: tf_keras.Model) -> list[tuple[Any, Any]]:
     return list(zip(kernels, scales, strict=True))
 
 
-def unfold(
+def unfuse_batchnorm(
     model: tf_keras.Model,
     kernels: Sequence[NDArray[Any]],
     offsets: Sequence[NDArray[Any]],
@@ -133,7 +133,7 @@ def unfold(
     fitted to a sample of the toned (n, s, s) crops, so that the network computes what it did. Raises ValueError where
     a shape does not fit.
     """
-    pairs = normalised(model)
+    pairs = conv_bn_pairs(model)
     x = tf_keras.Model(model.input, pairs[0][0].input)(as_floats(crops[:: max(len(crops) // _SAMPLE, 1)][:_SAMPLE]))
     for (convolution, scale), kernel, offset in zip(pairs, kernels, offsets, strict=True):
         convolution.set_weights([kernel])

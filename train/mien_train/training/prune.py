@@ -28,7 +28,7 @@ def prune(model: tf_keras.Model, large: tf_keras.Model, crops: NDArray[np.uint8]
     model's widths. crops: toned (n, s, s) of the training rows.
     """
     told = as_floats(crops[:: max(len(crops) // _SAMPLE, 1)][:_SAMPLE])
-    ours, theirs = networks.normalised(model), networks.normalised(large)
+    ours, theirs = networks.conv_bn_pairs(model), networks.conv_bn_pairs(large)
     kept = _choose(large, theirs, 0, ours[0][0].filters, told)
     _first(ours[0], theirs[0], kept)
     for number in range(1, len(ours), 2):  # a depthwise convolution, and a 1x1

@@ -14,35 +14,35 @@ from mien_edge.model import tflite
 from numpy.typing import NDArray
 
 from mien_train.training import fit, loop, networks
-from mien_train.training.run import Run
+from mien_train.training.run import OpenRun
 
 CALIBRATION_ROWS = 500
 
 
-def quantize(run: Run) -> list[dict[str, float]]:
+def quantize(run: OpenRun) -> list[dict[str, float]]:
     """Quantisation-aware training from the fitted weights; resumes. Returns the history."""
-    recipe, fitted = run.recipe, run.stage("fit")
+    recipe, fitted = run.recipe, run.stage_folder("fit")
     weights = loop.best_weights(fitted)
     return loop.train(
-        lambda: aware(networks.build(recipe), weights),
+        lambda: add_fake_quant(networks.build(recipe), weights),
         recipe.quantize,
-        fit.material(run, recipe.quantize),
-        run.stage("quantize"),
+        fit.training_set(run, recipe.quantize),
+        run.stage_folder("quantize"),
         recipe.seed,
     )
 
 
-def aware(model: tf_keras.Model, weights: list[NDArray[Any]] | None = None) -> tf_keras.Model:
+def add_fake_quant(model: tf_keras.Model, weights: list[NDArray[Any]] | None = None) -> tf_keras.Model:
     """The network with fake quantisation (8 bits; one scale a channel, but one for a whole depthwise kernel)."""
     import tensorflow_model_optimization as tfmot
 
     if weights is not None:
         model.set_weights(weights)
-        level(model)
+        equalize_ranges(model)
     return tfmot.quantization.keras.quantize_model(model)
 
 
-def level(model: tf_keras.Model) -> None:
+def equalize_ranges(model: tf_keras.Model) -> None:
     """Give all channels of a depthwise kernel the same range, and the difference to the normalisation after it, so that
     the network computes what it did; for fake quantisation has one scale for the whole of it (Nagel et al. 2019).
     """
@@ -59,10 +59,10 @@ def level(model: tf_keras.Model) -> None:
             scale.set_weights([gamma * gain, beta, mean / ranges, levelled])
 
 
-def quantized(run: Run, head: str, batch: int | None = None) -> tf_keras.Model:
+def quantized_network(run: OpenRun, head: str, batch: int | None = None) -> tf_keras.Model:
     """The fake-quantised network as trained, with one of its heads."""
-    model = aware(networks.build(run.recipe, batch, heads=1))
-    weights = loop.best_weights(run.stage("quantize"))
+    model = add_fake_quant(networks.build(run.recipe, batch, heads=1))
+    weights = loop.best_weights(run.stage_folder("quantize"))
     model.set_weights(networks.one_head(weights, model, run.recipe.heads.index(head)))
     return model
 
@@ -99,17 +99,16 @@ def check_integer(content: bytes) -> None:
         raise RunError(f"the converted network has float operators ({', '.join(floating)}); change the recipe's layers")
 
 
-def write_models(run: Run, head: str) -> tuple[Path, Path]:
+def write_models(run: OpenRun, head: str) -> tuple[Path, Path]:
     """export/HEAD/qat.tflite and ptq.tflite of a run."""
-    dataset = run.dataset()
-    rows = run.split(dataset).train
+    rows = run.split.train
     chosen = np.random.default_rng(run.recipe.seed).choice(rows, min(CALIBRATION_ROWS, len(rows)), replace=False)
-    calibration = run.recipe.preprocess.normalize(dataset.images[np.sort(chosen)])
-    folder = run.stage("export") / head
+    calibration = run.recipe.preprocess.normalize(run.dataset.images[np.sort(chosen)])
+    folder = run.stage_folder("export") / head
     written = []
     for name, content in (
-        ("qat", convert(quantized(run, head, batch=1))),
-        ("ptq", convert(fit.fitted(run, head, batch=1), calibration)),
+        ("qat", convert(quantized_network(run, head, batch=1))),
+        ("ptq", convert(fit.float_network(run, head, batch=1), calibration)),
     ):
         check_integer(content)
         files.write_bytes(folder / f"{name}.tflite", content)
