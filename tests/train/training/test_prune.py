@@ -86,12 +86,12 @@ def test_the_channels_kept_are_those_that_the_rest_follows_from():
     own = rng.normal(size=(500, 3))
     channels = np.stack([own[:, 0], own[:, 0] + own[:, 1], own[:, 1], 2 * own[:, 2], 0.01 * rng.normal(size=500)], 1)
     covariance = channels.T @ channels / len(channels)
-    kept = prune.greedy(covariance, np.eye(5), 3)
+    kept = prune.select_greedily(covariance, np.eye(5), 3)
     assert 3 in kept
     assert 4 not in kept
-    blind = prune.greedy(covariance, np.diag([1.0, 1, 1, 0, 0]), 2)  # what nobody looks at needs no channel
+    blind = prune.select_greedily(covariance, np.diag([1.0, 1, 1, 0, 0]), 2)  # what nobody looks at needs no channel
     assert set(blind) <= {0, 1, 2}
-    assert len(prune.greedy(covariance, np.eye(5), 5)) == 5
+    assert len(prune.select_greedily(covariance, np.eye(5), 5)) == 5
 
 
 def test_levelled_kernels_compute_the_same(crops):
@@ -113,7 +113,8 @@ def test_levelled_kernels_compute_the_same(crops):
 
 def test_a_mobile_becomes_integer_operators_that_run_fast_on_a_device():
     model = small((8, 16, 16), (2,), batch=1)
-    content = quantize.convert(quantize.add_fake_quant(model, model.get_weights()))
+    quantize.equalize_ranges(model)
+    content = quantize.convert(quantize.add_fake_quant(model))
     quantize.check_integer(content)
     assert {each.name for each in tflite.operators(content)} == {
         "QUANTIZE", "CONV_2D", "DEPTHWISE_CONV_2D", "MEAN", "FULLY_CONNECTED",
