@@ -1,4 +1,6 @@
-"""The command `mien-train`. TensorFlow and the data libraries are imported by the commands that need them."""
+"""The command `mien-train`. TensorFlow and the data libraries are imported by the commands that
+need them.
+"""
 
 import argparse
 import dataclasses
@@ -31,7 +33,9 @@ _KAGGLE = "msambare/fer2013"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; return its exit code: 0 for success, 1 for an error (one line on stderr), 2 for usage."""
+    """Run one command; return its exit code: 0 for success, 1 for an error (one line on stderr), 2
+    for usage.
+    """
     return guarded("mien-train", parser(), arguments)
 
 
@@ -57,7 +61,9 @@ def parser() -> argparse.ArgumentParser:
 
 
 def data_path(named: Path | None) -> Path:
-    """Return the data that the user named or has in the usual place. Raises DataError, which tells how to get it."""
+    """Return the data that the user named or has in the usual place. Raises DataError, which tells
+    how to get it.
+    """
     if named:
         return named
     candidates = [Path("data") / name for name in _DATA_NAMES]
@@ -308,7 +314,9 @@ def _export(options: argparse.Namespace) -> None:
 
 
 def _export_heads(run: "OpenRun", options: argparse.Namespace, only_missing: bool = False) -> list[Path]:
-    """Write a bundle for each head, or for those that have none; record in bundles.json, and return, their folders."""
+    """Write a bundle for each head, or for those that have none; record in bundles.json, and
+    return, their folders.
+    """
     from mien_train.results import evaluate, export
 
     path = run.folder / "bundles.json"

@@ -83,7 +83,11 @@ def count_reads(monkeypatch, path):
 
 def test_a_command_reads_and_hashes_its_data_once(folder, small, monkeypatch, capsys):
     run = ["run", "tiny", "--epochs", "1", "--data", str(small), "--folder", str(folder / "tiny")]
-    commands = [run, run, *([name, str(folder / "tiny")] for name in ("quantize", "report", "evaluate"))]
+    commands = [
+        run,
+        run,
+        *([name, str(folder / "tiny")] for name in ("quantize", "report", "evaluate")),
+    ]
     for command in commands:
         with monkeypatch.context() as patch:
             reads = count_reads(patch, small)

@@ -17,8 +17,8 @@ _RENAMED_KEYS = {"plus": "ferplus", "plus_sha256": "ferplus_sha256"}
 class DataSource:
     """The files of a data set; they are read and hashed when first asked for, once.
 
-    path: Kaggle's fer2013.csv, packed or not, or its image folders. ferplus: FER+'s fer2013new.csv, or None.
-    skip_bad: whether malformed rows are left out and counted, instead of refused.
+    path: Kaggle's fer2013.csv, packed or not, or its image folders. ferplus: FER+'s fer2013new.csv,
+    or None. skip_bad: whether malformed rows are left out and counted, instead of refused.
     """
 
     path: Path
@@ -27,7 +27,9 @@ class DataSource:
 
     @cached_property
     def dataset(self) -> Dataset:
-        """The rows, with votes where there is a FER+ file. Raises DataError for a missing or malformed file."""
+        """The rows, with votes where there is a FER+ file. Raises DataError for a missing or
+        malformed file.
+        """
         return load(self.path, self.ferplus, self.skip_bad)
 
     @cached_property
@@ -41,7 +43,8 @@ class DataSource:
         return DataSource(self.path.resolve(), ferplus, self.skip_bad)
 
     def to_record(self) -> dict[str, Any]:
-        """Plain values for JSON: the files' absolute paths and SHA-256, and how many rows they hold.
+        """Plain values for JSON: the files' absolute paths and SHA-256, and how many rows they
+        hold.
 
         Raises DataError as `dataset` does.
         """

@@ -1,6 +1,7 @@
 """Bundles' networks in float again: as teachers, and to fine-tune from.
 
-Each weight is what int8 left of it. Batch normalizations were folded into the kernels; each gets its own back.
+Each weight is what int8 left of it. Batch normalizations were folded into the kernels; each gets
+its own back.
 """
 
 import json
@@ -14,8 +15,8 @@ import tf_keras
 from mien_edge.errors import RunError
 from mien_edge.model import bundle, tflite
 from mien_edge.model.bundle import Bundle
-from numpy.typing import NDArray
 
+from mien_train.arrays import Floats, Pixels
 from mien_train.data import splits
 from mien_train.data.read import Dataset
 from mien_train.training import ensemble, networks
@@ -26,10 +27,11 @@ _NETWORK = "mobile"  # the one that networks.unfuse_batchnorm knows and a bundle
 
 
 def members(folders: Sequence[Path], dataset: Dataset) -> list[Member]:
-    """Return bundles as members of an ensemble; those of one run are the heads of one network, and all are needed.
+    """Return bundles as members of an ensemble; those of one run are the heads of one network, and
+    all are needed.
 
-    Raises BundleError for what is no complete bundle, and RunError where heads are missing, the network is of another
-    kind, or it was trained with other validation rows than the dataset's.
+    Raises BundleError for what is no complete bundle, and RunError where heads are missing, the
+    network is of another kind, or it was trained with other validation rows than the dataset's.
     """
     runs: dict[str, list[Bundle]] = {}
     for folder in folders:
@@ -39,11 +41,12 @@ def members(folders: Sequence[Path], dataset: Dataset) -> list[Member]:
     return [_member(bundles, dataset) for bundles in runs.values()]
 
 
-def network(bundles: Sequence[Bundle], recipe: Recipe, crops: NDArray[np.uint8]) -> tf_keras.Model:
-    """Build the recipe's float network with all its heads from their bundles, which are in the order of the heads.
+def network(bundles: Sequence[Bundle], recipe: Recipe, crops: Pixels) -> tf_keras.Model:
+    """Build the recipe's float network with all its heads from their bundles, which are in the
+    order of the heads.
 
-    crops: normalized (n, s, s) uint8 of the training rows. Raises RunError where the bundles are not heads of one such
-    network.
+    crops: normalized (n, s, s) uint8 of the training rows. Raises RunError where the bundles are
+    not heads of one such network.
     """
     try:
         layers = [tflite.weights(each.model.read_bytes()) for each in bundles]
@@ -63,7 +66,9 @@ def network(bundles: Sequence[Bundle], recipe: Recipe, crops: NDArray[np.uint8])
 
 @dataclass(frozen=True)
 class _Provenance:
-    """What a card says of its network. validation_rows: see ensemble.Facts; None in cards of earlier versions."""
+    """What a card says of its network. validation_rows: see ensemble.Facts; None in cards of
+    earlier versions.
+    """
 
     head: str
     recipe: Recipe
@@ -81,7 +86,9 @@ class _Provenance:
 
 
 def _read_provenance(loaded: Bundle) -> _Provenance:
-    """Read the card. Raises RunError for a network that cannot be rebuilt, or a card that this version cannot read."""
+    """Read the card. Raises RunError for a network that cannot be rebuilt, or a card that this
+    version cannot read.
+    """
     card = loaded.card.provenance
     try:
         kind = card["recipe"]["network"]
@@ -141,8 +148,10 @@ def _are_equal(layers: Sequence[Any], others: Sequence[Any]) -> bool:
     return all(np.array_equal(value, other) for value, other in pairs)
 
 
-def _join_heads(layers: Sequence[Any]) -> list[NDArray[np.float32]]:
-    """Return the kernel and the bias of one dense layer that computes the logits of all heads, one after the other."""
+def _join_heads(layers: Sequence[Any]) -> list[Floats]:
+    """Return the kernel and the bias of one dense layer that computes the logits of all heads, one
+    after the other.
+    """
     kernels = [kernel.T for _, kernel, _ in layers]
     biases = [bias for _, _, bias in layers]
     return [np.concatenate(kernels, axis=-1), np.concatenate(biases, axis=-1)]

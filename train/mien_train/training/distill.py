@@ -1,7 +1,8 @@
-"""Distillation (Hinton et al. 2015): a teacher's probabilities on augmented views of the training rows, cached.
+"""Distillation (Hinton et al. 2015): a teacher's probabilities on augmented views of the training
+rows, cached.
 
-The student then sees the very views that the teacher saw (Beyer et al. 2021), so a teacher of any size costs one
-pass a view, once for all students of the same augmentation.
+The student then sees the very views that the teacher saw (Beyer et al. 2021), so a teacher of any
+size costs one pass a view, once for all students of the same augmentation.
 """
 
 import hashlib
@@ -26,10 +27,11 @@ _FOLDER = "soft-targets"
 
 
 def with_soft_targets(run: OpenRun, stage: Stage, training: TrainingSet) -> TrainingSet:
-    """Return the training set with the probabilities of the run's teacher on `stage.teacher_views` views.
+    """Return the training set with the probabilities of the run's teacher on `stage.teacher_views`
+    views.
 
-    Views that are not cached yet are computed and cached one by one, so a killed call is continued by the next. Raises
-    RunError where the run has no teacher, or one with other facts.
+    Views that are not cached yet are computed and cached one by one, so a killed call is continued
+    by the next. Raises RunError where the run has no teacher, or one with other facts.
     """
     teacher = run.teacher
     if teacher is None:
@@ -52,7 +54,9 @@ def with_soft_targets(run: OpenRun, stage: Stage, training: TrainingSet) -> Trai
 
 
 def _cache_key(run: OpenRun, stage: Stage) -> str:
-    """Return 16 hexadecimal digits that name what soft targets depend on: the views, the rows, the teacher."""
+    """Return 16 hexadecimal digits that name what soft targets depend on: the views, the rows, the
+    teacher.
+    """
     strengths = asdict(stage.augment)
     for later in ("erase", "mixup"):  # what the teacher does not see
         del strengths[later]

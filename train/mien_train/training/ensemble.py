@@ -1,8 +1,9 @@
-"""Several trained networks as one teacher: their probabilities averaged, weighted by what validation rows say.
+"""Several trained networks as one teacher: their probabilities averaged, weighted by what
+validation rows say.
 
-An ensemble's folder needs nothing else: ensemble.json holds each member's recipe, share, temperatures and every
-figure, NAME.npz its network (kernels in half precision), ensemble.png draws them. The shares are chosen on validation
-rows only; PublicTest is reported.
+An ensemble's folder needs nothing else: ensemble.json holds each member's recipe, share,
+temperatures and every figure, NAME.npz its network (kernels in half precision), ensemble.png draws
+them. The shares are chosen on validation rows only; PublicTest is reported.
 """
 
 import json
@@ -17,9 +18,9 @@ import tf_keras
 from mien_edge import files, schema
 from mien_edge.contract import LABELS, Preprocess, softmax
 from mien_edge.errors import RunError
-from numpy.typing import NDArray
 
 from mien_train import metrics, plots
+from mien_train.arrays import Array, Doubles, Floats, Indices, Labels, Pixels
 from mien_train.data import heads, splits
 from mien_train.data.read import Dataset
 from mien_train.data.splits import Split
@@ -33,11 +34,11 @@ _RENAMED_FACTS = {"held rows": "validation_rows"}
 
 @dataclass(frozen=True)
 class Facts:
-    """What networks must have in common to be averaged, or to teach one another. With other validation rows a teacher
-    would have been trained on the rows that its student is measured on.
+    """What networks must have in common to be averaged, or to teach one another. With other
+    validation rows a teacher would have been trained on the rows that its student is measured on.
 
-    validation_rows: hexadecimal SHA-256 that names them. split: one of splits.SPLITS. heads: names. preprocessing: of
-    the crops.
+    validation_rows: hexadecimal SHA-256 that names them. split: one of splits.SPLITS. heads: names.
+    preprocessing: of the crops.
     """
 
     validation_rows: str
@@ -56,7 +57,9 @@ class Facts:
 
     @staticmethod
     def from_record(record: dict[str, Any]) -> "Facts":
-        """Return the facts that `to_record` described, of this version or an earlier one. Raises KeyError, RunError."""
+        """Return the facts that `to_record` described, of this version or an earlier one. Raises
+        KeyError, RunError.
+        """
         values = {_RENAMED_FACTS.get(key, key): value for key, value in record.items()}
         preprocessing = schema.from_dict(Preprocess, values["preprocessing"], "preprocessing", RunError)
         split = splits.split_name(values["split"])
@@ -67,16 +70,16 @@ class Facts:
 class Member:
     """A trained network.
 
-    facts: what it must have in common with others. weights: as `model.set_weights` takes them. start: what its weights
-    were before its first epoch. share: how much it counts, 0..1; the shares of an ensemble sum to 1. temperatures: one
-    for each head.
+    facts: what it must have in common with others. weights: as `model.set_weights` takes them.
+    start: what its weights were before its first epoch. share: how much it counts, 0..1; the shares
+    of an ensemble sum to 1. temperatures: one for each head.
     """
 
     name: str
     recipe: Recipe
     command: str
     facts: Facts
-    weights: list[NDArray[Any]]
+    weights: list[Array]
     start: str
     share: float = 0.0
     temperatures: tuple[float, ...] = ()
@@ -91,12 +94,14 @@ class Member:
         """Whether the recipe's network is the same, by the same arguments, but for its weights."""
         return _shape(self.recipe) == _shape(recipe)
 
-    def logits(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def logits(self, crops: Pixels) -> Floats:
         """Return (n, heads, 7) logits of normalized (n, s, s) crops."""
         return loop.predict(self.network(), crops).reshape(len(crops), -1, len(LABELS))
 
-    def probabilities(self, logits: NDArray[Any]) -> NDArray[np.float64]:
-        """Return (n, heads, 7) probabilities of the member's (n, heads, 7) logits, each head at its temperature."""
+    def probabilities(self, logits: Array) -> Doubles:
+        """Return (n, heads, 7) probabilities of the member's (n, heads, 7) logits, each head at its
+        temperature.
+        """
         return softmax(logits / np.array(self.temperatures)[:, None])  # type: ignore[return-value]
 
 
@@ -107,7 +112,7 @@ class Ensemble:
     folder: Path
     members: tuple[Member, ...]
 
-    def __call__(self, crops: NDArray[np.uint8]) -> NDArray[np.float64]:
+    def __call__(self, crops: Pixels) -> Doubles:
         """Return (n, heads, 7) probabilities of normalized (n, s, s) crops."""
         weighted = [
             member.share * member.probabilities(member.logits(crops)) for member in self.members if member.share
@@ -148,18 +153,19 @@ def check_alike(name: str, own: Facts, other_name: str, other: Facts) -> None:
             raise RunError(f"{other_name} has other {what} than {name}; they must be the same")
 
 
-def round_kernels(weights: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
-    """Return float32 weights with kernels rounded to half precision, as they are stored, so that what is measured is
-    what teaches.
+def round_kernels(weights: Sequence[Array]) -> list[Array]:
+    """Return float32 weights with kernels rounded to half precision, as they are stored, so that
+    what is measured is what teaches.
     """
     return [values.astype(np.float16).astype(np.float32) if values.ndim > 1 else values for values in weights]
 
 
 def make_ensemble(folder: Path, members: Sequence[Member], dataset: Dataset) -> dict[str, Any]:
-    """Weigh the members on validation rows, measure each and all together, and write the ensemble's folder.
+    """Weigh the members on validation rows, measure each and all together, and write the ensemble's
+    folder.
 
-    Returns the values of ensemble.json. Raises RunError where members differ in data, split, heads or preprocessing, or
-    share a name.
+    Returns the values of ensemble.json. Raises RunError where members differ in data, split, heads
+    or preprocessing, or share a name.
     """
     first = members[0]
     split = splits.with_test(splits.split(dataset, first.facts.split))
@@ -188,9 +194,10 @@ def make_ensemble(folder: Path, members: Sequence[Member], dataset: Dataset) -> 
     return result
 
 
-def select_shares(probabilities: Sequence[NDArray[Any]], labels: NDArray[Any]) -> NDArray[np.float64]:
-    """Return the members' shares, which sum to 1: starting from nothing, the member is added, again and again, that
-    makes the mean's negative log-likelihood least (greedy selection with replacement, Caruana et al. 2004).
+def select_shares(probabilities: Sequence[Array], labels: Array) -> Doubles:
+    """Return the members' shares, which sum to 1: starting from nothing, the member is added, again
+    and again, that makes the mean's negative log-likelihood least (greedy selection with
+    replacement, Caruana et al. 2004).
 
     probabilities: (n, heads, 7) of each member. labels: (n, heads), -1 for none.
     """
@@ -205,7 +212,9 @@ def select_shares(probabilities: Sequence[NDArray[Any]], labels: NDArray[Any]) -
 
 
 def provenance(ensemble: Ensemble) -> list[dict[str, Any]]:
-    """Return what a card says of a teacher: each member that counts, with its share, recipe, command and start."""
+    """Return what a card says of a teacher: each member that counts, with its share, recipe,
+    command and start.
+    """
     return [
         {
             "name": member.name,
@@ -220,7 +229,9 @@ def provenance(ensemble: Ensemble) -> list[dict[str, Any]]:
 
 
 def as_text(result: dict[str, Any]) -> str:
-    """Return the accuracies of an ensemble.json as a table: a row a member, then all by equal and by chosen shares."""
+    """Return the accuracies of an ensemble.json as a table: a row a member, then all by equal and
+    by chosen shares.
+    """
     columns = [(rows, head) for rows in result["figures"] for head in result["facts"]["heads"]]
     lines = [(f"{member['name']} ({member['share']:.2f})", member["figures"]) for member in result["members"]]
     lines.append(("equal weights", result["equal"]))
@@ -237,16 +248,17 @@ def as_text(result: dict[str, Any]) -> str:
 class _MeasuredRows:
     """The rows that an ensemble is measured on.
 
-    crops: normalized (n, s, s). labels: (n, heads), -1 for none. sets: row numbers by 'validation', the test's name,
-    and that with ' unseen', for those without a near duplicate among the training rows.
+    crops: normalized (n, s, s). labels: (n, heads), -1 for none. sets: row numbers by 'validation',
+    the test's name, and that with ' unseen', for those without a near duplicate among the training
+    rows.
     """
 
-    crops: NDArray[np.uint8]
-    labels: NDArray[np.int8]
+    crops: Pixels
+    labels: Labels
     heads: tuple[str, ...]
-    sets: dict[str, NDArray[np.int64]]
+    sets: dict[str, Indices]
 
-    def calibrate(self, member: Member, logits: NDArray[np.float32]) -> Member:
+    def calibrate(self, member: Member, logits: Floats) -> Member:
         """Return the member with a temperature for each head, fitted on the validation rows."""
         rows = self.sets["validation"]
         labels = self.labels[rows]
@@ -257,7 +269,7 @@ class _MeasuredRows:
             temperatures.append(metrics.fit_temperature(head_logits, labels[labelled, index]))
         return replace(member, temperatures=tuple(temperatures))
 
-    def figures(self, probabilities: NDArray[Any]) -> dict[str, Any]:
+    def figures(self, probabilities: Array) -> dict[str, Any]:
         """Return the figures of (n, heads, 7) probabilities: of each set of rows, by each head."""
         return {
             name: self._head_figures(probabilities[rows], self.labels[rows])
@@ -265,7 +277,7 @@ class _MeasuredRows:
             if len(rows)
         }
 
-    def _head_figures(self, probabilities: NDArray[Any], labels: NDArray[Any]) -> dict[str, Any]:
+    def _head_figures(self, probabilities: Array, labels: Array) -> dict[str, Any]:
         logits = np.log(np.maximum(probabilities, 1e-9))
         figures = {}
         for index, head in enumerate(self.heads):
@@ -345,7 +357,7 @@ def _write_weights(folder: Path, member: Member) -> str:
     return files.sha256(path)
 
 
-def _nll(probabilities: NDArray[Any], labels: NDArray[Any]) -> float:
+def _nll(probabilities: Array, labels: Array) -> float:
     """Return the heads' mean negative log-likelihoods in nats, summed."""
     logits = np.log(np.maximum(probabilities, 1e-9))
     total = 0.0

@@ -27,7 +27,9 @@ def fit(run: OpenRun) -> list[dict[str, float]]:
 
 
 def float_network(run: OpenRun, head: str, batch: int | None = None) -> tf_keras.Model:
-    """Return the trained float network with one of its heads. batch: a fixed batch size, for export."""
+    """Return the trained float network with one of its heads. batch: a fixed batch size, for
+    export.
+    """
     model = networks.build(run.recipe, batch, heads=1)
     weights = loop.best_weights(run.stage_folder("fit"))
     model.set_weights(networks.one_head(weights, model, run.recipe.heads.index(head)))
@@ -35,7 +37,9 @@ def float_network(run: OpenRun, head: str, batch: int | None = None) -> tf_keras
 
 
 def training_set(run: OpenRun, stage: Stage) -> TrainingSet:
-    """Return the run's training and validation rows, with the teacher's soft targets where the stage is distilled."""
+    """Return the run's training and validation rows, with the teacher's soft targets where the
+    stage is distilled.
+    """
     recipe = run.recipe
     training = samples.training_set(run.dataset, run.split, recipe.heads, recipe.preprocess, stage.label_smoothing)
     if not stage.distillation_weight:

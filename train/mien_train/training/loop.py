@@ -1,7 +1,9 @@
-"""The one training loop, for float and for fake-quantized networks; it resumes after a kill at any moment.
+"""The one training loop, for float and for fake-quantized networks; it resumes after a kill at any
+moment.
 
-All randomness is a function of (seed, epoch, step): see samples.batches. There is no dropout for that reason. After
-every epoch one file, state.npz, is replaced atomically; whoever is killed repeats at most one epoch.
+All randomness is a function of (seed, epoch, step): see samples.batches. There is no dropout for
+that reason. After every epoch one file, state.npz, is replaced atomically; whoever is killed
+repeats at most one epoch.
 """
 
 import json
@@ -20,10 +22,10 @@ import tf_keras
 from mien_edge import files
 from mien_edge.contract import LABELS, as_floats
 from mien_edge.errors import RunError
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from mien_train import metrics
+from mien_train.arrays import Array, Floats, Pixels
 from mien_train.training import samples
 from mien_train.training.recipes import Stage
 from mien_train.training.samples import TrainingSet
@@ -40,7 +42,8 @@ _PREFETCHED = 4
 
 
 class WarmupDecay(tf_keras.optimizers.schedules.LearningRateSchedule):
-    """Linear warm-up to `peak`, then half a cosine (Loshchilov & Hutter 2016) or a line to zero at step `total`.
+    """Linear warm-up to `peak`, then half a cosine (Loshchilov & Hutter 2016) or a line to zero at
+    step `total`.
 
     peak: the greatest learning rate. warmup, total: steps. shape: 'cosine' or 'linear'.
     """
@@ -74,12 +77,14 @@ def train(
     max_epochs: int = 0,
     initialize: Initializer | None = None,
 ) -> History:
-    """Train to the end of `stage`, to its plateau, or to epoch `max_epochs` where that is not 0; return the history.
+    """Train to the end of `stage`, to its plateau, or to epoch `max_epochs` where that is not 0;
+    return the history.
 
-    build: makes the network. initialize: gives it other weights before the first epoch. The averaged weights of the
-    epoch with the best validation accuracy are in `folder`/best.npz afterwards. Calling again resumes, or does nothing
-    when the stage is finished. Under TF_CONFIG this is one of several workers of MultiWorkerMirroredStrategy; they
-    share `folder`. Raises RunError where there are fewer rows than a batch, or several workers would initialize.
+    build: makes the network. initialize: gives it other weights before the first epoch. The
+    averaged weights of the epoch with the best validation accuracy are in `folder`/best.npz
+    afterwards. Calling again resumes, or does nothing when the stage is finished. Under TF_CONFIG
+    this is one of several workers of MultiWorkerMirroredStrategy; they share `folder`. Raises
+    RunError where there are fewer rows than a batch, or several workers would initialize.
     """
     strategy = _strategy()
     steps = len(training) // stage.batch_size
@@ -104,23 +109,29 @@ def train(
 
 
 def loss(targets: Any, logits: Any) -> Any:
-    """Return (b,) sums of the heads' cross-entropies in nats, of (b, heads, 7) targets and (b, heads * 7) logits.
+    """Return (b,) sums of the heads' cross-entropies in nats, of (b, heads, 7) targets and (b,
+    heads * 7) logits.
 
-    Written out, because TensorFlow's fused kernel takes the targets of a row to sum to one, and FER+'s need not.
+    Written out, because TensorFlow's fused kernel takes the targets of a row to sum to one, and
+    FER+'s need not.
     """
     logits = tf.reshape(logits, tf.shape(targets))
     return -tf.reduce_sum(targets * tf.nn.log_softmax(logits), axis=(1, 2))
 
 
 def accuracy(targets: Any, logits: Any) -> Any:
-    """Return (b,) float32: 1 where the first head's largest logit is its target's largest share, else 0."""
+    """Return (b,) float32: 1 where the first head's largest logit is its target's largest share,
+    else 0.
+    """
     label = tf.argmax(targets[:, 0], -1)
     predicted = tf.argmax(logits[:, : len(LABELS)], -1)
     return tf.cast(label == predicted, tf.float32)
 
 
-def best_weights(folder: Path) -> list[NDArray[Any]]:
-    """Return the weights that `train` selected, for `model.set_weights`. Raises RunError if the stage has not run."""
+def best_weights(folder: Path) -> list[Array]:
+    """Return the weights that `train` selected, for `model.set_weights`. Raises RunError if the
+    stage has not run.
+    """
     try:
         with np.load(folder / "best.npz") as stored:
             return [stored[f"w{index}"] for index in range(len(stored.files))]
@@ -129,7 +140,9 @@ def best_weights(folder: Path) -> list[NDArray[Any]]:
 
 
 def plateau(history: History, gain: float = 0.002) -> int:
-    """Return the epoch (1-based) after which validation accuracy rose by less than `gain` in all; 0 for no history."""
+    """Return the epoch (1-based) after which validation accuracy rose by less than `gain` in all; 0
+    for no history.
+    """
     accuracies = [entry["val_accuracy"] for entry in history]
     for epoch, value in enumerate(accuracies, start=1):
         if max(accuracies) - value < gain:
@@ -138,7 +151,9 @@ def plateau(history: History, gain: float = 0.002) -> int:
 
 
 def is_finished(history: History, stage: Stage) -> bool:
-    """Whether `train` has nothing left to do after that history: its epochs are done, or it is at its plateau."""
+    """Whether `train` has nothing left to do after that history: its epochs are done, or it is at
+    its plateau.
+    """
     if len(history) >= stage.epochs:
         return True
     accuracies = [entry["val_accuracy"] for entry in history]
@@ -148,7 +163,7 @@ def is_finished(history: History, stage: Stage) -> bool:
     return epochs_since_best >= stage.patience
 
 
-def predict(model: tf_keras.Model, crops: NDArray[np.uint8], batch_size: int = 256) -> NDArray[np.float32]:
+def predict(model: tf_keras.Model, crops: Pixels, batch_size: int = 256) -> Floats:
     """Return (n, heads * 7) logits of normalized (n, s, s) uint8 crops."""
     return model.predict(as_floats(crops), batch_size=batch_size, verbose=0)
 
@@ -174,7 +189,9 @@ def _compile(
     folder: Path,
     seed: int,
 ) -> "_Checkpoint":
-    """Build the network, its optimizer and the network of its averaged weights, which start from the same seed."""
+    """Build the network, its optimizer and the network of its averaged weights, which start from
+    the same seed.
+    """
     with strategy.scope():
         tf_keras.utils.set_random_seed(seed)
         model = build()
@@ -230,7 +247,9 @@ def _dataset(strategy: Any, training: TrainingSet, stage: Stage, seed: int, firs
 
 @dataclass(frozen=True, eq=False)
 class _WorkerBatches:
-    """Each worker makes every batch and takes its own rows, so that any number of workers sees the same batches."""
+    """Each worker makes every batch and takes its own rows, so that any number of workers sees the
+    same batches.
+    """
 
     training: TrainingSet
     stage: Stage
@@ -261,7 +280,8 @@ class _WorkerBatches:
 
 
 class _Checkpoint:
-    """Saves and restores weights, optimizer, averaged weights and history in one file, which is replaced atomically.
+    """Saves and restores weights, optimizer, averaged weights and history in one file, which is
+    replaced atomically.
 
     Only the chief of several workers writes.
     """
@@ -274,7 +294,9 @@ class _Checkpoint:
         self.is_chief = is_chief
 
     def restore(self) -> History:
-        """Load state.npz into networks and optimizer; return its history, which is empty where there is no file."""
+        """Load state.npz into networks and optimizer; return its history, which is empty where
+        there is no file.
+        """
         path = self.folder / "state.npz"
         if not path.exists():
             return []
@@ -305,19 +327,21 @@ class _Checkpoint:
         _save_arrays(self.folder / "state.npz", groups, history=np.array(json.dumps(history)), **counts)
 
 
-def _load_arrays(stored: Any, prefix: str) -> list[NDArray[Any]]:
+def _load_arrays(stored: Any, prefix: str) -> list[Array]:
     count = int(stored[f"n_{prefix}"])
     return [stored[f"{prefix}{index}"] for index in range(count)]
 
 
-def _save_arrays(path: Path, groups: dict[str, list[NDArray[Any]]], **scalars: NDArray[Any]) -> None:
+def _save_arrays(path: Path, groups: dict[str, list[Array]], **scalars: Array) -> None:
     arrays = {f"{prefix}{index}": value for prefix, values in groups.items() for index, value in enumerate(values)}
     with files.atomic_write(path) as temporary:
         np.savez(temporary, **arrays, **scalars)  # type: ignore[arg-type]
 
 
 class _MovingAverage(tf_keras.callbacks.Callback):
-    """Exponential moving average of all weights after every step; the first steps count more, as in TensorFlow."""
+    """Exponential moving average of all weights after every step; the first steps count more, as in
+    TensorFlow.
+    """
 
     def __init__(self, averaged: tf_keras.Model, decay: float) -> None:
         super().__init__()
@@ -350,7 +374,12 @@ class _EpochEnd(tf_keras.callbacks.Callback):
     """
 
     def __init__(
-        self, checkpoint: _Checkpoint, stage: Stage, training: TrainingSet, history: History, steps: int
+        self,
+        checkpoint: _Checkpoint,
+        stage: Stage,
+        training: TrainingSet,
+        history: History,
+        steps: int,
     ) -> None:
         super().__init__()
         self.checkpoint = checkpoint
@@ -363,7 +392,13 @@ class _EpochEnd(tf_keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self.started_at = time.monotonic()
         disable = None if self.checkpoint.is_chief else True
-        self.bar = tqdm(total=self.steps, desc=self._title(epoch + 1), unit=" steps", leave=False, disable=disable)
+        self.bar = tqdm(
+            total=self.steps,
+            desc=self._title(epoch + 1),
+            unit=" steps",
+            leave=False,
+            disable=disable,
+        )
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self.bar.update()
@@ -386,7 +421,9 @@ class _EpochEnd(tf_keras.callbacks.Callback):
         return f"{self.checkpoint.folder.name} {epoch:{width}d}/{self.stage.epochs}"
 
     def _entry(self, epoch: int, logs: Any) -> dict[str, float]:
-        """Return the epoch's entry in the history; with several heads it holds the accuracy of each, too."""
+        """Return the epoch's entry in the history; with several heads it holds the accuracy of
+        each, too.
+        """
         losses, accuracies = self._validate()
         entry = {
             "epoch": epoch,
@@ -402,7 +439,9 @@ class _EpochEnd(tf_keras.callbacks.Callback):
         return entry
 
     def _validate(self) -> tuple[list[float], list[float]]:
-        """Return the negative log-likelihood and the accuracy of each head, on the rows that have a label for it."""
+        """Return the negative log-likelihood and the accuracy of each head, on the rows that have a
+        label for it.
+        """
         logits = predict(self.checkpoint.averaged, self.crops).reshape(len(self.crops), -1, len(LABELS))
         losses = []
         accuracies = []

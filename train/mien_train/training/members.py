@@ -12,10 +12,11 @@ from mien_train.training.run import OpenRun, open_run
 
 
 def open_members(paths: Sequence[Path], data: DataSource) -> list[Member]:
-    """Return the members in these folders: a fitted run is one, an ensemble holds several, the bundles of all heads of
-    a run are one. Those of bundles come first.
+    """Return the members in these folders: a fitted run is one, an ensemble holds several, the
+    bundles of all heads of a run are one. Those of bundles come first.
 
-    data: the source that the command has opened. Raises RunError or BundleError for what cannot be a member.
+    data: the source that the command has opened. Raises RunError or BundleError for what cannot be
+    a member.
     """
     bundles = [path for path in paths if (path / "card.json").exists()]
     members = dequantize.members(bundles, data.dataset)

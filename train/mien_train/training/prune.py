@@ -1,11 +1,13 @@
-"""Starting weights for a small MobileNet: structured channel pruning of a large one. Channels that the next layer can
-do without are removed, and the kernels of the others are fitted again, layer by layer, to compute what they did.
+"""Starting weights for a small MobileNet: structured channel pruning of a large one. Channels that
+the next layer can do without are removed, and the kernels of the others are fitted again, layer by
+layer, to compute what they did.
 
-Channels are selected greedily, each time the one that explains most of what the next layer computes from all (ThiNet,
-Luo et al. 2017, with the greedy choice solved in closed form); kernels by least squares on the pruned network's own
-activations (He, Zhang & Sun 2017).
+Channels are selected greedily, each time the one that explains most of what the next layer computes
+from all (ThiNet, Luo et al. 2017, with the greedy choice solved in closed form); kernels by least
+squares on the pruned network's own activations (He, Zhang & Sun 2017).
 
-Both networks alternate, after a first convolution: a depthwise convolution, then a 1x1 ("pointwise") one.
+Both networks alternate, after a first convolution: a depthwise convolution, then a 1x1
+("pointwise") one.
 """
 
 from collections.abc import Sequence
@@ -14,8 +16,8 @@ from typing import Any
 import numpy as np
 import tf_keras
 from mien_edge.contract import as_floats
-from numpy.typing import NDArray
 
+from mien_train.arrays import Array, Floats, Indices, Pixels
 from mien_train.training import networks
 from mien_train.training.networks import ConvBatchNorm
 
@@ -23,14 +25,14 @@ _SAMPLE = 512  # crops to fit on
 _POSITIONS = 40_000  # of their maps' positions, about
 _RIDGE = 1e-4  # of the mean variance of what is fitted on
 _UPSAMPLING = np.array([[0.25, 0.75, 0.0], [0.0, 0.75, 0.25], [0.0, 0.25, 0.75]])
-"""(3, 3): three neighbours in the picture of twice the size, of three in the picture (bilinear, pixel centres at
-halves).
+"""(3, 3): three neighbours in the picture of twice the size, of three in the picture (bilinear,
+pixel centres at halves).
 """
 
 
-def prune(student: tf_keras.Model, teacher: tf_keras.Model, crops: NDArray[np.uint8]) -> None:
-    """Give the student, a networks.mobile, the weights of the teacher, a networks.face that doubles the picture, pruned
-    to the student's widths.
+def prune(student: tf_keras.Model, teacher: tf_keras.Model, crops: Pixels) -> None:
+    """Give the student, a networks.mobile, the weights of the teacher, a networks.face that doubles
+    the picture, pruned to the student's widths.
 
     crops: normalized (n, s, s) uint8 of the training rows.
     """
@@ -46,15 +48,21 @@ def prune(student: tf_keras.Model, teacher: tf_keras.Model, crops: NDArray[np.ui
         channels = _select_channels(teacher, teacher_layers, pointwise, width, sample)
         inputs = _activations(student, student_layers[pointwise].convolution.input, sample)
         targets = _activations(teacher, teacher_layers[pointwise].convolution.output, sample)
-        _fit_pointwise(student_layers[pointwise], teacher_layers[pointwise], channels, inputs, targets[..., channels])
+        _fit_pointwise(
+            student_layers[pointwise],
+            teacher_layers[pointwise],
+            channels,
+            inputs,
+            targets[..., channels],
+        )
     features = _activations(student, student.layers[-1].input, sample)
     logits = _activations(teacher, teacher.output, sample)
     student.layers[-1].set_weights(_least_squares(features, logits))
 
 
-def select_greedily(covariance: NDArray[Any], next_kernel: NDArray[Any], count: int) -> NDArray[np.int64]:
-    """Return `count` of n channels, in ascending order: those from which a least-squares fit comes closest to what the
-    next layer computes from all.
+def select_greedily(covariance: Array, next_kernel: Array, count: int) -> Indices:
+    """Return `count` of n channels, in ascending order: those from which a least-squares fit comes
+    closest to what the next layer computes from all.
 
     covariance: (n, n), of the channels. next_kernel: (n, m), of the next layer.
     """
@@ -77,10 +85,10 @@ def _select_channels(
     layers: Sequence[ConvBatchNorm],
     index: int,
     count: int,
-    sample: NDArray[np.float32],
-) -> NDArray[np.int64]:
-    """Select output channels of the teacher's convolution `index`: those that the next pointwise convolution needs, or
-    the last layer.
+    sample: Floats,
+) -> Indices:
+    """Select output channels of the teacher's convolution `index`: those that the next pointwise
+    convolution needs, or the last layer.
     """
     next_pointwise = index + 2
     if next_pointwise < len(layers):
@@ -95,10 +103,10 @@ def _select_channels(
     return select_greedily(np.cov(inputs, rowvar=False), next_kernel, count)
 
 
-def _merge_upsampling(student: ConvBatchNorm, teacher: ConvBatchNorm, channels: NDArray[np.int64]) -> None:
-    """Set the student's first convolution. The teacher's works on a picture of twice the size, at every second place,
-    on three times the same channel in -127.5..127.5; that is one convolution of the picture itself in 0..1, but for the
-    border, which is padded with black instead of grey.
+def _merge_upsampling(student: ConvBatchNorm, teacher: ConvBatchNorm, channels: Indices) -> None:
+    """Set the student's first convolution. The teacher's works on a picture of twice the size, at
+    every second place, on three times the same channel in -127.5..127.5; that is one convolution of
+    the picture itself in 0..1, but for the border, which is padded with black instead of grey.
     """
     kernel = teacher.convolution.get_weights()[0][..., channels].sum(axis=2)  # (3, 3, channels)
     gamma, beta, mean, variance = _batch_norm_weights(teacher, channels)
@@ -111,7 +119,7 @@ def _merge_upsampling(student: ConvBatchNorm, teacher: ConvBatchNorm, channels: 
     student.batch_norm.set_weights([gamma, beta, mean / deviation, unit_variance])
 
 
-def _copy_depthwise(student: ConvBatchNorm, teacher: ConvBatchNorm, channels: NDArray[np.int64]) -> None:
+def _copy_depthwise(student: ConvBatchNorm, teacher: ConvBatchNorm, channels: Indices) -> None:
     """Give a depthwise convolution the kernels of those channels."""
     kernel = teacher.convolution.get_weights()[0]  # (3, 3, channels, 1)
     student.convolution.set_weights([kernel[:, :, channels]])
@@ -121,12 +129,13 @@ def _copy_depthwise(student: ConvBatchNorm, teacher: ConvBatchNorm, channels: ND
 def _fit_pointwise(
     student: ConvBatchNorm,
     teacher: ConvBatchNorm,
-    channels: NDArray[np.int64],
-    inputs: NDArray[np.float32],
-    targets: NDArray[np.float32],
+    channels: Indices,
+    inputs: Floats,
+    targets: Floats,
 ) -> None:
-    """Fit a 1x1 convolution to compute the teacher's (n, h, w, channels) targets from the student's (n, h, w, c)
-    inputs. Where only the student has halved the picture, its places are every second one of the teacher's.
+    """Fit a 1x1 convolution to compute the teacher's (n, h, w, channels) targets from the student's
+    (n, h, w, c) inputs. Where only the student has halved the picture, its places are every second
+    one of the teacher's.
     """
     if targets.shape[1] == 2 * inputs.shape[1]:
         targets = targets[:, 1::2, 1::2]
@@ -136,13 +145,15 @@ def _fit_pointwise(
     student.batch_norm.set_weights([gamma, beta, mean - bias, variance])
 
 
-def _batch_norm_weights(layer: ConvBatchNorm, channels: NDArray[np.int64]) -> list[NDArray[Any]]:
+def _batch_norm_weights(layer: ConvBatchNorm, channels: Indices) -> list[Array]:
     """Return gamma, beta, mean and variance of those channels."""
     return [values[channels] for values in layer.batch_norm.get_weights()]
 
 
-def _least_squares(inputs: NDArray[Any], targets: NDArray[Any]) -> list[NDArray[np.float32]]:
-    """Return the (n, m) kernel and the (m,) bias of the ridge regression of (rows, m) targets on (rows, n) inputs."""
+def _least_squares(inputs: Array, targets: Array) -> list[Floats]:
+    """Return the (n, m) kernel and the (m,) bias of the ridge regression of (rows, m) targets on
+    (rows, n) inputs.
+    """
     inputs = inputs.astype(np.float64)
     targets = targets.astype(np.float64)
     input_mean = inputs.mean(axis=0)
@@ -155,22 +166,22 @@ def _least_squares(inputs: NDArray[Any], targets: NDArray[Any]) -> list[NDArray[
     return [kernel.astype(np.float32), bias.astype(np.float32)]
 
 
-def _ridged(covariance: NDArray[Any]) -> NDArray[Any]:
-    """Return the (n, n) covariance with a small share of the mean variance added to its diagonal, so that it can be
-    inverted.
+def _ridged(covariance: Array) -> Array:
+    """Return the (n, n) covariance with a small share of the mean variance added to its diagonal,
+    so that it can be inverted.
     """
     ridge = _RIDGE * np.trace(covariance) / len(covariance)
     return covariance + ridge * np.eye(len(covariance))
 
 
-def _activations(model: tf_keras.Model, tensor: Any, sample: NDArray[np.float32]) -> NDArray[np.float32]:
+def _activations(model: tf_keras.Model, tensor: Any, sample: Floats) -> Floats:
     """Return what a tensor of the network is for each crop of the (n, s, s, 1) sample."""
     return tf_keras.Model(model.input, tensor).predict(sample, batch_size=128, verbose=0)
 
 
-def _sample_positions(maps: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return about _POSITIONS of the positions of (n, h, w, channels) maps, as (rows, channels); the same ones for maps
-    of the same size.
+def _sample_positions(maps: Floats) -> Floats:
+    """Return about _POSITIONS of the positions of (n, h, w, channels) maps, as (rows, channels);
+    the same ones for maps of the same size.
     """
     rows = maps.reshape(-1, maps.shape[-1])
     if len(rows) <= _POSITIONS:

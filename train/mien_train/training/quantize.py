@@ -1,4 +1,6 @@
-"""From a float network to an int8 .tflite: quantization-aware training (Jacob et al. 2018), or calibration only."""
+"""From a float network to an int8 .tflite: quantization-aware training (Jacob et al. 2018), or
+calibration only.
+"""
 
 from collections.abc import Iterator
 from functools import partial
@@ -12,8 +14,8 @@ from mien_edge import files
 from mien_edge.contract import as_floats
 from mien_edge.errors import RunError
 from mien_edge.model import tflite
-from numpy.typing import NDArray
 
+from mien_train.arrays import Array, Pixels
 from mien_train.training import fit, loop, networks
 from mien_train.training.recipes import Recipe
 from mien_train.training.run import OpenRun
@@ -22,8 +24,8 @@ CALIBRATION_ROWS = 500
 
 
 def quantize(run: OpenRun) -> list[dict[str, float]]:
-    """Train the run's network with fake quantization, from the fitted weights, or resume it. Returns the history, one
-    entry an epoch. Raises RunError before `fit`.
+    """Train the run's network with fake quantization, from the fitted weights, or resume it.
+    Returns the history, one entry an epoch. Raises RunError before `fit`.
     """
     recipe = run.recipe
     weights = loop.best_weights(run.stage_folder("fit"))
@@ -37,16 +39,18 @@ def quantize(run: OpenRun) -> list[dict[str, float]]:
 
 
 def add_fake_quant(model: tf_keras.Model) -> tf_keras.Model:
-    """Return the network with fake quantization: 8 bits; one scale a channel, but one for a whole depthwise kernel."""
+    """Return the network with fake quantization: 8 bits; one scale a channel, but one for a whole
+    depthwise kernel.
+    """
     import tensorflow_model_optimization as tfmot
 
     return tfmot.quantization.keras.quantize_model(model)
 
 
 def equalize_ranges(model: tf_keras.Model) -> None:
-    """Give all channels of a depthwise kernel the same range, and the difference to the normalization after it, so that
-    the network computes what it did, because fake quantization has one scale for all of them (cross-layer equalization,
-    Nagel et al. 2019).
+    """Give all channels of a depthwise kernel the same range, and the difference to the
+    normalization after it, so that the network computes what it did, because fake quantization has
+    one scale for all of them (cross-layer equalization, Nagel et al. 2019).
     """
     for layer in model.layers:
         if isinstance(layer, tf_keras.layers.DepthwiseConv2D):
@@ -54,18 +58,20 @@ def equalize_ranges(model: tf_keras.Model) -> None:
 
 
 def quantized_network(run: OpenRun, head: str, batch: int | None = None) -> tf_keras.Model:
-    """Return the fake-quantized network as trained, with one of its heads. batch: a fixed batch size, for export."""
+    """Return the fake-quantized network as trained, with one of its heads. batch: a fixed batch
+    size, for export.
+    """
     model = add_fake_quant(networks.build(run.recipe, batch, heads=1))
     weights = loop.best_weights(run.stage_folder("quantize"))
     model.set_weights(networks.one_head(weights, model, run.recipe.heads.index(head)))
     return model
 
 
-def convert(model: tf_keras.Model, calibration: NDArray[np.uint8] | None = None) -> bytes:
+def convert(model: tf_keras.Model, calibration: Pixels | None = None) -> bytes:
     """Return a full-integer .tflite (uint8 in, int8 out) of a model built for batch 1.
 
-    calibration: normalized (n, s, s) uint8 crops to measure a float model's ranges on (post-training quantization); a
-    fake-quantized model brings its ranges along.
+    calibration: normalized (n, s, s) uint8 crops to measure a float model's ranges on
+    (post-training quantization); a fake-quantized model brings its ranges along.
     """
     converter = tf.lite.TFLiteConverter.from_keras_model(model)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -102,7 +108,7 @@ def write_models(run: OpenRun, head: str) -> tuple[Path, Path]:
     return folder / "qat.tflite", folder / "ptq.tflite"
 
 
-def _build_fake_quant(recipe: Recipe, weights: list[NDArray[Any]]) -> tf_keras.Model:
+def _build_fake_quant(recipe: Recipe, weights: list[Array]) -> tf_keras.Model:
     model = networks.build(recipe)
     model.set_weights(weights)
     equalize_ranges(model)
@@ -121,14 +127,16 @@ def _equalize(depthwise: tf_keras.layers.DepthwiseConv2D) -> None:
     batch_norm.set_weights([gamma * gain, beta, mean / ranges, new_variance])
 
 
-def _calibration_crops(run: OpenRun) -> NDArray[np.uint8]:
-    """Return normalized (n, s, s) crops of up to CALIBRATION_ROWS training rows, drawn with the run's seed."""
+def _calibration_crops(run: OpenRun) -> Pixels:
+    """Return normalized (n, s, s) crops of up to CALIBRATION_ROWS training rows, drawn with the
+    run's seed.
+    """
     train = run.split.train
     count = min(CALIBRATION_ROWS, len(train))
     rows = np.random.default_rng(run.recipe.seed).choice(train, count, replace=False)
     return run.recipe.preprocess.normalize(run.dataset.images[np.sort(rows)])
 
 
-def _representative_dataset(crops: NDArray[np.uint8]) -> Iterator[list[Any]]:
+def _representative_dataset(crops: Pixels) -> Iterator[list[Any]]:
     for crop in crops[:CALIBRATION_ROWS]:
         yield [as_floats(crop[None])]

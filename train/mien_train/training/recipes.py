@@ -1,4 +1,6 @@
-"""Recipes: everything that decides a model, as frozen values. `mien-train run NAME` runs one from data to bundle."""
+"""Recipes: everything that decides a model, as frozen values. `mien-train run NAME` runs one from
+data to bundle.
+"""
 
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
@@ -19,19 +21,22 @@ _RENAMED_STAGE_FIELDS = {
 }
 _RENAMED_RECIPE_FIELDS = {"start": "initial_weights"}
 _RENAMED_INITIAL_WEIGHTS = {"": "random", "cut": "pruned"}
-"""Names in recipes that earlier versions recorded (run.json, ensemble.json, card.json), and what they are now."""
+"""Names in recipes that earlier versions recorded (run.json, ensemble.json, card.json), and what
+they are now.
+"""
 
 
 @dataclass(frozen=True)
 class Stage:
     """One training stage.
 
-    epochs, batch_size: counts. learning_rate: its peak, reached after `warmup_epochs`, then falling to zero as
-    `schedule` says: 'cosine' or 'linear'. optimizer: 'adamw' (Loshchilov & Hutter 2017) or 'sgd' with Nesterov's
-    momentum of 0.9; weight_decay: decoupled, for either. label_smoothing: 0..1. ema_decay: of the exponential moving
-    average of weights, 0 for none. patience: epochs without a better validation accuracy after which training stops.
-    distillation_weight: 0..1, how much of a target is the teacher's probabilities, the rest being labels.
-    teacher_views: over how many cached augmented views of the training rows the epochs of a distilled stage cycle.
+    epochs, batch_size: counts. learning_rate: its peak, reached after `warmup_epochs`, then falling
+    to zero as `schedule` says: 'cosine' or 'linear'. optimizer: 'adamw' (Loshchilov & Hutter 2017)
+    or 'sgd' with Nesterov's momentum of 0.9; weight_decay: decoupled, for either. label_smoothing:
+    0..1. ema_decay: of the exponential moving average of weights, 0 for none. patience: epochs
+    without a better validation accuracy after which training stops. distillation_weight: 0..1, how
+    much of a target is the teacher's probabilities, the rest being labels. teacher_views: over how
+    many cached augmented views of the training rows the epochs of a distilled stage cycle.
     """
 
     epochs: int
@@ -53,12 +58,14 @@ class Stage:
 class Recipe:
     """A model from data to bundle.
 
-    network: a function's name in networks.py; arguments: its keyword arguments. fit: float training; quantize:
-    quantization-aware training from the fitted weights. heads: what the outputs predict, names of heads.HEADS; a bundle
-    carries one of them. precision: Keras' policy for float training, 'mixed_bfloat16' is faster for plain convolutions.
-    initial_weights: the weights before the first epoch: 'random'; 'pretrained' for those of the file that --pretrained
-    names (see pretrained.py); 'pruned' for the teacher's face network, pruned (see prune.py); 'teacher' for the
-    teacher's network of the same shape, or a pruned one where there is none. For the last two, `fit` is distilled.
+    network: a function's name in networks.py; arguments: its keyword arguments. fit: float
+    training; quantize: quantization-aware training from the fitted weights. heads: what the outputs
+    predict, names of heads.HEADS; a bundle carries one of them. precision: Keras' policy for float
+    training, 'mixed_bfloat16' is faster for plain convolutions. initial_weights: the weights before
+    the first epoch: 'random'; 'pretrained' for those of the file that --pretrained names (see
+    pretrained.py); 'pruned' for the teacher's face network, pruned (see prune.py); 'teacher' for
+    the teacher's network of the same shape, or a pruned one where there is none. For the last two,
+    `fit` is distilled.
     """
 
     name: str
@@ -98,7 +105,14 @@ _BOTH_HEADS = (FER2013.name, FERPLUS.name)
 
 
 def _quantize(epochs: int, augment: Augment) -> Stage:
-    return Stage(epochs, learning_rate=1e-4, warmup_epochs=0, weight_decay=0.002, patience=epochs, augment=augment)
+    return Stage(
+        epochs,
+        learning_rate=1e-4,
+        warmup_epochs=0,
+        weight_decay=0.002,
+        patience=epochs,
+        augment=augment,
+    )
 
 
 _PLAIN = Augment(rotate=0, scale=0, shift=0, brightness=0, contrast=0, blur=0, noise=0, erase=0, mixup=0)
@@ -125,7 +139,16 @@ _HARD = Augment(
 """What cameras and detectors do to a face; see models/README.md for what it is worth."""
 
 _MILD = replace(
-    _HARD, rotate=10, scale=0.12, shift=2.5, gamma=0.25, noise=6, erase=0.25, mixup=0.1, shrink=0.1, jpeg=0.1
+    _HARD,
+    rotate=10,
+    scale=0.12,
+    shift=2.5,
+    gamma=0.25,
+    noise=6,
+    erase=0.25,
+    mixup=0.1,
+    shrink=0.1,
+    jpeg=0.1,
 )
 
 _LEARN = Stage(45, learning_rate=1.5e-3, patience=45, augment=_HARD)
@@ -164,7 +187,9 @@ TEACHER_AGAIN = replace(
         teacher_views=16,
     ),
 )
-"""Born again (Furlanello et al. 2018): a teacher that is itself distilled, on the views that the edge network sees."""
+"""Born again (Furlanello et al. 2018): a teacher that is itself distilled, on the views that the
+edge network sees.
+"""
 
 TEACHER_FACE = replace(
     TEACHER_PLAIN,
@@ -184,7 +209,9 @@ TEACHER_FACE = replace(
     precision="float32",
     initial_weights="pretrained",
 )
-"""Its weights know faces already: after 16 epochs it is where the others are after 45, and it improves further."""
+"""Its weights know faces already: after 16 epochs it is where the others are after 45, and it
+improves further.
+"""
 
 EDGE_FRESH = Recipe(
     "edge-fresh",
@@ -209,7 +236,10 @@ EDGE = replace(
     EDGE_FRESH,
     name="edge",
     network="mobile",
-    arguments={"widths": (16, 32, 64, 64, 128, 128, *[288] * 6, 512, 288), "halving": (2, 4, 6, 12)},
+    arguments={
+        "widths": (16, 32, 64, 64, 128, 128, *[288] * 6, 512, 288),
+        "halving": (2, 4, 6, 12),
+    },
     fit=replace(
         EDGE_FRESH.fit,
         epochs=60,
@@ -227,7 +257,8 @@ EDGE = replace(
 """What ships: fine-tuned from the network that shipped before, where its teacher has that."""
 
 EDGE_CUT = replace(EDGE, name="edge-cut", initial_weights="pruned")
-"""How the first of those was made: as good before its first epoch as `edge-fresh` after fourteen."""
+"""How the first of those was made: as good before its first epoch as `edge-fresh` after fourteen.
+"""
 
 RECIPES = {
     recipe.name: recipe
@@ -253,8 +284,8 @@ def recipe(name: str) -> Recipe:
 
 
 def parse_recipe(values: dict[str, Any]) -> Recipe:
-    """Return the recipe that `Recipe.to_dict` described, of this version or an earlier one. Raises KeyError, TypeError
-    or RunError where a value is missing, unknown or of the wrong type.
+    """Return the recipe that `Recipe.to_dict` described, of this version or an earlier one. Raises
+    KeyError, TypeError or RunError where a value is missing, unknown or of the wrong type.
     """
     renamed = _rename_keys(values, _RENAMED_RECIPE_FIELDS)
     known = {field.name for field in fields(Recipe)}

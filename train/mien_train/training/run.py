@@ -29,16 +29,23 @@ from mien_train.training.recipes import Recipe, parse_recipe
 _RENAMED_KEYS = {"began": "start"}
 """Keys in a run.json of earlier versions, and what they are now."""
 
-_PACKAGES = ("mien", "tensorflow", "tf_keras", "tensorflow-model-optimization", "ai-edge-litert", "numpy")
+_PACKAGES = (
+    "mien",
+    "tensorflow",
+    "tf_keras",
+    "tensorflow-model-optimization",
+    "ai-edge-litert",
+    "numpy",
+)
 
 
 @dataclass(frozen=True)
 class RunRequest:
     """What a run is begun with.
 
-    folder: where it is kept. recipe: everything that decides the model. data, split: the rows, and which of them are
-    for what (see splits.SPLITS). command: the line that the user typed. teacher: the folder of the ensemble to distill
-    from. pretrained: the file with starting weights.
+    folder: where it is kept. recipe: everything that decides the model. data, split: the rows, and
+    which of them are for what (see splits.SPLITS). command: the line that the user typed. teacher:
+    the folder of the ensemble to distill from. pretrained: the file with starting weights.
     """
 
     folder: Path
@@ -52,7 +59,8 @@ class RunRequest:
 
 @dataclass(frozen=True, eq=False)
 class OpenRun:
-    """An opened run folder: its run.json, and its data, split and teacher, each read when first asked for, once.
+    """An opened run folder: its run.json, and its data, split and teacher, each read when first
+    asked for, once.
 
     record: the values of run.json.
     """
@@ -64,7 +72,9 @@ class OpenRun:
 
     @cached_property
     def dataset(self) -> Dataset:
-        """The run's rows, with FER+ votes where it has them. Raises DataError if a file has changed since it began."""
+        """The run's rows, with FER+ votes where it has them. Raises DataError if a file has changed
+        since it began.
+        """
         recorded = self.record["data"]
         if self.data.dataset.sha256 != recorded["sha256"]:
             raise self._changed_data(self.data.path)
@@ -77,12 +87,16 @@ class OpenRun:
 
     @cached_property
     def split(self) -> Split:
-        """The split of its rows; it does not depend on the seed, so that runs compare and make ensembles."""
+        """The split of its rows; it does not depend on the seed, so that runs compare and make
+        ensembles.
+        """
         return splits.split(self.dataset, self.record["split"])
 
     @cached_property
     def teacher(self) -> Ensemble | None:
-        """The ensemble that it is distilled from, if any. Raises RunError if that has changed since the run began."""
+        """The ensemble that it is distilled from, if any. Raises RunError if that has changed since
+        the run began.
+        """
         recorded = self.record["teacher"]
         if not recorded:
             return None
@@ -93,7 +107,9 @@ class OpenRun:
 
     @property
     def pretrained(self) -> Path | None:
-        """The file with its starting weights, if any. Raises RunError if that has changed since the run began."""
+        """The file with its starting weights, if any. Raises RunError if that has changed since the
+        run began.
+        """
         recorded = self.record.get("pretrained")
         if not recorded:
             return None
@@ -123,10 +139,12 @@ class OpenRun:
 
 
 def begin(request: RunRequest) -> OpenRun:
-    """Make a run folder, or open it again if it was begun with the same recipe, data, split, teacher and start.
+    """Make a run folder, or open it again if it was begun with the same recipe, data, split,
+    teacher and start.
 
-    Raises RunError where the folder holds another run, or a recipe lacks its teacher, a network of the teacher's to
-    start from, or its starting weights, and DataError where a recipe that learns from votes has none.
+    Raises RunError where the folder holds another run, or a recipe lacks its teacher, a network of
+    the teacher's to start from, or its starting weights, and DataError where a recipe that learns
+    from votes has none.
     """
     _refuse_missing_inputs(request)
     record = _make_record(request)
@@ -139,8 +157,9 @@ def begin(request: RunRequest) -> OpenRun:
 def open_run(folder: Path, data: DataSource | None = None) -> OpenRun:
     """Open an existing run folder.
 
-    data: a source that the command has opened already; it is used where it is the run's own, so that no file is read
-    twice. Raises RunError where there is no run, or one that this version cannot read.
+    data: a source that the command has opened already; it is used where it is the run's own, so
+    that no file is read twice. Raises RunError where there is no run, or one that this version
+    cannot read.
     """
     path = folder / "run.json"
     try:

@@ -1,4 +1,6 @@
-"""What a stage trains on: pictures, targets for each head, a teacher's probabilities; and the batches of it."""
+"""What a stage trains on: pictures, targets for each head, a teacher's probabilities; and the
+batches of it.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -7,6 +9,7 @@ import numpy as np
 from mien_edge.contract import Preprocess, as_floats
 from numpy.typing import NDArray
 
+from mien_train.arrays import Doubles, Floats, Indices, Labels, Pixels
 from mien_train.data import augment, faces, heads
 from mien_train.data.augment import Augment
 from mien_train.data.read import Dataset
@@ -21,18 +24,19 @@ _TEACHER_VIEW = 0x51E4
 class TrainingSet:
     """The rows that a stage trains on, and those that it is validated on.
 
-    images: (n, s, s) uint8. targets: (n, heads, 7) float32 distributions; a row that sums to less than 1 counts less.
-    validation_images: (m, s, s) uint8. validation_labels: (m, heads) int8, -1 for none. squares: (n, 3), see
-    augment.apply, or None. teacher_probabilities: the teacher's (n, heads, 7) for each of some views, or none.
-    distillation_weight: 0..1, how much of a target is the teacher's.
+    images: (n, s, s) uint8. targets: (n, heads, 7) float32 distributions; a row that sums to less
+    than 1 counts less. validation_images: (m, s, s) uint8. validation_labels: (m, heads) int8, -1
+    for none. squares: (n, 3), see augment.apply, or None. teacher_probabilities: the teacher's (n,
+    heads, 7) for each of some views, or none. distillation_weight: 0..1, how much of a target is
+    the teacher's.
     """
 
-    images: NDArray[np.uint8]
-    targets: NDArray[np.float32]
-    validation_images: NDArray[np.uint8]
-    validation_labels: NDArray[np.int8]
+    images: Pixels
+    targets: Floats
+    validation_images: Pixels
+    validation_labels: Labels
     preprocess: Preprocess
-    squares: NDArray[np.float64] | None = None
+    squares: Doubles | None = None
     teacher_probabilities: tuple[NDArray[np.float16], ...] = ()
     distillation_weight: float = 0.0
 
@@ -44,12 +48,14 @@ class TrainingSet:
         """How many distributions a row has."""
         return self.targets.shape[1]
 
-    def crops(self) -> NDArray[np.uint8]:
+    def crops(self) -> Pixels:
         """Return the training rows as normalized (n, s, s) crops, without augmentation."""
         return self.preprocess.normalize(self.images)
 
-    def distilled_targets(self, view: int) -> NDArray[np.float32]:
-        """Return (n, heads, 7) targets mixed with the teacher's probabilities on the view of that number."""
+    def distilled_targets(self, view: int) -> Floats:
+        """Return (n, heads, 7) targets mixed with the teacher's probabilities on the view of that
+        number.
+        """
         weight = self.distillation_weight
         probabilities = self.teacher_probabilities[view].astype(np.float32)
         return (1 - weight) * self.targets + weight * probabilities
@@ -62,7 +68,8 @@ def training_set(
     preprocess: Preprocess,
     label_smoothing: float,
 ) -> TrainingSet:
-    """Return the training and validation rows of a split, with the detector's crops for augmentation to draw from.
+    """Return the training and validation rows of a split, with the detector's crops for
+    augmentation to draw from.
 
     Raises DataError where a head needs votes and the dataset has none.
     """
@@ -79,13 +86,15 @@ def training_set(
 
 
 class View:
-    """One augmented view of a training set's pictures, a function of its seed; computed when rows are asked for."""
+    """One augmented view of a training set's pictures, a function of its seed; computed when rows
+    are asked for.
+    """
 
     def __init__(self, training: TrainingSet, strengths: Augment, seed: tuple[int, ...]) -> None:
         self.training = training
         self.draws = augment.draw(len(training), strengths, np.random.default_rng(seed))
 
-    def __call__(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+    def __call__(self, rows: Indices) -> Pixels:
         """Return (len(rows), s, s) normalized crops of those rows."""
         training = self.training
         squares = None if training.squares is None else training.squares[rows]
@@ -94,18 +103,20 @@ class View:
 
 
 def teacher_view(training: TrainingSet, strengths: Augment, seed: int, number: int) -> View:
-    """Return the view that teacher_probabilities[number] belong to. A teacher of the same seed was trained on none."""
+    """Return the view that teacher_probabilities[number] belong to. A teacher of the same seed was
+    trained on none.
+    """
     return View(training, strengths, (_TEACHER_VIEW, seed, number))
 
 
 def batches(
     training: TrainingSet, strengths: Augment, batch_size: int, seed: int, first_epoch: int = 0
-) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """Yield training batches without end, epoch after epoch: ((b, s, s, 1) float32 crops in 0..1, (b, heads, 7) float32
-    targets); rows that fill no batch are left out of their epoch.
+) -> Iterator[tuple[Floats, Floats]]:
+    """Yield training batches without end, epoch after epoch: ((b, s, s, 1) float32 crops in 0..1,
+    (b, heads, 7) float32 targets); rows that fill no batch are left out of their epoch.
 
-    Everything random follows from `seed`, the epoch and the step alone. Where there is a teacher, the epochs cycle its
-    views; erasing and mixing come on top, which the teacher has not seen.
+    Everything random follows from `seed`, the epoch and the step alone. Where there is a teacher,
+    the epochs cycle its views; erasing and mixing come on top, which the teacher has not seen.
     """
     epoch = first_epoch
     while True:
@@ -119,7 +130,7 @@ def batches(
         epoch += 1
 
 
-def _epoch_view(training: TrainingSet, strengths: Augment, seed: int, epoch: int) -> tuple[View, NDArray[np.float32]]:
+def _epoch_view(training: TrainingSet, strengths: Augment, seed: int, epoch: int) -> tuple[View, Floats]:
     """Return an epoch's view and its (n, heads, 7) targets."""
     if not training.teacher_probabilities:
         return View(training, strengths, (_STUDENT_VIEW, seed, epoch)), training.targets

@@ -12,9 +12,11 @@ _NEEDED = {"teacher": "a network of its own shape, or a pruned `face`", "pruned"
 
 
 def initial_member(recipe: Recipe, teacher: Ensemble) -> Member:
-    """Return the network of the teacher that the recipe starts from, the one that counts most of those that fit.
+    """Return the network of the teacher that the recipe starts from, the one that counts most of
+    those that fit.
 
-    recipe: one whose `initial_weights` are 'teacher' or 'pruned'. Raises RunError where no network fits.
+    recipe: one whose `initial_weights` are 'teacher' or 'pruned'. Raises RunError where no network
+    fits.
     """
     weighted = [member for member in teacher.members if member.share]
     candidates = []
@@ -35,7 +37,8 @@ def initial_member(recipe: Recipe, teacher: Ensemble) -> Member:
 def describe(recipe: Recipe, teacher: Path | None) -> str:
     """Return what the recipe's weights are before its first epoch, and were before that.
 
-    teacher: the folder of an ensemble, or None where none is known. Raises RunError as `initial_member` does.
+    teacher: the folder of an ensemble, or None where none is known. Raises RunError as
+    `initial_member` does.
     """
     if teacher is None or not recipe.starts_from_teacher:
         return pretrained.describe(recipe)
