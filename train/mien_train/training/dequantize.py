@@ -114,23 +114,38 @@ def _read_provenance(loaded: Bundle) -> _Provenance:
 
 def _member(bundles: Sequence[Bundle], dataset: Dataset) -> Member:
     """Return the network that these bundles are the heads of."""
-    folder = bundles[0].folder
-    provenances = [_read_provenance(each) for each in bundles]
-    provenance = provenances[0]
+    provenance = _read_provenance(bundles[0])
     recipe = provenance.recipe
-    heads = [each.head for each in provenances]
-    if sorted(heads) != sorted(recipe.heads):
-        names = ", ".join(recipe.heads)
-        raise RunError(f"{folder} is one head of a network; name one bundle of each head of its run: {names}")
+    bundles = _in_order_of_heads(bundles, recipe)
     split = splits.split(dataset, provenance.split)
     facts = ensemble.facts(dataset, split, provenance.split, recipe)
     if not provenance.is_of(dataset, facts):
-        raise RunError(f"{folder} was trained on other data; give the data that it was trained on with --data")
-    ordered = [bundles[heads.index(head)] for head in recipe.heads]
+        raise RunError(
+            f"{bundles[0].folder} was trained on other data; give the data that it was trained on with --data"
+        )
     crops = recipe.preprocess.normalize(dataset.images[split.train])
-    weights = network(ordered, recipe, crops).get_weights()
-    name = "+".join(each.card.id for each in ordered)
-    return Member(name, recipe, provenance.command, facts, ensemble.round_kernels(weights), provenance.start)
+    weights = network(bundles, recipe, crops).get_weights()
+    return Member(
+        name="+".join(each.card.id for each in bundles),
+        recipe=recipe,
+        command=provenance.command,
+        facts=facts,
+        weights=ensemble.round_kernels(weights),
+        start=provenance.start,
+    )
+
+
+def _in_order_of_heads(bundles: Sequence[Bundle], recipe: Recipe) -> list[Bundle]:
+    """Return the bundles as the recipe names their heads. Raises RunError unless there is one of
+    each.
+    """
+    heads = [_read_provenance(each).head for each in bundles]
+    if sorted(heads) != sorted(recipe.heads):
+        raise RunError(
+            f"{bundles[0].folder} is one head of a network; "
+            f"name one bundle of each head of its run: {', '.join(recipe.heads)}"
+        )
+    return [bundles[heads.index(head)] for head in recipe.heads]
 
 
 def _refuse_other_bodies(bundles: Sequence[Bundle], layers: Sequence[Sequence[Any]]) -> None:
@@ -144,8 +159,8 @@ def _refuse_other_bodies(bundles: Sequence[Bundle], layers: Sequence[Sequence[An
 def _are_equal(layers: Sequence[Any], others: Sequence[Any]) -> bool:
     if len(layers) != len(others):
         return False
-    pairs = [pair for layer, other in zip(layers, others, strict=True) for pair in zip(layer, other, strict=True)]
-    return all(np.array_equal(value, other) for value, other in pairs)
+    pairs = zip(layers, others, strict=True)
+    return all(all(map(np.array_equal, layer, other)) for layer, other in pairs)
 
 
 def _join_heads(layers: Sequence[Any]) -> list[Floats]:

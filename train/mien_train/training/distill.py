@@ -42,10 +42,10 @@ def with_soft_targets(run: OpenRun, stage: Stage, training: TrainingSet) -> Trai
     folder = teacher.folder / _FOLDER / _cache_key(run, stage)
     numbers = range(stage.teacher_views)
     probabilities = []
-    for number in tqdm(numbers, desc="computing soft targets", unit=" views", leave=False, disable=None):
+    for number in tqdm(numbers, "computing soft targets", unit=" views", leave=False, disable=None):
         view = teacher_view(training, stage.augment, run.recipe.seed, number)
-        compute = partial(_predict, teacher, view)
-        probabilities.append(cache.kept(folder / f"{number:02d}.npz", compute))
+        path = folder / f"{number:02d}.npz"
+        probabilities.append(cache.kept(path, partial(_predict, teacher, view)))
     return replace(
         training,
         teacher_probabilities=tuple(probabilities),

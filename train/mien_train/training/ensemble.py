@@ -61,9 +61,9 @@ class Facts:
         KeyError, RunError.
         """
         values = {_RENAMED_FACTS.get(key, key): value for key, value in record.items()}
-        preprocessing = schema.from_dict(Preprocess, values["preprocessing"], "preprocessing", RunError)
+        crops = schema.from_dict(Preprocess, values["preprocessing"], "preprocessing", RunError)
         split = splits.split_name(values["split"])
-        return Facts(values["validation_rows"], split, tuple(values["heads"]), preprocessing)
+        return Facts(values["validation_rows"], split, tuple(values["heads"]), crops)
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,10 +114,11 @@ class Ensemble:
 
     def __call__(self, crops: Pixels) -> Doubles:
         """Return (n, heads, 7) probabilities of normalized (n, s, s) crops."""
-        weighted = [
-            member.share * member.probabilities(member.logits(crops)) for member in self.members if member.share
-        ]
-        return sum(weighted)  # type: ignore[return-value]
+        total = np.zeros(())
+        for member in self.members:
+            if member.share:
+                total = total + member.share * member.probabilities(member.logits(crops))
+        return total
 
     @property
     def facts(self) -> Facts:
@@ -131,13 +132,14 @@ def load_ensemble(folder: Path) -> Ensemble:
     try:
         record = json.loads(path.read_text())
         facts = Facts.from_record(record["facts"])
-        return Ensemble(folder, tuple(_load_member(folder, entry, facts) for entry in record["members"]))
+        members = [_load_member(folder, member, facts) for member in record["members"]]
     except FileNotFoundError as problem:
         raise RunError(
             f"{problem.filename}: not here; make the ensemble with: mien-train ensemble {folder} MEMBER …"
         ) from None
     except (ValueError, KeyError, TypeError, zipfile.BadZipFile) as problem:
         raise RunError(f"{path} is damaged ({problem}); make it again with: mien-train ensemble") from None
+    return Ensemble(folder, tuple(members))
 
 
 def facts(dataset: Dataset, split: Split, split_name: str, recipe: Recipe) -> Facts:
@@ -157,7 +159,7 @@ def round_kernels(weights: Sequence[Array]) -> list[Array]:
     """Return float32 weights with kernels rounded to half precision, as they are stored, so that
     what is measured is what teaches.
     """
-    return [values.astype(np.float16).astype(np.float32) if values.ndim > 1 else values for values in weights]
+    return [_round(values).astype(values.dtype) for values in weights]
 
 
 def make_ensemble(folder: Path, members: Sequence[Member], dataset: Dataset) -> dict[str, Any]:
@@ -171,21 +173,12 @@ def make_ensemble(folder: Path, members: Sequence[Member], dataset: Dataset) -> 
     split = splits.with_test(splits.split(dataset, first.facts.split))
     _refuse_unlike(folder, members, facts(dataset, split, first.facts.split, first.recipe))
     rows = _measured_rows(dataset, split, first.recipe)
-
-    logits = [member.logits(rows.crops) for member in members]
-    calibrated = [rows.calibrate(*pair) for pair in zip(members, logits, strict=True)]
-    probabilities = [member.probabilities(values) for member, values in zip(calibrated, logits, strict=True)]
-    validation = rows.sets["validation"]
-    shares = select_shares([values[validation] for values in probabilities], rows.labels[validation])
-
-    records = []
-    for member, share, values in zip(calibrated, shares, probabilities, strict=True):
-        sha256 = _write_weights(folder, member)
-        weighted = replace(member, share=round(float(share), 4))
-        records.append(_member_record(weighted, sha256, rows.figures(values)))
+    measured = [rows.measure(member) for member in members]
+    probabilities = [member.probabilities for member in measured]
+    shares = rows.select_shares(probabilities)
     result = {
         "facts": first.facts.to_record(),
-        "members": records,
+        "members": _write_members(folder, rows, measured, shares),
         "figures": rows.figures(np.tensordot(shares, np.stack(probabilities), 1)),
         "equal": rows.figures(np.mean(probabilities, axis=0)),
     }
@@ -232,16 +225,16 @@ def as_text(result: dict[str, Any]) -> str:
     """Return the accuracies of an ensemble.json as a table: a row a member, then all by equal and
     by chosen shares.
     """
+    figures = {f"{member['name']} ({member['share']:.2f})": member["figures"] for member in result["members"]}
+    figures["equal weights"] = result["equal"]
+    figures["ensemble"] = result["figures"]
     columns = [(rows, head) for rows in result["figures"] for head in result["facts"]["heads"]]
-    lines = [(f"{member['name']} ({member['share']:.2f})", member["figures"]) for member in result["members"]]
-    lines.append(("equal weights", result["equal"]))
-    lines.append(("ensemble", result["figures"]))
-    width = max(len(title) for title, _ in lines)
-    table = [" " * width + "".join(f"{f'{rows} {head}':>28}" for rows, head in columns)]
-    for title, figures in lines:
-        cells = [f"{figures[rows][head]['accuracy']:>28.2%}" for rows, head in columns]
-        table.append(f"{title:<{width}}" + "".join(cells))
-    return "\n".join(table)
+    width = max(map(len, figures))
+    lines = [" " * width + "".join(f"{f'{rows} {head}':>28}" for rows, head in columns)]
+    for title, row in figures.items():
+        cells = [f"{row[rows][head]['accuracy']:>28.2%}" for rows, head in columns]
+        lines.append(f"{title:<{width}}" + "".join(cells))
+    return "\n".join(lines)
 
 
 @dataclass(frozen=True, eq=False)
@@ -258,16 +251,20 @@ class _MeasuredRows:
     heads: tuple[str, ...]
     sets: dict[str, Indices]
 
-    def calibrate(self, member: Member, logits: Floats) -> Member:
-        """Return the member with a temperature for each head, fitted on the validation rows."""
+    def measure(self, member: Member) -> "_MeasuredMember":
+        """Return the member, calibrated on the validation rows, with its probabilities on all rows."""
+        logits = member.logits(self.crops)
         rows = self.sets["validation"]
-        labels = self.labels[rows]
-        temperatures = []
-        for index in range(labels.shape[1]):
-            labelled = labels[:, index] >= 0
-            head_logits = logits[rows][labelled, index]
-            temperatures.append(metrics.fit_temperature(head_logits, labels[labelled, index]))
-        return replace(member, temperatures=tuple(temperatures))
+        temperatures = _fit_temperatures(logits[rows], self.labels[rows])
+        calibrated = replace(member, temperatures=temperatures)
+        return _MeasuredMember(calibrated, calibrated.probabilities(logits))
+
+    def select_shares(self, probabilities: Sequence[Array]) -> Doubles:
+        """Return the shares of members with these (n, heads, 7) probabilities, selected on the
+        validation rows.
+        """
+        rows = self.sets["validation"]
+        return select_shares([values[rows] for values in probabilities], self.labels[rows])
 
     def figures(self, probabilities: Array) -> dict[str, Any]:
         """Return the figures of (n, heads, 7) probabilities: of each set of rows, by each head."""
@@ -284,6 +281,14 @@ class _MeasuredRows:
             labelled = labels[:, index] >= 0
             figures[head] = metrics.figures(logits[labelled, index], labels[labelled, index])
         return figures
+
+
+@dataclass(frozen=True, eq=False)
+class _MeasuredMember:
+    """A calibrated member and its (n, heads, 7) probabilities on the measured rows."""
+
+    member: Member
+    probabilities: Doubles
 
 
 def _measured_rows(dataset: Dataset, split: Split, recipe: Recipe) -> _MeasuredRows:
@@ -311,7 +316,8 @@ def _refuse_unlike(folder: Path, members: Sequence[Member], dataset_facts: Facts
 
 def _shape(recipe: Recipe) -> str:
     """Return what decides a network's shape, as JSON, in which a tuple is a list."""
-    return json.dumps([recipe.network, recipe.arguments, recipe.heads, recipe.preprocess.size], sort_keys=True)
+    values = [recipe.network, recipe.arguments, recipe.heads, recipe.preprocess.size]
+    return json.dumps(values, sort_keys=True)
 
 
 def _load_member(folder: Path, record: dict[str, Any], facts: Facts) -> Member:
@@ -346,15 +352,43 @@ def _member_record(member: Member, sha256: str, figures: dict[str, Any]) -> dict
     }
 
 
+def _write_members(
+    folder: Path,
+    rows: _MeasuredRows,
+    measured: Sequence[_MeasuredMember],
+    shares: Doubles,
+) -> list[dict[str, Any]]:
+    """Write the members' networks; return what ensemble.json says of each."""
+    records = []
+    for entry, share in zip(measured, shares, strict=True):
+        member = replace(entry.member, share=round(float(share), 4))
+        sha256 = _write_weights(folder, member)
+        records.append(_member_record(member, sha256, rows.figures(entry.probabilities)))
+    return records
+
+
 def _write_weights(folder: Path, member: Member) -> str:
     """Write the member's weights into the folder; return the file's SHA-256."""
     path = folder / f"{member.name}.npz"
-    arrays = {}
-    for index, values in enumerate(member.weights):
-        arrays[f"w{index}"] = values.astype(np.float16) if values.ndim > 1 else values
+    arrays = {f"w{index}": _round(values) for index, values in enumerate(member.weights)}
     with files.atomic_write(path) as temporary:
         np.savez(temporary, **arrays)  # type: ignore[arg-type]
     return files.sha256(path)
+
+
+def _round(values: Array) -> Array:
+    """Return a kernel in half precision, and an array of one axis as it is."""
+    return values.astype(np.float16) if values.ndim > 1 else values
+
+
+def _fit_temperatures(logits: Floats, labels: Labels) -> tuple[float, ...]:
+    """Return a temperature for each head of (n, heads, 7) logits with (n, heads) labels."""
+    temperatures = []
+    for index in range(labels.shape[1]):
+        labelled = labels[:, index] >= 0
+        temperature = metrics.fit_temperature(logits[labelled, index], labels[labelled, index])
+        temperatures.append(temperature)
+    return tuple(temperatures)
 
 
 def _nll(probabilities: Array, labels: Array) -> float:
@@ -371,5 +405,7 @@ def _picture(result: dict[str, Any]) -> bytes:
     test = next(name for name in result["figures"] if name != "validation")
     names = [member["name"] for member in result["members"]] + ["ensemble"]
     figures = [member["figures"] for member in result["members"]] + [result["figures"]]
-    accuracies = {head: [row[test][head]["accuracy"] for row in figures] for head in result["facts"]["heads"]}
+    accuracies = {}
+    for head in result["facts"]["heads"]:
+        accuracies[head] = [row[test][head]["accuracy"] for row in figures]
     return plots.bars(accuracies, names, f"accuracy on {test}", floor=0.5)

@@ -41,7 +41,13 @@ def training_set(run: OpenRun, stage: Stage) -> TrainingSet:
     stage is distilled.
     """
     recipe = run.recipe
-    training = samples.training_set(run.dataset, run.split, recipe.heads, recipe.preprocess, stage.label_smoothing)
+    training = samples.training_set(
+        run.dataset,
+        run.split,
+        recipe.heads,
+        recipe.preprocess,
+        stage.label_smoothing,
+    )
     if not stage.distillation_weight:
         return training
     return distill.with_soft_targets(run, stage, training)

@@ -13,6 +13,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ def train(
     if len(history) >= epochs or is_finished(history, stage):
         return history
     checkpoint.model.fit(
-        _dataset(strategy, training, stage, seed, len(history)),
+        _distribute(strategy, _WorkerBatches(training, stage, seed, len(history))),
         epochs=epochs,
         initial_epoch=len(history),
         steps_per_epoch=steps,
@@ -204,7 +205,9 @@ def _compile(
 
 
 def _optimizer(stage: Stage, steps: int) -> tf_keras.optimizers.Optimizer:
-    schedule = WarmupDecay(stage.learning_rate, stage.warmup_epochs * steps, stage.epochs * steps, stage.schedule)
+    warmup = stage.warmup_epochs * steps
+    total = stage.epochs * steps
+    schedule = WarmupDecay(stage.learning_rate, warmup, total, stage.schedule)
     shared = {"weight_decay": stage.weight_decay, "global_clipnorm": _CLIP_NORM}
     if stage.optimizer == "sgd":
         return tf_keras.optimizers.SGD(schedule, momentum=0.9, nesterov=True, **shared)
@@ -237,9 +240,8 @@ def _callbacks(
     return callbacks
 
 
-def _dataset(strategy: Any, training: TrainingSet, stage: Stage, seed: int, first_epoch: int) -> Any:
+def _distribute(strategy: Any, batches: "_WorkerBatches") -> Any:
     """Return this worker's batches as Keras' fit takes them."""
-    batches = _WorkerBatches(training, stage, seed, first_epoch)
     if strategy.cluster_resolver is None:
         return batches.dataset(tf.distribute.InputContext())
     return strategy.distribute_datasets_from_function(batches.dataset)
@@ -259,17 +261,11 @@ class _WorkerBatches:
     def dataset(self, context: Any) -> tf.data.Dataset:
         """Return the endless batches of the worker that the tf.distribute.InputContext names."""
         size = self.training.preprocess.size
-        signature = (
-            tf.TensorSpec((None, size, size, 1)),
-            tf.TensorSpec((None, self.training.heads, len(LABELS))),
-        )
-        worker = context.input_pipeline_id
-        workers = context.num_input_pipelines
-
-        def rows() -> Iterator[tuple[Any, Any]]:
-            return self._rows(worker, workers)
-
-        return tf.data.Dataset.from_generator(rows, output_signature=signature).prefetch(_PREFETCHED)
+        crops = tf.TensorSpec((None, size, size, 1))
+        targets = tf.TensorSpec((None, self.training.heads, len(LABELS)))
+        rows = partial(self._rows, context.input_pipeline_id, context.num_input_pipelines)
+        dataset = tf.data.Dataset.from_generator(rows, output_signature=(crops, targets))
+        return dataset.prefetch(_PREFETCHED)
 
     def _rows(self, worker: int, workers: int) -> Iterator[tuple[Any, Any]]:
         stage = self.stage
@@ -286,7 +282,14 @@ class _Checkpoint:
     Only the chief of several workers writes.
     """
 
-    def __init__(self, folder: Path, model: Any, optimizer: Any, averaged: Any, is_chief: bool) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        model: Any,
+        optimizer: Any,
+        averaged: Any,
+        is_chief: bool,
+    ) -> None:
         self.folder = folder
         self.model = model
         self.optimizer = optimizer
@@ -323,8 +326,9 @@ class _Checkpoint:
         if history[-1]["val_accuracy"] >= best:
             _save_arrays(self.folder / "best.npz", {"w": groups["a"]})
         files.write_text(self.folder / "history.json", json.dumps(history, indent=1) + "\n")
-        counts = {f"n_{prefix}": np.array(len(values)) for prefix, values in groups.items()}
-        _save_arrays(self.folder / "state.npz", groups, history=np.array(json.dumps(history)), **counts)
+        scalars = {f"n_{prefix}": np.array(len(values)) for prefix, values in groups.items()}
+        scalars["history"] = np.array(json.dumps(history))
+        _save_arrays(self.folder / "state.npz", groups, **scalars)
 
 
 def _load_arrays(stored: Any, prefix: str) -> list[Array]:
@@ -333,7 +337,9 @@ def _load_arrays(stored: Any, prefix: str) -> list[Array]:
 
 
 def _save_arrays(path: Path, groups: dict[str, list[Array]], **scalars: Array) -> None:
-    arrays = {f"{prefix}{index}": value for prefix, values in groups.items() for index, value in enumerate(values)}
+    arrays: dict[str, Array] = {}
+    for prefix, values in groups.items():
+        arrays |= {f"{prefix}{index}": value for index, value in enumerate(values)}
     with files.atomic_write(path) as temporary:
         np.savez(temporary, **arrays, **scalars)  # type: ignore[arg-type]
 
@@ -402,7 +408,8 @@ class _EpochEnd(tf_keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self.bar.update()
-        self.bar.set_postfix(loss=f"{logs['loss']:.3f}", accuracy=f"{logs['accuracy']:.3f}", refresh=False)
+        figures = {name: f"{logs[name]:.3f}" for name in ("loss", "accuracy")}
+        self.bar.set_postfix(figures, refresh=False)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self.bar.close()
@@ -412,8 +419,9 @@ class _EpochEnd(tf_keras.callbacks.Callback):
         self.checkpoint.save(self.history)
         if self.checkpoint.is_chief:
             tqdm.write(
-                f"{self._title(epoch + 1, width=3)}  loss {entry['loss']:.3f}  accuracy {entry['accuracy']:.3f}  "
-                f"validation {entry['val_accuracy']:.4f}  {entry['seconds']:.0f} s"
+                f"{self._title(epoch + 1, width=3)}  loss {entry['loss']:.3f}  "
+                f"accuracy {entry['accuracy']:.3f}  validation {entry['val_accuracy']:.4f}  "
+                f"{entry['seconds']:.0f} s"
             )
         self.model.stop_training = is_finished(self.history, self.stage)
 
@@ -442,7 +450,8 @@ class _EpochEnd(tf_keras.callbacks.Callback):
         """Return the negative log-likelihood and the accuracy of each head, on the rows that have a
         label for it.
         """
-        logits = predict(self.checkpoint.averaged, self.crops).reshape(len(self.crops), -1, len(LABELS))
+        logits = predict(self.checkpoint.averaged, self.crops)
+        logits = logits.reshape(len(self.crops), -1, len(LABELS))
         losses = []
         accuracies = []
         for head in range(logits.shape[1]):

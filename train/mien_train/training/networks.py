@@ -21,6 +21,7 @@ from mien_train.training.recipes import Recipe
 _SAMPLE = 256  # crops that batch normalizations are fitted to
 _MIN_VARIANCE = 1e-2  # of a channel: one that does not vary on the sample must not be scaled up
 _MOMENTUM = 0.98  # of batch normalizations
+_SAME: dict[str, Any] = {"padding": "same", "use_bias": False}  # of convolutions before them
 
 _SEED_FILTERS = (16, 64, 256, 1024)
 _SEED_UNITS = (1024, 128, 64, 32, 16)
@@ -39,7 +40,12 @@ class ConvBatchNorm(NamedTuple):
         return self.convolution.filters
 
 
-def build(recipe: Recipe, batch: int | None = None, heads: int = 0, precision: str = "float32") -> tf_keras.Model:
+def build(
+    recipe: Recipe,
+    batch: int | None = None,
+    heads: int = 0,
+    precision: str = "float32",
+) -> tf_keras.Model:
     """Build the recipe's float network with fresh weights.
 
     batch: a fixed batch size, or None for any. heads: how many, 0 for all of the recipe's.
@@ -130,12 +136,17 @@ def mobile(
     picture; then the mean over it. `prune.prune` makes one of `face`.
     """
     inputs = layers.Input((size, size, 1), batch)
-    x = _conv_bn_relu6(inputs, layers.Conv2D(widths[0], 3, padding="same", use_bias=False))
+    x = _conv_bn_relu6(inputs, layers.Conv2D(widths[0], 3, **_SAME))
     x = _separable_blocks(x, widths[1:], halving)
     return tf_keras.Model(inputs, _logits(_mean(x), heads), name="mobile")
 
 
-def face(enlarge: int = 2, size: int = 48, batch: int | None = None, heads: int = 1) -> tf_keras.Model:
+def face(
+    enlarge: int = 2,
+    size: int = 48,
+    batch: int | None = None,
+    heads: int = 1,
+) -> tf_keras.Model:
     """Build MobileNet v1 (Howard et al. 2017) on crops enlarged so many times, for
     `pretrained.load_weights`. It halves the picture four times, not five, because the crops are
     small. Its ReLU6 and its input in -127.5..127.5 are what a face recognition network was trained
@@ -145,7 +156,7 @@ def face(enlarge: int = 2, size: int = 48, batch: int | None = None, heads: int 
     x = layers.Rescaling(255, -127.5)(inputs)
     x = layers.UpSampling2D(enlarge, interpolation="bilinear")(x)
     x = layers.Concatenate()([x, x, x])
-    x = _conv_bn_relu6(x, layers.Conv2D(32, 3, 2, padding="same", use_bias=False))
+    x = _conv_bn_relu6(x, layers.Conv2D(32, 3, 2, **_SAME))
     x = _separable_blocks(x, _FACE_WIDTHS, halving=(2, 4, 6))
     return tf_keras.Model(inputs, _logits(_mean(x), heads), name="face")
 
@@ -212,7 +223,7 @@ def _logits(x: Any, heads: int) -> Any:
 def _separable_blocks(x: Any, widths: Sequence[int], halving: Sequence[int]) -> Any:
     for block, width in enumerate(widths, start=1):
         stride = 2 if block in halving else 1
-        x = _conv_bn_relu6(x, layers.DepthwiseConv2D(3, stride, padding="same", use_bias=False))
+        x = _conv_bn_relu6(x, layers.DepthwiseConv2D(3, stride, **_SAME))
         x = _conv_bn_relu6(x, layers.Conv2D(width, 1, use_bias=False))
     return x
 
@@ -244,7 +255,7 @@ def _add_shortcut(x: Any, y: Any, stride: int) -> Any:
 
 def _inverted(x: Any, width: int, stride: int) -> Any:
     y = _convolution(x, 4 * x.shape[-1], kernel=1)
-    y = layers.DepthwiseConv2D(3, stride, padding="same", use_bias=False, depthwise_initializer="he_normal")(y)
+    y = layers.DepthwiseConv2D(3, stride, depthwise_initializer="he_normal", **_SAME)(y)
     y = layers.BatchNormalization(momentum=_MOMENTUM)(y)
     y = layers.ReLU()(y)
     y = _convolution(y, width, kernel=1, has_relu=False)
@@ -253,7 +264,13 @@ def _inverted(x: Any, width: int, stride: int) -> Any:
     return y
 
 
-def _convolution(x: Any, filters: int, stride: int = 1, kernel: int = 3, has_relu: bool = True) -> Any:
-    x = layers.Conv2D(filters, kernel, stride, padding="same", use_bias=False, kernel_initializer="he_normal")(x)
+def _convolution(
+    x: Any,
+    filters: int,
+    stride: int = 1,
+    kernel: int = 3,
+    has_relu: bool = True,
+) -> Any:
+    x = layers.Conv2D(filters, kernel, stride, kernel_initializer="he_normal", **_SAME)(x)
     x = layers.BatchNormalization(momentum=_MOMENTUM)(x)
     return layers.ReLU()(x) if has_relu else x

@@ -115,12 +115,30 @@ def _quantize(epochs: int, augment: Augment) -> Stage:
     )
 
 
-_PLAIN = Augment(rotate=0, scale=0, shift=0, brightness=0, contrast=0, blur=0, noise=0, erase=0, mixup=0)
+_PLAIN = Augment(
+    rotate=0,
+    scale=0,
+    shift=0,
+    brightness=0,
+    contrast=0,
+    blur=0,
+    noise=0,
+    erase=0,
+    mixup=0,
+)
+"""Mirror images only."""
 
 SEED = Recipe(
     "seed",
     "seed",
-    fit=Stage(20, learning_rate=5e-4, label_smoothing=0, weight_decay=0, ema_decay=0, augment=_PLAIN),
+    fit=Stage(
+        20,
+        learning_rate=5e-4,
+        label_smoothing=0,
+        weight_decay=0,
+        ema_decay=0,
+        augment=_PLAIN,
+    ),
     quantize=_quantize(2, _PLAIN),
 )
 
@@ -133,9 +151,20 @@ TINY = Recipe(
 )
 
 _HARD = Augment(
-    rotate=15, scale=0.2, shift=3.5, brightness=25, contrast=0.3, gamma=0.4, blur=0.15, noise=8, erase=0.4, mixup=0.2,
-    device=0.3, shrink=0.15, jpeg=0.15,
-)  # fmt: skip
+    rotate=15,
+    scale=0.2,
+    shift=3.5,
+    brightness=25,
+    contrast=0.3,
+    gamma=0.4,
+    blur=0.15,
+    noise=8,
+    erase=0.4,
+    mixup=0.2,
+    device=0.3,
+    shrink=0.15,
+    jpeg=0.15,
+)
 """What cameras and detectors do to a face; see models/README.md for what it is worth."""
 
 _MILD = replace(
@@ -226,7 +255,12 @@ EDGE_FRESH = Recipe(
         distillation_weight=0.9,
         teacher_views=16,
     ),
-    quantize=replace(_quantize(10, _CAMERA), label_smoothing=0, distillation_weight=0.9, teacher_views=16),
+    quantize=replace(
+        _quantize(10, _CAMERA),
+        label_smoothing=0,
+        distillation_weight=0.9,
+        teacher_views=16,
+    ),
     heads=_BOTH_HEADS,
     precision="mixed_bfloat16",
 )
@@ -292,7 +326,8 @@ def parse_recipe(values: dict[str, Any]) -> Recipe:
     arguments = {key: value for key, value in renamed.items() if key in known}
     arguments["fit"] = _parse_stage(values["fit"])
     arguments["quantize"] = _parse_stage(values["quantize"])
-    arguments["preprocess"] = schema.from_dict(Preprocess, values["preprocess"], "preprocess", RunError)
+    preprocess = values["preprocess"]
+    arguments["preprocess"] = schema.from_dict(Preprocess, preprocess, "preprocess", RunError)
     arguments["heads"] = tuple(values["heads"])
     arguments["initial_weights"] = _parse_initial_weights(renamed)
     return Recipe(**arguments)

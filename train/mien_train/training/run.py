@@ -29,6 +29,9 @@ from mien_train.training.recipes import Recipe, parse_recipe
 _RENAMED_KEYS = {"began": "start"}
 """Keys in a run.json of earlier versions, and what they are now."""
 
+_COMPARED = ("data", "split", "teacher", "pretrained")
+"""Keys that must be the same, beside the recipe, for a run to be opened again by `begin`."""
+
 _PACKAGES = (
     "mien",
     "tensorflow",
@@ -194,13 +197,13 @@ def _refuse_missing_inputs(request: RunRequest) -> None:
         )
     if recipe.starts_from_teacher and not recipe.fit.distillation_weight:
         raise RunError(
-            f"the recipe {recipe.name} is fine-tuned from its teacher, so its `fit` needs distillation; "
-            "set `distillation_weight` above 0"
+            f"the recipe {recipe.name} is fine-tuned from its teacher, "
+            "so its `fit` needs distillation; set `distillation_weight` above 0"
         )
     if recipe.needs_votes and not request.data.ferplus:
         raise DataError(
-            f"the recipe {recipe.name} learns from FER+ votes; put FER+'s fer2013new.csv next to Kaggle's "
-            "fer2013.csv, or name it with --ferplus"
+            f"the recipe {recipe.name} learns from FER+ votes; put FER+'s fer2013new.csv next to "
+            "Kaggle's fer2013.csv, or name it with --ferplus"
         )
 
 
@@ -227,7 +230,7 @@ def _make_record(request: RunRequest) -> dict[str, Any]:
 def _reopen(request: RunRequest, record: dict[str, Any]) -> OpenRun:
     """Open the run that the folder holds. Raises RunError if it differs from the requested one."""
     run = open_run(request.folder, request.data)
-    differing = [key for key in ("data", "split", "teacher", "pretrained") if run.record.get(key) != record[key]]
+    differing = [key for key in _COMPARED if run.record.get(key) != record[key]]
     if run.recipe != parse_recipe(record["recipe"]):
         differing.append("recipe")
     if differing:

@@ -130,7 +130,12 @@ def batches(
         epoch += 1
 
 
-def _epoch_view(training: TrainingSet, strengths: Augment, seed: int, epoch: int) -> tuple[View, Floats]:
+def _epoch_view(
+    training: TrainingSet,
+    strengths: Augment,
+    seed: int,
+    epoch: int,
+) -> tuple[View, Floats]:
     """Return an epoch's view and its (n, heads, 7) targets."""
     if not training.teacher_probabilities:
         return View(training, strengths, (_STUDENT_VIEW, seed, epoch)), training.targets

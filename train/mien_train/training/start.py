@@ -27,8 +27,9 @@ def initial_member(recipe: Recipe, teacher: Ensemble) -> Member:
     if not candidates:
         folder = teacher.folder
         raise RunError(
-            f"{folder}: {recipe.name} starts from {_NEEDED[recipe.initial_weights]}, and there is none; train one "
-            f"with: mien-train fit teacher-face --teacher {folder} --pretrained …, then make another: "
+            f"{folder}: {recipe.name} starts from {_NEEDED[recipe.initial_weights]}, "
+            "and there is none; train one with: "
+            f"mien-train fit teacher-face --teacher {folder} --pretrained …, then make another: "
             f"mien-train ensemble FOLDER {folder} runs/teacher-face"
         )
     return max(candidates, key=lambda member: member.share)
