@@ -9,6 +9,7 @@ import hashlib
 import json
 from dataclasses import asdict, replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 from mien_edge import schema
@@ -24,6 +25,7 @@ from mien_train.training.run import OpenRun
 from mien_train.training.samples import TrainingSet, View, teacher_view
 
 _FOLDER = "soft-targets"
+_EARLIER_FOLDER = "opinions"
 
 
 def with_soft_targets(run: OpenRun, stage: Stage, training: TrainingSet) -> TrainingSet:
@@ -39,7 +41,7 @@ def with_soft_targets(run: OpenRun, stage: Stage, training: TrainingSet) -> Trai
             f"{run.folder}: this stage is distilled, and its run has no teacher; begin another with --teacher"
         )
     ensemble.check_alike(str(run.folder), run.facts, str(teacher.folder), teacher.facts)
-    folder = teacher.folder / _FOLDER / _cache_key(run, stage)
+    folder = _cache_folder(teacher) / _cache_key(run, stage)
     numbers = range(stage.teacher_views)
     probabilities = []
     for number in tqdm(numbers, "computing soft targets", unit=" views", leave=False, disable=None):
@@ -51,6 +53,15 @@ def with_soft_targets(run: OpenRun, stage: Stage, training: TrainingSet) -> Trai
         teacher_probabilities=tuple(probabilities),
         distillation_weight=stage.distillation_weight,
     )
+
+
+def _cache_folder(teacher: Ensemble) -> Path:
+    """Return where a teacher's soft targets are cached; one of an earlier version gets today's name."""
+    folder = teacher.folder / _FOLDER
+    earlier = teacher.folder / _EARLIER_FOLDER
+    if earlier.is_dir() and not folder.exists():
+        earlier.rename(folder)
+    return folder
 
 
 def _cache_key(run: OpenRun, stage: Stage) -> str:
