@@ -545,7 +545,7 @@ def _robustness(options: _Options) -> None:
 
     dataset = _data_source(options).dataset
     bundles = [bundle.load(folder) for folder in options.bundles]
-    results = [robustness.measure(each, dataset, options.split) for each in bundles]
+    results = [robustness.measure(loaded, dataset, options.split) for loaded in bundles]
     files.write_bytes(options.out, plots.robustness(results))
     _print_result(options, results, "\n".join(map(robustness.as_text, results)))
     sys.stderr.write(f"picture: {options.out}\n")

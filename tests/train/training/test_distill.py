@@ -82,24 +82,25 @@ def student(begin_run, teachers):
 
 def test_the_ensemble_is_the_weighted_mean_of_its_members(teachers):
     folder, _, _ = teachers
-    asked = ensemble.load_ensemble(folder)
+    teacher = ensemble.load_ensemble(folder)
     crops = np.random.default_rng(0).integers(0, 256, (5, 48, 48), np.uint8)
-    parts = [each.share * each.probabilities(each.logits(crops)) for each in asked.members]
-    told = asked(crops)
-    assert told == pytest.approx(sum(parts))
-    assert told.shape == (5, 2, 7)
-    assert told.sum(axis=2) == pytest.approx(1)
-    assert sum(each.share for each in asked.members) == pytest.approx(1)
+    parts = [member.share * member.probabilities(member.logits(crops)) for member in teacher.members]
+    probabilities = teacher(crops)
+    assert probabilities == pytest.approx(sum(parts))
+    assert probabilities.shape == (5, 2, 7)
+    assert probabilities.sum(axis=2) == pytest.approx(1)
+    assert sum(member.share for member in teacher.members) == pytest.approx(1)
 
 
 def test_the_ensemble_measures_each_member_and_the_whole(teachers):
-    folder, runs, found = teachers
-    assert [each["name"] for each in found["members"]] == [run.folder.name for run in runs]
-    for figures in (found["figures"], found["equal"], *(each["figures"] for each in found["members"])):
+    folder, runs, result = teachers
+    members = result["members"]
+    assert [member["name"] for member in members] == [run.folder.name for run in runs]
+    for figures in (result["figures"], result["equal"], *(member["figures"] for member in members)):
         assert set(figures) == {"validation", "PublicTest", "PublicTest unseen"}
         assert figures["PublicTest"]["ferplus"]["rows"] == 56
     assert (folder / "ensemble.png").read_bytes().startswith(b"\x89PNG")
-    assert ensemble.as_text(found).count("\n") == len(runs) + 2
+    assert ensemble.as_text(result).count("\n") == len(runs) + 2
 
 
 def test_members_that_differ_in_heads_are_refused(begin_run, teachers, tmp_path):
@@ -110,7 +111,7 @@ def test_members_that_differ_in_heads_are_refused(begin_run, teachers, tmp_path)
 
 
 def test_an_ensemble_needs_nothing_but_its_folder_and_can_grow(begin_run, teachers, tmp_path):
-    folder, _, found = teachers
+    folder, _, result = teachers
     shutil.copytree(folder, tmp_path / "moved", ignore=shutil.ignore_patterns("soft-targets"))
     crops = np.random.default_rng(0).integers(0, 256, (5, 48, 48), np.uint8)
     assert (ensemble.load_ensemble(tmp_path / "moved")(crops) == ensemble.load_ensemble(folder)(crops)).all()
@@ -118,8 +119,8 @@ def test_an_ensemble_needs_nothing_but_its_folder_and_can_grow(begin_run, teache
     fit.fit(third)
     joined = members.open_members([tmp_path / "moved", third.folder], third.data)
     grown = ensemble.make_ensemble(tmp_path / "grown", joined, third.dataset)
-    assert [each["name"] for each in grown["members"]] == ["first", "second", "third"]
-    assert grown["members"][0]["figures"] == found["members"][0]["figures"]
+    assert [member["name"] for member in grown["members"]] == ["first", "second", "third"]
+    assert grown["members"][0]["figures"] == result["members"][0]["figures"]
 
 
 def test_weights_go_to_the_member_that_is_right():
@@ -153,7 +154,7 @@ def faces(begin_run):
 
 @pytest.fixture(scope="module")
 def cut_run(begin_run, faces):
-    """A run that was cut out of it, with the bundles of its heads."""
+    """A run that was pruned from it, with the bundles of its heads."""
     run = begin_run(CUT, "cut", faces)
     fit.fit(run)
     quantize.quantize(run)
@@ -161,10 +162,11 @@ def cut_run(begin_run, faces):
 
 
 def assert_kernels(run, expected):
-    """The run's kernels are these; normalisations have gone on with what they saw."""
-    for kept, wanted in zip(loop.best_weights(run.stage_folder("fit")), expected, strict=True):
-        if wanted.ndim > 1:
-            np.testing.assert_allclose(kept, wanted, atol=1e-5)
+    """The run's kernels are these; normalizations have followed their inputs meanwhile."""
+    weights = loop.best_weights(run.stage_folder("fit"))
+    for values, expected_values in zip(weights, expected, strict=True):
+        if expected_values.ndim > 1:
+            np.testing.assert_allclose(values, expected_values, atol=1e-5)
 
 
 def test_a_cut_recipe_starts_from_its_teachers_face_network(begin_run, teachers, faces, cut_run):
@@ -198,10 +200,10 @@ def test_a_network_of_the_same_shape_is_gone_on_from_even_beside_a_face(begin_ru
 def share_alike(folder):
     """Let every member count, whatever a minute network is worth."""
     path = folder / "ensemble.json"
-    found = json.loads(path.read_text())
-    for each in found["members"]:
-        each["share"] = 1 / len(found["members"])
-    path.write_text(json.dumps(found))
+    record = json.loads(path.read_text())
+    for member in record["members"]:
+        member["share"] = 1 / len(record["members"])
+    path.write_text(json.dumps(record))
 
 
 def test_what_was_recorded_before_starts_were_is_told_as_it_was():
@@ -210,9 +212,9 @@ def test_what_was_recorded_before_starts_were_is_told_as_it_was():
     old = ({"pretrained": True}, {"cut": True}, {}, {"start": "cut"}, {"start": ""})
     kinds = [parse_recipe({**values, **field}).initial_weights for field in old]
     assert kinds == ["pretrained", "pruned", "random", "pruned", "random"]
-    told = [start.describe(dataclasses.replace(CUT, initial_weights=kind), None) for kind in kinds[:3]]
-    assert "HSE-FaceRes" in told[0]
-    assert told[1:] == ["a network of its teacher's", "random weights"]
+    texts = [start.describe(dataclasses.replace(CUT, initial_weights=kind), None) for kind in kinds[:3]]
+    assert "HSE-FaceRes" in texts[0]
+    assert texts[1:] == ["a network of its teacher's", "random weights"]
 
 
 def test_the_shipped_bundles_in_float_say_what_they_say_on_a_device():
@@ -222,12 +224,12 @@ def test_the_shipped_bundles_in_float_say_what_they_say_on_a_device():
     model = dequantize.network(shipped, recipe, export.golden_inputs(48, 256, seed=1))
     with np.load(shipped[0].folder / "golden.npz") as golden:
         crops = golden["inputs"]
-    told = loop.predict(model, crops).reshape(len(crops), -1, 7)
-    for head, each in enumerate(shipped):
-        assert each.card.provenance["head"] == recipe.heads[head]
-        classifier = Classifier(each.model)
+    float_logits = loop.predict(model, crops).reshape(len(crops), -1, 7)
+    for head, loaded in enumerate(shipped):
+        assert loaded.card.provenance["head"] == recipe.heads[head]
+        classifier = Classifier(loaded.model)
         logits = np.stack([classifier.logits(crop) for crop in crops])
-        steps = np.abs(logits - told[:, head]) / classifier.output.scale
+        steps = np.abs(logits - float_logits[:, head]) / classifier.output.scale
         assert steps.mean() < 3
         assert np.ptp(logits) > 100 * classifier.output.scale
 
@@ -236,22 +238,22 @@ def test_the_shipped_bundles_in_float_say_what_they_say_on_a_device():
 def altered(cut_run, tmp_path):
     """A copy of a run's bundle with other values in its card's origin."""
 
-    def made(head, **origin):
-        found = cut_run[1][list(HEADS).index(head)]
+    def copy(head, **origin):
+        original = cut_run[1][list(HEADS).index(head)]
         target = tmp_path / f"{len(list(tmp_path.iterdir()))}-1"
-        shutil.copytree(found.folder, target)
+        shutil.copytree(original.folder, target)
         card = json.loads((target / "card.json").read_text())
         card["origin"] |= origin
         (target / "card.json").write_text(json.dumps(card))
         return target
 
-    return made
+    return copy
 
 
 def test_bundles_that_make_no_network_are_refused(cut_run, student, altered):
     run, bundles = cut_run
     dataset, both = run.dataset, [each.folder for each in bundles]
-    held = dict(bundles[0].card.provenance["data"])
+    data = dict(bundles[0].card.provenance["data"])
 
     def refused(folders, match):
         with pytest.raises(RunError, match=match):
@@ -262,8 +264,8 @@ def test_bundles_that_make_no_network_are_refused(cut_run, student, altered):
     refused([student[1]["fer2013"].folder], "its network is a `residual`")
     refused([altered("fer2013", recipe={})], r"origin does not fit this mien \('network'\)")
     refused([altered("fer2013", data=None)], "origin does not fit this mien")
-    refused([altered(head, data=held | {"validation_rows": "others"}) for head in HEADS], "trained on other data")
-    old = {key: value for key, value in held.items() if key != "validation_rows"}
+    refused([altered(head, data=data | {"validation_rows": "others"}) for head in HEADS], "trained on other data")
+    old = {key: value for key, value in data.items() if key != "validation_rows"}
     assert dequantize.members([altered(head, data=old) for head in HEADS], dataset)
     refused([altered(head, data=old | {"sha256": "other"}) for head in HEADS], "trained on other data")
 
@@ -315,44 +317,46 @@ def test_a_member_whose_training_is_not_over_is_refused(begin_run, tmp_path):
         gather(tmp_path, [begun])
 
 
-def test_opinions_are_what_the_teacher_says_of_the_very_view(student, teachers):
+def test_soft_targets_are_what_the_teacher_predicts_on_the_very_view(student, teachers):
     run, _ = student
-    made = fit.training_set(run, run.recipe.fit)
-    view = samples.teacher_view(made, run.recipe.fit.augment, run.recipe.seed, 1)(np.arange(len(made)))
-    assert np.abs(made.teacher_probabilities[1].astype(float) - ensemble.load_ensemble(teachers[0])(view)).max() < 0.01
+    training = fit.training_set(run, run.recipe.fit)
+    view = samples.teacher_view(training, run.recipe.fit.augment, run.recipe.seed, 1)(np.arange(len(training)))
+    assert (
+        np.abs(training.teacher_probabilities[1].astype(float) - ensemble.load_ensemble(teachers[0])(view)).max() < 0.01
+    )
 
 
-def test_opinions_are_asked_for_once_and_a_missing_one_again(student, teachers):
+def test_soft_targets_are_computed_once_and_a_missing_one_again(student, teachers):
     run, _ = student
-    kept = sorted((teachers[0] / "soft-targets").rglob("*.npz"))
-    assert len(kept) == 2  # the same augmentation in both stages
-    before = [path.stat().st_mtime_ns for path in kept]
-    kept[0].unlink()
+    cached = sorted((teachers[0] / "soft-targets").rglob("*.npz"))
+    assert len(cached) == 2  # the same augmentation in both stages
+    before = [path.stat().st_mtime_ns for path in cached]
+    cached[0].unlink()
     plain = samples.training_set(run.dataset, run.split, tuple(HEADS), run.recipe.preprocess, 0.1)
     assert len(distill.with_soft_targets(run, run.recipe.fit, plain).teacher_probabilities) == 2
-    after = [path.stat().st_mtime_ns for path in kept]
+    after = [path.stat().st_mtime_ns for path in cached]
     assert after[0] > before[0]
     assert after[1] == before[1]
 
 
 def test_each_heads_bundle_computes_that_heads_logits(student):
-    run, made = student
+    run, bundles = student
     crops = np.random.default_rng(0).integers(0, 256, (20, 48, 48), np.uint8)
     for head in HEADS:
-        told = evaluate.int8_logits(made[head].model, crops)
+        logits = evaluate.int8_logits(bundles[head].model, crops)
         aware = quantize.quantized_network(run, head).predict(crops[..., None] / np.float32(255), verbose=0)
-        assert np.abs(told - aware).max() < 0.1 * np.ptp(aware)
+        assert np.abs(logits - aware).max() < 0.1 * np.ptp(aware)
     heads = [fit.float_network(run, head).predict(crops[..., None] / np.float32(255), verbose=0) for head in HEADS]
     assert np.abs(heads[0] - heads[1]).max() > 1e-3
 
 
 def test_bundles_are_named_after_their_heads_and_say_who_taught_them(student, teachers):
-    _, made = student
-    assert [each.card.id for each in made.values()] == ["distilled-fer2013-1", "distilled-ferplus-1"]
-    for head, each in made.items():
-        assert each.card.provenance["head"] == head
-        assert sum(member["share"] for member in each.card.provenance["teacher"]) == pytest.approx(1)
-        assert each.card.metrics["device"]["faces"] + each.card.metrics["device"]["missed"] == 56
+    _, bundles = student
+    assert [bundle.card.id for bundle in bundles.values()] == ["distilled-fer2013-1", "distilled-ferplus-1"]
+    for head, bundle in bundles.items():
+        assert bundle.card.provenance["head"] == head
+        assert sum(member["share"] for member in bundle.card.provenance["teacher"]) == pytest.approx(1)
+        assert bundle.card.metrics["device"]["faces"] + bundle.card.metrics["device"]["missed"] == 56
 
 
 def test_the_report_shows_both_heads(student):
@@ -364,18 +368,18 @@ def test_the_report_shows_both_heads(student):
 
 
 def test_evaluate_compares_two_bundles(student, voted, capsys):
-    _, made = student
-    first, second = (str(each.folder) for each in made.values())
+    _, bundles = student
+    first, second = (str(bundle.folder) for bundle in bundles.values())
     assert cli.main(["evaluate", first, "--against", second, "--data", str(voted), "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert set(found["against"]) == {"model", "fer2013", "ferplus"}
-    assert 0 < found["against"]["fer2013"]["p"] <= 1
-    assert {each["operator"] for each in found["layers"]} >= {"CONV_2D", "FULLY_CONNECTED"}
-    assert "Cortex-A72" in "".join(found["network"]["estimates"])
+    result = json.loads(capsys.readouterr().out)
+    assert set(result["against"]) == {"model", "fer2013", "ferplus"}
+    assert 0 < result["against"]["fer2013"]["p"] <= 1
+    assert {layer["operator"] for layer in result["layers"]} >= {"CONV_2D", "FULLY_CONNECTED"}
+    assert "Cortex-A72" in "".join(result["network"]["estimates"])
 
 
 def test_the_ablation_measures_each_row_and_three_ways_to_int8(begin_run, teachers, tmp_path):
-    def started(recipe):
+    def begin_row(recipe):
         teacher = teachers[0] if recipe.is_distilled else None
         return begin_run(recipe, recipe.name, teacher)
 
@@ -383,12 +387,12 @@ def test_the_ablation_measures_each_row_and_three_ways_to_int8(begin_run, teache
         ("plain", dataclasses.replace(TINY, name="ablated")),
         ("+ all", dataclasses.replace(DISTILLED, name="last")),
     ]
-    found = ablate.ablate(rows, started, 1, 1, tmp_path)
+    result = ablate.ablate(rows, begin_row, 1, 1, tmp_path)
     titles = ["plain", "+ all", "int8, PTQ", "int8, QAT", "int8, QAT + distillation"]
-    assert [row.title for row in found] == titles
-    assert found[0].ferplus is None
-    assert all(0 <= row.fer2013 <= 1 and row.ferplus is not None for row in found[1:])
-    assert found[4].seconds > found[2].seconds == found[1].seconds > 0
+    assert [row.title for row in result] == titles
+    assert result[0].ferplus is None
+    assert all(0 <= row.fer2013 <= 1 and row.ferplus is not None for row in result[1:])
+    assert result[4].seconds > result[2].seconds == result[1].seconds > 0
     assert (tmp_path / "ablation.csv").read_text().count("\n") == 6
     assert "data:image/png;base64," in (tmp_path / "ablation.html").read_text()
 

@@ -49,7 +49,7 @@ def network(bundles: Sequence[Bundle], recipe: Recipe, crops: Pixels) -> tf_kera
     not heads of one such network.
     """
     try:
-        layers = [tflite.weights(each.model.read_bytes()) for each in bundles]
+        layers = [tflite.weights(head.model.read_bytes()) for head in bundles]
         _refuse_other_bodies(bundles, layers)
         model = networks.build(recipe)
         body = layers[0][:-1]
@@ -126,7 +126,7 @@ def _member(bundles: Sequence[Bundle], dataset: Dataset) -> Member:
     crops = recipe.preprocess.normalize(dataset.images[split.train])
     weights = network(bundles, recipe, crops).get_weights()
     return Member(
-        name="+".join(each.card.id for each in bundles),
+        name="+".join(head.card.id for head in bundles),
         recipe=recipe,
         command=provenance.command,
         facts=facts,
@@ -139,7 +139,7 @@ def _in_order_of_heads(bundles: Sequence[Bundle], recipe: Recipe) -> list[Bundle
     """Return the bundles as the recipe names their heads. Raises RunError unless there is one of
     each.
     """
-    heads = [_read_provenance(each).head for each in bundles]
+    heads = [_read_provenance(loaded).head for loaded in bundles]
     if sorted(heads) != sorted(recipe.heads):
         raise RunError(
             f"{bundles[0].folder} is one head of a network; "
@@ -151,9 +151,9 @@ def _in_order_of_heads(bundles: Sequence[Bundle], recipe: Recipe) -> list[Bundle
 def _refuse_other_bodies(bundles: Sequence[Bundle], layers: Sequence[Sequence[Any]]) -> None:
     """Raise RunError unless all layers but the last are the same in all bundles."""
     first = layers[0][:-1]
-    for each, own in zip(bundles, layers, strict=True):
+    for loaded, own in zip(bundles, layers, strict=True):
         if not _are_equal(own[:-1], first):
-            raise RunError(f"{each.folder} and {bundles[0].folder} are not of one network; give bundles of one run")
+            raise RunError(f"{loaded.folder} and {bundles[0].folder} are not of one network; give bundles of one run")
 
 
 def _are_equal(layers: Sequence[Any], others: Sequence[Any]) -> bool:

@@ -322,8 +322,8 @@ def parse_recipe(values: dict[str, Any]) -> Recipe:
     KeyError, TypeError or RunError where a value is missing, unknown or of the wrong type.
     """
     renamed = _rename_keys(values, _RENAMED_RECIPE_FIELDS)
-    known = {field.name for field in fields(Recipe)}
-    arguments = {key: value for key, value in renamed.items() if key in known}
+    names = {field.name for field in fields(Recipe)}
+    arguments = {key: value for key, value in renamed.items() if key in names}
     arguments["fit"] = _parse_stage(values["fit"])
     arguments["quantize"] = _parse_stage(values["quantize"])
     preprocess = values["preprocess"]
