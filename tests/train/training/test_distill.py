@@ -352,11 +352,11 @@ def test_each_heads_bundle_computes_that_heads_logits(student):
 
 def test_bundles_are_named_after_their_heads_and_say_who_taught_them(student, teachers):
     _, bundles = student
-    assert [bundle.card.id for bundle in bundles.values()] == ["distilled-fer2013-1", "distilled-ferplus-1"]
-    for head, bundle in bundles.items():
-        assert bundle.card.provenance["head"] == head
-        assert sum(member["share"] for member in bundle.card.provenance["teacher"]) == pytest.approx(1)
-        assert bundle.card.metrics["device"]["faces"] + bundle.card.metrics["device"]["missed"] == 56
+    assert [loaded.card.id for loaded in bundles.values()] == ["distilled-fer2013-1", "distilled-ferplus-1"]
+    for head, loaded in bundles.items():
+        assert loaded.card.provenance["head"] == head
+        assert sum(member["share"] for member in loaded.card.provenance["teacher"]) == pytest.approx(1)
+        assert loaded.card.metrics["device"]["faces"] + loaded.card.metrics["device"]["missed"] == 56
 
 
 def test_the_report_shows_both_heads(student):
@@ -369,7 +369,7 @@ def test_the_report_shows_both_heads(student):
 
 def test_evaluate_compares_two_bundles(student, voted, capsys):
     _, bundles = student
-    first, second = (str(bundle.folder) for bundle in bundles.values())
+    first, second = (str(loaded.folder) for loaded in bundles.values())
     assert cli.main(["evaluate", first, "--against", second, "--data", str(voted), "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert set(result["against"]) == {"model", "fer2013", "ferplus"}
