@@ -1,6 +1,7 @@
 """What the store's tests share: small bundles, and a disk that dies or fails after so many operations."""
 
 import errno
+import hashlib
 import shutil
 
 from helpers import pin_again
@@ -132,6 +133,23 @@ class Failing(Disk):
         return tried
 
 
+def digest(folder):
+    """Tells apart what a boot can tell apart: names, contents and links, and which entry is older than which."""
+    state = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_symlink():
+            content = b"link to " + bytes(path.readlink())
+        elif path.is_dir():
+            content = b"folder"
+        else:
+            content = b"file of " + hashlib.sha256(path.read_bytes()).digest()
+        state.update(f"{path.relative_to(folder)}\0".encode() + content)
+    entries = [path for path in folder.iterdir() if path.is_dir() and not path.is_symlink()]
+    ages = sorted({path.stat().st_mtime_ns for path in entries})
+    state.update(str(sorted((path.name, ages.index(path.stat().st_mtime_ns)) for path in entries)).encode())
+    return state.hexdigest()
+
+
 def believe(folder, name):
     """Trust in everybody."""
 
@@ -154,8 +172,8 @@ def store(folder, disk=None):
 def commit(place, source):
     """From a folder to a committed bundle."""
     done = place.install(source)
-    place.activate(done.card.id)
-    assert place.begin() == done.card.id
+    place.request(done)
+    assert place.promote() == done
     place.commit(done.card.id)
     return done.card.id
 

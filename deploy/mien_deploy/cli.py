@@ -13,7 +13,7 @@ from typing import Any
 from mien_edge import __version__
 from mien_edge.commands.common import add_command, guarded, renamed_option
 from mien_edge.commands.models import NOT_JUDGED
-from mien_edge.model import bundle as bundles
+from mien_edge.model.bundle import load_bundle
 from mien_edge.update import signing
 from mien_edge.update.archive import pack
 
@@ -144,12 +144,12 @@ def _add_sign(commands: argparse._SubParsersAction) -> None:
 
 
 def _sign(options: argparse.Namespace) -> None:
-    bundle = bundles.load(options.bundle)
+    bundle = load_bundle(options.bundle)
     key = options.key.expanduser()
     made = signing.sign(bundle.folder, key)
     public = key if key.suffix == ".pub" else Path(f"{key}.pub")
     sys.stderr.write(f"{made}: {bundle.card.id} is signed; a device takes it with this line (setup --signers FILE):\n")
-    print(signing.line(options.principal, public), end="")  # noqa: T201
+    print(signing.allowed_signers_line(options.principal, public), end="")  # noqa: T201
 
 
 def _add_push(commands: argparse._SubParsersAction) -> None:
@@ -173,7 +173,7 @@ def _add_push(commands: argparse._SubParsersAction) -> None:
 
 
 def _push(options: argparse.Namespace) -> int:
-    bundle, devices = bundles.load(options.bundle), _devices(options)
+    bundle, devices = load_bundle(options.bundle), _devices(options)
     if options.dry_run:
         words = push.arguments(options.timeout, options.allow_downgrade)
         for number, reached in enumerate(fleet.waves(options.waves, len(devices)), start=1):

@@ -87,28 +87,45 @@ def _required(field: "dataclasses.Field[Any]") -> bool:
 
 
 def _nearest(key: str, known: Mapping[str, object]) -> str:
-    found = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    return f"; did you mean {found[0]!r}?" if found else f"; known keys: {', '.join(known)}"
+    matches = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    if matches:
+        return f"; did you mean {matches[0]!r}?"
+    return f"; known keys: {', '.join(known)}"
 
 
 def _convert(hint: Any, value: object, where: str, error: type[MienError]) -> Any:
-    origin, arguments = get_origin(hint), get_args(hint)
+    origin = get_origin(hint)
+    arguments = get_args(hint)
     if origin is Literal:
         return _choice(arguments, value, where, error)
     if origin in (Union, types.UnionType):
-        inner = [each for each in arguments if each is not type(None)]
-        return None if value is None else _convert(inner[0], value, where, error)
+        return _optional(arguments, value, where, error)
     if origin is tuple:
-        if not isinstance(value, list | tuple):
-            raise error(f"{where} must be a list, not {value!r}; change it")
-        return tuple(_convert(arguments[0], each, f"{where}[{i}]", error) for i, each in enumerate(value))
+        return _tuple(arguments[0], value, where, error)
     if origin is dict:
-        if not isinstance(value, Mapping):
-            raise error(f"{where} must be a table, not {value!r}; change it")
-        return {str(key): _convert(arguments[1], each, f"{where}.{key}", error) for key, each in value.items()}
+        return _mapping(arguments[1], value, where, error)
     if dataclasses.is_dataclass(hint):
         return from_dict(hint, value, where, error)  # type: ignore[arg-type]
     return _scalar(hint, value, where, error)
+
+
+def _optional(options: tuple[Any, ...], value: object, where: str, error: type[MienError]) -> Any:
+    if value is None:
+        return None
+    inner = next(option for option in options if option is not type(None))
+    return _convert(inner, value, where, error)
+
+
+def _tuple(item: Any, value: object, where: str, error: type[MienError]) -> tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        raise error(f"{where} must be a list, not {value!r}; change it")
+    return tuple(_convert(item, element, f"{where}[{index}]", error) for index, element in enumerate(value))
+
+
+def _mapping(item: Any, value: object, where: str, error: type[MienError]) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise error(f"{where} must be a table, not {value!r}; change it")
+    return {str(key): _convert(item, content, f"{where}.{key}", error) for key, content in value.items()}
 
 
 def _choice(options: tuple[Any, ...], value: object, where: str, error: type[MienError]) -> Any:

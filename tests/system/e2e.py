@@ -17,14 +17,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import ROOT, collapsed, pin_again
-from mien_edge.model import bundle as bundles
+from mien_edge.model.bundle import load_bundle
 from mien_edge.model.interpreter import Classifier
 from mien_edge.update import signing
 
 VM, IMAGE, PORT = ROOT / "tests" / "system" / "arm" / "vm.sh", Path(os.environ["MIEN_IMAGE"]), 22322
 CUTS = int(os.environ.get("CUTS", "20"))
 EDGE = "sudo /opt/mien/venv/bin/mien-edge"
-CURRENT = bundles.load(ROOT / "models" / "current").card
+CURRENT = load_bundle(ROOT / "models" / "current").card
 KEYS = Path(tempfile.mkdtemp(prefix="mien-keys-"))
 SETTINGS = """
 [source]
@@ -110,7 +110,7 @@ def made(version, spoil=None):
 def machine():
     """Booted; and set up over SSH from nothing."""
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "e2e", "-f", KEYS / "signer"], check=True)
-    (KEYS / "allowed").write_text(signing.line("tester", KEYS / "signer.pub"))
+    (KEYS / "allowed").write_text(signing.allowed_signers_line("tester", KEYS / "signer.pub"))
     (KEYS / "mien.toml").write_text(SETTINGS)
     began = time.monotonic()
     vm("start", str(PORT))
@@ -146,12 +146,13 @@ def test_it_computes_what_the_workstation_computes():
     )
     assert found["machine"] == "aarch64"
     code = (
-        "import numpy as np; from mien_edge.model import bundle; from mien_edge.model.interpreter import Classifier;"
-        "b = bundle.load(bundle.find()); g = np.load(b.folder / 'golden.npz')['inputs'];"
+        "import numpy as np; from mien_edge.model.bundle import find_bundle, load_bundle;"
+        "from mien_edge.model.interpreter import Classifier;"
+        "b = load_bundle(find_bundle()); g = np.load(b.folder / 'golden.npz')['inputs'];"
         "c = Classifier(b.model); o = np.stack([c(x) for x in g]); print(o.tolist())"
     )
     theirs = json.loads(inside(f'/opt/mien/venv/bin/python -c "{code}" 2>/dev/null'))
-    here = bundles.load(ROOT / "models" / "current")
+    here = load_bundle(ROOT / "models" / "current")
     classifier = Classifier(here.model)
     with np.load(here.folder / "golden.npz") as golden:
         ours = np.stack([classifier(crop) for crop in golden["inputs"]]).astype(int)

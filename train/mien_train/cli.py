@@ -247,7 +247,7 @@ def _add_run(commands: Any) -> None:
 
 
 def _run(options: _Options) -> None:
-    from mien_edge.model import bundle
+    from mien_edge.model.bundle import load_bundle
 
     from mien_train.results import report, robustness
     from mien_train.training import fit, quantize
@@ -256,7 +256,7 @@ def _run(options: _Options) -> None:
     fit.fit(run)
     quantize.quantize(run)
     folders = _export_heads(run, options, only_missing=True)
-    robustness.of_run(run, [bundle.load(folder) for folder in folders])
+    robustness.of_run(run, [load_bundle(folder) for folder in folders])
     print(f"report: {report.report(run)}")  # noqa: T201
 
 
@@ -397,13 +397,13 @@ def _evaluate(options: _Options) -> None:
 
 
 def _evaluate_bundle(options: _Options) -> None:
-    from mien_edge.model import bundle
+    from mien_edge.model.bundle import load_bundle
 
     from mien_train.results import evaluate
 
-    against = bundle.load(options.against) if options.against else None
+    against = load_bundle(options.against) if options.against else None
     dataset = _data_source(options).dataset
-    result = evaluate.evaluate_bundle(bundle.load(options.target), dataset, options.split, against)
+    result = evaluate.evaluate_bundle(load_bundle(options.target), dataset, options.split, against)
     _print_result(options, result, evaluate.bundle_as_text(result))
 
 
@@ -538,13 +538,13 @@ def _add_robustness(commands: Any) -> None:
 
 
 def _robustness(options: _Options) -> None:
-    from mien_edge.model import bundle
+    from mien_edge.model.bundle import load_bundle
 
     from mien_train import plots
     from mien_train.results import robustness
 
     dataset = _data_source(options).dataset
-    bundles = [bundle.load(folder) for folder in options.bundles]
+    bundles = [load_bundle(folder) for folder in options.bundles]
     results = [robustness.measure(loaded, dataset, options.split) for loaded in bundles]
     files.write_bytes(options.out, plots.robustness(results))
     _print_result(options, results, "\n".join(map(robustness.as_text, results)))

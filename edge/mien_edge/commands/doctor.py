@@ -18,12 +18,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from mien_edge import paths
-from mien_edge.commands.common import add_command, json_option, load_settings, settings_option
+from mien_edge.commands.common import json_option, settings_from, settings_option
 from mien_edge.errors import MienError
-from mien_edge.model import bundle as bundles
+from mien_edge.model.bundle import find_bundle
 from mien_edge.settings import Settings
 from mien_edge.status import health
 
@@ -155,7 +155,7 @@ def _model(settings: Settings) -> Iterator[Finding]:
     """In a process of its own: a damaged model may crash an interpreter."""
     fix = "install a bundle: mien-edge models install FOLDER"
     try:
-        folder = bundles.find(settings.model.bundle)
+        folder = find_bundle(settings.model.bundle)
     except MienError as problem:
         yield Finding("model", "error", str(problem), fix)
         return
@@ -335,19 +335,20 @@ def _ask(command: list[str]) -> "subprocess.CompletedProcess[str] | None":
         return None
 
 
-def add_doctor(commands: Any) -> None:
-    text = "look for problems of this device and show their fixes; exits 0 for none, 1 for warnings, 2 for errors"
-    doctor = add_command(commands, "doctor", text, _doctor)
-    settings_option(doctor)
-    json_option(doctor)
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `doctor`."""
+    settings_option(parser)
+    json_option(parser)
+    parser.set_defaults(run=_doctor)
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from mien_edge.commands import doctor
-
-    settings = load_settings(options)
-    found = doctor.examine(settings)
+    settings = settings_from(options)
+    findings = examine(settings)
     if settings.publish.host:
-        found.append(doctor.broker(settings.publish.host, settings.publish.port))
-    print(json.dumps([dataclasses.asdict(each) for each in found]) if options.json else doctor.as_text(found))  # noqa: T201
-    return {"error": 2, "warning": 1}.get(doctor.worst(found), 0)
+        findings.append(broker(settings.publish.host, settings.publish.port))
+    if options.json:
+        print(json.dumps([dataclasses.asdict(finding) for finding in findings]))  # noqa: T201
+    else:
+        print(as_text(findings))  # noqa: T201
+    return {"error": 2, "warning": 1}.get(worst(findings), 0)

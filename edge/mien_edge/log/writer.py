@@ -2,9 +2,10 @@
 
 What can happen to it, and what it then does:
 
-- Killed: readings are committed every `commit_interval` seconds, events at once; what was not committed is lost, nothing else.
-- Power cut: the disk is synced every `sync_interval` seconds and with every event; the file opens in the state of the last sync
-  or later.
+- Killed: readings are committed every `commit_interval` seconds, events at once; what was not committed is lost,
+  nothing else.
+- Power cut: the disk is synced every `sync_interval` seconds and with every event; the file opens in the state of the
+  last sync or later.
 - Disk full, read-only or failing: said once, readings are dropped and counted, an event tells of it when it can be
   written again.
 - Corrupt file, at the start or later: moved aside as NAME.corrupt-TIME, a new one begun, said.

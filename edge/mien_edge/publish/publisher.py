@@ -251,7 +251,7 @@ def run(
     try:
         while not stopped():
             publisher.step()
-            notifier.alive(_line(publisher))
+            notifier.ping_watchdog(_line(publisher))
             if own is not None and time.monotonic() - written >= 1:
                 written = time.monotonic()
                 status_file.write(own, publisher.report())

@@ -38,8 +38,10 @@ class StatusWriter:
         facts: dict[str, Any],
         stages: Sequence[tuple[str, Timed]] = (),
         state: Callable[[], dict[str, Any]] = dict,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.path, self.facts, self.stages, self.state = folder / NAME, facts, stages, state
+        self._clock = clock
         self._started = time.time()
         self._frames = 0
         self._times: deque[float] = deque()
@@ -51,7 +53,7 @@ class StatusWriter:
 
     def __call__(self, frame: Frame, readings: tuple[Reading, ...]) -> None:
         """A frame has gone through the chain."""
-        now = time.monotonic()
+        now = self._clock()
         self._frames += 1
         self._times.append(now)
         while self._times and now - self._times[0] > _WINDOW:
@@ -68,7 +70,7 @@ class StatusWriter:
         self._camera = _CAMERA.get(kind, self._camera)
         if kind in _BAD:
             self._events.append({"time": time.time(), "kind": kind, "text": text})
-        self._write(time.monotonic(), [])
+        self._write(self._clock(), [])
 
     def _write(self, now: float, faces: list[dict[str, Any]]) -> None:
         self._written = now

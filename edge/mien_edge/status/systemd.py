@@ -28,9 +28,9 @@ class Notifier:
 
     def __call__(self, frame: Frame, readings: tuple[Reading, ...]) -> None:
         """One frame has gone through."""
-        self.alive(f"frame {frame.index}, {len(readings)} faces")
+        self.ping_watchdog(f"frame {frame.index}, {len(readings)} faces")
 
-    def alive(self, status: str) -> None:
+    def ping_watchdog(self, status: str) -> None:
         """Work goes on; `status` is what systemctl shows."""
         if not self._ready:
             self._ready = True

@@ -265,7 +265,7 @@ def serve(settings: Settings, log: Path, runtime: Path, told: Callable[[str], No
 
         async def beat() -> None:
             while True:
-                notifier.alive(f"listens on {settings.view.host}:{settings.view.port}")
+                notifier.ping_watchdog(f"listens on {settings.view.host}:{settings.view.port}")
                 await asyncio.sleep(1)
 
         beating = asyncio.create_task(beat())

@@ -1,13 +1,11 @@
 """The engine on plain lists, and the whole chain on a real photograph with the committed bundle."""
 
-import threading
-
 import numpy as np
 import pytest
 from mien_edge import testing
-from mien_edge.chain import classify, detect, pipeline, quality, score, sources
+from mien_edge.chain import classify, detect, pipeline, quality, sources
 from mien_edge.model.interpreter import Classifier
-from mien_edge.service import run
+from mien_edge.service.run import RunOptions, Service, build_chain, load_model
 from mien_edge.settings import DetectSettings, ModelSettings, QualitySettings, Settings, SourceSettings
 from mien_edge.values import Box, Face, Frame
 
@@ -134,7 +132,8 @@ def test_the_demo_goes_through_the_whole_line(bundle):
     capture = testing.Capture()
     source = sources.Demo(15, paced=False)
     settings = Settings(source=SourceSettings(uri="demo"))
-    summary = run.run(settings, run.load_model(settings, bundle), source, threading.Event(), [capture])
+    model = load_model(settings, bundle)
+    summary = Service(settings, model, source=source, sinks=[capture]).run()
     assert summary.frames == 240
     assert summary.readings > 150
     tracks = {reading.track for readings in capture.frames for reading in readings}
@@ -146,7 +145,7 @@ def test_the_demo_goes_through_the_whole_line(bundle):
 
 def test_more_threads_compute_the_same(bundle):
     one, two = (
-        run.chain(settings, run.load_model(settings, bundle), still=True)
+        build_chain(settings, load_model(settings, bundle), still=True)
         for settings in (Settings(), Settings(model=ModelSettings(threads=2)))
     )
     frame = Frame(sources.Demo(15).picture(0), 0, 0.0)
@@ -154,18 +153,15 @@ def test_more_threads_compute_the_same(bundle):
 
 
 def test_the_run_ends_after_the_frames_asked_for(bundle):
-    model = run.load_model(Settings(), bundle)
-    summary = run.run(Settings(), model, sources.Demo(15, paced=False), threading.Event(), [], most=5)
+    model = load_model(Settings(), bundle)
+    source = sources.Demo(15, paced=False)
+    summary = Service(Settings(), model, RunOptions(max_frames=5), source=source).run()
     assert summary.frames == 5
 
 
 def test_labelled_photographs_are_found_and_mostly_told_better_than_by_chance(bundle, photographs):
-    labels = score.read_labels(photographs / "labels.csv")
-    scored = score.Score(labels)
     settings = Settings(source=SourceSettings(uri=str(photographs)))
-    source = sources.open_source(settings.source, threading.Event())
-    run.run(settings, run.load_model(settings, bundle), source, threading.Event(), [scored])
-    result = scored.result()
+    result = Service(settings, load_model(settings, bundle)).run().score
     assert result["photographs"] == 274
     assert result["faces_missed"] <= 3
     assert result["accuracy"] > 0.55

@@ -80,14 +80,16 @@ def test_the_rate_falls_before_the_soc_throttles_and_comes_back(tmp_path):
 
 
 def test_the_rate_never_falls_below_the_slowest(tmp_path):
-    governor = throttle.Governor(ThrottleSettings(min_fps=5), 15.0, read=lambda: Health(99.0, ("throttled",), (), None))
+    governor = throttle.Governor(
+        ThrottleSettings(min_fps=5), 15.0, read_health=lambda: Health(99.0, ("throttled",), (), None)
+    )
     assert [governor(i * 5.0) for i in range(20)][-1] == 5
-    slow = throttle.Governor(ThrottleSettings(min_fps=5), 1.0, read=lambda: Health(99.0, (), (), None))
+    slow = throttle.Governor(ThrottleSettings(min_fps=5), 1.0, read_health=lambda: Health(99.0, (), (), None))
     assert slow(0.0) == 1.0
 
 
 def test_throttling_counts_as_heat_where_no_temperature_is_told():
-    governor = throttle.Governor(ThrottleSettings(), 15.0, read=lambda: Health(None, ("throttled",), (), None))
+    governor = throttle.Governor(ThrottleSettings(), 15.0, read_health=lambda: Health(None, ("throttled",), (), None))
     assert governor(0.0) == 12
 
 
@@ -105,9 +107,9 @@ class Camera:
             yield frame
 
 
-def passed(pictures, settings, fps=15.0, most=15.0):
+def passed(pictures, settings, fps=15.0, max_fps=15.0):
     camera = Camera(pictures, fps)
-    governor = throttle.Governor(settings, most, read=lambda: Health(40.0, (), (), None))
+    governor = throttle.Governor(settings, max_fps, read_health=lambda: Health(40.0, (), (), None))
     paced = throttle.ThrottledSource(camera, settings, governor, lambda: camera.now)
     return [frame.index for frame in paced]
 
@@ -116,11 +118,11 @@ def moving(count):
     return [np.full((60, 80), 255 * (i % 2), np.uint8) for i in range(count)]
 
 
-@pytest.mark.parametrize(("most", "expected"), [(15.0, 150), (7.5, 75), (5.0, 50), (30.0, 150)])
-def test_a_camera_faster_than_the_rate_loses_the_rest_evenly(most, expected):
-    found = passed(moving(150), ThrottleSettings(), most=most)
+@pytest.mark.parametrize(("max_fps", "expected"), [(15.0, 150), (7.5, 75), (5.0, 50), (30.0, 150)])
+def test_a_camera_faster_than_the_rate_loses_the_rest_evenly(max_fps, expected):
+    found = passed(moving(150), ThrottleSettings(), max_fps=max_fps)
     assert abs(len(found) - expected) <= 1
-    assert max(np.diff(found)) <= round(15 / most) + 1
+    assert max(np.diff(found)) <= round(15 / max_fps) + 1
 
 
 def test_where_nothing_moves_the_chain_rests_and_a_movement_wakes_it_at_once():

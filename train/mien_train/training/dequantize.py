@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import tf_keras
 from mien_edge.errors import RunError
-from mien_edge.model import bundle, tflite
-from mien_edge.model.bundle import Bundle
+from mien_edge.model import tflite
+from mien_edge.model.bundle import Bundle, load_bundle
 
 from mien_train.arrays import Floats, Pixels
 from mien_train.data import splits
@@ -35,7 +35,7 @@ def members(folders: Sequence[Path], dataset: Dataset) -> list[Member]:
     """
     runs: dict[str, list[Bundle]] = {}
     for folder in folders:
-        loaded = bundle.load(folder)
+        loaded = load_bundle(folder)
         of_run = {key: value for key, value in loaded.card.provenance.items() if key != "head"}
         runs.setdefault(json.dumps(of_run, sort_keys=True), []).append(loaded)
     return [_member(bundles, dataset) for bundles in runs.values()]
