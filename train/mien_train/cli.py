@@ -8,7 +8,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -230,7 +230,7 @@ def _data_audit(options: _Options) -> None:
 
     dataset = _data_source(options).dataset
     result = audit.audit(dataset)
-    _print_result(options, result.figures, audit.as_text(result.figures))
+    _print_result(options, result.figures.to_json(), audit.as_text(result.figures))
     if options.html:
         files.write_text(options.html, audit.as_html(result, dataset))
         sys.stderr.write(f"page: {options.html}\n")
@@ -256,7 +256,7 @@ def _run(options: _Options) -> None:
     fit.fit(run)
     quantize.quantize(run)
     folders = _export_heads(run, options, only_missing=True)
-    robustness.of_run(run, [load_bundle(folder) for folder in folders])
+    robustness.measure_run(run, [load_bundle(folder) for folder in folders])
     print(f"report: {report.report(run)}")  # noqa: T201
 
 
@@ -367,13 +367,12 @@ def _export_heads(
 
 
 def _print_bundle(bundle: "Bundle") -> None:
-    from mien_train.results import evaluate
+    from mien_train.results.evaluation import Evaluation, scores_as_text
 
-    metrics = bundle.card.metrics
-    int8 = metrics["networks"]["int8"]
-    print(evaluate.as_text(int8["test"] or int8["validation"]))  # noqa: T201
+    evaluation = Evaluation.from_json(bundle.card.metrics, str(bundle.folder / "card.json"))
+    print(scores_as_text(evaluation.networks["int8"].reported))  # noqa: T201
     print(  # noqa: T201
-        f"bundle: {bundle.folder} ({metrics['test']}, int8); on a device: mien-edge check --model {bundle.folder}"
+        f"bundle: {bundle.folder} ({evaluation.test_name}, int8); on a device: mien-edge check --model {bundle.folder}"
     )
 
 
@@ -399,35 +398,22 @@ def _evaluate(options: _Options) -> None:
 def _evaluate_bundle(options: _Options) -> None:
     from mien_edge.model.bundle import load_bundle
 
-    from mien_train.results import evaluate
+    from mien_train.results.evaluate import evaluate_bundle
 
     against = load_bundle(options.against) if options.against else None
     dataset = _data_source(options).dataset
-    result = evaluate.evaluate_bundle(load_bundle(options.target), dataset, options.split, against)
-    _print_result(options, result, evaluate.bundle_as_text(result))
+    result = evaluate_bundle(load_bundle(options.target), dataset, options.split, against)
+    _print_result(options, result.to_json(), result.as_text())
 
 
 def _evaluate_run(options: _Options) -> None:
-    from mien_train.results import evaluate
+    from mien_train.results.evaluate import evaluate_run
     from mien_train.training.run import open_run
 
     run = open_run(options.target)
-    results = {head: evaluate.evaluate_run(run, head) for head in run.recipe.heads}
-    texts = [_run_as_text(head, result) for head, result in results.items()]
-    _print_result(options, results, "\n".join(texts))
-
-
-def _run_as_text(head: str, result: Mapping[str, Any]) -> str:
-    from mien_train.results import evaluate
-
-    parts = []
-    for name, network in result["networks"].items():
-        figures = network["test"] or network["validation"]
-        parts.append(f"{name}, predicts {head} labels\n{evaluate.as_text(figures)}")
-    agreement = "  ".join(f"{pair} {share:.2%}" for pair, share in result["agreement"].items())
-    parts.append(f"agreement: {agreement}")
-    parts.append(evaluate.network_as_text(result["network"]))
-    return "\n".join(parts)
+    results = [evaluate_run(run, head) for head in run.recipe.heads]
+    values = {result.head: result.to_json() for result in results}
+    _print_result(options, values, "\n".join(result.as_text() for result in results))
 
 
 # ensemble
@@ -485,17 +471,22 @@ def _tune(options: _Options) -> None:
     from mien_train.training.recipes import EDGE_FRESH
 
     dataset = _data_source(options).dataset
-    about = tune.about(EDGE_FRESH, dataset, options.split, options.max_rows)
-    study = tune.study(
+    study = tune.open_study(
         options.folder,
         options.storage,
         options.sampler,
         options.seed,
         options.resume,
-        about,
+        config=tune.study_config(EDGE_FRESH, dataset, options.split, options.max_rows),
     )
-    split = tune.split(dataset, options.split, options.max_rows)
-    tune.work(study, EDGE_FRESH, dataset, split, options.folder, options.trials, options.max_macs)
+    space = tune.SearchSpace(
+        base=EDGE_FRESH,
+        dataset=dataset,
+        split=tune.study_split(dataset, options.split, options.max_rows),
+        folder=options.folder,
+        max_macs=options.max_macs,
+    )
+    tune.run_trials(study, space, options.trials)
     print(tune.as_text(study))  # noqa: T201
     sys.stderr.write(f"page: {options.folder / 'tune.html'}\n")
 
@@ -540,14 +531,14 @@ def _add_robustness(commands: Any) -> None:
 def _robustness(options: _Options) -> None:
     from mien_edge.model.bundle import load_bundle
 
-    from mien_train import plots
     from mien_train.results import robustness
 
     dataset = _data_source(options).dataset
     bundles = [load_bundle(folder) for folder in options.bundles]
     results = [robustness.measure(loaded, dataset, options.split) for loaded in bundles]
-    files.write_bytes(options.out, plots.robustness(results))
-    _print_result(options, results, "\n".join(map(robustness.as_text, results)))
+    files.write_bytes(options.out, robustness.draw(results))
+    values = [result.to_json() for result in results]
+    _print_result(options, values, "\n".join(result.as_text() for result in results))
     sys.stderr.write(f"picture: {options.out}\n")
 
 
@@ -576,4 +567,4 @@ def _crop(options: _Options) -> None:
     from mien_train.training.run import open_run
 
     result = crop(open_run(options.folder), options.model, options.photos)
-    print(json.dumps(result))  # noqa: T201
+    print(json.dumps(result.to_json()))  # noqa: T201

@@ -398,7 +398,7 @@ def test_the_ablation_measures_each_row_and_three_ways_to_int8(begin_run, teache
 
 
 def test_votes_become_shares_and_doubt_counts_less(voted):
-    dataset = read.load(voted, voted.parent / "fer2013new.csv")
+    dataset = read.load_dataset(voted, voted.parent / "fer2013new.csv")
     shares = heads.stack_targets(dataset, ("ferplus",), 0.1)[:, 0]
     assert shares.sum(axis=1) == pytest.approx(0.8)  # two of ten did not know
     assert shares[0, 0] == pytest.approx(0.6)
@@ -406,7 +406,7 @@ def test_votes_become_shares_and_doubt_counts_less(voted):
 
 def test_a_recipe_of_votes_needs_votes(small):
     with pytest.raises(read.DataError, match="--ferplus"):
-        heads.stack_targets(read.load(small), tuple(HEADS), 0.1)
+        heads.stack_targets(read.load_dataset(small), tuple(HEADS), 0.1)
 
 
 def test_the_loss_of_a_row_is_its_cross_entropy_whatever_it_sums_to():
@@ -428,11 +428,15 @@ def test_the_detectors_crop_of_a_picture_is_the_one_that_training_draws(voted):
     gray = cv2.cvtColor(sources.read_photo(sources.astronaut()), cv2.COLOR_BGR2GRAY)
     face = cv2.resize(gray[50:210, 145:305], (48, 48), interpolation=cv2.INTER_AREA)[None]
     dataset = dataclasses.replace(
-        read.load(voted), images=face, labels=np.zeros(1, np.int8), usages=np.zeros(1, np.int8), sha256="one-face"
+        read.load_dataset(voted),
+        images=face,
+        labels=np.zeros(1, np.int8),
+        usages=np.zeros(1, np.int8),
+        sha256="one-face",
     )
     plain = Preprocess(48, -0.03, "none")
-    found, crops = evaluate.device_rows(dataset, np.array([0]), plain)
+    found, crops = evaluate.device_crops(dataset, np.array([0]), plain)
     assert found.tolist() == [0]
     always = augment.draw(1, dataclasses.replace(augment.OFF, device=1.0), np.random.default_rng(0))
-    drawn = augment.apply(face, always, faces.squares(dataset, plain))
+    drawn = augment.apply(face, always, faces.device_squares(dataset, plain))
     assert np.corrcoef(drawn.ravel(), crops.ravel())[0, 1] > 0.98

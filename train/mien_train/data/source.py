@@ -7,7 +7,7 @@ from typing import Any
 
 from mien_edge import files
 
-from mien_train.data.read import Dataset, load
+from mien_train.data.read import Dataset, load_dataset
 
 _RENAMED_KEYS = {"plus": "ferplus", "plus_sha256": "ferplus_sha256"}
 """Keys in records of earlier versions, and what they are now."""
@@ -30,7 +30,7 @@ class DataSource:
         """The rows, with votes where there is a FER+ file. Raises DataError for a missing or
         malformed file.
         """
-        return load(self.path, self.ferplus, self.skip_bad)
+        return load_dataset(self.path, self.ferplus, self.skip_bad)
 
     @cached_property
     def ferplus_sha256(self) -> str | None:

@@ -102,7 +102,7 @@ def _read_provenance(loaded: Bundle) -> _Provenance:
             recipe=parse_recipe(card["recipe"]),
             start=card["start"],
             command=card["command"],
-            split=splits.split_name(data["split"]),
+            split=splits.current_split_name(data["split"]),
             data_sha256=data["sha256"],
             validation_rows=data.get("validation_rows") or data.get("held rows"),
         )
@@ -117,7 +117,7 @@ def _member(bundles: Sequence[Bundle], dataset: Dataset) -> Member:
     provenance = _read_provenance(bundles[0])
     recipe = provenance.recipe
     bundles = _in_order_of_heads(bundles, recipe)
-    split = splits.split(dataset, provenance.split)
+    split = splits.split_dataset(dataset, provenance.split)
     facts = ensemble.facts(dataset, split, provenance.split, recipe)
     if not provenance.is_of(dataset, facts):
         raise RunError(

@@ -47,7 +47,7 @@ def with_soft_targets(run: OpenRun, stage: Stage, training: TrainingSet) -> Trai
     for number in tqdm(numbers, "computing soft targets", unit=" views", leave=False, disable=None):
         view = teacher_view(training, stage.augment, run.recipe.seed, number)
         path = folder / f"{number:02d}.npz"
-        probabilities.append(cache.kept(path, partial(_predict, teacher, view)))
+        probabilities.append(cache.cached(path, partial(_predict, teacher, view)))
     return replace(
         training,
         teacher_probabilities=tuple(probabilities),

@@ -62,7 +62,7 @@ class Facts:
         """
         values = {_RENAMED_FACTS.get(key, key): value for key, value in record.items()}
         crops = schema.from_dict(Preprocess, values["preprocessing"], "preprocessing", RunError)
-        split = splits.split_name(values["split"])
+        split = splits.current_split_name(values["split"])
         return Facts(values["validation_rows"], split, tuple(values["heads"]), crops)
 
 
@@ -144,7 +144,7 @@ def load_ensemble(folder: Path) -> Ensemble:
 
 def facts(dataset: Dataset, split: Split, split_name: str, recipe: Recipe) -> Facts:
     """Return the facts of a network that the recipe trains on that split of the dataset."""
-    return Facts(splits.held_digest(dataset, split), split_name, recipe.heads, recipe.preprocess)
+    return Facts(splits.validation_digest(dataset, split), split_name, recipe.heads, recipe.preprocess)
 
 
 def check_alike(name: str, own: Facts, other_name: str, other: Facts) -> None:
@@ -170,7 +170,7 @@ def make_ensemble(folder: Path, members: Sequence[Member], dataset: Dataset) -> 
     or preprocessing, or share a name.
     """
     first = members[0]
-    split = splits.with_test(splits.split(dataset, first.facts.split))
+    split = splits.require_test(splits.split_dataset(dataset, first.facts.split))
     _refuse_unlike(folder, members, facts(dataset, split, first.facts.split, first.recipe))
     rows = _measured_rows(dataset, split, first.recipe)
     measured = [rows.measure(member) for member in members]
@@ -279,7 +279,8 @@ class _MeasuredRows:
         figures = {}
         for index, head in enumerate(self.heads):
             labelled = labels[:, index] >= 0
-            figures[head] = metrics.figures(logits[labelled, index], labels[labelled, index])
+            head_metrics = metrics.classification_metrics(logits[labelled, index], labels[labelled, index])
+            figures[head] = head_metrics.to_json()
         return figures
 
 
@@ -298,7 +299,7 @@ def _measured_rows(dataset: Dataset, split: Split, recipe: Recipe) -> _MeasuredR
     sets = {
         "validation": validation,
         split.test_name: test,
-        f"{split.test_name} unseen": test[splits.unseen(dataset, split)],
+        f"{split.test_name} unseen": test[splits.without_near_duplicates(dataset, split)],
     }
     crops = recipe.preprocess.normalize(dataset.images[rows])
     labels = heads.stack_labels(dataset.take(rows), recipe.heads)

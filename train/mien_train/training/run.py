@@ -93,7 +93,7 @@ class OpenRun:
         """The split of its rows; it does not depend on the seed, so that runs compare and make
         ensembles.
         """
-        return splits.split(self.dataset, self.record["split"])
+        return splits.split_dataset(self.dataset, self.record["split"])
 
     @cached_property
     def teacher(self) -> Ensemble | None:
@@ -243,7 +243,7 @@ def _read_record(path: Path) -> dict[str, Any]:
     stored = json.loads(path.read_text())
     record = {_RENAMED_KEYS.get(key, key): value for key, value in stored.items()}
     record["data"] = source.rename_keys(record["data"])
-    record["split"] = splits.split_name(record["split"])
+    record["split"] = splits.current_split_name(record["split"])
     for key in ("start", "teacher"):
         if key not in record:
             raise KeyError(key)

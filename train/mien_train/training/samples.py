@@ -81,7 +81,7 @@ def training_set(
         validation_images=validation.images,
         validation_labels=heads.stack_labels(validation, head_names),
         preprocess=preprocess,
-        squares=faces.squares(dataset, preprocess)[split.train],
+        squares=faces.device_squares(dataset, preprocess)[split.train],
     )
 
 
