@@ -32,8 +32,8 @@ def near_groups(images: Pixels, correlation: float = 0.98) -> Indices:
 
     images: (N, 48, 48) uint8. Returns (N,) group numbers, the same for two rows where a chain of
     pairs links them whose pictures, or one and the other's mirror image, have a Pearson correlation
-    above `correlation`. Every pair is
-    compared: on 12x12 means first, then on all pixels. Constant pictures make one group.
+    above `correlation`. Every pair is compared, on 12x12 means first, then on all pixels. Constant
+    pictures make one group.
     """
     pairs = [_constant_pairs(images)]
     for candidates in _candidate_pairs(images, correlation - _COARSE_SLACK):
