@@ -73,11 +73,14 @@ def crop(run: OpenRun, bundle_folder: Path, photographs: Path | None) -> CropRes
     too.
 
     photographs: a folder of .jpg files and their labels.csv. Raises BundleError for what is no
-    whole bundle, and DataError where labels.csv names none of the photographs.
+    whole bundle, and DataError where no face is detected or labels.csv names none of the
+    photographs.
     """
     bundle = load_bundle(bundle_folder)
     rows = run.split.validation[:_MAX_PICTURES]
     sides = longer_sides(cached_boxes(run.dataset)[rows])
+    if not len(sides):
+        raise DataError(f"{run.folder}: no face is detected in its validation pictures; use FER2013")
     median = float(np.median(sides))
     result = CropResult(
         pictures=len(sides),
