@@ -1,21 +1,33 @@
-# make demo     the main job on a photograph, with the device's packages only
-# make test     the whole test suite, in an environment with everything
+# make help         this list
+# make demo         the main job on a photograph, with the device's packages only
+# make test         the whole test suite, in an environment with everything
+# make test-edge    the quick tests of the device's room, in a minute, without TensorFlow
+# make lint         ruff: rules and format
+# make types        mypy
+# make edge-only    a fresh installation of the edge extra: the demo runs, and there is no TensorFlow
 # make device-test  the kit installed on a Debian with its own systemd and a broker (root, mmdebstrap)
-# make fleet    ten devices on loopback updated in waves: the table and the seconds
-# make fuzz     spoilt cards, archives and networks for ten minutes
-# make e2e      an emulated Raspberry Pi: set up, updated, its power cut CUTS (20) times (root, qemu, an hour)
-# make soak     the service for MINUTES (30) at full speed, its camera failing each minute; draws out/soak.png
-# make check    what has to hold before a change lands: test, lint, types, the edge extra alone, device-test
+# make fleet        ten devices on loopback updated in waves: the table and the seconds
+# make fuzz         spoilt cards, archives and networks for ten minutes
+# make e2e          an emulated Raspberry Pi: set up, updated, its power cut CUTS (20) times (root, qemu, an hour)
+# make soak         the service for MINUTES (30) at full speed, its camera failing each minute; draws out/soak.png
+# make check        what has to hold before a change lands: test, test-edge, lint, types, edge-only, device-test
+# make clean        remove the environments and what was built
 PYTHON ?= python3
 PIP = -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint types edge-only device-test fleet fuzz e2e soak check clean
+.PHONY: help demo test test-edge lint types edge-only device-test fleet fuzz e2e soak check clean
+
+help:
+	@sed -n 's/^# make/make/p' Makefile
 
 demo: .venv-edge/ready
 	.venv-edge/bin/mien-edge run demo --annotate out/demo.png
 
 test: .venv/ready .venv-edge/ready .venv-tflite/ready
 	.venv/bin/pytest
+
+test-edge: .venv-edge-test/ready
+	.venv-edge-test/bin/pytest -m 'not slow and not system' tests/edge tests/test_rooms.py tests/test_walls.py
 
 lint: .venv/ready
 	.venv/bin/ruff check .
@@ -43,7 +55,7 @@ fuzz: .venv/ready
 e2e: .venv/ready
 	PYTHONPATH=tests tests/system/e2e.sh .venv/bin/python
 
-check: test lint types edge-only device-test
+check: test test-edge lint types edge-only device-test
 
 # pip 25.1 is the first that reads dependency groups.
 .venv/ready: pyproject.toml
@@ -57,6 +69,13 @@ check: test lint types edge-only device-test
 	.venv-edge/bin/python $(PIP) -e '.[edge]'
 	touch $@
 
+# .venv-edge stays what a device has; this one has pytest as well.
+.venv-edge-test/ready: pyproject.toml
+	$(PYTHON) -m venv .venv-edge-test
+	.venv-edge-test/bin/python $(PIP) 'pip>=25.1'
+	.venv-edge-test/bin/python $(PIP) -e '.[edge]' --group test-edge
+	touch $@
+
 # The second interpreter, alone: it has wheels up to Python 3.11 only. The tests that need it skip where it is absent.
 # picamera2 is unpacked without what it needs, to compare its real signatures with the adapter's.
 .venv-tflite/ready: pyproject.toml
@@ -66,4 +85,4 @@ check: test lint types edge-only device-test
 	touch $@
 
 clean:
-	rm -rf .venv .venv-edge .venv-tflite out dist
+	rm -rf .venv .venv-edge .venv-edge-test .venv-tflite out dist

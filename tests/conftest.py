@@ -1,5 +1,6 @@
 """What several rooms' tests need: the committed bundle, the demo's photograph, and data that users do not have."""
 
+import importlib.util
 import shutil
 
 import numpy as np
@@ -7,6 +8,20 @@ import pytest
 from helpers import ROOT, SHARED
 from mien_edge.chain import sources
 from mien_edge.model import bundle as bundles
+
+# Where a room's packages are not installed, as in .venv-edge-test, its tests are not collected.
+_NEEDS = {"tensorflow": ["train", "test_docs.py"], "pyinfra": ["deploy"]}
+collect_ignore = [path for package, paths in _NEEDS.items() if not importlib.util.find_spec(package) for path in paths]
+
+_SYSTEM_FIXTURES = {"analyze", "broker", "chromium", "devices"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Mark as `system` the tests whose fixtures start a program that pip does not install."""
+    for item in items:
+        if _SYSTEM_FIXTURES & set(item.fixturenames):
+            item.add_marker(pytest.mark.system)
 
 
 @pytest.fixture(scope="session")

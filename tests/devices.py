@@ -46,6 +46,8 @@ unsigned = true
 probation = 2.0
 min_faces = 10
 max_probation = 30.0
+max_latency_ratio = 100.0
+min_fps_ratio = 0.0
 """
 
 
@@ -122,7 +124,7 @@ class Devices:
         return cli.main([command, *words, *hosts, "--program", str(self.folder / "program"), *options])
 
 
-def until(condition, seconds=10.0):
+def until(condition, seconds=60.0):
     began = time.monotonic()
     while not condition():
         assert time.monotonic() - began < seconds, "it took too long"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,14 @@ from mien_edge.model.interpreter import Classifier, runtime
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
+
+
+def until(condition, seconds=60.0):
+    """Wait for something that another thread or process does; the limit only ends a test that would wait for ever."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.005)
 
 
 def environment(name):

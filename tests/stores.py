@@ -1,6 +1,7 @@
 """What the store's tests share: small bundles, and a disk that dies or fails after so many operations."""
 
 import errno
+import hashlib
 import shutil
 
 from helpers import pin_again
@@ -130,6 +131,23 @@ class Failing(Disk):
             return found(*arguments)
 
         return tried
+
+
+def digest(folder):
+    """Tells apart what a boot can tell apart: names, contents and links, and which entry is older than which."""
+    state = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_symlink():
+            content = b"link to " + bytes(path.readlink())
+        elif path.is_dir():
+            content = b"folder"
+        else:
+            content = b"file of " + hashlib.sha256(path.read_bytes()).digest()
+        state.update(f"{path.relative_to(folder)}\0".encode() + content)
+    entries = [path for path in folder.iterdir() if path.is_dir() and not path.is_symlink()]
+    ages = sorted({path.stat().st_mtime_ns for path in entries})
+    state.update(str(sorted((path.name, ages.index(path.stat().st_mtime_ns)) for path in entries)).encode())
+    return state.hexdigest()
 
 
 def believe(folder, name):

@@ -8,9 +8,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mien_edge import settings as configuration
 from mien_edge.errors import DeployError
-from mien_edge.settings import Settings, SourceSettings
+from mien_edge.settings import Settings, SourceSettings, as_toml, parse_settings
 
 from mien_deploy import wheels
 from mien_deploy.fleet import Say
@@ -34,7 +33,7 @@ class Kit:
     @property
     def extra(self) -> str:
         """mien's extra: with the demo's photograph where that is the source."""
-        uri = configuration.parse(self.settings or self.fresh).source.uri
+        uri = parse_settings(self.settings or self.fresh).source.uri
         return "edge" if uri.startswith("demo") else "device"
 
     def as_dict(self) -> dict[str, Any]:
@@ -46,11 +45,11 @@ class Kit:
         """From the command line. Raises DeployError for a file that cannot be read."""
         given = _text(options.settings) if options.settings else None
         if given is not None:
-            configuration.parse(given, str(options.settings))
+            parse_settings(given, str(options.settings))
         key = _text(options.submit_key).strip() if options.submit_key else ""
         if key and len(key.split()) < 2:
             raise DeployError(f"{options.submit_key}: not a public SSH key; name the .pub file")
-        fresh = configuration.as_toml(replace(Settings(), source=SourceSettings(uri=options.source)))
+        fresh = as_toml(replace(Settings(), source=SourceSettings(uri=options.source)))
         signers = _text(options.signers) if options.signers else ""
         return cls(options.wheel or wheels.own_wheel(), options.offline, given, fresh, signers, key)
 

@@ -1,34 +1,96 @@
-"""The command `mien-edge`."""
+"""The command `mien-edge`.
+
+A command's module is imported when that command runs or prints its help, and not before: a process
+that has the network must not even load the code for pictures, and it needs no memory for it.
+"""
 
 import argparse
 import os
 import sys
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 
 from mien_edge import __version__
-from mien_edge.commands.bench import add_bench
-from mien_edge.commands.check import add_check, print_settings
-from mien_edge.commands.common import add_command, guarded
-from mien_edge.commands.doctor import add_doctor
-from mien_edge.commands.logs import add_logs
-from mien_edge.commands.models import add_models
-from mien_edge.commands.purpose import add_init
-from mien_edge.commands.run import add_run
-from mien_edge.commands.services import add_publish, add_status, add_view
+from mien_edge.commands.common import CommandParser, describe, guarded
+
+COMMANDS = (
+    ("run", "read expressions from a source, until it ends or is stopped", "run:configure"),
+    (
+        "check",
+        "verify a model bundle and replay its golden vectors on this device",
+        "check:configure_check",
+    ),
+    (
+        "bench",
+        "measure milliseconds per stage, memory and start-up time on this device",
+        "bench:configure",
+    ),
+    ("logs", "read the on-device log", "logs:configure"),
+    (
+        "publish",
+        "publish the log to an MQTT broker, until stopped",
+        "services:configure_publish",
+    ),
+    (
+        "view",
+        "serve a web page with picture, labels, timeline and health, until stopped",
+        "services:configure_view",
+    ),
+    (
+        "status",
+        "show the service's status; exits 1 if there is a problem",
+        "services:configure_status",
+    ),
+    (
+        "doctor",
+        "look for problems of this device and show their fixes; exits 0 for none, 1 for warnings, 2 for errors",
+        "doctor:configure",
+    ),
+    (
+        "models",
+        "install, compare, activate and remove model bundles on this device",
+        "models:configure_models",
+    ),
+    (
+        "receive",
+        "install and activate a bundle from a tar archive on standard input; for restricted SSH keys",
+        "models:configure_receive",
+    ),
+    (
+        "init",
+        "ask what the device is used for and write its settings file",
+        "purpose:configure_init",
+    ),
+    (
+        "notice",
+        "write a printable notice for the people in front of the camera",
+        "purpose:configure_notice",
+    ),
+    (
+        "settings",
+        "print a settings file that explains every key",
+        "check:configure_settings",
+    ),
+)
+"""Each command's name, its help, and the function of mien_edge.commands that adds its options."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit code: 0 for success, 1 for an error (one line on stderr), 2 for usage."""
-    # Before NumPy is loaded: its matrices here are tiny, and OpenBLAS' other threads would spin for 40 milliseconds
-    # after each product, eight times what the whole chain takes.
+    """Run one command.
+
+    arguments: the words after `mien-edge`; None for those of this process.
+
+    Returns the exit code: 0 for success, 1 for an error (one line on stderr), 130 when interrupted;
+    some commands have others. Raises SystemExit with 2 for wrong usage, and with 0 after --help.
+    """
+    # Before NumPy is loaded: its matrices here are tiny, and OpenBLAS' other threads would spin for
+    # 40 milliseconds after each product, eight times what the whole chain takes.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     return guarded("mien-edge", parser(), arguments)
 
 
 def script() -> None:
-    """The console script: as `main`, and never held back at its end by a camera driver that hangs."""
+    """Run as the console script: as `main`, and exit although a camera driver hangs in a thread."""
     code = main()
     camera = sys.modules.get("mien_edge.chain.camera")
     if camera and any(thread.name == camera.THREAD for thread in threading.enumerate()):
@@ -39,22 +101,21 @@ def script() -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """All commands and options."""
-    top = argparse.ArgumentParser(prog="mien-edge", description="Read facial expressions from a camera, on the device.")
+    """Return the parser of all commands; a command's options are added when it is used."""
+    text = "Read facial expressions from a camera, on the device."
+    top = argparse.ArgumentParser(prog="mien-edge", description=text)
     top.add_argument("--version", action="version", version=f"mien-edge {__version__}")
-    commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    add_run(commands)
-    add_check(commands)
-    add_bench(commands)
-    add_logs(commands)
-    add_publish(commands)
-    add_view(commands)
-    add_status(commands)
-    add_doctor(commands)
-    add_models(commands)
-    add_init(commands)
-    show = add_command(commands, "settings", "print a settings file that explains every key", print_settings)
-    show.add_argument(
-        "--settings", type=Path, metavar="FILE", help="print the settings of this file (default: built-in settings)"
+    commands = top.add_subparsers(
+        title="commands",
+        required=True,
+        metavar="COMMAND",
+        parser_class=CommandParser,
     )
+    for name, text, function in COMMANDS:
+        commands.add_parser(
+            name,
+            help=text,
+            description=describe(text),
+            configure=f"mien_edge.commands.{function}",
+        )
     return top

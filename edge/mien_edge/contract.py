@@ -64,10 +64,13 @@ class Preprocess:
 
     def cropped(self, gray: Pixels, square: Box) -> Pixels:
         """`square` resampled to (size, size) uint8, not normalized."""
-        top, rows = _resampling(square.y, square.height, gray.shape[0], self.size)
-        left, columns = _resampling(square.x, square.width, gray.shape[1], self.size)
-        patch = gray[top : top + rows.shape[1], left : left + columns.shape[1]].astype(np.float32)
-        return np.rint(rows @ patch @ columns.T).astype(np.uint8)
+        height, width = gray.shape
+        top, row_weights = _resampling(square.y, square.height, height, self.size)
+        left, column_weights = _resampling(square.x, square.width, width, self.size)
+        bottom = top + row_weights.shape[1]
+        right = left + column_weights.shape[1]
+        patch = gray[top:bottom, left:right].astype(np.float32)
+        return np.rint(row_weights @ patch @ column_weights.T).astype(np.uint8)
 
     def normalize(self, crops: Pixels) -> Pixels:
         """(…, size, size) uint8 in and out; each crop is normalized by itself. A uniform crop turns mid-gray."""
@@ -81,23 +84,37 @@ class Preprocess:
 
 
 def _resampling(start: float, length: float, n_in: int, n_out: int) -> tuple[int, Floats]:
-    """Offset of the first input pixel needed, and weights (n_out, pixels needed) whose rows sum to 1."""
+    """How `n_out` pixels are made of the span from `start` to `start + length` on an axis of `n_in` pixels.
+
+    Returns the offset of the first input pixel needed, and weights, (n_out, pixels needed) float32, whose rows sum
+    to 1.
+    """
     first = min(max(int(np.floor(start)) - 1, 0), n_in - 1)
     last = max(min(int(np.ceil(start + length)) + 1, n_in), first + 1)
-    weights = _weights(start - first, length, last - first, n_out)
+    step = length / n_out
+    if step >= 1:
+        weights = _area_weights(start - first, step, last - first, n_out)
+    else:
+        weights = _linear_weights(start - first, step, last - first, n_out)
     return first, weights.astype(np.float32)
 
 
-def _weights(start: float, length: float, n_in: int, n_out: int) -> Floats:
-    step = length / n_out
-    if step >= 1:
-        edges = start + step * np.arange(n_out + 1)
-        left, right = np.arange(n_in, dtype=float), np.arange(1, n_in + 1, dtype=float)
-        left[0], right[-1] = -np.inf, np.inf
-        overlap = np.minimum(edges[1:, None], right) - np.maximum(edges[:-1, None], left)
-        return overlap.clip(0) / step
+def _area_weights(start: float, step: float, n_in: int, n_out: int) -> Floats:
+    """The share of each input pixel in each output pixel of `step` >= 1 input pixels; edge pixels repeat."""
+    edges = start + step * np.arange(n_out + 1)
+    left = np.arange(n_in, dtype=float)
+    right = np.arange(1, n_in + 1, dtype=float)
+    left[0] = -np.inf
+    right[-1] = np.inf
+    overlap = np.minimum(edges[1:, None], right) - np.maximum(edges[:-1, None], left)
+    return overlap.clip(0) / step
+
+
+def _linear_weights(start: float, step: float, n_in: int, n_out: int) -> Floats:
+    """Linear interpolation between the two input pixels next to each output pixel's centre."""
     centres = np.clip(start + step * (np.arange(n_out) + 0.5) - 0.5, 0, n_in - 1)
-    return np.maximum(1 - np.abs(centres[:, None] - np.arange(n_in)), 0)
+    distances = np.abs(centres[:, None] - np.arange(n_in))
+    return np.maximum(1 - distances, 0)
 
 
 def as_floats(crops: Pixels) -> Floats:
@@ -115,9 +132,9 @@ class Quantization:
 
     def quantize(self, values: Floats) -> Any:
         """Real values to the nearest step, saturated to the dtype's range."""
-        limits = np.iinfo(self.dtype)
+        dtype_range = np.iinfo(self.dtype)
         steps = np.rint(np.asarray(values, np.float64) / self.scale) + self.zero_point
-        return steps.clip(limits.min, limits.max).astype(self.dtype)
+        return steps.clip(dtype_range.min, dtype_range.max).astype(self.dtype)
 
     def dequantize(self, steps: Any) -> Floats:
         """Steps to real values, float32."""
@@ -209,7 +226,8 @@ class Card:
     def __post_init__(self) -> None:
         if self.labels != LABELS:
             raise ValueError(f"labels must be {', '.join(LABELS)} in this order; export the bundle with this mien")
-        if not self.name or not self.name.replace("-", "").replace("_", "").isalnum() or not self.name.isascii():
+        letters = self.name.replace("-", "").replace("_", "")
+        if not self.name.isascii() or not letters.isalnum():
             raise ValueError(f"name must be letters, digits, - and _, not {self.name!r}; export the bundle again")
         if not 1 <= self.version <= _MAX_VERSION or len(self.name) > _MAX_NAME_LENGTH:
             raise ValueError(
@@ -233,10 +251,11 @@ def parse_card(text: str, where: str = "card.json") -> Card:
         content = json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as problem:
         raise ContractError(f"{where} is not valid JSON ({problem}); export or copy the bundle again") from None
-    found = content.get("contract") if isinstance(content, dict) else None
-    if isinstance(found, int) and found != VERSION:
+    version = content.get("contract") if isinstance(content, dict) else None
+    if isinstance(version, int) and version != VERSION:
         raise ContractError(
-            f"{where}: the key 'contract' is {found}, this mien reads {VERSION}; update mien or export the bundle again"
+            f"{where}: the key 'contract' is {version}, this mien reads {VERSION}; "
+            "update mien or export the bundle again"
         )
     return schema.from_dict(Card, content, where, ContractError)
 

@@ -26,18 +26,18 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write `content` to `path` atomically and durably."""
+    """Write `content` to `path` atomically and durably. Raises OSError; `path` is then as it was."""
     with atomic_write(path) as temporary:
         temporary.write_bytes(content)
 
 
 def write_text(path: Path, content: str) -> None:
-    """Write `content` to `path` as UTF-8, atomically and durably."""
+    """Write `content` to `path` as UTF-8, atomically and durably. Raises OSError; `path` is then as it was."""
     write_bytes(path, content.encode())
 
 
 def sync(path: Path) -> None:
-    """Flush a file or a folder to the disk (fsync)."""
+    """Flush a file or a folder to the disk (fsync). Raises OSError."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -46,6 +46,6 @@ def sync(path: Path) -> None:
 
 
 def sha256(path: Path) -> str:
-    """The file's SHA-256 as 64 hexadecimal digits."""
+    """The file's SHA-256 as 64 hexadecimal digits. Raises OSError."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,45 +1,81 @@
-"""Readings and events as dictionaries, CSV and lines of text; needs no NumPy."""
+"""Readings and events as records for JSON, as CSV and as lines of text; needs no NumPy."""
 
 import csv
 import io
 import time
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
+from mien_edge.events import Event
 from mien_edge.labels import LABELS
+from mien_edge.schema import to_dict
 from mien_edge.values import Reading
 
 
+@dataclass(frozen=True, slots=True)
+class ReadingRecord:
+    """A reading as it leaves the program, in JSON and CSV. The field names are the JSON keys.
+
+    time: ISO 8601 in UTC.
+    source, frame, track, label, quality, model: as in Reading.
+    confidence: probability of the most probable label, to four digits; None without an emotion.
+    box: x, y, width and height in whole pixels.
+    scores: probability per label, to four digits; None without an emotion.
+    """
+
+    time: str = ""
+    source: str = ""
+    frame: int = 0
+    track: int = 0
+    label: str | None = None
+    confidence: float | None = None
+    quality: str = ""
+    box: tuple[int, ...] = (0, 0, 0, 0)
+    scores: dict[str, float] | None = None
+    model: str = ""
+
+
+def reading_record(reading: Reading) -> ReadingRecord:
+    """Round a reading to what is written of it."""
+    confidence = None
+    scores = None
+    if reading.emotion is not None:
+        confidence = round(reading.emotion.confidence, 4)
+        rounded = [round(score, 4) for score in reading.emotion.scores]
+        scores = dict(zip(reading.emotion.labels, rounded, strict=True))
+    return ReadingRecord(
+        time=iso(reading.time),
+        source=reading.source,
+        frame=reading.frame,
+        track=reading.track,
+        label=reading.label,
+        confidence=confidence,
+        quality=reading.quality,
+        box=tuple(round(value) for value in reading.box),
+        scores=scores,
+        model=reading.model,
+    )
+
+
 def as_dict(reading: Reading) -> dict[str, Any]:
-    """A reading as plain values for JSON; times are ISO 8601 in UTC, boxes whole pixels, scores four digits."""
-    emotion = reading.emotion
-    return {
-        "time": iso(reading.time),
-        "source": reading.source,
-        "frame": reading.frame,
-        "track": reading.track,
-        "label": reading.label,
-        "confidence": None if emotion is None else round(emotion.confidence, 4),
-        "quality": reading.quality,
-        "box": [round(value) for value in reading.box],
-        "scores": None
-        if emotion is None
-        else dict(zip(emotion.labels, (round(s, 4) for s in emotion.scores), strict=True)),
-        "model": reading.model,
-    }
+    """Return a reading as plain values for JSON, with the keys of ReadingRecord."""
+    return to_dict(reading_record(reading))
 
 
-def event_as_dict(event: dict[str, Any]) -> dict[str, Any]:
-    """An event of the log as plain values for JSON: time (ISO 8601 in UTC), kind, text."""
-    return {"time": iso(event["time"]), "kind": event["kind"], "text": event["text"]}
+def event_as_dict(event: Event) -> dict[str, Any]:
+    """Return an event of the log as plain values for JSON: time (ISO 8601 in UTC), kind, text."""
+    return {"time": iso(event.time), "kind": event.kind, "text": event.text}
 
 
 def iso(seconds: float) -> str:
-    """2026-01-31T12:00:00.000Z for seconds since 1970."""
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{int(seconds % 1 * 1000):03d}Z"
+    """Return 2026-01-31T12:00:00.000Z for seconds since 1970."""
+    milliseconds = int(seconds % 1 * 1000)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{milliseconds:03d}Z"
 
 
 def line(reading: Reading) -> str:
-    """A reading for people."""
+    """Return a reading as one line for people, with the local time of day."""
     clock = time.strftime("%H:%M:%S", time.localtime(reading.time))
     confidence = f"{reading.emotion.confidence:4.0%}" if reading.emotion else "    "
     verdict = reading.label or f"({reading.quality})"
@@ -48,22 +84,23 @@ def line(reading: Reading) -> str:
 
 
 CSV_COLUMNS = (
-    "time", "source", "frame", "track", "label", "confidence", "quality", "x", "y", "width", "height", *LABELS, "model",
+    "time", "source", "frame", "track", "label", "confidence", "quality",
+    "x", "y", "width", "height", *LABELS, "model",
 )  # fmt: skip
 
 
-def csv_row(values: dict[str, Any]) -> list[Any]:
-    """The cells of `as_dict`'s result in the order of CSV_COLUMNS; empty where there is no emotion."""
-    flat = {
-        **values,
-        **dict(zip(("x", "y", "width", "height"), values["box"], strict=True)),
-        **(values["scores"] or {}),
-    }
-    return ["" if flat.get(column) is None else flat[column] for column in CSV_COLUMNS]
+def csv_row(reading: Reading) -> list[Any]:
+    """Return the cells of a reading in the order of CSV_COLUMNS; empty where there is no emotion or no label."""
+    record = reading_record(reading)
+    values: dict[str, Any] = to_dict(record)
+    values.update(zip(("x", "y", "width", "height"), record.box, strict=True))
+    values.update(record.scores or {})
+    cells = [values.get(column) for column in CSV_COLUMNS]
+    return ["" if cell is None else cell for cell in cells]
 
 
-def csv_line(cells: Any) -> str:
-    """Cells as one line of CSV (RFC 4180, but with a plain line break)."""
+def csv_line(cells: Iterable[Any]) -> str:
+    """Return cells as one line of CSV (RFC 4180, but with a plain line break)."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerow(cells)
     return text.getvalue()

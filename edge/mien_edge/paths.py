@@ -4,21 +4,27 @@ import os
 from importlib.util import find_spec
 from pathlib import Path
 
-STATE, RUNTIME, SETTINGS = Path("/var/lib/mien"), Path("/run/mien"), Path("/etc/mien/mien.toml")
+STATE = Path("/var/lib/mien")
+RUNTIME = Path("/run/mien")
+SETTINGS = Path("/etc/mien/mien.toml")
+LOG_NAME = "readings.db"
 
 
 def package_file(package: str, file: str) -> Path | None:
-    """Where an installed package has that file, without importing it; None without the package. (importlib.metadata
-    would take four megabytes for the same.)
+    """Where an installed `package` has `file`, without importing it; None without the package.
+
+    importlib.metadata would take four megabytes of memory for the same.
     """
-    found = find_spec(package)
-    return Path(found.origin).parent / file if found and found.origin else None
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
+        return None
+    return Path(spec.origin).parent / file
 
 
 def systemd_directory(variable: str) -> Path | None:
     """The first folder of a variable that systemd sets for a unit, such as STATE_DIRECTORY; None outside of one."""
-    value = os.environ.get(variable, "").split(":")[0]
-    return Path(value) if value else None
+    folder = os.environ.get(variable, "").split(":")[0]
+    return Path(folder) if folder else None
 
 
 def state() -> Path:
@@ -33,4 +39,4 @@ def runtime() -> Path:
 
 def log(named: str) -> Path:
     """The on-device log: the setting's, or readings.db in the state folder."""
-    return Path(named) if named else state() / "readings.db"
+    return Path(named) if named else state() / LOG_NAME

@@ -6,6 +6,7 @@ number that is not finite are errors; each names the key and, for a misspelt one
 
 import dataclasses
 import difflib
+import functools
 import math
 import types
 from collections.abc import Mapping
@@ -14,17 +15,21 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 from mien_edge.errors import MienError
 
 T = TypeVar("T")
+_SCALARS = (str, int, float, bool)
 
 
-def from_dict(cls: type[T], mapping: object, where: str, error: type[MienError]) -> T:
+def from_dict(cls: type[T], mapping: object, where: str, error: type[MienError], ignore_unknown: bool = False) -> T:
     """Build the dataclass `cls` from `mapping`; `where` is the dotted place of it in messages.
 
+    ignore_unknown: pass over keys that the dataclass, or a nested one, does not know, instead of refusing them.
     Raises `error` for anything that does not fit, also for what the dataclass itself refuses with ValueError.
     """
     if not isinstance(mapping, Mapping):
         raise error(f"{where} must be a table of keys and values, not {mapping!r}; see the example in the docs")
-    hints = get_type_hints(cls)
+    hints = _type_hints(cls)  # type: ignore[arg-type]  # mypy takes type[T] for unhashable
     fields = {_key(field): field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    if ignore_unknown:
+        mapping = {key: value for key, value in mapping.items() if key in fields}
     for key in mapping:
         if key not in fields:
             raise error(f"{where}: unknown key {key!r}{_nearest(str(key), fields)}")
@@ -35,7 +40,7 @@ def from_dict(cls: type[T], mapping: object, where: str, error: type[MienError])
     values = {}
     for key, value in mapping.items():
         field = fields[key]
-        values[field.name] = _read_field(field, hints[field.name], value, f"{where}.{key}", error)
+        values[field.name] = _read_field(field, hints[field.name], value, f"{where}.{key}", error, ignore_unknown)
     try:
         return cls(**values)
     except ValueError as problem:
@@ -53,13 +58,23 @@ def to_dict(value: Any) -> dict[str, Any]:
 
 
 def _read_field(
-    field: "dataclasses.Field[Any]", hint: Any, value: object, where: str, error: type[MienError]
+    field: "dataclasses.Field[Any]",
+    hint: Any,
+    value: object,
+    where: str,
+    error: type[MienError],
+    ignore_unknown: bool,
 ) -> object:
     stored_values = _stored_values(field)
     if not stored_values:
-        return _convert(hint, value, where, error)
+        return _convert(hint, value, where, error, ignore_unknown)
     choices = {stored_values.get(name, name): name for name in get_args(hint)}
     return choices[_choice(tuple(choices), value, where, error)]
+
+
+@functools.cache
+def _type_hints(cls: type) -> dict[str, Any]:
+    return get_type_hints(cls)
 
 
 def _plain(content: Any) -> Any:
@@ -87,28 +102,51 @@ def _required(field: "dataclasses.Field[Any]") -> bool:
 
 
 def _nearest(key: str, known: Mapping[str, object]) -> str:
-    found = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    return f"; did you mean {found[0]!r}?" if found else f"; known keys: {', '.join(known)}"
+    matches = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    if matches:
+        return f"; did you mean {matches[0]!r}?"
+    return f"; known keys: {', '.join(known)}"
 
 
-def _convert(hint: Any, value: object, where: str, error: type[MienError]) -> Any:
-    origin, arguments = get_origin(hint), get_args(hint)
+def _convert(hint: Any, value: object, where: str, error: type[MienError], ignore_unknown: bool) -> Any:
+    if hint in _SCALARS:
+        return _scalar(hint, value, where, error)
+    origin = get_origin(hint)
+    arguments = get_args(hint)
     if origin is Literal:
         return _choice(arguments, value, where, error)
     if origin in (Union, types.UnionType):
-        inner = [each for each in arguments if each is not type(None)]
-        return None if value is None else _convert(inner[0], value, where, error)
+        return _optional(arguments, value, where, error, ignore_unknown)
     if origin is tuple:
-        if not isinstance(value, list | tuple):
-            raise error(f"{where} must be a list, not {value!r}; change it")
-        return tuple(_convert(arguments[0], each, f"{where}[{i}]", error) for i, each in enumerate(value))
+        return _tuple(arguments[0], value, where, error, ignore_unknown)
     if origin is dict:
-        if not isinstance(value, Mapping):
-            raise error(f"{where} must be a table, not {value!r}; change it")
-        return {str(key): _convert(arguments[1], each, f"{where}.{key}", error) for key, each in value.items()}
+        return _mapping(arguments[1], value, where, error, ignore_unknown)
     if dataclasses.is_dataclass(hint):
-        return from_dict(hint, value, where, error)  # type: ignore[arg-type]
+        return from_dict(hint, value, where, error, ignore_unknown)  # type: ignore[arg-type]
     return _scalar(hint, value, where, error)
+
+
+def _optional(options: tuple[Any, ...], value: object, where: str, error: type[MienError], ignore_unknown: bool) -> Any:
+    if value is None:
+        return None
+    inner = next(option for option in options if option is not type(None))
+    return _convert(inner, value, where, error, ignore_unknown)
+
+
+def _tuple(item: Any, value: object, where: str, error: type[MienError], ignore_unknown: bool) -> tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        raise error(f"{where} must be a list, not {value!r}; change it")
+    return tuple(
+        _convert(item, element, f"{where}[{index}]", error, ignore_unknown) for index, element in enumerate(value)
+    )
+
+
+def _mapping(item: Any, value: object, where: str, error: type[MienError], ignore_unknown: bool) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise error(f"{where} must be a table, not {value!r}; change it")
+    return {
+        str(key): _convert(item, content, f"{where}.{key}", error, ignore_unknown) for key, content in value.items()
+    }
 
 
 def _choice(options: tuple[Any, ...], value: object, where: str, error: type[MienError]) -> Any:

@@ -1,21 +1,25 @@
 """Settings: one TOML file into one frozen dataclass per table.
 
-Every field carries its own documentation, unit and range; `as_toml` writes the commented file from them, so the
-file in systemd/ and these classes cannot drift apart (a test compares them).
+Every field carries its own documentation, unit and range; `as_toml` writes the commented file from
+them, so the file in systemd/ and these classes cannot drift apart (a test compares them).
 """
 
 import dataclasses
 import json
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from mien_edge import schema
 from mien_edge.errors import SettingsError
 
+_Value = TypeVar("_Value")
 
-def _setting(default: Any, text: str, low: float | None = None, high: float | None = None) -> Any:
+
+def _setting(default: _Value, text: str, low: float | None = None, high: float | None = None) -> _Value:
+    """Declare a field with its default, its description for the settings file, and its range."""
     return field(default=default, metadata={"text": text, "low": low, "high": high})
 
 
@@ -26,7 +30,9 @@ class _Section:
             value = getattr(self, setting.name)
             low = setting.metadata["low"]
             high = setting.metadata["high"]
-            if (low is not None and value < low) or (high is not None and value > high):
+            too_low = low is not None and value < low
+            too_high = high is not None and value > high
+            if too_low or too_high:
                 raise ValueError(f"{setting.name} must be {low} to {high}, not {value}; change it")
 
 
@@ -163,6 +169,16 @@ class LogSettings(_Section):
 
 
 @dataclass(frozen=True, slots=True)
+class SinkSettings(_Section):
+    """Files that readings are also written to. mien.service can write only below /var/lib/mien."""
+
+    jsonl: str = _setting(
+        "", "file for JSON lines, such as /var/lib/mien/readings.jsonl; rotated, at most 50 MB; empty: none"
+    )
+    csv: str = _setting("", "file for CSV, such as /var/lib/mien/readings.csv; rotated, at most 50 MB; empty: none")
+
+
+@dataclass(frozen=True, slots=True)
 class PublishSettings(_Section):
     """Publishing to an MQTT broker and to Prometheus (mien-publish.service)."""
 
@@ -242,6 +258,7 @@ class Settings:
     throttle: ThrottleSettings = field(default_factory=ThrottleSettings)
     gpio: GpioSettings = field(default_factory=GpioSettings)
     log: LogSettings = field(default_factory=LogSettings)
+    sinks: SinkSettings = field(default_factory=SinkSettings)
     publish: PublishSettings = field(default_factory=PublishSettings)
     view: ViewSettings = field(default_factory=ViewSettings)
     update: UpdateSettings = field(default_factory=UpdateSettings)
@@ -285,55 +302,71 @@ RENAMED = {
 """Tables and keys of earlier versions, and their names now."""
 
 
-def parse(text: str, where: str = "mien.toml") -> Settings:
-    """Read settings from TOML text; `where` names the file in messages.
+def parse_settings(text: str, where: str = "mien.toml") -> Settings:
+    """Read settings from TOML text.
 
-    Raises SettingsError that names the key: the nearest known key for a misspelt one, and the new names of all keys of
-    an earlier version (RENAMED).
+    where: the file's name in messages.
+
+    Raises SettingsError that names the key: the nearest known key for a misspelt one, and the new
+    names of all keys of an earlier version (RENAMED).
     """
     try:
         content = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as problem:
         raise SettingsError(f"{where} is not valid TOML: {problem}; correct that line") from None
-    outdated = _outdated(content)
-    if outdated:
-        raise SettingsError(f"{where}: {outdated}")
+    advice = [*_renamed_advice(content), *_aggregate_advice(content)]
+    if advice:
+        raise SettingsError(f"{where}: {'; '.join(advice)}")
     return schema.from_dict(Settings, content, where, SettingsError)
 
 
-def _outdated(content: dict[str, Any]) -> str:
-    """Say what to rename in a file that was written for an earlier version; empty for a file of this version."""
+def _renamed_advice(content: dict[str, Any]) -> Iterator[str]:
+    """Say which tables and keys have new names, in a file that an earlier version wrote."""
     names = [f"[{table}]" for table in content]
-    names += [f"{table}.{key}" for table, keys in content.items() if isinstance(keys, dict) for key in keys]
+    for table, keys in content.items():
+        if isinstance(keys, dict):
+            names += [f"{table}.{key}" for key in keys]
     renamed = [f"{name} is now {RENAMED[name]}" for name in names if name in RENAMED]
-    advice = []
     if renamed:
-        advice.append(f"{', '.join(renamed)}; rename {'it' if len(renamed) == 1 else 'them'}")
+        pronoun = "it" if len(renamed) == 1 else "them"
+        yield f"{', '.join(renamed)}; rename {pronoun}"
+
+
+def _aggregate_advice(content: dict[str, Any]) -> Iterator[str]:
+    """Say what to write for a number of faces at publish.aggregate, as earlier versions had it."""
     publish = content.get("publish")
-    faces = publish.get("aggregate") if isinstance(publish, dict) else None
-    if type(faces) is int:
-        values = f"aggregate = true and min_faces = {faces}" if faces else "aggregate = false"
-        advice.append(f"publish.aggregate is now true or false; write {values}")
-    return "; ".join(advice)
+    if not isinstance(publish, dict):
+        return
+    aggregate = publish.get("aggregate")
+    if type(aggregate) is not int:
+        return
+    replacement = "aggregate = false"
+    if aggregate:
+        replacement = f"aggregate = true and min_faces = {aggregate}"
+    yield f"publish.aggregate is now true or false; write {replacement}"
 
 
-def load(path: Path | None) -> Settings:
-    """Read settings from a file, or return the defaults for None. Raises SettingsError as `parse`, and for a file that
-    cannot be read.
+def load_settings(path: Path | None) -> Settings:
+    """Read settings from a file, or return the defaults for None.
+
+    Raises SettingsError as `parse_settings`, and for a file that cannot be read.
     """
     if path is None:
         return Settings()
     try:
-        return parse(path.read_text(encoding="utf-8"), str(path))
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as problem:
-        raise SettingsError(
-            f"{path}: cannot be read ({problem}); write one with: mien-edge settings > {path}"
-        ) from None
+        hint = f"write one with: mien-edge settings > {path}"
+        raise SettingsError(f"{path}: cannot be read ({problem}); {hint}") from None
+    return parse_settings(text, str(path))
 
 
 def as_toml(settings: Settings) -> str:
-    """The settings as a TOML file in which every key is explained; `parse` reads it back to equal settings."""
-    lines = ["# Settings of mien. Each key is shown with its value; you can delete the lines that you do not change."]
+    """Write settings as a TOML file that explains every key.
+
+    `parse_settings` reads it back to equal settings.
+    """
+    lines = [_HEADER]
     for table in dataclasses.fields(settings):
         section = getattr(settings, table.name)
         lines += ["", f"# {section.__doc__}", f"[{table.name}]"]
@@ -344,7 +377,12 @@ def as_toml(settings: Settings) -> str:
     return "\n".join(lines) + "\n"
 
 
+_HEADER = "# Settings of mien. Each key is shown with its value; you can delete the lines that you do not change."
+
+
 def _range(setting: "dataclasses.Field[Any]") -> str:
     low = setting.metadata["low"]
     high = setting.metadata["high"]
-    return "" if low is None else f" ({low:.15g} to {high:.15g})"
+    if low is None:
+        return ""
+    return f" ({low:.15g} to {high:.15g})"

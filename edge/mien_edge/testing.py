@@ -95,7 +95,7 @@ def openers(*cameras: Any) -> Callable[[], Any]:
 class FakePicamera2:
     """What camera.PiCamera uses of picamera2 0.3.38's Picamera2, with a stride wider than the picture.
 
-    Its signatures are compared with the real package's by tests/edge/test_camera.py.
+    Its signatures are compared with the real package's by tests/edge/chain/test_camera.py.
     """
 
     stride_padding = 32

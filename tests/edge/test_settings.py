@@ -24,11 +24,11 @@ FIELDS = [
 
 
 def test_no_file_gives_the_defaults():
-    assert settings.load(None) == Settings() == settings.parse("")
+    assert settings.load_settings(None) == Settings() == settings.parse_settings("")
 
 
 def test_the_written_file_reads_back_equal():
-    assert settings.parse(settings.as_toml(Settings())) == Settings()
+    assert settings.parse_settings(settings.as_toml(Settings())) == Settings()
 
 
 def test_the_shipped_file_is_the_one_that_the_command_writes():
@@ -43,7 +43,7 @@ def test_every_setting_is_explained_and_keeps_its_range(table, setting):
             wrong = setting.metadata[name] + step
             value = float(wrong) if setting.type is float else wrong
             with pytest.raises(SettingsError, match=f"{table}: {setting.name} must be"):
-                settings.parse(f"[{table}]\n{setting.name} = {value}")
+                settings.parse_settings(f"[{table}]\n{setting.name} = {value}")
 
 
 def test_large_ranges_are_written_as_integers():
@@ -55,7 +55,7 @@ def test_an_old_name_gets_one_line_with_the_new_one_which_is_known(old, new):
     table, _, key = old.strip("[]").partition(".")
     text = f"[{table}]\n{key} = 1" if key else f"[{table}]"
     with pytest.raises(SettingsError, match=re.escape(f"{old} is now {new}")) as refused:
-        settings.parse(text)
+        settings.parse_settings(text)
     assert "\n" not in str(refused.value)
     table, _, key = new.strip("[]").partition(".")
     assert not key or key in {setting.name for name, setting in FIELDS if name == table}
@@ -64,21 +64,21 @@ def test_an_old_name_gets_one_line_with_the_new_one_which_is_known(old, new):
 
 def test_one_old_key_is_named_with_the_file():
     with pytest.raises(SettingsError) as refused:
-        settings.parse("[source]\npatience = 3.0")
+        settings.parse_settings("[source]\npatience = 3.0")
     assert str(refused.value) == "mien.toml: source.patience is now source.frame_timeout; rename it"
 
 
 def test_a_number_of_faces_at_aggregate_is_told_its_two_keys():
     with pytest.raises(SettingsError, match="write aggregate = true and min_faces = 3"):
-        settings.parse("[publish]\naggregate = 3")
+        settings.parse_settings("[publish]\naggregate = 3")
     with pytest.raises(SettingsError, match="write aggregate = false"):
-        settings.parse("[publish]\naggregate = 0")
+        settings.parse_settings("[publish]\naggregate = 0")
 
 
 def test_a_whole_old_file_is_told_all_it_needs_in_one_line_and_then_reads():
     text = OLD_FILE.read_text()
     with pytest.raises(SettingsError) as refused:
-        settings.parse(text)
+        settings.parse_settings(text)
     advice = str(refused.value)
     assert "\n" not in advice
     old_content = tomllib.loads(text)
@@ -101,27 +101,27 @@ def test_a_whole_old_file_is_told_all_it_needs_in_one_line_and_then_reads():
         f"[{table}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items())
         for table, keys in new_content.items()
     ]
-    assert settings.parse("".join(lines)) == Settings()
+    assert settings.parse_settings("".join(lines)) == Settings()
 
 
 def test_a_misspelt_key_names_its_neighbour():
     with pytest.raises(SettingsError, match=r"detect: unknown key 'min_scor'; did you mean 'min_score'"):
-        settings.parse("[detect]\nmin_scor = 0.5")
+        settings.parse_settings("[detect]\nmin_scor = 0.5")
 
 
 def test_a_wrong_type_is_named():
     with pytest.raises(SettingsError, match=r"detect.size must be of type int, not 'big'"):
-        settings.parse('[detect]\nsize = "big"')
+        settings.parse_settings('[detect]\nsize = "big"')
 
 
 def test_broken_toml_names_the_file():
     with pytest.raises(SettingsError, match=r"mien.toml is not valid TOML"):
-        settings.parse("[detect")
+        settings.parse_settings("[detect")
 
 
 def test_a_missing_file_tells_how_to_write_one(tmp_path):
     with pytest.raises(SettingsError, match="write one with: mien-edge settings"):
-        settings.load(tmp_path / "none.toml")
+        settings.load_settings(tmp_path / "none.toml")
 
 
 @given(
@@ -132,13 +132,13 @@ def test_any_allowed_values_survive_the_file(fps, interval, uri, blur):
     source = settings.SourceSettings(uri=uri, fps=fps)
     detect = settings.DetectSettings(interval_frames=interval, blur=blur)
     changed = Settings(source=source, detect=detect)
-    assert settings.parse(settings.as_toml(changed)) == changed
+    assert settings.parse_settings(settings.as_toml(changed)) == changed
 
 
 @given(st.text())
 def test_any_text_is_settings_or_one_error(text):
     try:
         tomllib.loads(text)
-        settings.parse(text)
+        settings.parse_settings(text)
     except (tomllib.TOMLDecodeError, SettingsError):
         pass

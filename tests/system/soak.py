@@ -1,6 +1,6 @@
-"""soak.py MINUTES OUT.png: the service on `demo:faults` at full speed, its camera failing each minute, with a broker,
-a publisher and somebody who looks at the picture now and then. Draws memory, file handles, threads and the log's size,
-and exits 1 unless they stay flat after the first minute.
+"""soak.py MINUTES OUT.png: the service on `demo:faults` at full speed, its camera failing each minute,
+with a broker, a publisher and a client that looks at the picture now and then. Draws memory, file
+handles, threads and the log's size, and exits 1 unless they stay flat after the first minute.
 """
 
 import contextlib
@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import matplotlib as mpl
@@ -23,7 +24,10 @@ from matplotlib import pyplot as plt
 from tqdm import tqdm
 
 EDGE = [sys.executable, "-m", "mien_edge"]
-EVERY = 2.0  # seconds
+SAMPLE_INTERVAL = 2.0  # seconds
+VIEW_EVERY = 30  # samples; the client looks during the first VIEW_SAMPLES of them
+VIEW_SAMPLES = 5
+FOLDERS = ("run", "run-publish", "state", "cursor")
 SETTINGS = """
 [source]
 uri = "demo:faults"
@@ -46,96 +50,130 @@ ALLOWED = {
     "threads": 2,
     "log, MB": 1.5,
 }
-"""By how much each may lie above its first minute, at most, in the mean of the last minute."""
+"""By how much the mean of the last minute may lie above that of the second minute."""
+
+Samples = dict[str, list[float]]
 
 
 def main(minutes: float, out: Path) -> int:
+    """Run the soak test, print and draw the rises; return 1 if one is larger than allowed."""
     with tempfile.TemporaryDirectory() as name:
-        samples, said = _run(Path(name), minutes)
+        samples, summary = _run(Path(name), minutes)
     _draw(samples, out)
-    rises = {key: _rise(np.array(samples[key]), np.array(samples["seconds"])) for key in ALLOWED if key in samples}
+    seconds = np.array(samples["seconds"])
+    rises = {key: _rise(np.array(samples[key]), seconds) for key in ALLOWED}
     for key, rise in rises.items():
         print(f"{key:<30} {rise:+.2f} over {minutes:g} minutes (allowed {ALLOWED[key]:+g})")  # noqa: T201
-    print(*said, f"drawn: {out}", sep="\n")  # noqa: T201
+    print(summary, f"drawn: {out}", sep="\n")  # noqa: T201
     return int(any(rise > ALLOWED[key] for key, rise in rises.items()))
 
 
-def _run(folder: Path, minutes: float) -> tuple[dict[str, list[float]], list[str]]:
+def _run(folder: Path, minutes: float) -> tuple[Samples, str]:
+    """Sample the processes for so many minutes; return the samples and a sentence on the service."""
     broker = Broker(folder / "broker").start()
     (folder / "mien.toml").write_text(SETTINGS.format(port=broker.port))
-    for each in ("run", "run-publish", "state", "cursor"):
-        (folder / each).mkdir()
-    given = {**clean_environment(), **_of_the_unit()}
-    environment = {**given, "STATE_DIRECTORY": f"{folder}/state", "RUNTIME_DIRECTORY": f"{folder}/run"}
-    more = {**environment, "STATE_DIRECTORY": f"{folder}/cursor", "RUNTIME_DIRECTORY": f"{folder}/run-publish"}
-    options = ["--settings", folder / "mien.toml"]
+    for name in FOLDERS:
+        (folder / name).mkdir()
+    errors = folder / "stderr"
     log = folder / "state" / "readings.db"
-    samples: dict[str, list[float]] = {}
+    publish = ["publish", "--log", str(log)]
     with (
-        (folder / "said").open("w") as errors,
-        subprocess.Popen([*EDGE, "run", "--quiet", *options], env=environment, stderr=errors, text=True) as service,
-        subprocess.Popen([*EDGE, "publish", *options, "--log", log], env=more, stderr=errors, text=True) as publisher,
+        _process(folder, errors, ["run", "--quiet"], "state", "run") as service,
+        _process(folder, errors, publish, "cursor", "run-publish") as publisher,
     ):
-        end, start = time.monotonic() + minutes * 60, time.monotonic()
-        bar = tqdm(total=round(minutes * 60), unit=" s", desc="soak", disable=None)
-        while time.monotonic() < end:
-            time.sleep(EVERY)
+        samples: Samples = {}
+        for number, seconds in enumerate(_ticks(minutes * 60)):
             if service.poll() is not None or publisher.poll() is not None:
-                raise SystemExit(f"soak: error: a process has ended: {(folder / 'said').read_text()[-500:]}")
-            if len(samples.get("seconds", ())) % 30 < 5:
-                _look(folder / "run" / "view.sock")
-            _sample(samples, time.monotonic() - start, service.pid, publisher.pid, log)
-            bar.update(round(time.monotonic() - start) - bar.n)
+                raise SystemExit(f"soak: error: a process has ended: {errors.read_text()[-500:]}")
+            if number % VIEW_EVERY < VIEW_SAMPLES:
+                _view(folder / "run" / "view.sock")
+            sample = _sample(service.pid, publisher.pid, log)
+            for key, value in {"seconds": seconds, **sample}.items():
+                samples.setdefault(key, []).append(value)
         status = json.loads((folder / "run" / "status.json").read_text())
         service.terminate()
         publisher.terminate()
     broker.stop()
-    lost = (folder / "said").read_text().count("camera lost")
-    return samples, [f"{status['frames']} frames, {status['fps']:g} a second; the camera was lost {lost} times"]
+    lost = errors.read_text().count("camera lost")
+    rate = f"{status['frames']} frames, {status['fps']:g} a second"
+    return samples, f"{rate}; the camera was lost {lost} times"
 
 
-def _of_the_unit() -> dict[str, str]:
-    """The variables that the unit sets: malloc does with them what it does on a device."""
+def _process(
+    folder: Path,
+    errors: Path,
+    arguments: list[str],
+    state: str,
+    runtime: str,
+) -> "subprocess.Popen[str]":
+    """Start a unit's command, with folders as systemd would give it."""
+    environment = {
+        **clean_environment(),
+        **_unit_environment(),
+        "STATE_DIRECTORY": str(folder / state),
+        "RUNTIME_DIRECTORY": str(folder / runtime),
+    }
+    command = [*EDGE, *arguments, "--settings", str(folder / "mien.toml")]
+    with errors.open("a") as stderr:
+        return subprocess.Popen(command, env=environment, stderr=stderr, text=True)
+
+
+def _unit_environment() -> dict[str, str]:
+    """Return the variables that the unit sets: malloc does with them what it does on a device."""
+    prefix = "Environment="
     lines = (ROOT / "systemd" / "mien.service").read_text().splitlines()
-    given = [line.removeprefix("Environment=") for line in lines if line.startswith("Environment=")]
-    return dict(each.split("=", 1) for each in given)
+    settings = [line.removeprefix(prefix) for line in lines if line.startswith(prefix)]
+    return dict(setting.split("=", 1) for setting in settings)
 
 
-def _look(path: Path) -> None:
+def _ticks(duration: float) -> Iterator[float]:
+    """Yield the seconds since the start, every SAMPLE_INTERVAL seconds until `duration` is over."""
+    start = time.monotonic()
+    with tqdm(total=round(duration), unit=" s", desc="soak", disable=None) as bar:
+        while time.monotonic() - start < duration:
+            time.sleep(SAMPLE_INTERVAL)
+            seconds = time.monotonic() - start
+            yield seconds
+            bar.update(round(seconds) - bar.n)
+
+
+def _view(path: Path) -> None:
     """Take a picture or two, as the page does."""
-    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as channel:
-        channel.settimeout(0.5)
-        channel.connect(str(path))
-        channel.recv(65536)
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(0.5)
+        connection.connect(str(path))
+        connection.recv(65536)
 
 
-def _sample(samples: dict[str, list[float]], seconds: float, service: int, publisher: int, log: Path) -> None:
-    found = {
-        "seconds": seconds,
-        "memory of the service, MB": _memory(service),
-        "memory of the publisher, MB": _memory(publisher),
+def _sample(service: int, publisher: int, log: Path) -> dict[str, float]:
+    """Return a value for each key of ALLOWED; the processes are named by their ids."""
+    log_bytes = sum(file.stat().st_size for file in log.parent.glob("readings.db*"))
+    return {
+        "memory of the service, MB": _resident_megabytes(service),
+        "memory of the publisher, MB": _resident_megabytes(publisher),
         "file handles": len(os.listdir(f"/proc/{service}/fd")),
         "threads": len(os.listdir(f"/proc/{service}/task")),
-        "log, MB": sum(file.stat().st_size for file in log.parent.glob("readings.db*")) / 1e6,
+        "log, MB": log_bytes / 1e6,
     }
-    for key, value in found.items():
-        samples.setdefault(key, []).append(value)
 
 
-def _memory(pid: int) -> float:
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+def _resident_megabytes(pid: int) -> float:
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def _rise(values: "np.ndarray", seconds: "np.ndarray") -> float:
-    """The mean of the last minute less that of the second one."""
-    second, last = (seconds > 60) & (seconds <= 120), seconds > seconds[-1] - 60
-    return float(values[last].mean() - values[second].mean())
+    """Return the mean of the last minute less that of the second one."""
+    second_minute = (seconds > 60) & (seconds <= 120)
+    last_minute = seconds > seconds[-1] - 60
+    return float(values[last_minute].mean() - values[second_minute].mean())
 
 
-def _draw(samples: dict[str, list[float]], out: Path) -> None:
+def _draw(samples: Samples, out: Path) -> None:
+    minutes = np.array(samples["seconds"]) / 60
     figure, axes = plt.subplots(len(ALLOWED), 1, figsize=(9, 9), sharex=True)
     for axis, key in zip(axes, ALLOWED, strict=True):
-        axis.plot(np.array(samples["seconds"]) / 60, samples[key], lw=1.2)
+        axis.plot(minutes, samples[key], lw=1.2)
         axis.set_ylim(0, max(samples[key]) * 1.2)
         axis.set_title(key, loc="left", fontsize=10)
         axis.grid(alpha=0.3)

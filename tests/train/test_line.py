@@ -1,4 +1,4 @@
-"""The complete training line with the `tiny` recipe: fit, quantise, export, evaluate, report; killed, resumed, in two."""
+"""The training line with the `tiny` recipe: fit, quantize, export, evaluate, report; killed, resumed, in two."""
 
 import json
 import os
@@ -15,6 +15,8 @@ from mien_edge import cli as edge_cli
 from mien_edge.model import bundle, tflite
 from mien_edge.model.interpreter import Classifier
 
+pytestmark = pytest.mark.slow
+
 TRAIN = [sys.executable, "-c", "import sys; from mien_train.cli import main; sys.exit(main())"]
 
 
@@ -25,18 +27,9 @@ def train(*arguments, **more):
 
 
 @pytest.fixture(scope="module")
-def line(small, tmp_path_factory):
-    """A finished run of the tiny recipe."""
-    folder = tmp_path_factory.mktemp("runs") / "tiny"
-    cache = {**os.environ, "XDG_CACHE_HOME": str(folder.parent / "cache")}
-    train("run", "tiny", "--data", small, "--folder", folder, env=cache)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def tiny(line):
+def tiny(tiny_run):
     """The bundle of that run."""
-    return bundle.load(line / "models" / "tiny-1")
+    return bundle.load(tiny_run / "models" / "tiny-1")
 
 
 def test_the_bundle_is_whole_and_every_operator_is_integer(tiny):
@@ -69,22 +62,22 @@ def test_the_card_says_where_it_comes_from(tiny):
     assert tiny.card.out_of_scope_use
 
 
-def test_the_report_is_one_file_with_its_pictures(line):
-    page = (line / "report.html").read_text()
+def test_the_report_is_one_file_with_its_pictures(tiny_run):
+    page = (tiny_run / "report.html").read_text()
     assert page.count("data:image/png;base64,") >= 8
     assert "When pictures get worse" in page
     assert "Cortex-A72" in page
     assert not re.search(r'(?:src|href)="(?!data:)', page)
-    assert (line / "fit" / "curves.png").exists()
-    assert list((line / "fit" / "tensorboard").rglob("events.*"))
+    assert (tiny_run / "fit" / "curves.png").exists()
+    assert list((tiny_run / "fit" / "tensorboard").rglob("events.*"))
 
 
-def test_a_finished_run_has_nothing_left_to_do(line, small):
-    cache = {**os.environ, "XDG_CACHE_HOME": str(line.parent / "cache")}
-    before = (line / "fit" / "state.npz").stat().st_mtime_ns
-    train("run", "tiny", "--data", small, "--folder", line, env=cache)
-    assert (line / "fit" / "state.npz").stat().st_mtime_ns == before
-    assert [path.name for path in (line / "models").iterdir()] == ["tiny-1"]
+def test_a_finished_run_has_nothing_left_to_do(tiny_run, small):
+    cache = {**os.environ, "XDG_CACHE_HOME": str(tiny_run.parent / "cache")}
+    before = (tiny_run / "fit" / "state.npz").stat().st_mtime_ns
+    train("run", "tiny", "--data", small, "--folder", tiny_run, env=cache)
+    assert (tiny_run / "fit" / "state.npz").stat().st_mtime_ns == before
+    assert [path.name for path in (tiny_run / "models").iterdir()] == ["tiny-1"]
 
 
 def test_evaluate_measures_the_bundle_as_its_card_says(tiny, small):
@@ -104,9 +97,9 @@ def test_the_device_reads_the_photograph_with_the_new_bundle(tiny, capsys, tmp_p
     assert lines[-1]["summary"]["faces"] == 1
 
 
-def test_another_recipe_in_the_same_folder_is_refused(line, small):
+def test_another_recipe_in_the_same_folder_is_refused(tiny_run, small):
     process = subprocess.run(
-        [*TRAIN, "fit", "tiny", "--seed", "5", "--data", str(small), "--folder", str(line)],
+        [*TRAIN, "fit", "tiny", "--seed", "5", "--data", str(small), "--folder", str(tiny_run)],
         capture_output=True,
         text=True,
     )
@@ -121,7 +114,7 @@ def start(folder, small, **environment):
     )  # fmt: skip
 
 
-def test_a_run_killed_and_resumed_ends_as_if_it_had_not_been(line, small, tmp_path):
+def test_a_run_killed_and_resumed_ends_as_if_it_had_not_been(tiny_run, small, tmp_path):
     process = start(tmp_path / "run", small)
     state = tmp_path / "run" / "fit" / "state.npz"
     deadline = time.monotonic() + 120
@@ -132,7 +125,7 @@ def test_a_run_killed_and_resumed_ends_as_if_it_had_not_been(line, small, tmp_pa
     with np.load(state) as killed:
         assert 1 <= len(json.loads(str(killed["history"]))) < 3
     train("fit", "tiny", "--data", small, "--folder", tmp_path / "run")
-    with np.load(state) as resumed, np.load(line / "fit" / "state.npz") as uninterrupted:
+    with np.load(state) as resumed, np.load(tiny_run / "fit" / "state.npz") as uninterrupted:
         assert set(resumed.files) == set(uninterrupted.files)
         for name in uninterrupted.files:
             if name != "history":

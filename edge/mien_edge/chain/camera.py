@@ -34,14 +34,14 @@ class Device(Protocol):
 
 
 class PauseControl(Protocol):
-    """Who may pause the camera, and is told when it goes on and off; panel.Panel is one."""
+    """Who may pause the camera, and is told when it goes on and off; gpio.GpioSwitch is one."""
 
     @property
     def paused(self) -> bool: ...
 
     def camera(self, on: bool) -> None: ...
 
-    def rest(self) -> None: ...
+    def on_tick(self) -> None: ...
 
 
 class NoPause:
@@ -52,7 +52,7 @@ class NoPause:
     def camera(self, on: bool) -> None:
         """Nobody looks."""
 
-    def rest(self) -> None:
+    def on_tick(self) -> None:
         """It never does."""
 
 
@@ -73,8 +73,10 @@ class LiveCamera:
         stop: threading.Event,
         on_event: OnEvent = silent,
         switch: PauseControl | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._opener, self._settings, self._stop, self._on_event = opener, settings, stop, on_event
+        self._clock = clock
         self._switch = switch or NoPause()
         self.skipped, self._index = 0, 0
 
@@ -106,7 +108,7 @@ class LiveCamera:
         self._switch.camera(False)
         self._tell(EventKind.PAUSED, "the camera is off, as somebody at the device wants it")
         while self._switch.paused and not self._stop.wait(0.2):
-            self._switch.rest()
+            self._switch.on_tick()
         if self._stop.is_set():
             return None
         fresh = self._reopened(pause=0.0)
@@ -124,9 +126,9 @@ class LiveCamera:
         return fresh
 
     def _wait(self, reader: "_Reader") -> Frame | None:
-        """The newest frame, or None when the reader failed, delivered none for `frame_timeout` seconds, or `stop` was set."""
-        deadline = time.monotonic() + self._settings.frame_timeout
-        while time.monotonic() < deadline and not self._stop.is_set():
+        """The newest frame, or None when the reader failed, `frame_timeout` is over or `stop` was set."""
+        deadline = self._clock() + self._settings.frame_timeout
+        while self._clock() < deadline and not self._stop.is_set():
             image, captured_at, dropped = reader.newest(timeout=0.1)
             if image is not None:
                 self.skipped += dropped
@@ -146,7 +148,7 @@ class LiveCamera:
             except Exception as problem:  # a driver may raise anything
                 _log.warning("%s; trying again", problem)
             else:
-                if reader.arrived(self._settings.frame_timeout, self._stop):
+                if reader.arrived(self._settings.frame_timeout, self._stop, self._clock):
                     return reader
                 reader.abandon()
                 self._switch.camera(False)
@@ -176,11 +178,11 @@ class _Reader:
             self._image, self._unread = None, 0
             return image, self._captured_at, dropped
 
-    def arrived(self, timeout: float, stop: threading.Event) -> bool:
-        """Whether a frame came within `timeout` seconds; it stays to be taken."""
-        deadline = time.monotonic() + timeout
+    def arrived(self, timeout: float, stop: threading.Event, clock: Callable[[], float]) -> bool:
+        """Whether a frame came within `timeout` seconds of `clock`; it stays to be taken."""
+        deadline = clock() + timeout
         with self._condition:
-            while self._image is None and not self.problem and time.monotonic() < deadline and not stop.is_set():
+            while self._image is None and not self.problem and clock() < deadline and not stop.is_set():
                 self._condition.wait(0.1)
             return self._image is not None
 

@@ -7,9 +7,16 @@ from typing import Any, Protocol
 
 from mien_edge.values import Face, Frame, Reading
 
+STAGES = ("detect", "track", "classify", "smooth")
+"""The names of a chain's stages, in order."""
+
+_MEAN_WEIGHT = 0.01  # of the last call in `Timed.mean`: about a hundred calls count
+
 
 class Sink(Protocol):
-    """Takes the readings of each frame; an empty tuple where there is no face."""
+    """A callable that takes the readings of each frame, an empty tuple for a frame without a face,
+    and is closed at the end of the run.
+    """
 
     def __call__(self, readings: tuple[Reading, ...]) -> None: ...
 
@@ -17,7 +24,9 @@ class Sink(Protocol):
 
 
 Watcher = Callable[[Frame, tuple[Reading, ...]], None]
-"""Sees a frame's pixels as well; for annotated pictures that a person asked for, never for what leaves the device."""
+"""A callable that takes each frame with its pixels, and its readings.
+
+It is for pictures that a person asked for, never for what leaves the device."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,34 +39,42 @@ class Chain:
     smooth: Callable[[tuple[Reading, ...]], tuple[Reading, ...]]
 
     def __call__(self, frame: Frame) -> tuple[Reading, ...]:
-        """The settled readings of one frame."""
+        """Return the smoothed readings of one frame."""
         return self.smooth(self.classify(frame, self.track(frame, self.detect(frame))))
 
 
 class Timed:
-    """A stage that tells how many seconds it takes: `last`, and `mean`, in which the last hundred calls count most."""
+    """A stage that measures its calls, in seconds.
+
+    stage: the callable; may be replaced between two frames.
+    last: seconds of the last call.
+    mean: exponential moving average, in which the last hundred calls count most.
+    """
 
     def __init__(self, stage: Callable[..., Any]) -> None:
         self.stage = stage
-        self.last = self.mean = 0.0
+        self.last = 0.0
+        self.mean = 0.0
 
-    def __call__(self, *given: Any) -> Any:
-        """As the stage."""
+    def __call__(self, *arguments: Any) -> Any:
+        """Call the stage and return what it returns; its errors pass through."""
         start = time.perf_counter()
         try:
-            return self.stage(*given)
+            return self.stage(*arguments)
         finally:
             self.last = time.perf_counter() - start
-            self.mean += (self.last - self.mean) * (0.01 if self.mean else 1.0)
-
-
-STAGES = ("detect", "track", "classify", "smooth")
+            weight = _MEAN_WEIGHT if self.mean else 1.0
+            self.mean += (self.last - self.mean) * weight
 
 
 def timed(chain: Chain) -> tuple[Chain, list[tuple[str, Timed]]]:
-    """The chain with each stage timed, and the stages by name."""
+    """Return the chain with each stage timed, and the timed stages with their names, in order."""
     stages = [(name, Timed(getattr(chain, name))) for name in STAGES]
     return Chain(**dict(stages)), stages
+
+
+def _never() -> bool:
+    return False
 
 
 def run(
@@ -65,10 +82,12 @@ def run(
     chain: Callable[[Frame], tuple[Reading, ...]],
     sinks: Sequence[Sink],
     watchers: Sequence[Watcher] = (),
-    stopped: Callable[[], Any] = lambda: False,
+    is_stopped: Callable[[], bool] = _never,
 ) -> int:
-    """Pass every frame of `source` through `chain` to all `sinks` and `watchers` until the source ends or `stopped`
-    is true; return the number of frames.
+    """Pass each frame of `source` through `chain`, and its readings to all sinks and watchers.
+
+    Ends with the source, or after the frame at which `is_stopped` returns True. Returns the number
+    of frames.
     """
     frames = 0
     for frame in source:
@@ -78,6 +97,6 @@ def run(
             sink(readings)
         for watcher in watchers:
             watcher(frame, readings)
-        if stopped():
+        if is_stopped():
             break
     return frames

@@ -1,80 +1,109 @@
-"""Where readings go. A sink is called with the readings of each frame and closed at the end; it never sees pixels."""
+"""Where readings go: a sink takes the readings of each frame, never pixels, and is closed once."""
 
+import errno
 import json
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from mien_edge.errors import SinkError
 from mien_edge.formats import CSV_COLUMNS, as_dict, csv_line, csv_row, line
 from mien_edge.values import Reading
 
+MAX_BYTES = 10_000_000
+"""Largest size of a file that readings are written to."""
+
+MAX_FILES = 5
+"""Number of such files that are kept, the current one included."""
+
+_REPEAT_SECONDS = 1.0  # after which the console prints a face again
+_MAX_LINE_BYTES = 65536  # a reading takes some 400
+
 
 class Console:
-    """One line for a face whose label or quality changed, once a second for one that stays, and when all are gone."""
+    """Prints a line when a face's label or quality changes, once a second for a face that stays,
+    and when no face is left.
+
+    out: a text stream; None for standard output.
+    """
 
     def __init__(self, out: TextIO | None = None) -> None:
         self._out = out or sys.stdout
-        self._told: dict[int, tuple[float, str]] = {}
+        self._printed: dict[int, tuple[float, str]] = {}
         self._was_empty = False
 
     def __call__(self, readings: tuple[Reading, ...]) -> None:
-        """Print what is new."""
+        """Print what has changed."""
         if not readings and not self._was_empty:
             self._print("no face")
         self._was_empty = not readings
         for reading in readings:
-            verdict = reading.label or f"({reading.quality})"
-            then, old = self._told.get(reading.track, (-1e9, ""))
-            if verdict != old or abs(reading.time - then) >= 1:
-                self._told[reading.track] = reading.time, verdict
-                self._print(line(reading))
+            self._print_reading(reading)
+
+    def _print_reading(self, reading: Reading) -> None:
+        verdict = reading.label or f"({reading.quality})"
+        printed_at, printed_verdict = self._printed.get(reading.track, (float("-inf"), ""))
+        is_due = abs(reading.time - printed_at) >= _REPEAT_SECONDS
+        if verdict != printed_verdict or is_due:
+            self._printed[reading.track] = (reading.time, verdict)
+            self._print(line(reading))
 
     def _print(self, text: str) -> None:
         self._out.write(text + "\n")
         self._out.flush()
 
     def close(self) -> None:
-        """Nothing to close."""
+        """Do nothing: the stream is not the console's own."""
 
 
-_LONGEST_LINE = 65536  # bytes; a reading takes some 400
+class RotatingFile:
+    """A text file of bounded size: a full FILE becomes FILE.1, FILE.1 becomes FILE.2, and so on.
 
+    max_bytes: largest size of one file.
+    max_files: number of files, FILE included; the oldest is deleted.
+    header: first line of each file.
 
-class Rotated:
-    """A text file of at most `most` bytes; full, it becomes FILE.1, FILE.1 becomes FILE.2 …, `keep` files in all.
-
-    Lines are whole: one that could not be written in full is cut off again. Raises SinkError if the file cannot be
-    opened or written.
+    Lines are whole: one that could not be written in full is cut off again. Raises SinkError if the
+    file cannot be opened or holds something else.
     """
 
-    def __init__(self, path: Path, most: int = 10_000_000, keep: int = 5, header: str = "") -> None:
-        self.path, self.most, self.keep, self.header = path, most, max(keep, 1), header
+    def __init__(
+        self,
+        path: Path,
+        max_bytes: int = MAX_BYTES,
+        max_files: int = MAX_FILES,
+        header: str = "",
+    ) -> None:
+        self.path = path
+        self.max_bytes = max_bytes
+        self.max_files = max(max_files, 1)
+        self.header = header
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._mend()
+            self._remove_partial_line()
             self._open()
         except SinkError:
             raise
         except OSError as problem:
-            raise SinkError(f"{path}: cannot be written ({problem.strerror}); choose another file") from None
+            reason = problem.strerror
+            raise SinkError(f"{path}: cannot be written ({reason}); choose another file") from None
 
-    def _mend(self) -> None:
-        """Cut off a half line that a power cut left behind."""
+    def _remove_partial_line(self) -> None:
+        """Cut off the part of a line that a power cut left at the end."""
         if not self.path.is_file():
             return
         with self.path.open("rb+") as file:
             size = file.seek(0, os.SEEK_END)
-            start = max(size - _LONGEST_LINE, 0)
+            start = max(size - _MAX_LINE_BYTES, 0)
             file.seek(start)
             tail = file.read()
-            whole = tail.rfind(b"\n") + 1
-            if tail and not whole:
+            end_of_lines = tail.rfind(b"\n") + 1
+            if tail and not end_of_lines:
                 raise SinkError(f"{self.path}: not a file of mien's readings; choose another file")
-            if whole != len(tail):
-                file.truncate(start + whole)
+            if end_of_lines != len(tail):
+                file.truncate(start + end_of_lines)
 
     def _open(self) -> None:
         self._file = self.path.open("ab", buffering=0)
@@ -82,30 +111,41 @@ class Rotated:
             self._file.write(self.header.encode())
 
     def write(self, text: str) -> None:
-        """Append `text`, which ends with a line break."""
+        """Append `text`, which ends with a line break. Raises SinkError, as on a full disk."""
         data = text.encode()
         try:
-            start = self._file.tell()
-            if start + len(data) > self.most and start > len(self.header.encode()):
-                self._rotate()
-                start = self._file.tell()
-            if self._file.write(data) != len(data):
-                self._file.truncate(start)
-                raise OSError(28, "no space left")
+            self._rotate_if_full(len(data))
+            self._append(data)
         except OSError as problem:
-            raise SinkError(f"{self.path}: cannot be written ({problem.strerror}); free some space") from None
+            reason = problem.strerror
+            raise SinkError(f"{self.path}: cannot be written ({reason}); free some space") from None
+
+    def _append(self, data: bytes) -> None:
+        start = self._file.tell()
+        if self._file.write(data) != len(data):
+            self._file.truncate(start)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def _rotate_if_full(self, added_bytes: int) -> None:
+        size = self._file.tell()
+        has_lines = size > len(self.header.encode())
+        if has_lines and size + added_bytes > self.max_bytes:
+            self._rotate()
 
     def _rotate(self) -> None:
         self._file.close()
-        for number in range(self.keep - 1, 0, -1):
-            source = self.path if number == 1 else self._numbered(number - 1)
-            if source.exists():
-                source.replace(self._numbered(number))
-        if self.keep == 1:
+        for number in range(self.max_files - 1, 0, -1):
+            newer = self._numbered(number - 1)
+            if newer.exists():
+                newer.replace(self._numbered(number))
+        if self.max_files == 1:
             self.path.unlink()
         self._open()
 
     def _numbered(self, number: int) -> Path:
+        """Return FILE for 0, and FILE.number for the older ones."""
+        if number == 0:
+            return self.path
         return self.path.with_name(f"{self.path.name}.{number}")
 
     def close(self) -> None:
@@ -113,34 +153,69 @@ class Rotated:
         self._file.close()
 
 
-class JsonLines:
-    """One JSON object per reading and line, into a rotated file or a stream."""
+def _do_nothing() -> None:
+    """Close nothing."""
 
-    def __init__(self, write: Callable[[str], Any], close: Callable[[], None] = lambda: None) -> None:
-        self._write, self.close = write, close
+
+def _print_at_once(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+class JsonLines:
+    """Writes each reading as one line of JSON (formats.as_dict).
+
+    write: called with whole lines.
+    close: called at the end.
+    """
+
+    def __init__(
+        self,
+        write: Callable[[str], object],
+        close: Callable[[], None] = _do_nothing,
+    ) -> None:
+        self._write = write
+        self._close = close
 
     @classmethod
-    def to_file(cls, path: Path, most: int = 10_000_000, keep: int = 5) -> "JsonLines":
-        """Into `path`, rotated and bounded."""
-        file = Rotated(path, most, keep)
+    def to_file(
+        cls,
+        path: Path,
+        max_bytes: int = MAX_BYTES,
+        max_files: int = MAX_FILES,
+    ) -> "JsonLines":
+        """Return a sink that writes to a RotatingFile. Raises SinkError."""
+        file = RotatingFile(path, max_bytes, max_files)
         return cls(file.write, file.close)
 
+    @classmethod
+    def to_stdout(cls) -> "JsonLines":
+        """Return a sink that prints, and flushes after each frame."""
+        return cls(_print_at_once)
+
     def __call__(self, readings: tuple[Reading, ...]) -> None:
-        """Write the readings of a frame."""
+        """Write the readings of a frame. Raises SinkError."""
         if readings:
             self._write("".join(json.dumps(as_dict(reading)) + "\n" for reading in readings))
 
+    def close(self) -> None:
+        """Close the file."""
+        self._close()
+
 
 class Csv:
-    """One row per reading, into a rotated file with a header."""
+    """Writes each reading as one row to a RotatingFile whose header is formats.CSV_COLUMNS.
 
-    def __init__(self, path: Path, most: int = 10_000_000, keep: int = 5) -> None:
-        self._file = Rotated(path, most, keep, csv_line(CSV_COLUMNS))
+    Raises SinkError.
+    """
+
+    def __init__(self, path: Path, max_bytes: int = MAX_BYTES, max_files: int = MAX_FILES) -> None:
+        self._file = RotatingFile(path, max_bytes, max_files, csv_line(CSV_COLUMNS))
 
     def __call__(self, readings: tuple[Reading, ...]) -> None:
-        """Write the readings of a frame."""
+        """Write the readings of a frame. Raises SinkError."""
         if readings:
-            self._file.write("".join(csv_line(csv_row(as_dict(reading))) for reading in readings))
+            self._file.write("".join(csv_line(csv_row(reading)) for reading in readings))
 
     def close(self) -> None:
         """Close the file."""

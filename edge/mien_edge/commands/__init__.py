@@ -1,1 +1,1 @@
-"""What each sub-command of `mien-edge` does, and its options."""
+"""The commands of `mien-edge`: their options, and what they print."""

@@ -2,31 +2,44 @@
 
 import argparse
 import json
-from typing import Any
+from pathlib import Path
 
-from mien_edge import settings as configuration
-from mien_edge.commands.common import add_command, json_option, load_settings, model_option, settings_option
+from mien_edge.commands.common import json_option, model_option, settings_from, settings_option
+from mien_edge.settings import as_toml
 
 
-def add_check(commands: Any) -> None:
-    check = add_command(commands, "check", "verify a model bundle and replay its golden vectors on this device", _check)
-    settings_option(check)
-    model_option(check)
-    json_option(check)
+def configure_check(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `check`."""
+    settings_option(parser)
+    model_option(parser)
+    json_option(parser)
+    parser.set_defaults(run=_check)
 
 
 def _check(options: argparse.Namespace) -> None:
     from mien_edge.model import bundle
     from mien_edge.model.check import check
 
-    settings = load_settings(options)
+    settings = settings_from(options)
     result = check(bundle.find(settings.model.bundle), settings.model.threads)
     if options.json:
         print(json.dumps(result))  # noqa: T201
         return
     for key, value in result.items():
-        print(f"{key:<17} {' '.join(value) if isinstance(value, list) else value}")  # noqa: T201
+        text = " ".join(value) if isinstance(value, list) else value
+        print(f"{key:<17} {text}")  # noqa: T201
 
 
-def print_settings(options: argparse.Namespace) -> None:
-    print(configuration.as_toml(load_settings(options)), end="")  # noqa: T201
+def configure_settings(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `settings`."""
+    parser.add_argument(
+        "--settings",
+        type=Path,
+        metavar="FILE",
+        help="print the settings of this file (default: built-in settings)",
+    )
+    parser.set_defaults(run=_print_settings)
+
+
+def _print_settings(options: argparse.Namespace) -> None:
+    print(as_toml(settings_from(options)), end="")  # noqa: T201

@@ -1,4 +1,4 @@
-"""Options and helpers that several commands share."""
+"""What the commands of several programs share: parsers, errors as one line, common options."""
 
 import argparse
 import dataclasses
@@ -6,38 +6,48 @@ import logging
 import os
 import sqlite3
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from mien_edge import paths
-from mien_edge import settings as configuration
 from mien_edge.errors import MienError
-from mien_edge.settings import Settings
+from mien_edge.settings import Settings, load_settings
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+Handler: TypeAlias = Callable[[argparse.Namespace], int | None]
 
 
-def guarded(name: str, commands: argparse.ArgumentParser, arguments: Sequence[str] | None) -> int:
-    """Parse and run; a MienError becomes one line, with a traceback only if MIEN_DEBUG=1."""
-    options = commands.parse_args(arguments)
+def guarded(name: str, parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> int:
+    """Parse the arguments, run the command that they name, and return its exit code.
+
+    name: the program's name in messages, as mien-edge.
+    parser: sets `run`, a function of the parsed options, for each command.
+    arguments: None for those of this process.
+
+    A MienError, a broken log and a missing package become one line on stderr and exit code 1; with
+    MIEN_DEBUG=1 a MienError and a missing package are raised.
+    """
+    options = parser.parse_args(arguments)
     logging.basicConfig(format=f"{name}: %(levelname)s: %(message)s", level=logging.WARNING)
+    debug = os.environ.get("MIEN_DEBUG") == "1"
     try:
         code = int(options.run(options) or 0)
         sys.stdout.flush()
         return code
     except MienError as problem:
-        if os.environ.get("MIEN_DEBUG") == "1":
+        if debug:
             raise
-        sys.stderr.write(f"{name}: error: {problem}\n")
-        return 1
+        return _fail(name, str(problem))
     except sqlite3.Error as problem:
-        sys.stderr.write(f"{name}: error: the log cannot be read ({problem}); see: mien-edge doctor\n")
-        return 1
+        return _fail(name, f"the log cannot be read ({problem}); see: mien-edge doctor")
     except ModuleNotFoundError as problem:
-        if os.environ.get("MIEN_DEBUG") == "1" or (problem.name or "").startswith("mien"):
+        package = problem.name or ""
+        if debug or package.startswith("mien"):
             raise
         extra = name.removeprefix("mien-")
-        sys.stderr.write(f"{name}: error: {problem.name} is not installed; pip install 'mien[{extra}]'\n")
-        return 1
+        return _fail(name, f"{package} is not installed; pip install 'mien[{extra}]'")
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
@@ -45,17 +55,44 @@ def guarded(name: str, commands: argparse.ArgumentParser, arguments: Sequence[st
         return 0
 
 
-def add_command(
-    commands: Any, name: str, text: str, run: Callable[[argparse.Namespace], int | None]
-) -> argparse.ArgumentParser:
-    """A subcommand of an argparse group: `text` is its help, `run` what it calls with the parsed options."""
-    made: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-    made.set_defaults(run=run)
-    return made
+def _fail(name: str, message: str) -> int:
+    sys.stderr.write(f"{name}: error: {message}\n")
+    return 1
+
+
+class CommandParser(argparse.ArgumentParser):
+    """The parser of a command whose module is imported once its arguments are parsed.
+
+    configure: "module:function", called with this parser to add the options; empty for a command
+    that is configured already.
+    """
+
+    def __init__(self, *, configure: str = "", **options: Any) -> None:
+        super().__init__(**options)
+        self._configure = configure
+
+    def load(self) -> None:
+        """Import the command's module and add its options, unless that was done before."""
+        module, _, function = self._configure.partition(":")
+        self._configure = ""
+        if module:
+            getattr(import_module(module), function)(self)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse as ArgumentParser does, with the command's options."""
+        self.load()
+        return super().parse_known_args(args, namespace)
+
+    def format_help(self) -> str:
+        """Return the help, with the command's options."""
+        self.load()
+        return super().format_help()
 
 
 class RenamedCommand(argparse.ArgumentParser):
-    """The hidden parser of a command of an earlier version: any use of it is a usage error that names the new one."""
+    """The parser of a command of an earlier version: it is not in the help, and any use of it is a
+    usage error that names the new command.
+    """
 
     def __init__(self, prog: str, new: str) -> None:
         super().__init__(prog=prog, add_help=False)
@@ -66,21 +103,61 @@ class RenamedCommand(argparse.ArgumentParser):
         self.error(f"it is now {self.new}; use that word")
 
 
+def add_command(commands: Commands, name: str, text: str, run: Handler) -> argparse.ArgumentParser:
+    """Add a command and return its parser.
+
+    text: its help, a lower-case phrase without a full stop.
+    run: called with the parsed options; returns an exit code, or None for 0.
+    """
+    parser = commands.add_parser(name, help=text, description=describe(text))
+    parser.set_defaults(run=run)
+    return parser
+
+
+def describe(text: str) -> str:
+    """Make a sentence of a command's help."""
+    return text[0].upper() + text[1:] + "."
+
+
+def command_lines(parser: argparse.ArgumentParser) -> Iterator[list[str]]:
+    """Yield the words of every command and sub-command: [], ['run'], ['models', 'list'] …
+
+    Imports the modules of all commands. Commands of earlier versions are left out.
+    """
+    yield []
+    if isinstance(parser, CommandParser):
+        parser.load()
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, command in action.choices.items():
+                if not isinstance(command, RenamedCommand):
+                    yield from ([name, *words] for words in command_lines(command))
+
+
 class _RenamedOption(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: Any, **__: Any) -> None:
         parser.error(f"{self.option_strings[0]} is now {self.const}; rename it")
 
 
-def renamed_option(command: argparse.ArgumentParser, old: str, new: str) -> None:
-    """Make `old`, an option of an earlier version, a usage error that names `new`. It is not in the help."""
-    command.add_argument(
-        old, action=_RenamedOption, nargs="?", const=new, default=argparse.SUPPRESS, help=argparse.SUPPRESS
+def renamed_option(parser: argparse.ArgumentParser, old: str, new: str) -> None:
+    """Make `old`, an option of an earlier version, a usage error that names `new`.
+
+    It is not in the help.
+    """
+    parser.add_argument(
+        old,
+        action=_RenamedOption,
+        nargs="?",
+        const=new,
+        default=argparse.SUPPRESS,
+        help=argparse.SUPPRESS,
     )
 
 
 def renamed_values(new_names: Mapping[str, str]) -> Callable[[str], str]:
-    """The `type` of an option: a value of an earlier version (a key of `new_names`) is a usage error that names the
-    new one.
+    """Return the `type` of an option whose values were renamed.
+
+    new_names: from the values of an earlier version, which are usage errors, to the new ones.
     """
 
     def check(value: str) -> str:
@@ -91,39 +168,74 @@ def renamed_values(new_names: Mapping[str, str]) -> Callable[[str], str]:
     return check
 
 
-def settings_option(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--settings", type=Path, metavar="FILE",
-        help=f"settings file (default: {paths.SETTINGS} if it exists, else built-in settings)",
+def settings_option(parser: argparse.ArgumentParser) -> None:
+    """Add --settings."""
+    parser.add_argument(
+        "--settings",
+        type=Path,
+        metavar="FILE",
         default=paths.SETTINGS if paths.SETTINGS.is_file() else None,
-    )  # fmt: skip
+        help=f"settings file (default: {paths.SETTINGS} if it exists, else built-in settings)",
+    )
 
 
-def model_option(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--model", metavar="FOLDER", help="model bundle (default: the installed one)")
+def model_option(parser: argparse.ArgumentParser) -> None:
+    """Add --model."""
+    parser.add_argument(
+        "--model",
+        metavar="FOLDER",
+        help="model bundle (default: the installed one)",
+    )
 
 
-def json_option(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--json", action="store_true", help="print JSON")
+def json_option(parser: argparse.ArgumentParser) -> None:
+    """Add --json."""
+    parser.add_argument("--json", action="store_true", help="print JSON")
 
 
-def load_settings(options: argparse.Namespace) -> Settings:
-    settings = configuration.load(options.settings)
-    if getattr(options, "model", None):
-        settings = dataclasses.replace(settings, model=dataclasses.replace(settings.model, bundle=options.model))
-    if getattr(options, "source", None):
-        settings = dataclasses.replace(settings, source=dataclasses.replace(settings.source, uri=options.source))
+def log_option(parser: argparse.ArgumentParser) -> None:
+    """Add --log."""
+    parser.add_argument(
+        "--log",
+        type=Path,
+        metavar="FILE",
+        help="log file (default: the log of the service)",
+    )
+
+
+def settings_from(options: argparse.Namespace) -> Settings:
+    """Return the settings that a command runs with: the file's, overridden by its options.
+
+    options: has `settings`, a Path or None for the defaults; may have `model` and `source`.
+
+    Raises SettingsError.
+    """
+    settings = load_settings(options.settings)
+    folder = getattr(options, "model", None)
+    if folder:
+        model = dataclasses.replace(settings.model, bundle=folder)
+        settings = dataclasses.replace(settings, model=model)
+    uri = getattr(options, "source", None)
+    if uri:
+        source = dataclasses.replace(settings.source, uri=uri)
+        settings = dataclasses.replace(settings, source=source)
     return settings
 
 
-def log_option(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--log", type=Path, metavar="FILE", help="log file (default: the log of the service)")
-
-
 def log_path(options: argparse.Namespace) -> Path:
-    return options.log or paths.log(configuration.load(options.settings).log.path)
+    """Return the log to read: --log, else the settings' log, else readings.db in the state folder.
+
+    Raises SettingsError for settings that cannot be read.
+    """
+    if options.log:
+        return Path(options.log)
+    return paths.log(load_settings(options.settings).log.path)
 
 
 def service_log_path(options: argparse.Namespace, settings: Settings) -> Path:
-    """The camera service's log, as a unit with a state folder of its own has to look for it."""
-    return options.log or (Path(settings.log.path) if settings.log.path else paths.STATE / "readings.db")
+    """Return the log of mien.service, for a unit whose own state folder is another one."""
+    if options.log:
+        return Path(options.log)
+    if settings.log.path:
+        return Path(settings.log.path)
+    return paths.STATE / paths.LOG_NAME

@@ -18,10 +18,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from mien_edge import paths
-from mien_edge.commands.common import add_command, json_option, load_settings, settings_option
+from mien_edge.commands.common import json_option, settings_from, settings_option
 from mien_edge.errors import MienError
 from mien_edge.model import bundle as bundles
 from mien_edge.settings import Settings
@@ -183,16 +183,16 @@ def _heat(root: Path) -> Iterator[Finding]:
     else:
         yield Finding("heat", "ok", f"{found.temperature} °C")
     fixes = {"under-voltage": "use the Pi's own power supply and a short, thick cable"}
-    for limit in found.limits or ():
+    for limit in found.throttled_now or ():
         yield Finding("power", "error", f"{limit} now", fixes.get(limit, cool))
-    for limit in sorted(set(found.had or ()) - set(found.limits or ())):
+    for limit in sorted(set(found.throttled_since_boot or ()) - set(found.throttled_now or ())):
         yield Finding("power", "warning", f"{limit} since the start", fixes.get(limit, cool))
-    if found.limits == () and not found.had:
+    if found.throttled_now == () and not found.throttled_since_boot:
         yield Finding("power", "ok", "neither throttled nor under-voltage")
 
 
 def _memory(root: Path) -> Iterator[Finding]:
-    free = health.read(root).memory
+    free = health.read(root).available_megabytes
     if free is None:
         return
     bad = free < 150
@@ -335,19 +335,20 @@ def _ask(command: list[str]) -> "subprocess.CompletedProcess[str] | None":
         return None
 
 
-def add_doctor(commands: Any) -> None:
-    text = "look for problems of this device and show their fixes; exits 0 for none, 1 for warnings, 2 for errors"
-    doctor = add_command(commands, "doctor", text, _doctor)
-    settings_option(doctor)
-    json_option(doctor)
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `doctor`."""
+    settings_option(parser)
+    json_option(parser)
+    parser.set_defaults(run=_doctor)
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from mien_edge.commands import doctor
-
-    settings = load_settings(options)
-    found = doctor.examine(settings)
+    settings = settings_from(options)
+    findings = examine(settings)
     if settings.publish.host:
-        found.append(doctor.broker(settings.publish.host, settings.publish.port))
-    print(json.dumps([dataclasses.asdict(each) for each in found]) if options.json else doctor.as_text(found))  # noqa: T201
-    return {"error": 2, "warning": 1}.get(doctor.worst(found), 0)
+        findings.append(broker(settings.publish.host, settings.publish.port))
+    if options.json:
+        print(json.dumps([dataclasses.asdict(finding) for finding in findings]))  # noqa: T201
+    else:
+        print(as_text(findings))  # noqa: T201
+    return {"error": 2, "warning": 1}.get(worst(findings), 0)

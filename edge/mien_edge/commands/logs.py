@@ -2,67 +2,100 @@
 
 import argparse
 import json
+import time
 from pathlib import Path
-from typing import Any
 
-from mien_edge.commands.common import add_command, log_option, log_path, settings_option
+from mien_edge.commands.common import log_option, log_path, settings_option
 from mien_edge.errors import SettingsError
 from mien_edge.labels import LABELS
+from mien_edge.log import plot, reader, show
+from mien_edge.schema import to_dict
+
+_END_OF_TIME = 1e12  # seconds since 1970
 
 
-def add_logs(commands: Any) -> None:
-    logs = add_command(commands, "logs", "read the on-device log", _logs)
-    settings_option(logs)
-    log_option(logs)
-    logs.add_argument(
-        "--since", metavar="TIME", help="only entries since 90s, 15m, 1h or 7d ago, or since an ISO date or time"
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `logs`."""
+    settings_option(parser)
+    log_option(parser)
+    parser.add_argument(
+        "--since",
+        metavar="TIME",
+        help="only entries since 90s, 15m, 1h or 7d ago, or since an ISO date or time",
     )
-    logs.add_argument("--until", metavar="TIME", help="only entries until then, in the same forms")
-    logs.add_argument("--emotion", choices=LABELS, help="only readings with this label")
-    logs.add_argument("--track", type=int, metavar="N", help="only readings of this face")
-    logs.add_argument(
-        "--kind", metavar="KIND", help="only this kind: 'reading', 'event', or a kind of event such as 'camera lost'"
+    parser.add_argument(
+        "--until",
+        metavar="TIME",
+        help="only entries until then, in the same forms",
     )
-    logs.add_argument("--follow", action="store_true", help="keep running and print new entries as they are committed")
-    form = logs.add_mutually_exclusive_group()
-    form.add_argument("--summary", action="store_true", help="print the emotion shares of each hour")
+    parser.add_argument("--emotion", choices=LABELS, help="only readings with this label")
+    parser.add_argument("--track", type=int, metavar="N", help="only readings of this face")
+    parser.add_argument(
+        "--kind",
+        metavar="KIND",
+        help="only this kind: 'reading', 'event', or a kind of event such as 'camera lost'",
+    )
+    parser.add_argument(
+        "--follow",
+        action="store_true",
+        help="keep running and print new entries as they are committed",
+    )
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument(
+        "--summary",
+        action="store_true",
+        help="print the emotion shares of each hour",
+    )
     form.add_argument("--csv", action="store_true", help="print readings as CSV")
     form.add_argument(
-        "--plot", type=Path, metavar="FILE", help="draw the emotion shares of each hour to a .png or .jpg file"
+        "--plot",
+        type=Path,
+        metavar="FILE",
+        help="draw the emotion shares of each hour to a .png or .jpg file",
     )
-    logs.add_argument("--json", action="store_true", help="print JSON lines; with --summary one JSON array")
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print JSON lines; with --summary one JSON array",
+    )
+    parser.set_defaults(run=_logs)
 
 
 def _logs(options: argparse.Namespace) -> None:
-    import time
-
-    from mien_edge.log import reader
-    from mien_edge.log import show as log_show
-
-    path, now = log_path(options), time.time()
-    wanted = reader.Filter(
-        since=log_show.moment(options.since, now) if options.since else 0.0,
-        until=log_show.moment(options.until, now) if options.until else 1e12,
+    path = log_path(options)
+    now = time.time()
+    entries = reader.Filter(
+        since=show.moment(options.since, now) if options.since else 0.0,
+        until=show.moment(options.until, now) if options.until else _END_OF_TIME,
         label=options.emotion,
         track=options.track,
     )
     if options.summary or options.plot:
-        _summary(options, log_show.summary(path, wanted))
+        _summarize(options, show.summary(path, entries))
         return
-    form = "json" if options.json else "csv" if options.csv else "text"
-    printed = log_show.follow if options.follow else log_show.lines
-    for text in printed(path, wanted, form, options.kind):
+    lines = show.follow if options.follow else show.lines
+    for text in lines(path, entries, _form(options), options.kind):
         print(text, flush=options.follow)  # noqa: T201
 
 
-def _summary(options: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
-    from mien_edge.log import plot
-    from mien_edge.log import show as log_show
+def _form(options: argparse.Namespace) -> str:
+    if options.json:
+        return "json"
+    if options.csv:
+        return "csv"
+    return "text"
 
+
+def _summarize(options: argparse.Namespace, hours: list[show.HourSummary]) -> None:
     if options.emotion or options.track or options.kind or options.follow:
-        raise SettingsError("a summary is of all faces; leave out --emotion, --track, --kind and --follow")
+        options_to_drop = "--emotion, --track, --kind and --follow"
+        raise SettingsError(f"a summary is of all faces; leave out {options_to_drop}")
     if options.plot:
-        plot.save(options.plot, rows)
+        from mien_edge.drawing import save_chart  # loads NumPy and OpenCV
+
+        save_chart(options.plot, plot.chart(hours))
         print(f"drawn: {options.plot}")  # noqa: T201
+    elif options.json:
+        print(json.dumps([to_dict(hour) for hour in hours]))  # noqa: T201
     else:
-        print(json.dumps(rows) if options.json else log_show.summary_text(rows))  # noqa: T201
+        print(show.summary_text(hours))  # noqa: T201

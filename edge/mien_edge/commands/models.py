@@ -7,15 +7,23 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 from mien_edge import paths
-from mien_edge import settings as configuration
-from mien_edge.commands.common import RenamedCommand, add_command, json_option, renamed_option, settings_option
+from mien_edge.commands.common import (
+    Commands,
+    Handler,
+    RenamedCommand,
+    add_command,
+    json_option,
+    renamed_option,
+    settings_option,
+)
 from mien_edge.errors import BundleError, SourceError
 from mien_edge.events import EventKind
 from mien_edge.log import database
 from mien_edge.model import bundle as bundles
+from mien_edge.schema import to_dict
+from mien_edge.settings import load_settings
 from mien_edge.status import status_file
 from mien_edge.update import compare, sandbox
 from mien_edge.update.archive import pack, receive
@@ -91,18 +99,18 @@ def beside(options: argparse.Namespace) -> None:
         print(text if runs else f"{text} once the service runs")  # noqa: T201
         return
     try:
-        report = status_file.read(options.runtime or paths.runtime()).get("shadow")
+        report = status_file.read_status(options.runtime or paths.runtime()).shadow
     except SourceError as problem:
         raise BundleError(str(problem)) from None
     if not report:
         raise BundleError("no model is compared now; choose one with: mien-edge models shadow NAME")
-    print(json.dumps(report) if options.json else compare.as_text(report))  # noqa: T201
+    print(json.dumps(to_dict(report)) if options.json else compare.as_text(report))  # noqa: T201
 
 
 def _store(options: argparse.Namespace) -> Store:
     """The store, as its folder's owner: root must follow nothing that the service may have put there."""
     folder = bundles.models_folder()
-    trust = Trust.of(configuration.load(options.settings).update)
+    trust = Trust.of(load_settings(options.settings).update)
     if folder.is_dir():
         sandbox.drop_privileges(folder.stat())
     return Store(folder, trust)
@@ -172,54 +180,55 @@ def _taken(options: argparse.Namespace) -> str:
 
 def _tell(kind: EventKind, text: str, options: argparse.Namespace) -> None:
     """Into the log, where one is."""
-    database.append_event(paths.log(configuration.load(options.settings).log.path), kind, text)
+    database.append_event(paths.log(load_settings(options.settings).log.path), kind, text)
 
 
-def add_models(commands: Any) -> None:
-    models = add_command(
-        commands, "models", "install, compare, activate and remove model bundles on this device", _on_models
+def configure_models(parser: argparse.ArgumentParser) -> None:
+    """Add the actions of `models`."""
+    actions = parser.add_subparsers(title="actions", required=True, metavar="ACTION")
+    json_option(_action(actions, "list", "list the installed bundles; * marks the current one", listing))
+    installer = _action(
+        actions, "install", "verify a bundle, replay its golden vectors and install it; it does not run yet", install
     )
-    actions = models.add_subparsers(title="actions", required=True, metavar="ACTION")
-    json_option(_action(actions, "list", "list the installed bundles; * marks the current one", "listing"))
-    install = _action(
-        actions, "install", "verify a bundle, replay its golden vectors and install it; it does not run yet", "install"
-    )
-    install.add_argument("bundle", help="folder of the bundle, or - to read a tar archive from standard input")
-    _downgrade_option(install)
-    activate = _action(actions, "activate", "run an installed bundle, at first on probation", "activate")
-    _name(activate)
-    _downgrade_option(activate)
-    _timeout_option(activate)
-    _action(actions, "rollback", "return to the bundle that was committed before", "rollback")
-    _name(_action(actions, "remove", "remove an installed bundle that is not in use", "remove"))
+    installer.add_argument("bundle", help="folder of the bundle, or - to read a tar archive from standard input")
+    _downgrade_option(installer)
+    activator = _action(actions, "activate", "run an installed bundle, at first on probation", activate)
+    _name(activator)
+    _downgrade_option(activator)
+    _timeout_option(activator)
+    _action(actions, "rollback", "return to the bundle that was committed before", rollback)
+    _name(_action(actions, "remove", "remove an installed bundle that is not in use", remove))
     actions.choices["discard"] = RenamedCommand("mien-edge models discard", "mien-edge models remove")
-    beside = _action(
-        actions, "shadow", "compare a bundle with the current one on the same faces, or print the comparison", "beside"
+    shadow = _action(
+        actions, "shadow", "compare a bundle with the current one on the same faces, or print the comparison", beside
     )
-    beside.add_argument(
+    shadow.add_argument(
         "name", nargs="?", help="NAME-VERSION as `models list` prints it; leave it out to print the comparison"
     )
-    beside.add_argument("--stop", action="store_true", help="stop the comparison")
-    renamed_option(beside, "--end", "--stop")
-    json_option(beside)
-    take = _action(
-        commands,
-        "receive",
-        "install and activate a bundle from a tar archive on standard input; for restricted SSH keys",
-        "take",
-    )
-    _downgrade_option(take)
-    _timeout_option(take)
+    shadow.add_argument("--stop", action="store_true", help="stop the comparison")
+    renamed_option(shadow, "--end", "--stop")
+    json_option(shadow)
 
 
-def _action(actions: Any, name: str, text: str, does: str) -> argparse.ArgumentParser:
-    made = add_command(actions, name, text, _on_models)
-    made.set_defaults(does=does)
-    settings_option(made)
-    made.add_argument(
+def configure_receive(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `receive`."""
+    parser.set_defaults(run=take)
+    _common_options(parser)
+    _downgrade_option(parser)
+    _timeout_option(parser)
+
+
+def _action(actions: Commands, name: str, text: str, run: Handler) -> argparse.ArgumentParser:
+    parser = add_command(actions, name, text, run)
+    _common_options(parser)
+    return parser
+
+
+def _common_options(parser: argparse.ArgumentParser) -> None:
+    settings_option(parser)
+    parser.add_argument(
         "--runtime", type=Path, metavar="FOLDER", help="runtime folder of the service (default: /run/mien)"
     )
-    return made
 
 
 def _name(command: argparse.ArgumentParser) -> None:
@@ -236,10 +245,3 @@ def _timeout_option(command: argparse.ArgumentParser) -> None:
     text = "wait up to this long for the end of its probation (default: do not wait)"
     command.add_argument("--timeout", type=float, metavar="SECONDS", help=text)
     renamed_option(command, "--wait", "--timeout")
-
-
-def _on_models(options: argparse.Namespace) -> int | None:
-    from mien_edge.commands import models as model_commands
-
-    code: int | None = getattr(model_commands, options.does)(options)
-    return code

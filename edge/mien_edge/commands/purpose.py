@@ -10,13 +10,12 @@ import html
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from mien_edge import files, paths
-from mien_edge import settings as configuration
-from mien_edge.commands.common import add_command, load_settings, settings_option
+from mien_edge.commands.common import settings_option
 from mien_edge.errors import SettingsError
-from mien_edge.settings import Settings
+from mien_edge.settings import Settings, as_toml, load_settings
 
 LAW = (
     "The EU AI Act forbids systems that infer emotions at work and in education, medical and safety reasons excepted "
@@ -82,7 +81,7 @@ def write(path: Path, name: str, source: str, force: bool = False) -> Settings:
     chosen = dataclasses.replace(plain, source=source_settings, publish=publish)
     head = [f"# Used for: {purpose.text}.", *(f"# {sentence}" for sentence in LAW), "#"]
     try:
-        files.write_text(path, "\n".join(head) + "\n" + configuration.as_toml(chosen))
+        files.write_text(path, "\n".join(head) + "\n" + as_toml(chosen))
     except OSError as problem:
         raise SettingsError(f"{path}: cannot be written ({problem.strerror}); run it with sudo") from None
     return chosen
@@ -155,42 +154,57 @@ def notice(path: Path, settings: Settings, language: str, purpose: str, operator
         raise SettingsError(f"{path}: cannot be written ({problem.strerror}); name another file") from None
 
 
-def add_init(commands: Any) -> None:
-    from mien_edge.commands import purpose
-
-    init = add_command(commands, "init", "ask what the device is used for and write its settings file", _init)
-    init.add_argument("--purpose", choices=purpose.PURPOSES, help="the purpose; without it, mien-edge asks")
-    init.add_argument("--source", default="picamera", metavar="URI", help="where frames come from (default: picamera)")
-    init.add_argument(
+def configure_init(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `init`."""
+    parser.add_argument("--purpose", choices=PURPOSES, help="the purpose; without it, mien-edge asks")
+    parser.add_argument(
+        "--source",
+        default="picamera",
+        metavar="URI",
+        help="where frames come from (default: picamera)",
+    )
+    parser.add_argument(
         "--output",
         type=Path,
         default=paths.SETTINGS,
         metavar="FILE",
         help=f"file to write (default: {paths.SETTINGS})",
     )
-    init.add_argument("--force", action="store_true", help="replace an existing file")
-    notice = add_command(commands, "notice", "write a printable notice for the people in front of the camera", _notice)
-    notice.add_argument("output", type=Path, help=".html file to write")
-    notice.add_argument(
-        "--language", choices=purpose.LANGUAGES, default="en", help="language of the notice (default: en)"
-    )
-    notice.add_argument("--purpose", default="", metavar="TEXT", help="what the device is used for")
-    notice.add_argument("--operator", default="", metavar="TEXT", help="who is responsible")
-    notice.add_argument("--contact", default="", metavar="TEXT", help="where people can ask")
-    settings_option(notice)
+    parser.add_argument("--force", action="store_true", help="replace an existing file")
+    parser.set_defaults(run=_init)
 
 
 def _init(options: argparse.Namespace) -> None:
-    from mien_edge.commands import purpose
+    purpose = options.purpose or ask()
+    write(options.output, purpose, options.source, options.force)
+    next_step = f"mien-edge doctor --settings {options.output}"
+    print(f"written: {options.output}; next: {next_step}")  # noqa: T201
 
-    chosen = options.purpose or purpose.ask()
-    purpose.write(options.output, chosen, options.source, options.force)
-    print(f"written: {options.output}; next: mien-edge doctor --settings {options.output}")  # noqa: T201
+
+def configure_notice(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `notice`."""
+    parser.add_argument("output", type=Path, help=".html file to write")
+    parser.add_argument(
+        "--language",
+        choices=LANGUAGES,
+        default="en",
+        help="language of the notice (default: en)",
+    )
+    parser.add_argument("--purpose", default="", metavar="TEXT", help="what the device is used for")
+    parser.add_argument("--operator", default="", metavar="TEXT", help="who is responsible")
+    parser.add_argument("--contact", default="", metavar="TEXT", help="where people can ask")
+    settings_option(parser)
+    parser.set_defaults(run=_notice)
 
 
 def _notice(options: argparse.Namespace) -> None:
-    from mien_edge.commands import purpose
-
-    settings = load_settings(argparse.Namespace(settings=options.settings))
-    purpose.notice(options.output, settings, options.language, options.purpose, options.operator, options.contact)
+    settings = load_settings(options.settings)
+    notice(
+        options.output,
+        settings,
+        options.language,
+        options.purpose,
+        options.operator,
+        options.contact,
+    )
     print(f"written: {options.output}; open it in a browser and print it")  # noqa: T201

@@ -2,82 +2,101 @@
 
 import argparse
 import json
+import signal
 import threading
 from pathlib import Path
-from typing import Any
 
 from mien_edge import paths
 from mien_edge.commands.common import (
-    add_command,
     json_option,
-    load_settings,
     log_option,
     log_path,
     service_log_path,
+    settings_from,
     settings_option,
 )
 from mien_edge.errors import SettingsError
 
 
-def add_publish(commands: Any) -> None:
-    publish = add_command(commands, "publish", "publish the log to an MQTT broker, until stopped", _publish)
-    settings_option(publish)
-    log_option(publish)
-    publish.add_argument(
+def configure_publish(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `publish`."""
+    settings_option(parser)
+    log_option(parser)
+    parser.add_argument(
         "--state",
         type=Path,
         metavar="FOLDER",
         help="folder for the cursor, which marks what is published (default: $STATE_DIRECTORY)",
     )
+    parser.set_defaults(run=_publish)
 
 
 def _publish(options: argparse.Namespace) -> None:
-    import signal
-
     from mien_edge.publish import publisher
 
-    settings, stop = load_settings(options), threading.Event()
-    state = options.state or paths.systemd_directory("STATE_DIRECTORY")
-    if state is None:
+    settings = settings_from(options)
+    state_folder = options.state or paths.systemd_directory("STATE_DIRECTORY")
+    if state_folder is None:
         raise SettingsError("the cursor needs a folder; name one with --state")
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    log = service_log_path(options, settings)
-    done = publisher.run(
-        settings.publish, log, paths.RUNTIME, state, paths.systemd_directory("RUNTIME_DIRECTORY"), stop.is_set
+    result = publisher.run(
+        settings.publish,
+        service_log_path(options, settings),
+        paths.RUNTIME,
+        state_folder,
+        paths.systemd_directory("RUNTIME_DIRECTORY"),
+        _stop_event().is_set,
     )
-    print(f"{done.published} published, {done.outbox.waiting} waiting")  # noqa: T201
+    print(f"{result.published} published, {result.outbox.waiting} waiting")  # noqa: T201
 
 
-def add_view(commands: Any) -> None:
-    view = add_command(
-        commands, "view", "serve a web page with picture, labels, timeline and health, until stopped", _view
+def _stop_event() -> threading.Event:
+    """Return an event that SIGINT and SIGTERM set."""
+    stop = threading.Event()
+
+    def on_signal(*_: object) -> None:
+        stop.set()
+
+    signal.signal(signal.SIGINT, on_signal)
+    signal.signal(signal.SIGTERM, on_signal)
+    return stop
+
+
+def configure_view(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `view`."""
+    settings_option(parser)
+    log_option(parser)
+    parser.add_argument(
+        "--runtime",
+        type=Path,
+        metavar="FOLDER",
+        help=f"runtime folder of the service (default: {paths.RUNTIME})",
     )
-    settings_option(view)
-    log_option(view)
-    view.add_argument(
-        "--runtime", type=Path, metavar="FOLDER", help="runtime folder of the service (default: /run/mien)"
-    )
+    parser.set_defaults(run=_view)
 
 
 def _view(options: argparse.Namespace) -> None:
     from mien_edge.view import server
 
-    settings = load_settings(options)
+    settings = settings_from(options)
     log = service_log_path(options, settings)
-    server.serve(settings, log, options.runtime or paths.RUNTIME, lambda text: print(text, flush=True))  # noqa: T201
+    server.serve(settings, log, options.runtime or paths.RUNTIME, _print_at_once)
 
 
-def add_status(commands: Any) -> None:
-    status = add_command(commands, "status", "show the service's status; exits 1 if there is a problem", _status)
-    settings_option(status)
-    log_option(status)
-    json_option(status)
+def _print_at_once(text: str) -> None:
+    print(text, flush=True)  # noqa: T201
+
+
+def configure_status(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `status`."""
+    settings_option(parser)
+    log_option(parser)
+    json_option(parser)
+    parser.set_defaults(run=_status)
 
 
 def _status(options: argparse.Namespace) -> int:
-    from mien_edge.status import summary as status_summary
+    from mien_edge.status import summary
 
-    found = status_summary.collect(paths.runtime(), log_path(options))
-    print(json.dumps(found) if options.json else status_summary.as_text(found))  # noqa: T201
-    return 1 if found["problems"] else 0
+    status = summary.collect(paths.runtime(), log_path(options))
+    print(json.dumps(status.to_json()) if options.json else summary.as_text(status))  # noqa: T201
+    return 1 if status.problems else 0

@@ -1,67 +1,127 @@
-"""Face-seconds per label and minute: what is kept when single readings are gone."""
+"""Face-seconds per label and minute: what the log keeps when single readings are gone."""
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
+from mien_edge.labels import LABELS
 from mien_edge.values import Reading
 
-ALL = ""  # the row of a minute over all labels
+ALL = ""  # the label of the row that counts all faces of a minute
 NONE = "none"  # the label of a face that has none
 
-Row = tuple[int, str, float, int]
-"""Start of the minute (seconds since 1970), label, seconds, the most faces with it in one frame."""
+_MINUTE = 60  # seconds
+_MAX_GAP = 12.0  # seconds between two frames of a chain that idles at its slowest
+_FIRST_FRAME = 0.1  # seconds that a frame counts for whose predecessor had no face
 
-_LONGEST = 12.0  # seconds between two frames of a chain that rests at its slowest
-_NOMINAL = 0.1  # seconds that a frame counts whose predecessor had no face
+
+@dataclass(frozen=True, slots=True)
+class MinuteSummary:
+    """Face-seconds of a span of time: a minute, or several minutes added up.
+
+    time: its start, whole seconds since 1970.
+    seconds: face-seconds per label, and under 'none' those without a label; absent where there were none.
+    faces: the most faces in one frame.
+    """
+
+    time: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+    faces: int = 0
+
+    @property
+    def face_seconds(self) -> float:
+        """Face-seconds of all labels together."""
+        return sum(self.seconds.values())
+
+    def shares(self) -> dict[str, float]:
+        """Return the share of each label and of 'none' in all face-seconds, to four digits; 0 where there are none."""
+        total = self.face_seconds or 1.0
+        return {label: round(self.seconds.get(label, 0.0) / total, 4) for label in (*LABELS, NONE)}
+
+
+class MinuteRow(NamedTuple):
+    """A label's part in one minute, as the log stores it.
+
+    minute: its start, whole seconds since 1970.
+    label: a label, NONE or ALL.
+    seconds: face-seconds.
+    faces: the most faces with that label in one frame.
+    """
+
+    minute: int
+    label: str
+    seconds: float
+    faces: int
 
 
 class Minutes:
-    """A sink that adds up how long faces were seen with each label, by the time of capture.
+    """Add up how long faces were seen with each label, by the time of capture.
 
     A frame counts for the time since the frame before, if that had a face; seconds of several faces add up. Faces are
-    counted in one frame, not by their numbers: one person who is lost and found again is one person.
+    counted in one frame, not by their track: one person who is lost and detected again is one person.
     """
 
     def __init__(self) -> None:
         self._seconds: dict[tuple[int, str], float] = {}
         self._faces: dict[tuple[int, str], int] = {}
-        self._then = float("-inf")
+        self._last_frame_at = float("-inf")
 
     def __call__(self, readings: tuple[Reading, ...]) -> None:
         """Add the readings of one frame."""
         if not readings:
-            self._then = float("-inf")
+            self._last_frame_at = float("-inf")
             return
         now = readings[0].time
-        gap = now - self._then
-        self._then = now
+        gap = now - self._last_frame_at
+        self._last_frame_at = now
+        duration = gap if 0 < gap <= _MAX_GAP else _FIRST_FRAME
+        minute = int(now // _MINUTE) * _MINUTE
         counts = Counter(reading.label or NONE for reading in readings)
-        for label, count in [*counts.items(), (ALL, len(readings))]:
-            key = int(now // 60) * 60, label
-            spent = gap if 0 < gap <= _LONGEST else _NOMINAL
-            self._seconds[key] = self._seconds.get(key, 0.0) + spent * count
-            self._faces[key] = max(self._faces.get(key, 0), count)
+        counts[ALL] = len(readings)
+        for label, count in counts.items():
+            self._add((minute, label), duration * count, count)
 
-    def over(self, now: float) -> list[Row]:
-        """The minutes that are over at `now` (seconds since 1970)."""
-        return [
-            (*key, round(seconds, 3), self._faces[key]) for key, seconds in self._seconds.items() if key[0] + 60 <= now
-        ]
+    def _add(self, key: tuple[int, str], seconds: float, faces: int) -> None:
+        self._seconds[key] = self._seconds.get(key, 0.0) + seconds
+        self._faces[key] = max(self._faces.get(key, 0), faces)
 
-    def forget(self, rows: Iterable[Row]) -> None:
-        """Drop minutes that have been kept elsewhere."""
-        for minute, label, *_ in rows:
-            del self._seconds[minute, label], self._faces[minute, label]
+    def completed(self, now: float) -> list[MinuteRow]:
+        """Return the minutes that have ended at `now` (seconds since 1970)."""
+        rows = []
+        for key, seconds in self._seconds.items():
+            minute, label = key
+            if minute + _MINUTE <= now:
+                rows.append(MinuteRow(minute, label, round(seconds, 3), self._faces[key]))
+        return rows
 
-    def move(self, step: float, now: float) -> None:
-        """The clock was set by `step` seconds and says `now`: shift what was added before."""
-        whole = round(step / 60) * 60
+    def drop(self, rows: Iterable[MinuteRow]) -> None:
+        """Forget minutes that are stored elsewhere now."""
+        for row in rows:
+            key = row.minute, row.label
+            del self._seconds[key]
+            del self._faces[key]
 
-        def moved(key: tuple[int, str]) -> tuple[int, str]:
-            return (key[0] + whole if abs(key[0] + step - now) < abs(key[0] - now) else key[0], key[1])
+    def shift(self, step: float, now: float) -> None:
+        """Move what was added before the clock was set.
 
-        seconds, faces = self._seconds, self._faces
-        self._seconds, self._faces = {}, {}
-        for key, value in seconds.items():
-            self._seconds[moved(key)] = self._seconds.get(moved(key), 0.0) + value
-            self._faces[moved(key)] = max(self._faces.get(moved(key), 0), faces[key])
+        step: seconds by which the clock was set; now: what it shows since then (seconds since 1970).
+        """
+        old_seconds = self._seconds
+        old_faces = self._faces
+        self._seconds = {}
+        self._faces = {}
+        for (minute, label), seconds in old_seconds.items():
+            key = _shifted(minute, step, now), label
+            self._add(key, seconds, old_faces[minute, label])
+
+
+def _shifted(minute: int, step: float, now: float) -> int:
+    """The minute by the clock as it is set now; one that is nearer to `now` as it is was counted after the step."""
+    is_nearer_shifted = abs(minute + step - now) < abs(minute - now)
+    return minute + whole_minutes(step) if is_nearer_shifted else minute
+
+
+def whole_minutes(step: float) -> int:
+    """Return a step of the clock, in seconds, rounded to whole minutes."""
+    return round(step / _MINUTE) * _MINUTE

@@ -1,100 +1,229 @@
-"""A picture of the log's summary: face-minutes per hour, stacked by label. Drawn by OpenCV, a device has no more."""
+"""The log's summary as a chart: face-minutes per hour, stacked by label, with local times below.
 
+It is computed here as plain values in pixels and drawn by mien_edge.drawing, so that no module of
+the log needs OpenCV.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
-from typing import Any
 
-import cv2
-import numpy as np
-
-from mien_edge import drawing
-from mien_edge.contract import LABELS
-from mien_edge.drawing import COLOURS, NO_LABEL
 from mien_edge.errors import SinkError
+from mien_edge.labels import LABELS
 from mien_edge.log.minutes import NONE
-from mien_edge.values import Pixels
+from mien_edge.log.show import HourSummary
 
-_FONT = cv2.FONT_HERSHEY_SIMPLEX
-_HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 480, 70, 150, 40, 60  # pixels
-_INK, _GRID = (60, 60, 60), (225, 225, 225)
-_HOUR = 3600
-_MOST = 24 * 14  # hours; a longer time is drawn from its end
+_HEIGHT = 480  # pixels
+_LEFT = 70  # margins about the plot, in pixels
+_RIGHT = 150
+_TOP = 40
+_BOTTOM = 60
+_MIN_PLOT_WIDTH = 400
+_TARGET_PLOT_WIDTH = 900
+_MIN_BAR_STEP = 3  # pixels from one hour to the next
+_MAX_BAR_STEP = 40
+_BAR_GAP = 2
+_MIN_BAR_WIDTH = 2
+_GRID_LINES = 4  # above the base line
+_TICK_LENGTH = 5
+_TICK_SPACING = 34  # pixels at least between two hours that are written out
+_TICK_HOURS = (1, 2, 3, 6, 12, 24)
+_LEGEND_ROW = 26
+_LEGEND_BOX = 14
+_AXIS_TITLE = "face-minutes per hour"
+_HOUR = 3600  # seconds
+_MAX_HOURS = 24 * 14  # a longer time is drawn from its end
 
-
-def save(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Draw logview.summary's rows to a .png or .jpg. Raises SinkError if it cannot be written, or there is nothing."""
-    if not rows:
-        raise SinkError(
-            f"{path}: nothing to draw, the log has no minute in that time; ask for a longer one: --since 7d"
-        )
-    drawing.save(path, picture(rows))
-
-
-def picture(rows: list[dict[str, Any]]) -> Pixels:
-    """A BGR picture of the rows; hours without a face are gaps, for time runs evenly."""
-    starts = [datetime.fromisoformat(row["hour"].replace("Z", "+00:00")) for row in rows]
-    first = max(starts[0].timestamp(), starts[-1].timestamp() - (_MOST - 1) * _HOUR)
-    hours = int((starts[-1].timestamp() - first) // _HOUR) + 1
-    step = max(min(40, 900 // hours), 3)
-    canvas = np.full((_HEIGHT, _LEFT + max(hours * step, 400) + _RIGHT, 3), 255, np.uint8)
-    scale = _axes(canvas, max(row["face_minutes"] for row in rows))
-    for row, start in zip(rows, starts, strict=True):
-        place = int((start.timestamp() - first) // _HOUR)
-        if place >= 0:
-            _stack(canvas, row, _LEFT + place * step, max(step - 2, 2), scale)
-    _times(canvas, first, hours, step)
-    _legend(canvas)
-    return canvas
+_BASE = _HEIGHT - _BOTTOM  # y of the base line
 
 
-def _axes(canvas: Pixels, most: float) -> float:
-    """Draw grid and scale; returns pixels per face-minute."""
-    top = next(value * 10**power for power in range(-2, 6) for value in (1, 2, 5) if value * 10**power >= most)
-    scale = (_HEIGHT - _TOP - _BOTTOM) / top
-    for part in range(5):
-        y = round(_HEIGHT - _BOTTOM - part / 4 * top * scale)
-        cv2.line(canvas, (_LEFT, y), (canvas.shape[1] - _RIGHT + 10, y), _GRID, 1)
-        _text(canvas, f"{part / 4 * top:g}", (12, y + 5))
-    _text(canvas, "face-minutes per hour", (12, 22))
-    return float(scale)
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A straight line from (x1, y1) to (x2, y2), one pixel wide."""
+
+    x1: int
+    y1: int
+    x2: int
+    y2: int
 
 
-def _stack(canvas: Pixels, row: dict[str, Any], x: int, width: int, scale: float) -> None:
-    height = 0.0
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A filled rectangle in the colour of a label, NONE for faces without one. All four edges belong
+    to it.
+    """
+
+    label: str
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A text whose base line begins at (x, y)."""
+
+    text: str
+    x: int
+    y: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A chart in pixels, x to the right and y downwards. It is drawn in the order of its fields, on white.
+
+    grid: the horizontal lines of the scale.
+    bars: the parts of the stacks.
+    ticks: marks on the time axis.
+    legend: a box per label.
+    texts: scale, times and the legend's labels.
+    """
+
+    width: int
+    height: int
+    grid: tuple[Line, ...]
+    bars: tuple[Bar, ...]
+    ticks: tuple[Line, ...]
+    legend: tuple[Bar, ...]
+    texts: tuple[Text, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Axes:
+    """Where the hours and their face-minutes lie.
+
+    first: the first hour that is drawn, seconds since 1970; count: hours from it to the last.
+    step: pixels from one hour to the next.
+    top_value: face-minutes at the upper end of the scale.
+    """
+
+    first: float
+    count: int
+    step: int
+    top_value: float
+
+    @property
+    def right(self) -> int:
+        """The right end of the plot."""
+        return _LEFT + max(self.count * self.step, _MIN_PLOT_WIDTH)
+
+    @property
+    def pixels_per_minute(self) -> float:
+        return (_BASE - _TOP) / self.top_value
+
+    def x(self, index: int) -> int:
+        """The left edge of the hour at `index`, counted from the first."""
+        return _LEFT + index * self.step
+
+
+def chart(hours: list[HourSummary]) -> Chart:
+    """Lay out the hours of show.summary, oldest first, as a chart.
+
+    Hours without a face are gaps, for time runs evenly. Only the last two weeks are drawn.
+    Raises SinkError if there are no hours.
+    """
+    if not hours:
+        hint = "ask for a longer one: --since 7d"
+        raise SinkError(f"nothing to draw: the log has no minute in that time; {hint}")
+    axes = _axes(hours)
+    grid, scale = _scale(axes)
+    ticks, times = _time_axis(axes)
+    legend, names = _legend(axes.right)
+    return Chart(
+        width=axes.right + _RIGHT,
+        height=_HEIGHT,
+        grid=grid,
+        bars=_bars(hours, axes),
+        ticks=ticks,
+        legend=legend,
+        texts=scale + times + names,
+    )
+
+
+def _axes(hours: list[HourSummary]) -> _Axes:
+    newest = hours[-1].start.timestamp()
+    first = max(hours[0].start.timestamp(), newest - (_MAX_HOURS - 1) * _HOUR)
+    count = _hours_between(first, newest) + 1
+    step = max(min(_MAX_BAR_STEP, _TARGET_PLOT_WIDTH // count), _MIN_BAR_STEP)
+    greatest = max(hour.face_minutes for hour in hours)
+    return _Axes(first, count, step, _scale_end(greatest))
+
+
+def _hours_between(first: float, second: float) -> int:
+    return int((second - first) // _HOUR)
+
+
+def _scale_end(greatest: float) -> float:
+    """The smallest of 1, 2 and 5 times a power of ten that is not below the greatest value."""
+    ends = (factor * 10**power for power in range(-2, 6) for factor in (1, 2, 5))
+    return next(end for end in ends if end >= greatest)
+
+
+def _scale(axes: _Axes) -> tuple[tuple[Line, ...], tuple[Text, ...]]:
+    """The grid and its values."""
+    lines = []
+    texts = []
+    for number in range(_GRID_LINES + 1):
+        value = number / _GRID_LINES * axes.top_value
+        y = round(_BASE - value * axes.pixels_per_minute)
+        lines.append(Line(_LEFT, y, axes.right + 10, y))
+        texts.append(Text(f"{value:g}", 12, y + 5))
+    texts.append(Text(_AXIS_TITLE, 12, 22))
+    return tuple(lines), tuple(texts)
+
+
+def _bars(hours: list[HourSummary], axes: _Axes) -> tuple[Bar, ...]:
+    bars: list[Bar] = []
+    for hour in hours:
+        index = _hours_between(axes.first, hour.start.timestamp())
+        if index >= 0:
+            bars += _stack(hour, axes, axes.x(index))
+    return tuple(bars)
+
+
+def _stack(hour: HourSummary, axes: _Axes, left: int) -> Iterator[Bar]:
+    """An hour's bars, one on the other."""
+    right = left + max(axes.step - _BAR_GAP, _MIN_BAR_WIDTH) - 1
+    bottom = 0.0  # pixels above the base line
     for label in (*LABELS, NONE):
-        part = row["shares"][label] * row["face_minutes"] * scale
-        if part > 0:
-            upper, lower = round(_HEIGHT - _BOTTOM - height - part), round(_HEIGHT - _BOTTOM - height) - 1
-            cv2.rectangle(canvas, (x, upper), (x + width - 1, max(lower, upper)), _colour(label), cv2.FILLED)
-        height += part
+        height = hour.shares[label] * hour.face_minutes * axes.pixels_per_minute
+        if height > 0:
+            upper = round(_BASE - bottom - height)
+            lower = round(_BASE - bottom) - 1
+            yield Bar(label, left, upper, right, max(lower, upper))
+        bottom += height
 
 
-def _times(canvas: Pixels, first: float, hours: int, step: int) -> None:
-    """Local hours, and the date where a day begins, as densely as there is room."""
-    apart = next(each for each in (1, 2, 3, 6, 12, 24, 48) if each * step >= 34 or each == 48)
-    dated = False
-    for place in range(hours):
-        local = datetime.fromtimestamp(first + place * _HOUR)
-        x = _LEFT + place * step
-        if local.hour % min(apart, 24) == 0:
-            cv2.line(canvas, (x, _HEIGHT - _BOTTOM), (x, _HEIGHT - _BOTTOM + 5), _INK, 1)
-            _text(canvas, f"{local.hour:02d}h", (x, _HEIGHT - _BOTTOM + 20))
-        if local.hour == 0 or not dated:
-            _text(canvas, f"{local:%m-%d}", (x, _HEIGHT - _BOTTOM + 42))
-            dated = True
+def _time_axis(axes: _Axes) -> tuple[tuple[Line, ...], tuple[Text, ...]]:
+    """Local hours as densely as there is room, and the date at the first hour and at midnight."""
+    tick_hours = _tick_hours(axes.step)
+    lines = []
+    texts = []
+    for index in range(axes.count):
+        local = datetime.fromtimestamp(axes.first + index * _HOUR)
+        x = axes.x(index)
+        if local.hour % tick_hours == 0:
+            lines.append(Line(x, _BASE, x, _BASE + _TICK_LENGTH))
+            texts.append(Text(f"{local.hour:02d}h", x, _BASE + 20))
+        if index == 0 or local.hour == 0:
+            texts.append(Text(f"{local:%m-%d}", x, _BASE + 42))
+    return tuple(lines), tuple(texts)
 
 
-def _legend(canvas: Pixels) -> None:
-    x = canvas.shape[1] - _RIGHT + 24
-    for i, label in enumerate((*LABELS, NONE)):
-        y = _TOP + i * 26
-        cv2.rectangle(canvas, (x, y), (x + 14, y + 14), _colour(label), cv2.FILLED)
-        _text(canvas, "no label" if label == NONE else label, (x + 22, y + 12))
+def _tick_hours(step: int) -> int:
+    """Hours from one tick to the next, so that their texts have room."""
+    return next((hours for hours in _TICK_HOURS if hours * step >= _TICK_SPACING), _TICK_HOURS[-1])
 
 
-def _colour(label: str) -> tuple[int, int, int]:
-    return COLOURS.get(label, NO_LABEL)
-
-
-def _text(canvas: Pixels, text: str, place: tuple[int, int]) -> None:
-    cv2.putText(canvas, text, place, _FONT, 0.45, _INK, 1, cv2.LINE_AA)
+def _legend(right: int) -> tuple[tuple[Bar, ...], tuple[Text, ...]]:
+    """A box and a name per label, right of the plot."""
+    x = right + 24
+    boxes = []
+    texts = []
+    for row, label in enumerate((*LABELS, NONE)):
+        y = _TOP + row * _LEGEND_ROW
+        name = "no label" if label == NONE else label
+        boxes.append(Bar(label, x, y, x + _LEGEND_BOX, y + _LEGEND_BOX))
+        texts.append(Text(name, x + 22, y + 12))
+    return tuple(boxes), tuple(texts)

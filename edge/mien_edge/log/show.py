@@ -2,29 +2,38 @@
 
 import json
 import re
+import sqlite3
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from datetime import datetime
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
 
 from mien_edge import formats
 from mien_edge.errors import SettingsError
+from mien_edge.events import Event
 from mien_edge.labels import LABELS
 from mien_edge.log import reader
 from mien_edge.log.minutes import NONE
 from mien_edge.log.reader import Filter
 from mien_edge.values import Reading
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-_BAR = 40
-_HOUR = 3600
-READING = "reading"  # the kind of all readings; any other kind is an event's
+READING = "reading"  # the kind of all readings
+EVENT = "event"  # the kind of all events; any other kind is that of some events
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}  # seconds
+_BAR_WIDTH = 40  # characters
+_BAR_LETTERS = dict(zip((*LABELS, NONE), "ADFHSUN.", strict=True))
+_LEGEND = "A angry  D disgust  F fear  H happy  S sad  U surprise  N neutral  . no label"
+_HOUR = 3600  # seconds
 
 
 def moment(text: str, now: float) -> float:
-    """Seconds since 1970 for '90s', '15m', '1h', '7d', '2w' before `now`, or an ISO 8601 date or time (local if it
-    names no zone). Raises SettingsError for anything else.
+    """Return the time that a user wrote, in seconds since 1970.
+
+    text: '90s', '15m', '1h', '7d' or '2w' for so long before `now` (seconds since 1970), or an ISO 8601 date or time,
+    local if it names no zone. Raises SettingsError for anything else.
     """
     ago = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", text)
     if ago:
@@ -32,124 +41,206 @@ def moment(text: str, now: float) -> float:
     try:
         return datetime.fromisoformat(text).timestamp()
     except (ValueError, OverflowError):
-        raise SettingsError(f"{text!r} is no time; write 1h, 7d, 2026-01-31 or 2026-01-31T12:00") from None
+        examples = "1h, 7d, 2026-01-31 or 2026-01-31T12:00"
+        raise SettingsError(f"{text!r} is no time; write {examples}") from None
 
 
-def lines(path: Path, wanted: Filter, form: str, kind: str | None = None) -> Iterator[str]:
-    """Entries oldest first; `form` is 'text', 'json' or 'csv'. Events are among them in text, where no label and no
-    face is asked for, and in JSON where `kind` names theirs, or is 'event' for all.
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A reading or an event of the log with its id, as it is printed."""
+
+    kind: str  # READING or EVENT
+    id: int
+    time: float
+    text: str
+
+
+def lines(path: Path, selection: Filter, form: str, kind: str | None = None) -> Iterator[str]:
+    """Yield entries oldest first, as lines without a line break.
+
+    form: 'text', 'json' or 'csv' (with a header).
+    kind: 'reading', 'event' for all events, or a kind of event; None for all readings, and in text for the events
+    too where the selection names neither label nor track. CSV has no events.
+
+    Raises SinkError if there is no log.
     """
     yield from _header(form)
     connection = reader.open_to_read(path)
-    entries = sorted(_entries(connection, wanted, form, kind), key=lambda entry: entry[0])
-    connection.close()
-    yield from (text for _, text, _ in entries)
+    try:
+        entries = _sorted_entries(connection, selection, selection, form, kind)
+    finally:
+        connection.close()
+    for entry in entries:
+        yield entry.text
 
 
-def follow(path: Path, wanted: Filter, form: str, kind: str | None = None, pause: float = 0.5) -> Iterator[str]:
-    """Entries since `wanted.since` (0: from now on), and then as they are committed, without end. It follows a log
-    that is begun anew.
+def follow(path: Path, selection: Filter, form: str, kind: str | None = None, pause: float = 0.5) -> Iterator[str]:
+    """Yield entries as `lines` does, and then those that are committed later, without end.
+
+    selection: with `since` 0 it begins with what comes from now on.
+    pause: seconds between two looks at the log.
+
+    Raises SinkError if there is no log.
     """
     yield from _header(form)
-    log, after, fresh = "", {READING: 0, "event": 0}, not wanted.since
+    follower = _LogFollower(path, selection, form, kind)
     while True:
-        connection = reader.open_to_read(path)
-        if reader.name(connection) != log:
-            found = {READING: reader.newest(connection, "readings"), "event": reader.newest(connection, "events")}
-            log, after, fresh = reader.name(connection), found if fresh else dict.fromkeys(found, 0), False
-        for _, text, (sort, number) in sorted(
-            _entries(connection, wanted, form, kind, after), key=lambda each: each[0]
-        ):
-            after[sort] = max(after[sort], number)
-            yield text
-        connection.close()
+        for entry in follower.read_new():
+            yield entry.text
         time.sleep(pause)
 
 
-def _entries(
-    connection: Any, wanted: Filter, form: str, kind: str | None, after: dict[str, int] | None = None
-) -> Iterator[tuple[float, str, tuple[str, int]]]:
-    """(time, text, (sort, id)); readings before events of the same log."""
-    after = after or {READING: 0, "event": 0}
+class _LogFollower:
+    """Reads what was committed since the last look. Where the log is replaced by another, it goes on with that from
+    its first entry.
+    """
+
+    def __init__(self, path: Path, selection: Filter, form: str, kind: str | None) -> None:
+        self.path = path
+        self.selection = selection
+        self.form = form
+        self.kind = kind
+        self._log_name = ""
+        self._last_reading = 0
+        self._last_event = 0
+
+    def read_new(self) -> list[_Entry]:
+        """Return the new entries, oldest first. Raises SinkError if there is no log."""
+        connection = reader.open_to_read(self.path)
+        try:
+            self._attach(connection)
+            readings = replace(self.selection, after=self._last_reading)
+            events = replace(self.selection, after=self._last_event)
+            entries = _sorted_entries(connection, readings, events, self.form, self.kind)
+        finally:
+            connection.close()
+        for entry in entries:
+            if entry.kind == READING:
+                self._last_reading = max(self._last_reading, entry.id)
+            else:
+                self._last_event = max(self._last_event, entry.id)
+        return entries
+
+    def _attach(self, connection: sqlite3.Connection) -> None:
+        """Choose where to begin in a log that is not the one of the last look."""
+        log_name = reader.name(connection)
+        if log_name == self._log_name:
+            return
+        is_first = not self._log_name
+        self._log_name = log_name
+        self._last_reading = 0
+        self._last_event = 0
+        if is_first and not self.selection.since:
+            self._last_reading = reader.newest(connection, "readings")
+            self._last_event = reader.newest(connection, "events")
+
+
+def _sorted_entries(
+    connection: sqlite3.Connection, readings: Filter, events: Filter, form: str, kind: str | None
+) -> list[_Entry]:
+    """Entries by their time; of the same time readings before events.
+
+    readings, events: which of each; they differ in `after` only.
+    """
+    entries = []
     if kind in (None, READING):
-        for number, reading in reader.readings(connection, _after(wanted, after[READING])):
-            yield reading.time, _formatted(reading, form), (READING, number)
-    if _has_events(wanted, form, kind):
-        of_kind = None if kind in (None, "event") else kind
-        for event in reader.events(connection, _after(wanted, after["event"]), of_kind):
-            yield event["time"], _event(event, form), ("event", event["id"])
+        for number, reading in reader.readings(connection, readings):
+            entries.append(_Entry(READING, number, reading.time, _reading_line(reading, form)))
+    if _has_events(events, form, kind):
+        event_kind = None if kind in (None, EVENT) else kind
+        for event in reader.events(connection, events, event_kind):
+            entries.append(_Entry(EVENT, event.id, event.time, _event_line(event, form)))
+    entries.sort(key=attrgetter("time"))
+    return entries
 
 
-def _after(wanted: Filter, number: int) -> Filter:
-    return Filter(wanted.since, wanted.until, wanted.label, wanted.track, number)
-
-
-def _has_events(wanted: Filter, form: str, kind: str | None) -> bool:
+def _has_events(selection: Filter, form: str, kind: str | None) -> bool:
     if form == "csv" or kind == READING:
         return False
-    return kind is not None or (form == "text" and wanted.label is None and wanted.track is None)
+    if kind is not None:
+        return True
+    return form == "text" and selection.label is None and selection.track is None
 
 
 def _header(form: str) -> list[str]:
-    return [formats.csv_line(formats.CSV_COLUMNS).rstrip("\n")] if form == "csv" else []
+    if form != "csv":
+        return []
+    return [formats.csv_line(formats.CSV_COLUMNS).rstrip("\n")]
 
 
-def _event(event: dict[str, Any], form: str) -> str:
+def _event_line(event: Event, form: str) -> str:
     if form == "json":
         return json.dumps(formats.event_as_dict(event))
-    clock = time.strftime("%H:%M:%S", time.localtime(event["time"]))
-    return f"{clock}  * {event['kind']}: {event['text']}"
+    clock = time.strftime("%H:%M:%S", time.localtime(event.time))
+    return f"{clock}  * {event.kind}: {event.text}"
 
 
-def _formatted(reading: Reading, form: str) -> str:
+def _reading_line(reading: Reading, form: str) -> str:
     if form == "json":
         return json.dumps(formats.as_dict(reading))
     if form == "csv":
-        return formats.csv_line(formats.csv_row(formats.as_dict(reading))).rstrip("\n")
+        return formats.csv_line(formats.csv_row(reading)).rstrip("\n")
     return formats.line(reading)
 
 
-def summary(path: Path, wanted: Filter) -> list[dict[str, Any]]:
-    """Per hour: its start (ISO 8601, UTC), face-minutes, the most faces that one minute had, and the share of each
-    label and of 'none' in the face-minutes.
+@dataclass(frozen=True, slots=True)
+class HourSummary:
+    """The faces of an hour. The field names are the JSON keys.
+
+    hour: its start, ISO 8601 in UTC.
+    face_minutes: minutes that faces were seen, those of several faces added up.
+    faces: the most faces in one frame.
+    shares: the share of each label and of 'none' in the face-minutes, 0..1.
     """
+
+    hour: str
+    face_minutes: float
+    faces: int
+    shares: dict[str, float]
+
+    @property
+    def start(self) -> datetime:
+        """The start as a time in UTC."""
+        return datetime.fromisoformat(self.hour.replace("Z", "+00:00"))
+
+
+def summary(path: Path, selection: Filter) -> list[HourSummary]:
+    """Return the hours with faces between the selection's times, oldest first. Raises SinkError if there is no log."""
     connection = reader.open_to_read(path)
-    found = reader.read_minutes(connection, wanted.since, wanted.until, _HOUR)
-    connection.close()
+    try:
+        spans = reader.read_minutes(connection, selection.since, selection.until, _HOUR)
+    finally:
+        connection.close()
     return [
-        {
-            "hour": formats.iso(span["time"]),
-            "face_minutes": round(sum(span["seconds"].values()) / 60, 2),
-            "faces": span["faces"],
-            "shares": shares(span["seconds"]),
-        }
-        for span in found
+        HourSummary(
+            hour=formats.iso(span.time),
+            face_minutes=round(span.face_seconds / 60, 2),
+            faces=span.faces,
+            shares=span.shares(),
+        )
+        for span in spans
     ]
 
 
-def shares(seconds: dict[str, float]) -> dict[str, float]:
-    """The share of each label and of 'none' in all face-seconds, to four digits; 0 where there are none."""
-    total = sum(seconds.values()) or 1.0
-    return {label: round(seconds.get(label, 0.0) / total, 4) for label in (*LABELS, NONE)}
+def summary_text(hours: list[HourSummary]) -> str:
+    """Return the summary as a legend and one bar per hour, a letter per 2.5 % of the face-minutes; in local time."""
+    return "\n".join([_LEGEND, *(_bar_line(hour) for hour in hours)])
 
 
-def summary_text(rows: list[dict[str, Any]]) -> str:
-    """The summary as bars: one letter per 2.5 %."""
-    letters = dict(zip((*LABELS, NONE), "ADFHSUN.", strict=True))
-    lines = ["A angry  D disgust  F fear  H happy  S sad  U surprise  N neutral  . no label"]
-    for row in rows:
-        bar = "".join(letters[label] * count for label, count in _cells(row["shares"]))
-        local = datetime.fromisoformat(row["hour"].replace("Z", "+00:00")).astimezone()
-        most = f"{row['faces']} at most" if row["faces"] != 1 else "one face"
-        lines.append(f"{local:%Y-%m-%d %H}:00  {bar:<{_BAR}}  {row['face_minutes']:>7.1f} face-minutes, {most}")
-    return "\n".join(lines)
+def _bar_line(hour: HourSummary) -> str:
+    cells = _bar_cells(hour.shares)
+    bar = "".join(_BAR_LETTERS[label] * count for label, count in cells.items())
+    faces = "one face" if hour.faces == 1 else f"{hour.faces} at most"
+    start = f"{hour.start.astimezone():%Y-%m-%d %H}:00"
+    return f"{start}  {bar:<{_BAR_WIDTH}}  {hour.face_minutes:>7.1f} face-minutes, {faces}"
 
 
-def _cells(parts: dict[str, float]) -> list[tuple[str, int]]:
-    """Whole cells of a bar, _BAR in all, by largest remainders."""
-    exact = {label: share * _BAR for label, share in parts.items()}
-    cells = {label: int(value) for label, value in exact.items()}
-    rest = round(sum(exact.values())) - sum(cells.values())
-    for label in sorted(exact, key=lambda each: cells[each] - exact[each])[:rest]:
+def _bar_cells(shares: dict[str, float]) -> dict[str, int]:
+    """Whole characters per label, _BAR_WIDTH in all, by the largest remainders."""
+    exact = {label: share * _BAR_WIDTH for label, share in shares.items()}
+    cells = {label: int(width) for label, width in exact.items()}
+    missing = round(sum(exact.values())) - sum(cells.values())
+    by_remainder = sorted(exact, key=lambda label: cells[label] - exact[label])
+    for label in by_remainder[:missing]:
         cells[label] += 1
-    return list(cells.items())
+    return cells

@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 
 from mien_edge import files, formats
 from mien_edge.log import reader
+from mien_edge.log.minutes import MinuteSummary
 from mien_edge.log.reader import Filter
-from mien_edge.log.show import shares
 
 BATCH_SIZE = 100  # entries that are read from the log at once
 _OVER = 10.0  # seconds after which a minute that is over is surely in the log
 
-_EMPTY: dict[str, Any] = {"seconds": {}, "faces": 0}  # a minute with nobody
+_EMPTY = MinuteSummary()  # a minute with nobody
 
 _log = logging.getLogger("mien.publish")
 
@@ -72,7 +72,7 @@ class Outbox:
         self.min_faces = min_faces
         self.sent = self.done = cursor
         self.waiting = 0
-        self.minute: dict[str, Any] = _EMPTY
+        self.minute = _EMPTY
         self._wall = wall
 
     def rewind(self) -> None:
@@ -141,7 +141,7 @@ class Outbox:
         events = reader.events(connection, Filter(after=self.sent.event))[:BATCH_SIZE]
         readings = reader.readings(connection, Filter(after=self.sent.reading), BATCH_SIZE)
         return [
-            *(self._message("event", event["id"], formats.event_as_dict(event)) for event in events),
+            *(self._message("event", event.id, formats.event_as_dict(event)) for event in events),
             *(self._message("reading", number, formats.as_dict(reading)) for number, reading in readings),
         ]
 
@@ -153,10 +153,10 @@ class Outbox:
     def _minutes(self, connection: Any) -> list[Message]:
         """Minutes in which enough faces were seen at once."""
         found = reader.read_minutes(connection, self.sent.minute + 1, self._over() + 1)[:BATCH_SIZE]
-        told = [span for span in found if span["faces"] >= self.min_faces]
+        told = [span for span in found if span.faces >= self.min_faces]
         if found and not told and self.sent == self.done:
-            self.sent = self.done = replace(self.done, minute=found[-1]["time"])
-        return [self._message("minute", span["time"], _summed(span)) for span in told]
+            self.sent = self.done = replace(self.done, minute=found[-1].time)
+        return [self._message("minute", span.time, _summed(span)) for span in told]
 
     def _message(self, kind: str, number: int, values: dict[str, Any]) -> Message:
         text = json.dumps({"id": f"{self.sent.log}-{kind[0]}{number}", **values})
@@ -170,7 +170,7 @@ class Outbox:
             self.waiting = readings + reader.newest(connection, "events") - self.done.event
 
 
-def _summed(span: dict[str, Any]) -> dict[str, Any]:
-    told = {label: share for label, share in shares(span["seconds"]).items() if label in span["seconds"]}
-    seconds = round(sum(span["seconds"].values()), 1)
-    return {"time": formats.iso(span["time"]), "faces": span["faces"], "face_seconds": seconds, "shares": told}
+def _summed(span: MinuteSummary) -> dict[str, Any]:
+    told = {label: share for label, share in span.shares().items() if label in span.seconds}
+    seconds = round(span.face_seconds, 1)
+    return {"time": formats.iso(span.time), "faces": span.faces, "face_seconds": seconds, "shares": told}

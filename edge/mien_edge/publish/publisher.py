@@ -21,11 +21,11 @@ from typing import Any
 
 from mien_edge.errors import MienError, PublishError, SinkError, SourceError
 from mien_edge.log.minutes import NONE
-from mien_edge.log.show import shares
 from mien_edge.publish import homeassistant, mqtt
 from mien_edge.publish.outbox import BATCH_SIZE, Cursor, Message, Outbox
 from mien_edge.settings import PublishSettings
 from mien_edge.status import status_file
+from mien_edge.status.status_file import PublisherStatus, Status
 
 _LOOK = 0.5  # seconds between looks for new entries
 _SAVE = 60.0  # seconds between two savings of the cursor: a card is not written to for every message
@@ -180,38 +180,50 @@ class Publisher:
     def state(self) -> dict[str, Any]:
         """What the device is to be seen by: emotion, faces, fps, temperature, problems, model."""
         try:
-            service = status_file.read(self.runtime)
+            service = status_file.read_status(self.runtime)
         except SourceError as problem:
             return {"emotion": NONE, "faces": 0, "fps": 0, "temperature": None, "problems": [str(problem)], "model": ""}
-        from mien_edge.status.summary import problems
+        from mien_edge.status.summary import find_problems
 
         emotion, faces = self._now(service)
-        wrong = problems({"service": {"runs": True, **service}, "publisher": None}, time.time())
-        told = {key: service[key] for key in ("fps", "temperature", "model", "camera")}
-        return {"emotion": emotion, "faces": faces, **told, "problems": wrong}
+        return {
+            "emotion": emotion,
+            "faces": faces,
+            "fps": service.fps,
+            "temperature": service.health.temperature,
+            "model": service.model,
+            "camera": service.camera,
+            "problems": find_problems(service, None, time.time()),
+        }
 
-    def _now(self, service: dict[str, Any]) -> tuple[str, int]:
+    def _now(self, service: Status) -> tuple[str, int]:
         """The dominant emotion and the number of faces: of this moment, or of the last minute where only sums may be
         told, and then of enough faces only.
         """
         if self.settings.aggregate:
             minute = self.outbox.minute
-            if minute["faces"] < self.settings.min_faces:
+            if minute.faces < self.settings.min_faces:
                 return NONE, 0
-            return max(minute["seconds"], key=lambda label: minute["seconds"][label]), minute["faces"]
-        labels = Counter(face["label"] for face in service["faces"] if face["label"])
-        return (labels.most_common(1)[0][0] if labels else NONE), len(service["faces"])
+            return max(minute.seconds, key=lambda label: minute.seconds[label]), minute.faces
+        labels = Counter(face.label for face in service.faces if face.label)
+        return (labels.most_common(1)[0][0] if labels else NONE), len(service.faces)
 
-    def report(self) -> dict[str, Any]:
+    def report(self) -> PublisherStatus:
         """How the publisher is, for `mien-edge status` and Prometheus."""
         minute = self.outbox.minute
-        enough = minute["faces"] >= max(self.outbox.min_faces, 1)
-        return {
-            "time": time.time(), "broker": f"{self.settings.host}:{self.settings.port}", "connected": self.connected,
-            "problem": self.problem, "published": self.published, "refused": self.refused,
-            "reconnects": self.reconnects, "waiting": self.outbox.waiting,
-            "faces": minute["faces"] if enough else 0, "shares": shares(minute["seconds"]) if enough else {},
-        }  # fmt: skip
+        enough = minute.faces >= max(self.outbox.min_faces, 1)
+        return PublisherStatus(
+            time=time.time(),
+            broker=f"{self.settings.host}:{self.settings.port}",
+            connected=self.connected,
+            problem=self.problem,
+            published=self.published,
+            refused=self.refused,
+            reconnects=self.reconnects,
+            waiting=self.outbox.waiting,
+            faces=minute.faces if enough else 0,
+            shares=minute.shares() if enough else {},
+        )
 
     def _save(self) -> None:
         self._saved = time.monotonic()
@@ -251,7 +263,7 @@ def run(
     try:
         while not stopped():
             publisher.step()
-            notifier.alive(_line(publisher))
+            notifier.ping_watchdog(_line(publisher))
             if own is not None and time.monotonic() - written >= 1:
                 written = time.monotonic()
                 status_file.write(own, publisher.report())
@@ -268,11 +280,11 @@ def run(
 def _collector(publisher: Publisher) -> Any:
     from mien_edge.publish import prometheus
 
-    def ask() -> tuple[dict[str, Any], dict[str, Any]]:
+    def ask() -> tuple[Status | None, PublisherStatus]:
         try:
-            return status_file.read(publisher.runtime), publisher.report()
+            return status_file.read_status(publisher.runtime), publisher.report()
         except MienError:
-            return {}, publisher.report()
+            return None, publisher.report()
 
     return prometheus.Collector(ask)
 

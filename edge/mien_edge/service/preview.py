@@ -1,6 +1,7 @@
-"""The live picture, for the page alone: a local socket that gives JPEGs while somebody looks. Nothing is stored.
+"""The live picture for the web page: a local socket that sends JPEGs while a client is connected.
 
-Each picture comes as its length, four bytes with the greatest first, then the JPEG with boxes and labels drawn.
+Each picture is sent as its length (four bytes, big-endian) and the JPEG with boxes and labels
+drawn. Nothing is stored.
 """
 
 import socket
@@ -13,108 +14,118 @@ import cv2
 
 from mien_edge.chain.annotate import drawn
 from mien_edge.status.status_file import SOCKET
-from mien_edge.values import Frame, Reading
+from mien_edge.values import Frame, Pixels, Reading
 
-_EVERY = 0.1  # seconds: ten pictures a second are enough to look at
-_QUALITY = 75  # of JPEG
-_WIDEST = 960  # pixels
-_PATIENCE = 5.0  # seconds without taking anything after which a looker is let go
-_MOST = 4  # lookers
+_INTERVAL = 0.1  # seconds between two pictures
+_JPEG_QUALITY = 75
+_MAX_WIDTH = 960  # pixels
+_TIMEOUT = 5.0  # seconds in which a client reads nothing, after which it is disconnected
+_MAX_CLIENTS = 4
 
 
 class PreviewServer:
-    """A watcher that shows what the chain sees to those who connect to `folder`/view.sock; it encodes for nobody else.
+    """A watcher that sends each frame to the clients of the socket `folder`/view.sock.
 
-    It never waits: who does not take a picture in time misses the next. Whoever may enter the folder may look.
+    Without clients it encodes nothing. It never blocks: a client that has not read a picture in
+    time misses the next. Who may enter the folder may connect.
+
+    monotonic: the clock, in seconds.
     """
 
-    def __init__(self, folder: Path, steady: Callable[[], float] = time.monotonic) -> None:
-        self.path, self._steady = folder / SOCKET, steady
+    def __init__(self, folder: Path, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self.path = folder / SOCKET
+        self._monotonic = monotonic
+        self._clients: list[_Client] = []
+        self._sent_at = float("-inf")
         self.path.unlink(missing_ok=True)
-        self._door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._door.bind(str(self.path))
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._listener.bind(str(self.path))
         self.path.chmod(0o660)
-        self._door.listen(_MOST)
-        self._door.setblocking(False)
-        self._lookers: list[_Client] = []
-        self._shown = float("-inf")
+        self._listener.listen(_MAX_CLIENTS)
+        self._listener.setblocking(False)
 
     def __call__(self, frame: Frame, readings: tuple[Reading, ...]) -> None:
-        """A frame has gone through the chain."""
-        self._admit()
-        now = self._steady()
-        if not self._lookers or now - self._shown < _EVERY:
+        """Send the frame with its readings drawn to every client that is ready for a picture."""
+        self._accept()
+        now = self._monotonic()
+        if not self._clients or now - self._sent_at < _INTERVAL:
             return
-        self._shown = now
-        picture = None
-        for looker in self._lookers:
-            if looker.is_free():
-                picture = picture or _encoded(frame, readings)
-                looker.give(picture)
-        self._lookers = [looker for looker in self._lookers if looker.stays(now)]
+        self._sent_at = now
+        ready = [client for client in self._clients if client.is_ready()]
+        if ready:
+            message = _encode(drawn(frame.image, readings))
+            for client in ready:
+                client.send(message)
+        self._clients = [client for client in self._clients if client.is_alive(now)]
 
     @property
-    def lookers(self) -> int:
-        """How many look."""
-        return len(self._lookers)
+    def clients(self) -> int:
+        """The number of connected clients."""
+        return len(self._clients)
 
-    def _admit(self) -> None:
-        with suppress(OSError):  # BlockingIOError: nobody is at the door; whatever else, the chain goes on
+    def _accept(self) -> None:
+        with suppress(OSError):  # BlockingIOError: nobody waits; no error may stop the chain
             while True:
-                channel, _ = self._door.accept()
-                channel.setblocking(False)
-                if len(self._lookers) < _MOST:
-                    self._lookers.append(_Client(channel, self._steady()))
+                connection, _ = self._listener.accept()
+                connection.setblocking(False)
+                if len(self._clients) < _MAX_CLIENTS:
+                    self._clients.append(_Client(connection, self._monotonic()))
                 else:
-                    channel.close()
+                    connection.close()
 
     def close(self) -> None:
-        """Let all go."""
-        for looker in self._lookers:
-            looker.channel.close()
-        self._door.close()
+        """Disconnect all clients and remove the socket."""
+        for client in self._clients:
+            client.connection.close()
+        self._listener.close()
         self.path.unlink(missing_ok=True)
 
 
 class _Client:
-    def __init__(self, channel: socket.socket, now: float) -> None:
-        self.channel, self._took = channel, now
-        self._rest, self._gone, self._moved = b"", False, False
+    def __init__(self, connection: socket.socket, now: float) -> None:
+        self.connection = connection
+        self._unsent = b""
+        self._is_closed = False
+        self._has_read = False
+        self._read_at = now
 
-    def is_free(self) -> bool:
-        """Whether all that was given has been taken."""
-        self._push()
-        return not self._rest and not self._gone
+    def is_ready(self) -> bool:
+        """Send what is left of the last picture; return whether the client has all of it."""
+        self._flush()
+        return not self._unsent and not self._is_closed
 
-    def give(self, picture: bytes) -> None:
-        """Send as much of a picture as goes at once."""
-        self._rest = picture
-        self._push()
+    def send(self, message: bytes) -> None:
+        """Send as much of a message as the socket takes at once; the rest follows later."""
+        self._unsent = message
+        self._flush()
 
-    def _push(self) -> None:
+    def _flush(self) -> None:
         try:
-            while self._rest:
-                sent = self.channel.send(self._rest)
-                self._rest, self._moved = self._rest[sent:], True
+            while self._unsent:
+                count = self.connection.send(self._unsent)
+                self._unsent = self._unsent[count:]
+                self._has_read = True
         except BlockingIOError:
             return
         except OSError:
-            self._gone = True
+            self._is_closed = True
 
-    def stays(self, now: float) -> bool:
-        """Whether it still looks; else its channel is closed."""
-        if self._moved:
-            self._took, self._moved = now, False
-        if self._gone or now - self._took > _PATIENCE:
-            self.channel.close()
+    def is_alive(self, now: float) -> bool:
+        """Return whether the client still reads; close its connection otherwise."""
+        if self._has_read:
+            self._read_at = now
+            self._has_read = False
+        if self._is_closed or now - self._read_at > _TIMEOUT:
+            self.connection.close()
             return False
         return True
 
 
-def _encoded(frame: Frame, readings: tuple[Reading, ...]) -> bytes:
-    picture = drawn(frame.image, readings)
-    if picture.shape[1] > _WIDEST:
-        size = _WIDEST, round(picture.shape[0] * _WIDEST / picture.shape[1])
+def _encode(picture: Pixels) -> bytes:
+    """Encode a (height, width, 3) BGR picture as a message: its length, then a JPEG."""
+    height, width = picture.shape[:2]
+    if width > _MAX_WIDTH:
+        size = (_MAX_WIDTH, round(height * _MAX_WIDTH / width))
         picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
-    _, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
-    return len(data).to_bytes(4, "big") + data.tobytes()
+    _, jpeg = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    return len(jpeg).to_bytes(4, "big") + jpeg.tobytes()

@@ -1,33 +1,83 @@
-"""Puts a chain together from settings, and runs it from start to summary."""
+"""The chain as a service: put together from settings, run until it ends, closed in order."""
 
-import contextlib
+import logging
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import asdict, dataclass, field
 from functools import partial
+from itertools import islice
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
-from mien_edge.chain import detect, pipeline, smooth, sources, track
+from mien_edge import paths
+from mien_edge.chain import annotate, detect, pipeline, smooth, sources, track
 from mien_edge.chain.classify import Classify
 from mien_edge.chain.devices import without_password
+from mien_edge.chain.score import Score, read_labels
+from mien_edge.chain.sinks import Console, Csv, JsonLines
+from mien_edge.errors import MienError
 from mien_edge.events import EventKind, OnEvent
+from mien_edge.log.writer import LogWriter
 from mien_edge.model import bundle as bundles
 from mien_edge.model.bundle import Bundle
 from mien_edge.model.interpreter import Classifier
-from mien_edge.service import preview, status_writer, throttle
+from mien_edge.service.gpio import GpioSwitch
+from mien_edge.service.preview import PreviewServer
+from mien_edge.service.status_writer import StatusWriter
+from mien_edge.service.throttle import Governor, ThrottledSource
 from mien_edge.settings import Settings
+from mien_edge.status.status_file import ModelStatus
+from mien_edge.status.systemd import Notifier
+from mien_edge.update.signing import Trust
 from mien_edge.update.store import Store
-from mien_edge.update.updater import LoadedModel, Updater
+from mien_edge.update.updater import LoadedModel, Updater, load_startup_model
 from mien_edge.values import Reading
+
+_STORE_TIMEOUT = 20.0  # seconds; the store's lock may be held by an installation
+
+_log = logging.getLogger("mien.service")
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What is decided for one run, beside the settings.
+
+    console: what is printed of each reading: a line of text, a line of JSON, or nothing.
+    log: the log to write; None for the settings' one.
+    jsonl, csv: files to write readings to; None for those of the settings.
+    annotate: a picture, video or folder to write with boxes and labels drawn; None for none.
+    labels: a table of true labels, to score photographs; None for labels.csv in their folder.
+    max_frames: the number of frames to end after, at least 1; None for no limit.
+    state_folder: the service's folder that outlives a restart; None outside of a service.
+    runtime_folder: the service's folder for its status and preview; None for neither.
+    """
+
+    console: Literal["text", "json", "none"] = "none"
+    log: Path | None = None
+    jsonl: Path | None = None
+    csv: Path | None = None
+    annotate: Path | None = None
+    labels: Path | None = None
+    max_frames: int | None = None
+    state_folder: Path | None = None
+    runtime_folder: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a run did. `skipped` counts unreadable photographs, or frames dropped for a newer one."""
+    """What a run did.
+
+    source: the source's URI without a password.
+    model: NAME-VERSION of the model that the run started with.
+    frames: frames that went through the chain.
+    skipped: unreadable photographs, or frames that were dropped for a newer one.
+    readings, faces: readings of all faces, and different faces.
+    seconds: from the first stage's set-up to the end of the source.
+    score: of labelled photographs (score.Score.result), else None.
+    """
 
     source: str
     model: str
@@ -36,178 +86,387 @@ class Summary:
     readings: int
     faces: int
     seconds: float
+    score: dict[str, Any] | None = None
 
     def __str__(self) -> str:
         rate = self.frames / self.seconds if self.seconds > 0 else 0.0
         return (
-            f"{self.frames} frames in {self.seconds:.1f} s ({rate:.1f} fps), {self.skipped} skipped, "
-            f"{self.readings} readings of {self.faces} faces, model {self.model}"
+            f"{self.frames} frames in {self.seconds:.1f} s ({rate:.1f} fps), "
+            f"{self.skipped} skipped, {self.readings} readings of {self.faces} faces, "
+            f"model {self.model}"
         )
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return the summary for JSON; without `score` where there is none."""
+        values = asdict(self)
+        if self.score is None:
+            del values["score"]
+        return values
 
-def chain(settings: Settings, model: LoadedModel, still: bool) -> pipeline.Chain:
-    """The stages around a model. `still` is for unrelated photographs."""
-    find = detect.detector(settings.detect) if still else detect.steady(settings.detect)
-    tracker = track.NoTracking() if still else track.Tracker(settings.track)
-    return pipeline.Chain(find, tracker, model.classify, model.smooth)
+
+class Events:
+    """The listeners that are told what happens to a run."""
+
+    def __init__(self) -> None:
+        self._listeners: list[OnEvent] = []
+
+    def add(self, listener: OnEvent) -> None:
+        """Call `listener` with each event from now on."""
+        self._listeners.append(listener)
+
+    def remove(self, listener: OnEvent) -> None:
+        """Call `listener` no more. Raises ValueError if it was not added."""
+        self._listeners.remove(listener)
+
+    def __call__(self, kind: EventKind, text: str) -> None:
+        """Tell every listener of an event; `text` is a sentence for people."""
+        for listener in self._listeners:
+            listener(kind, text)
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One run, put together from settings and options; `run` runs it once.
+
+    model: the model to start with.
+    store: the installed bundles; with them the model changes while the service runs, at SIGHUP.
+        None for a model that stays.
+    recovery: events of the store's recovery, told once the log is open.
+    source: the frames; None to open the source that the settings name.
+    sinks: further sinks, closed with those that settings and options name.
+    events: told of everything that happens.
+    stop: ends the run after the frame in which it is set.
+
+    What is opened last is closed first:
+
+    1. The log, so that 'failed' or 'stop' can be written after all else has ended.
+    2. The notifier to systemd, the GPIO switch, the source, the sinks, the annotated picture.
+    3. The handlers of signals.
+    4. The updater, the status file, the preview: they exist only while frames pass.
+    """
+
+    settings: Settings
+    model: LoadedModel
+    options: RunOptions = RunOptions()
+    store: Store | None = None
+    recovery: Sequence[tuple[EventKind, str]] = ()
+    source: sources.Source | None = None
+    sinks: Sequence[pipeline.Sink] = ()
+    events: Events = field(default_factory=Events)
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    @classmethod
+    def from_settings(cls, settings: Settings, options: RunOptions) -> "Service":
+        """Recover the store of installed bundles, and load the model to start with.
+
+        Only a service, which has a state folder, has a store; where settings name a bundle, it
+        has none.
+
+        Raises BundleError or ContractError if no model can run here.
+        """
+        load = partial(load_model, settings)
+        if settings.model.bundle or options.state_folder is None:
+            model = load(bundles.load(bundles.find(settings.model.bundle)))
+            return cls(settings, model, options)
+        trust = Trust.of(settings.update)
+        store = Store(bundles.models_folder(), trust, patience=_STORE_TIMEOUT)
+        recovery = _recover(store)
+        model = load_startup_model(store, load)
+        return cls(settings, model, options, store, recovery)
+
+    def run(self) -> Summary:
+        """Run until the source ends, `stop` is set, or SIGINT or SIGTERM arrives.
+
+        Raises MienError, after the event 'failed'.
+        """
+        with ExitStack() as stack:
+            log_sinks = self._open_log(stack)
+            for kind, text in self.recovery:
+                self.events(kind, text)
+            try:
+                summary = self._run_source(stack, log_sinks)
+            except MienError as problem:
+                self.events(EventKind.FAILED, str(problem))
+                raise
+            self.events(EventKind.STOP, str(summary))
+        return summary
+
+    def _open_log(self, stack: ExitStack) -> list[pipeline.Sink]:
+        """Open the log, where there is one."""
+        path = self._log_path()
+        if path is None:
+            return []
+        log = stack.enter_context(closing(LogWriter(path, self.settings.log)))
+        log.log_start(self.model.name)
+        self.events.add(log.event)
+        return [log]
+
+    def _log_path(self) -> Path | None:
+        if self.options.log:
+            return self.options.log
+        if self.settings.log.path:
+            return Path(self.settings.log.path)
+        if self.options.state_folder:
+            return self.options.state_folder / paths.LOG_NAME
+        return None
+
+    def _run_source(self, stack: ExitStack, log_sinks: list[pipeline.Sink]) -> Summary:
+        """Open the source and all that its readings go to, and pass its frames."""
+        notifier = Notifier()
+        stack.callback(notifier.close)
+        source = self._open_source(stack, notifier) if self.source is None else self.source
+        counter = _Counter()
+        score = self._score(source)
+        sinks = [counter, *log_sinks, *self._open_sinks(stack)]
+        if score:
+            sinks.append(score)
+        watchers: list[pipeline.Watcher] = [notifier, *self._open_annotator(stack, source)]
+        start = time.monotonic()
+        frames = self._pass_frames(source, sinks, watchers)
+        return Summary(
+            source=self._source_name(),
+            model=self.model.name,
+            frames=frames,
+            skipped=source.skipped,
+            readings=counter.readings,
+            faces=counter.faces,
+            seconds=time.monotonic() - start,
+            score=score.result() if score else None,
+        )
+
+    def _open_source(self, stack: ExitStack, notifier: Notifier) -> sources.Source:
+        """Open the source that the settings name, and the GPIO switch that may pause its camera."""
+        folder = self.options.state_folder
+        switch = GpioSwitch(self.settings.gpio, notifier.ping_watchdog, folder)
+        stack.callback(switch.close)
+        return sources.open_source(self.settings.source, self.stop, self.events, switch)
+
+    def _score(self, source: sources.Source) -> Score | None:
+        """Make the sink that scores photographs, where true labels are known."""
+        path = self.options.labels
+        if path is None and source.still:
+            path = Path(self.settings.source.uri) / "labels.csv"
+            if not path.is_file():
+                return None
+        return Score(read_labels(path)) if path else None
+
+    def _open_sinks(self, stack: ExitStack) -> list[pipeline.Sink]:
+        sinks = list(self.sinks)
+        if self.options.console == "json":
+            sinks.append(JsonLines.to_stdout())
+        elif self.options.console == "text":
+            sinks.append(Console())
+        for sink in sinks:
+            stack.callback(sink.close)
+        jsonl = self.options.jsonl or _path(self.settings.sinks.jsonl)
+        if jsonl:
+            sinks.append(stack.enter_context(closing(JsonLines.to_file(jsonl))))
+        csv = self.options.csv or _path(self.settings.sinks.csv)
+        if csv:
+            sinks.append(stack.enter_context(closing(Csv(csv))))
+        return sinks
+
+    def _open_annotator(self, stack: ExitStack, source: sources.Source) -> list[pipeline.Watcher]:
+        if self.options.annotate is None:
+            return []
+        fps = getattr(source, "fps", 0.0) or self.settings.source.fps  # a video has its own rate
+        path = Path(self.settings.source.uri)
+        annotator = annotate.annotator(self.options.annotate, fps, source.still, path)
+        stack.callback(annotator.close)
+        return [annotator]
+
+    def _pass_frames(
+        self,
+        source: sources.Source,
+        sinks: Sequence[pipeline.Sink],
+        watchers: Sequence[pipeline.Watcher],
+    ) -> int:
+        """Pass frames until the run ends; return their number.
+
+        A live source is throttled. The updater, the status file and the preview watch the frames.
+        """
+        chain, stages = pipeline.timed(build_chain(self.settings, self.model, source.still))
+        governor = Governor(self.settings.throttle, self.settings.source.fps, self.events)
+        throttled = None
+        if source.live:
+            throttled = ThrottledSource(source, self.settings.throttle, governor)
+        updater = self._updater(dict(stages), partial(_target_rate, governor, throttled))
+        with _Signals(self.stop, self._on_reload(updater)), ExitStack() as stack:
+            watchers = list(watchers)
+            if updater:
+                stack.callback(updater.close)
+                watchers.append(updater)
+            if self.options.runtime_folder:
+                watchers.append(self._open_status(stack, stages, throttled, updater))
+                preview = PreviewServer(self.options.runtime_folder)
+                stack.callback(preview.close)
+                watchers.append(preview)
+            self.events(EventKind.START, f"{self._source_name()} with {self.model.name}")
+            if updater:
+                updater.begin()
+            return pipeline.run(
+                islice(throttled or source, self._max_frames()),
+                chain,
+                sinks,
+                watchers,
+                self.stop.is_set,
+            )
+
+    def _updater(
+        self,
+        stages: dict[str, pipeline.Timed],
+        target_rate: Callable[[], float],
+    ) -> Updater | None:
+        if self.store is None:
+            return None
+        return Updater(
+            self.settings.update,
+            self.store,
+            self.model,
+            partial(load_model, self.settings),
+            stages,
+            target_rate,
+            self.events,
+        )
+
+    def _on_reload(self, updater: Updater | None) -> Callable[[], None] | None:
+        """Return what SIGHUP does; None leaves the signal alone."""
+        if updater:
+            return updater.ask
+        if self.options.runtime_folder:
+            return _keep_model
+        return None
+
+    def _open_status(
+        self,
+        stack: ExitStack,
+        stages: Sequence[tuple[str, pipeline.Timed]],
+        throttled: ThrottledSource | None,
+        updater: Updater | None,
+    ) -> StatusWriter:
+        assert self.options.runtime_folder  # noqa: S101 - its caller has asked
+        status = StatusWriter(
+            self.options.runtime_folder,
+            self._source_name(),
+            updater.state if updater else self._fixed_model,
+            stages,
+            throttled.state if throttled else None,
+        )
+        stack.callback(status.close)
+        self.events.add(status.event)
+        stack.callback(self.events.remove, status.event)
+        return status
+
+    def _fixed_model(self) -> ModelStatus:
+        """What the status file says of a model that stays."""
+        return ModelStatus(self.model.name, str(self.model.bundle.folder))
+
+    def _source_name(self) -> str:
+        return without_password(self.settings.source.uri)
+
+    def _max_frames(self) -> int | None:
+        if self.options.max_frames is None:
+            return None
+        return max(self.options.max_frames, 1)
+
+
+def build_chain(settings: Settings, model: LoadedModel, still: bool) -> pipeline.Chain:
+    """Put the stages together around a model.
+
+    still: the frames are photographs that have nothing to do with each other.
+    """
+    if still:
+        detector = detect.detector(settings.detect)
+        return pipeline.Chain(detector, track.NoTracking(), model.classify, model.smooth)
+    detector = detect.steady(settings.detect)
+    return pipeline.Chain(detector, track.Tracker(settings.track), model.classify, model.smooth)
 
 
 def load_model(settings: Settings, bundle: Bundle) -> LoadedModel:
-    """A bundle as a model that runs; it has to pass its golden vectors here.
+    """Load a bundle's network and replay its golden vectors.
 
     Raises BundleError if this device computes something else than the workstation did.
     """
     classifier = Classifier(bundle.model, settings.model.threads)
     bundles.replay(bundle, classifier)
     classify = Classify(bundle, classifier, settings.quality)
-    return LoadedModel(bundle, classify, smooth.Smoother(settings.smooth, bundle.card.calibration.confidence_threshold))
+    threshold = bundle.card.calibration.confidence_threshold
+    return LoadedModel(bundle, classify, smooth.Smoother(settings.smooth, threshold))
 
 
-class Counter:
-    """A sink that counts readings and different faces."""
+def _recover(store: Store) -> list[tuple[EventKind, str]]:
+    """Put right what a crash or a power cut left in the store; return the events that report it."""
+    try:
+        events = [(EventKind.ROLLED_BACK, text) for text in store.recover()]
+        store.begin()
+    except MienError as problem:
+        _log.error("%s", problem)
+        return [(EventKind.UPDATE_FAILED, str(problem))]
+    return events
+
+
+def _target_rate(governor: Governor, throttled: ThrottledSource | None) -> float:
+    """Return the frames per second that the chain should reach now; 0 while it idles."""
+    if throttled and throttled.idle:
+        return 0.0
+    return governor.fps
+
+
+def _path(setting: str) -> Path | None:
+    return Path(setting) if setting else None
+
+
+def _keep_model() -> None:
+    """Do nothing: this service's model is fixed by its settings, and SIGHUP must not end it."""
+
+
+class _Counter:
+    """A sink that counts readings and different faces; a face's number only grows."""
 
     def __init__(self) -> None:
-        self.readings, self.faces = 0, 0
+        self.readings = 0
+        self.faces = 0
 
     def __call__(self, readings: tuple[Reading, ...]) -> None:
-        """Count; numbers of faces only grow."""
         self.readings += len(readings)
         self.faces = max([self.faces, *(reading.track for reading in readings)])
 
     def close(self) -> None:
-        """Nothing to close."""
-
-
-class Events:
-    """Tells every listener what happens to the run: a kind and a text, both for people."""
-
-    def __init__(self) -> None:
-        self._listeners: list[OnEvent] = []
-
-    def add(self, listener: OnEvent) -> None:
-        """Tell this one as well, from now on."""
-        self._listeners.append(listener)
-
-    @contextlib.contextmanager
-    def telling(self, listener: OnEvent) -> Iterator[None]:
-        """Tell this one as well, as long as the context lasts."""
-        self.add(listener)
-        try:
-            yield
-        finally:
-            self._listeners.remove(listener)
-
-    def __call__(self, kind: EventKind, text: str) -> None:
-        """Something happened."""
-        for listener in self._listeners:
-            listener(kind, text)
-
-
-def run(
-    settings: Settings,
-    model: LoadedModel,
-    source: sources.Source,
-    stop: threading.Event,
-    sinks: Sequence[pipeline.Sink],
-    watchers: Sequence[pipeline.Watcher] = (),
-    most: int | None = None,
-    events: Events | None = None,
-    status: Path | None = None,
-    store: Store | None = None,
-) -> Summary:
-    """Run until the source ends, `stop` is set or `most` frames are done; SIGINT and SIGTERM set `stop`.
-
-    Live sources are paced. `events` is told what happens; in the folder `status`, if any, stands how
-    things are, and a socket that shows the picture. With a `store`, of which `model` is the current one, SIGHUP makes
-    it look for another model there.
-    """
-    events = events or Events()
-    counter, start = Counter(), time.monotonic()
-    made, stages = pipeline.timed(chain(settings, model, source.still))
-    governor = throttle.Governor(settings.throttle, settings.source.fps, events)
-    paced = throttle.ThrottledSource(source, settings.throttle, governor) if source.live else None
-    watching: list[Any] = [*watchers, _Limit(most, stop)]
-    name = without_password(settings.source.uri)
-    updater = _updater(settings, model, store, dict(stages), governor, paced, events) if store else None
-    hang_up = updater.ask if updater else _nothing if status else None
-    with contextlib.ExitStack() as closing, _Signals(stop, hang_up):
-        if updater:
-            closing.callback(updater.close)
-            watching.append(updater)
-        if status:
-            facts = {"model": model.name, "bundle": str(model.bundle.folder), "source": name}
-            changing = [each.state for each in (paced, updater) if each]
-            told = status_writer.StatusWriter(
-                status, facts, stages, lambda: {k: v for each in changing for k, v in each().items()}
-            )
-            closing.callback(told.close)
-            closing.enter_context(events.telling(told.event))
-            shown = preview.PreviewServer(status)
-            closing.callback(shown.close)
-            watching += [told, shown]
-        events(EventKind.START, f"{name} with {model.name}")
-        if updater:
-            updater.begin()
-        count = pipeline.run(paced or source, made, [counter, *sinks], watching, stop.is_set)
-    seconds = time.monotonic() - start
-    return Summary(name, model.name, count, source.skipped, counter.readings, counter.faces, seconds)
-
-
-def _updater(
-    settings: Settings,
-    model: LoadedModel,
-    store: Store,
-    stages: dict[str, pipeline.Timed],
-    governor: throttle.Governor,
-    paced: throttle.ThrottledSource | None,
-    events: Events,
-) -> Updater:
-    def rate() -> float:
-        return 0.0 if paced and paced.idle else governor.fps
-
-    return Updater(settings.update, store, model, partial(load_model, settings), stages, rate, events)
-
-
-def _nothing() -> None:
-    """A service whose model is fixed by its settings stays as it is."""
-
-
-class _Limit:
-    def __init__(self, most: int | None, stop: threading.Event) -> None:
-        self.left, self.stop = most, stop
-
-    def __call__(self, *_: object) -> None:
-        if self.left is not None:
-            self.left -= 1
-            if self.left <= 0:
-                self.stop.set()
+        """Do nothing."""
 
 
 class _Signals:
-    """While inside, SIGINT and SIGTERM set the event, and SIGHUP asks for another model where that can be; outside of
-    the main thread signals are left alone.
+    """While inside, SIGINT and SIGTERM set `stop`, and SIGHUP calls `on_reload` if there is one.
+
+    Outside of the main thread, where Python allows no handlers, it does nothing.
     """
 
-    def __init__(self, stop: threading.Event, ask: Callable[[], None] | None = None) -> None:
-        self.stop, self.ask = stop, ask
+    def __init__(self, stop: threading.Event, on_reload: Callable[[], None] | None) -> None:
+        self._stop = stop
+        self._on_reload = on_reload
+        self._previous: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> None:
-        self._main = threading.current_thread() is threading.main_thread()
-        if self._main:
-            self._old = {number: signal.signal(number, self._set) for number in (signal.SIGINT, signal.SIGTERM)}
-            if self.ask:
-                self._old[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._hang_up)
+        if threading.current_thread() is not threading.main_thread():
+            return
+        self._handle(signal.SIGINT, self._on_stop_signal)
+        self._handle(signal.SIGTERM, self._on_stop_signal)
+        if self._on_reload:
+            self._handle(signal.SIGHUP, self._on_hangup)
 
-    def _hang_up(self, number: int, frame: FrameType | None) -> None:
-        if self.ask:
-            self.ask()
+    def _handle(self, number: signal.Signals, handler: Callable[..., None]) -> None:
+        self._previous[number] = signal.signal(number, handler)
 
-    def _set(self, number: int, frame: FrameType | None) -> None:
-        self.stop.set()
-        for each in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(each, self._old[each])  # so that a second one ends a program whose driver hangs
+    def _on_stop_signal(self, *_: object) -> None:
+        self._stop.set()
+        # A second signal ends a program whose camera driver hangs.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._previous[number])
+
+    def _on_hangup(self, *_: object) -> None:
+        if self._on_reload:
+            self._on_reload()
 
     def __exit__(self, *_: object) -> None:
-        if self._main:
-            for number, handler in self._old.items():
-                signal.signal(number, handler)
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)

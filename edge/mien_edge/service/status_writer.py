@@ -5,21 +5,21 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from mien_edge.chain.pipeline import Timed
 from mien_edge.events import EventKind
-from mien_edge.formats import as_dict
-from mien_edge.status import health
-from mien_edge.status.status_file import NAME, write
+from mien_edge.formats import ReadingRecord, reading_record
+from mien_edge.status import health, status_file
+from mien_edge.status.status_file import ModelStatus, Status, StatusEvent, ThrottleStatus
 from mien_edge.values import Frame, Reading
 
-_EVERY, _SOONEST = 1.0, 0.2  # seconds: how often it is told, and how soon after the last time a change of labels is
-_WINDOW = 10.0  # seconds over which the frame rate is taken
+_INTERVAL = 1.0  # seconds between two writings
+_MIN_INTERVAL = 0.2  # seconds, also where a label has changed
+_FPS_WINDOW = 10.0  # seconds over which the frame rate is measured
 _SETTLED = 300.0  # seconds before writes are counted: the start writes more than a day does
-_KEPT = 5  # events
-_BAD = (EventKind.CAMERA_LOST, EventKind.THROTTLED, EventKind.FAILED)
-_CAMERA = {
+_MAX_EVENTS = 5
+_TROUBLES = (EventKind.CAMERA_LOST, EventKind.THROTTLED, EventKind.FAILED)
+_CAMERA_STATES = {
     EventKind.CAMERA_LOST: "lost",
     EventKind.CAMERA_BACK: "ok",
     EventKind.PAUSED: "paused",
@@ -28,79 +28,109 @@ _CAMERA = {
 
 
 class StatusWriter:
-    """A watcher that keeps `folder`/status.json; `event` is to be told what happens. `facts` do not change; `stages`
-    tell their milliseconds; `state` is asked for what does change.
+    """A watcher that keeps the status file of a folder; add its method `event` to the run's listeners.
+
+    folder: the service's runtime folder.
+    source: the source's address, without a password.
+    model: returns the model that runs.
+    stages: names and stages of the chain, whose times are reported.
+    throttle: returns how the source is throttled; None where it is not.
+    monotonic_clock: returns seconds that nobody can set.
     """
 
     def __init__(
         self,
         folder: Path,
-        facts: dict[str, Any],
+        source: str,
+        model: Callable[[], ModelStatus],
         stages: Sequence[tuple[str, Timed]] = (),
-        state: Callable[[], dict[str, Any]] = dict,
+        throttle: Callable[[], ThrottleStatus] | None = None,
+        monotonic_clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.path, self.facts, self.stages, self.state = folder / NAME, facts, stages, state
+        self.folder = folder
+        self.source = source
+        self.stages = stages
+        self._model = model
+        self._throttle = throttle
+        self._monotonic_clock = monotonic_clock
         self._started = time.time()
         self._frames = 0
-        self._times: deque[float] = deque()
-        self._events: deque[dict[str, Any]] = deque(maxlen=_KEPT)
+        self._frame_times: deque[float] = deque()
+        self._events: deque[StatusEvent] = deque(maxlen=_MAX_EVENTS)
         self._camera = "starting"
         self._labels: dict[int, str | None] = {}
-        self._written = float("-inf")
-        self._base: tuple[float, int] | None = None
+        self._written_at = float("-inf")
+        self._first_count: tuple[float, int] | None = None  # monotonic seconds, bytes written until then
 
     def __call__(self, frame: Frame, readings: tuple[Reading, ...]) -> None:
-        """A frame has gone through the chain."""
-        now = time.monotonic()
+        """Count a frame that has gone through the chain, and write the status if it is time to."""
+        now = self._monotonic_clock()
         self._frames += 1
-        self._times.append(now)
-        while self._times and now - self._times[0] > _WINDOW:
-            self._times.popleft()
+        self._frame_times.append(now)
+        while now - self._frame_times[0] > _FPS_WINDOW:
+            self._frame_times.popleft()
         if self._camera == "starting":
             self._camera = "ok"
         labels = {reading.track: reading.label for reading in readings}
-        if now - self._written >= (_EVERY if labels == self._labels else _SOONEST):
+        interval = _INTERVAL if labels == self._labels else _MIN_INTERVAL
+        if now - self._written_at >= interval:
             self._labels = labels
-            self._write(now, [as_dict(reading) for reading in readings])
+            self._write(now, tuple(reading_record(reading) for reading in readings))
 
     def event(self, kind: EventKind, text: str) -> None:
-        """Something happened; told at once."""
-        self._camera = _CAMERA.get(kind, self._camera)
-        if kind in _BAD:
-            self._events.append({"time": time.time(), "kind": kind, "text": text})
-        self._write(time.monotonic(), [])
+        """Write the status at once: something has happened."""
+        self._camera = _CAMERA_STATES.get(kind, self._camera)
+        if kind in _TROUBLES:
+            self._events.append(StatusEvent(time.time(), kind, text))
+        self._write(self._monotonic_clock(), ())
 
-    def _write(self, now: float, faces: list[dict[str, Any]]) -> None:
-        self._written = now
-        found = health.read()
-        write(
-            self.path.parent,
-            {
-                "time": time.time(), "started": self._started, "pid": os.getpid(), **self.facts,
-                "camera": self._camera, "frames": self._frames, "fps": self._rate(), "faces": faces,
-                "milliseconds": {name: round(stage.mean * 1000, 2) for name, stage in self.stages},
-                "temperature": found.temperature, "limits": found.limits, "had": found.had, "memory": found.memory,
-                "rss": health.resident_megabytes(), "written_per_day": self._written_per_day(now),
-                "events": list(self._events), **self.state(),
-            },
-        )  # fmt: skip
+    def _write(self, now: float, faces: tuple[ReadingRecord, ...]) -> None:
+        self._written_at = now
+        status_file.write(self.folder, self._status(now, faces))
 
-    def _rate(self) -> float:
-        if len(self._times) < 2:
+    def _status(self, now: float, faces: tuple[ReadingRecord, ...]) -> Status:
+        model = self._model()
+        return Status(
+            time=time.time(),
+            started=self._started,
+            pid=os.getpid(),
+            model=model.model,
+            bundle=model.bundle,
+            source=self.source,
+            camera=self._camera,
+            frames=self._frames,
+            fps=self._fps(),
+            faces=faces,
+            stage_milliseconds={name: round(stage.mean * 1000, 2) for name, stage in self.stages},
+            health=health.read(),
+            resident_megabytes=health.resident_megabytes(),
+            written_per_day=self._written_per_day(now),
+            events=tuple(self._events),
+            throttle=self._throttle() if self._throttle else None,
+            update=model.update,
+        )
+
+    def _fps(self) -> float:
+        if len(self._frame_times) < 2:
             return 0.0
-        return round((len(self._times) - 1) / max(self._times[-1] - self._times[0], 1e-6), 2)
+        seconds = self._frame_times[-1] - self._frame_times[0]
+        return round((len(self._frame_times) - 1) / max(seconds, 1e-6), 2)
 
     def _written_per_day(self, now: float) -> float | None:
-        """Megabytes a day at the pace since five minutes after the start; None before."""
+        """Megabytes a day at the rate since five minutes after the start; None before that can be said."""
         count = health.written_bytes()
         if count is None or time.time() - self._started < _SETTLED:
             return None
-        if self._base is None:
-            self._base = now, count
+        if self._first_count is None:
+            self._first_count = now, count
             return None
-        seconds = now - self._base[0]
-        return round((count - self._base[1]) / seconds * 86400 / 1e6, 1) if seconds >= _SETTLED else None
+        first_time, first_bytes = self._first_count
+        seconds = now - first_time
+        if seconds < _SETTLED:
+            return None
+        bytes_per_day = (count - first_bytes) / seconds * 86400
+        return round(bytes_per_day / 1e6, 1)
 
     def close(self) -> None:
-        """The service ends: nothing runs, so there is nothing to tell."""
-        self.path.unlink(missing_ok=True)
+        """Remove the status file: the service ends, and a reader is to see that nothing runs."""
+        (self.folder / status_file.NAME).unlink(missing_ok=True)

@@ -1,19 +1,22 @@
-"""How the device is: heat, throttling and voltage as a Raspberry Pi's kernel tells them, memory, disk.
+"""How the device is: temperature, throttling and voltage as a Raspberry Pi's kernel reports them, memory, disk.
 
 Sources: /sys/class/thermal (kernel documentation), the firmware's get_throttled (bits as for `vcgencmd get_throttled`,
 raspberrypi.com/documentation/computers/os.html), and the rpi_volt sensor where there is no such file (Raspberry Pi 5).
-What a machine does not tell is None.
+What a machine does not report is None.
 """
 
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+_UNDER_VOLTAGE = "under-voltage"
+THROTTLED = "throttled"
+
 _ROOT = Path("/")
-_BITS = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "soft temperature limit"}
-_SINCE_BOOT = 16  # the same bits, shifted, tell what has been since the start
-_THROTTLED = (
+_LIMITS = {0: _UNDER_VOLTAGE, 1: "frequency capped", 2: THROTTLED, 3: "soft temperature limit"}
+_SINCE_BOOT = 16  # the same bits, shifted, are set once the limit has been active since boot
+_GET_THROTTLED = (
     "sys/devices/platform/soc/soc:firmware/get_throttled",
     "sys/devices/platform/soc@*/*firmware*/get_throttled",
     "sys/devices/platform/*firmware*/get_throttled",
@@ -22,59 +25,77 @@ _THROTTLED = (
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """temperature: degrees Celsius. limits: what holds now, of 'under-voltage', 'frequency capped', 'throttled', 'soft
-    temperature limit'; had: what has been since the start. memory: megabytes that are available.
+    """The device's health; each field is None where the machine does not report it.
+
+    temperature: of the SoC, degrees Celsius.
+    throttled_now: the limits that are active, of 'under-voltage', 'frequency capped', 'throttled' and 'soft temperature
+    limit'.
+    throttled_since_boot: the limits that have been active since boot.
+    available_megabytes: memory that is available.
     """
 
-    temperature: float | None
-    limits: tuple[str, ...] | None
-    had: tuple[str, ...] | None
-    memory: float | None
+    temperature: float | None = None
+    throttled_now: tuple[str, ...] | None = field(default=None, metadata={"key": "limits"})
+    throttled_since_boot: tuple[str, ...] | None = field(default=None, metadata={"key": "had"})
+    available_megabytes: float | None = field(default=None, metadata={"key": "memory"})
 
 
 def read(root: Path = _ROOT) -> Health:
-    """The device's health now; `root` holds sys/ and proc/."""
-    now, had = _limits(root)
-    return Health(temperature(root), now, had, _memory(root))
+    """Return the device's health now; `root` is the folder that holds sys/ and proc/."""
+    throttled_now, throttled_since_boot = _throttled(root)
+    return Health(
+        temperature=temperature(root),
+        throttled_now=throttled_now,
+        throttled_since_boot=throttled_since_boot,
+        available_megabytes=_available_megabytes(root),
+    )
 
 
 def temperature(root: Path = _ROOT) -> float | None:
-    """Degrees Celsius of the SoC."""
-    text = _text(root / "sys/class/thermal/thermal_zone0/temp")
+    """Return the temperature of the SoC in degrees Celsius; None where it is not reported."""
+    text = _text(root / "sys/class/thermal/thermal_zone0/temp") or ""
     try:
-        return None if text is None else round(int(text) / 1000, 1)
+        millidegrees = int(text)
     except ValueError:
         return None
+    return round(millidegrees / 1000, 1)
 
 
-def _limits(root: Path) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:
-    for pattern in _THROTTLED:
-        for path in root.glob(pattern):
-            try:
-                bits = int(_text(path) or "", 16)
-            except ValueError:
-                continue
-            return _names(bits), _names(bits >> _SINCE_BOOT)
+def _throttled(root: Path) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:
+    """The limits that are active now, and those since boot."""
+    bits = _throttled_bits(root)
+    if bits is not None:
+        return _limits(bits), _limits(bits >> _SINCE_BOOT)
     for name in root.glob("sys/class/hwmon/hwmon*/name"):
         if _text(name) == "rpi_volt":
-            low = _text(name.with_name("in0_lcrit_alarm")) == "1"
-            return (("under-voltage",) if low else ()), None
+            has_alarm = _text(name.with_name("in0_lcrit_alarm")) == "1"
+            return _limits(int(has_alarm)), None
     return None, None
 
 
-def _names(bits: int) -> tuple[str, ...]:
-    return tuple(name for bit, name in _BITS.items() if bits >> bit & 1)
-
-
-def _memory(root: Path) -> float | None:
-    for line in (_text(root / "proc/meminfo") or "").splitlines():
-        if line.startswith("MemAvailable:"):
-            return round(int(line.split()[1]) * 1024 / 1e6, 1)
+def _throttled_bits(root: Path) -> int | None:
+    for pattern in _GET_THROTTLED:
+        for path in root.glob(pattern):
+            try:
+                return int(_text(path) or "", 16)
+            except ValueError:
+                continue
     return None
 
 
+def _limits(bits: int) -> tuple[str, ...]:
+    return tuple(name for bit, name in _LIMITS.items() if bits >> bit & 1)
+
+
+def _available_megabytes(root: Path) -> float | None:
+    kilobytes = _value(root / "proc/meminfo", "MemAvailable:")
+    if kilobytes is None:
+        return None
+    return round(kilobytes * 1024 / 1e6, 1)
+
+
 def free_megabytes(folder: Path) -> float | None:
-    """Free space of the file system that `folder` is or would be on."""
+    """Return the free space of the file system that `folder` is, or would be, on; None if that cannot be said."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     try:
@@ -84,17 +105,25 @@ def free_megabytes(folder: Path) -> float | None:
 
 
 def written_bytes(root: Path = _ROOT) -> int | None:
-    """Bytes that this process has caused to be written to disks since its start (write_bytes of proc(5))."""
-    for line in (_text(root / "proc/self/io") or "").splitlines():
-        if line.startswith("write_bytes:"):
-            return int(line.split()[1])
-    return None
+    """Return the bytes that this process has caused to be written to disks since its start (write_bytes of proc(5));
+    None where that is not counted.
+    """
+    return _value(root / "proc/self/io", "write_bytes:")
 
 
 def resident_megabytes(root: Path = _ROOT) -> float:
-    """Memory in use by this process."""
-    pages = int((_text(root / "proc/self/statm") or "0 0").split()[1])
+    """Return the memory in use by this process (resident set size); 0 where it is not reported."""
+    text = _text(root / "proc/self/statm") or "0 0"
+    pages = int(text.split()[1])
     return round(pages * os.sysconf("SC_PAGE_SIZE") / 1e6, 1)
+
+
+def _value(path: Path, key: str) -> int | None:
+    """The number after a key at the beginning of a line."""
+    for line in (_text(path) or "").splitlines():
+        if line.startswith(key):
+            return int(line.split()[1])
+    return None
 
 
 def _text(path: Path) -> str | None:

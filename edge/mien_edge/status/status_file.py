@@ -1,7 +1,11 @@
-"""What the running service tells of itself: one small file in memory, written anew each second.
+"""The status file: what a running process says of itself, one small JSON file in a folder in memory, replaced each
+second. It holds readings and health, no pixels.
 
-It holds readings and health, no pixels. Whoever shows or publishes how things are reads this file; nothing else of the
-service can be asked, for it has no network.
+The camera's service writes a `Status`, the publisher a `PublisherStatus`. `mien-edge status`, the page, MQTT and
+Prometheus read them: nothing else of the service can be queried, for it has no network.
+
+A file of another version is read as far as it goes: keys that this version does not know are ignored, and a key that
+is missing takes its field's default. Only a value of another type is an error.
 """
 
 import json
@@ -9,43 +13,266 @@ import os
 import signal
 import socket
 import struct
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mien_edge.errors import SourceError
+from mien_edge.formats import ReadingRecord
+from mien_edge.schema import from_dict, to_dict
+from mien_edge.status.health import Health
 
-NAME, SOCKET = "status.json", "view.sock"
+NAME = "status.json"
+SOCKET = "view.sock"
 STALE = 15.0  # seconds without a frame after which something is wrong
 
+_FLAT = ("health", "throttle", "update")  # fields of Status whose keys stand in the file beside the others
+_CREDENTIALS = struct.Struct("3i")  # pid, uid and gid of SO_PEERCRED (unix(7))
 
-def write(folder: Path, facts: dict[str, Any]) -> None:
-    """Replace the folder's status. Not synced: it is memory; renamed, for a reader must never see half a file. A
-    status that cannot be told is no reason to stop.
+
+@dataclass(frozen=True, slots=True)
+class StatusEvent:
+    """Something that went wrong lately.
+
+    time: seconds since 1970; kind: one of EventKind; text: a sentence for people.
+    """
+
+    time: float = 0.0
+    kind: str = ""
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ThrottleStatus:
+    """How a live source is throttled.
+
+    target_fps: frames per second that are aimed at; idle: whether nothing moves; skipped: frames dropped for a newer
+    one since the start.
+    """
+
+    target_fps: float = 0.0
+    idle: bool = False
+    skipped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ProbationStatus:
+    """How far a new model's probation is.
+
+    seconds, faces: its time and its readings of faces until now; of_seconds, of_faces: how many it takes.
+    """
+
+    seconds: float = 0.0
+    of_seconds: float = 0.0
+    faces: int = 0
+    of_faces: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowStatus:
+    """How a candidate compares with the current model on the same faces.
+
+    bundle: the candidate's name.
+    seconds, faces: how long, and on how many faces, both have been compared.
+    agreement: share of faces with the same label, 0..1; None without a face.
+    confusion: counts [label of the current model][label of the candidate], in the order of LABELS.
+    milliseconds: median time per face of the current model and of the candidate.
+    degrees_warmer: degrees Celsius by which the SoC is warmer than at the start; None where it is not reported.
+    problem: why the candidate failed; empty if it did not.
+    """
+
+    bundle: str = ""
+    seconds: int = 0
+    faces: int = 0
+    agreement: float | None = None
+    confusion: tuple[tuple[int, ...], ...] = ()
+    milliseconds: tuple[float, ...] = (0.0, 0.0)
+    degrees_warmer: float | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateStatus:
+    """What is tried on a device that takes new models.
+
+    probation: None while no model is on probation; shadow: None while no candidate is compared.
+    """
+
+    probation: ProbationStatus | None = None
+    shadow: ShadowStatus | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelStatus:
+    """The model that runs.
+
+    model: NAME-VERSION; bundle: its folder; update: None where the settings fix the model.
+    """
+
+    model: str
+    bundle: str = ""
+    update: UpdateStatus | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How the camera's service is.
+
+    time, started: when this was written, and when the service started (seconds since 1970).
+    pid: its process id.
+    model: NAME-VERSION of the model that runs; bundle: its folder.
+    source: the source's address, without a password.
+    camera: 'starting', 'ok', 'lost' or 'paused'.
+    frames: frames since the start; fps: frame rate of the last ten seconds.
+    faces: readings of the last frame.
+    stage_milliseconds: mean time per frame, by the stage's name.
+    health: of the device.
+    resident_megabytes: memory in use by the service.
+    written_per_day: megabytes a day written to disks; None until that can be said.
+    events: what went wrong last, the newest at the end.
+    throttle: None where the source is not throttled; update: None where the settings fix the model.
+    """
+
+    time: float = 0.0
+    started: float = 0.0
+    pid: int = 0
+    model: str = ""
+    bundle: str = ""
+    source: str = ""
+    camera: str = ""
+    frames: int = 0
+    fps: float = 0.0
+    faces: tuple[ReadingRecord, ...] = ()
+    stage_milliseconds: dict[str, float] = field(default_factory=dict, metadata={"key": "milliseconds"})
+    health: Health = field(default_factory=Health)
+    resident_megabytes: float = field(default=0.0, metadata={"key": "rss"})
+    written_per_day: float | None = None
+    events: tuple[StatusEvent, ...] = ()
+    throttle: ThrottleStatus | None = None
+    update: UpdateStatus | None = None
+
+    @property
+    def probation(self) -> ProbationStatus | None:
+        """The probation of the model that runs; None if it is not on probation."""
+        return self.update.probation if self.update else None
+
+    @property
+    def shadow(self) -> ShadowStatus | None:
+        """The candidate that is compared; None if there is none."""
+        return self.update.shadow if self.update else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what the file holds: one flat table."""
+        content: dict[str, Any] = {}
+        for key, value in to_dict(self).items():
+            if key in _FLAT:
+                content.update(value or {})
+            else:
+                content[key] = value
+        return content
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "Status":
+        """Read what `to_json` returned, also in another version. Raises SourceError for a value of another type."""
+        fields = {**content, "health": content, "throttle": None, "update": None}
+        if "target_fps" in content:
+            fields["throttle"] = content
+        if "probation" in content or "shadow" in content:
+            fields["update"] = content
+        return from_dict(cls, fields, "status", SourceError, ignore_unknown=True)
+
+
+@dataclass(frozen=True, slots=True)
+class PublisherStatus:
+    """How the publisher is.
+
+    time: when this was written (seconds since 1970).
+    broker: HOST:PORT; connected: whether it has accepted; problem: why it has not, or empty.
+    published, refused: messages that the broker acknowledged, and refused, since the start.
+    reconnects: how often the connection was lost and restored.
+    waiting: entries of the log that are not acknowledged yet.
+    faces, shares: the most faces in one frame, and the shares of the labels, of the last minute that may be published.
+    """
+
+    time: float = 0.0
+    broker: str = ""
+    connected: bool = False
+    problem: str = ""
+    published: int = 0
+    refused: int = 0
+    reconnects: int = 0
+    waiting: int = 0
+    faces: int = 0
+    shares: dict[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what the file holds."""
+        return to_dict(self)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "PublisherStatus":
+        """Read what `to_json` returned, also in another version. Raises SourceError for a value of another type."""
+        return from_dict(cls, content, "status", SourceError, ignore_unknown=True)
+
+
+def write(folder: Path, status: Status | PublisherStatus) -> None:
+    """Replace the folder's status file.
+
+    Not synced, for it is in memory; renamed, so that a reader never sees half a file. A folder that cannot be written
+    is ignored: a status is no reason to stop.
     """
     path = folder / NAME
     temporary = path.with_suffix(".new")
     with suppress(OSError):
-        temporary.write_text(json.dumps(facts) + "\n")
+        temporary.write_text(json.dumps(status.to_json()) + "\n")
         temporary.replace(path)
 
 
-def send_reload_signal(folder: Path) -> bool:
-    """Send the service SIGHUP, so that it looks for another model; whether there is one that could be told."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as door, suppress(OSError):
-        door.connect(str(folder / SOCKET))
-        pid, _, _ = struct.unpack("3i", door.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
-        os.kill(pid, signal.SIGHUP)  # who listens there, and not a number that stands in a file
-        return True
-    return False
-
-
-def read(folder: Path) -> dict[str, Any]:
-    """What the service told last. Raises SourceError if it does not run."""
+def read_status(folder: Path) -> Status:
+    """Return what the camera's service wrote last. Raises SourceError if it does not run."""
     path = folder / NAME
+    content = _read_json(path)
+    try:
+        return Status.from_json(content)
+    except SourceError as problem:
+        raise _incompatible(path, problem) from None
+
+
+def read_publisher(folder: Path) -> PublisherStatus:
+    """Return what the publisher wrote last. Raises SourceError if it does not run."""
+    path = folder / NAME
+    content = _read_json(path)
+    try:
+        return PublisherStatus.from_json(content)
+    except SourceError as problem:
+        raise _incompatible(path, problem) from None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(path.read_text()))
     except FileNotFoundError:
         raise SourceError(f"{path}: the service does not run here; start it with: sudo systemctl start mien") from None
-    except (OSError, ValueError) as problem:
+    except (OSError, ValueError, TypeError) as problem:
         raise SourceError(f"{path}: cannot be read ({problem}); run it as root or as the user mien") from None
+
+
+def _incompatible(path: Path, problem: SourceError) -> SourceError:
+    return SourceError(f"{path}: written by another version of mien ({problem}); restart the service")
+
+
+def send_reload_signal(folder: Path) -> bool:
+    """Send the service SIGHUP, so that it looks for another model.
+
+    folder: the service's runtime folder. Returns whether a service was there to receive it.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client, suppress(OSError):
+        client.connect(str(folder / SOCKET))
+        # The process that listens there, and not a number that stands in a file.
+        credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        pid, _, _ = _CREDENTIALS.unpack(credentials)
+        os.kill(pid, signal.SIGHUP)
+        return True
+    return False

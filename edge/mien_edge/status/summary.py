@@ -1,135 +1,254 @@
-"""`mien-edge status`: how the service on this device is."""
+"""`mien-edge status`: how the service on this device is, from its status file, its log and the publisher's status."""
 
+import sqlite3
 import time
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from mien_edge.errors import SinkError, SourceError
-from mien_edge.events import TROUBLES
+from mien_edge.events import TROUBLES, Event
 from mien_edge.log import reader
 from mien_edge.log.reader import Filter
+from mien_edge.schema import to_dict
 from mien_edge.status import health, status_file
+from mien_edge.status.status_file import ProbationStatus, PublisherStatus, ShadowStatus, Status
 
 _DAY = 86400.0
+_MAX_ERRORS = 5
+_NOT_REPORTED = "not reported here"
 
 
-def collect(runtime: Path, log: Path) -> dict[str, Any]:
-    """What the service tells, what stands in its log, and what is wrong ('problems', empty when all is well)."""
+@dataclass(frozen=True, slots=True)
+class NotRunning:
+    """Why there is no status of the camera's service."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class LogSummary:
+    """What the log holds.
+
+    path: of the log; megabytes: its files' size; free_megabytes: free space beside it, None without a folder.
+    readings: how many it holds; newest_reading: seconds since 1970, None where there is none.
+    errors: warnings and errors of the last day, the last five, oldest first.
+    """
+
+    path: str
+    megabytes: float
+    free_megabytes: float | None
+    readings: int
+    newest_reading: float | None
+    errors: tuple[Event, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NoLog:
+    """Why the log cannot be read; free_megabytes: free space where it would be, None without a folder."""
+
+    path: str
+    why: str
+    free_megabytes: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class StatusSummary:
+    """All that `mien-edge status` shows; problems: what is wrong, one line each, empty when all is well."""
+
+    service: Status | NotRunning
+    log: LogSummary | NoLog
+    publisher: PublisherStatus | None
+    problems: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `mien-edge status --json` prints."""
+        if isinstance(self.service, Status):
+            service = {"runs": True, **self.service.to_json()}
+        else:
+            service = {"runs": False, "why": self.service.why}
+        return {
+            "service": service,
+            "log": to_dict(self.log),
+            "publisher": self.publisher.to_json() if self.publisher else None,
+            "problems": list(self.problems),
+        }
+
+
+def collect(runtime: Path, log: Path) -> StatusSummary:
+    """Read the status in the service's runtime folder, the publisher's beside it, and the log."""
     now = time.time()
-    found: dict[str, Any] = {"service": _service(runtime), "log": _log(log, now), "publisher": publisher(runtime)}
-    return found | {"problems": problems(found, now)}
-
-
-def _service(runtime: Path) -> dict[str, Any]:
+    publisher = read_publisher(runtime)
+    service: Status | NotRunning
     try:
-        return {"runs": True, **status_file.read(runtime)}
+        service = status_file.read_status(runtime)
+        problems = find_problems(service, publisher, now)
     except SourceError as problem:
-        return {"runs": False, "why": str(problem)}
+        service = NotRunning(str(problem))
+        problems = [service.why]
+    return StatusSummary(service, _summarize_log(log, now), publisher, tuple(problems))
 
 
-def publisher(runtime: Path) -> dict[str, Any] | None:
-    """What the publisher tells, in a folder beside the service's; None where there is none."""
+def read_publisher(runtime: Path) -> PublisherStatus | None:
+    """Return the publisher's status, from the folder beside the service's runtime folder; None if it does not run."""
     try:
-        return status_file.read(runtime.with_name(f"{runtime.name}-publish"))
+        return status_file.read_publisher(runtime.with_name(f"{runtime.name}-publish"))
     except SourceError:
         return None
 
 
-def _log(path: Path, now: float) -> dict[str, Any]:
-    free = health.free_megabytes(path.parent)
+def _summarize_log(path: Path, now: float) -> LogSummary | NoLog:
+    free_megabytes = health.free_megabytes(path.parent)
     try:
         connection = reader.open_to_read(path)
     except SinkError as problem:
-        return {"path": str(path), "why": str(problem), "free_megabytes": free}
-    found = {
-        "path": str(path),
-        "megabytes": round(sum(each.stat().st_size for each in path.parent.glob(f"{path.name}*")) / 1e6, 2),
-        "free_megabytes": free,
-        "readings": connection.execute("SELECT COUNT(*) FROM readings").fetchone()[0],
-        "newest_reading": connection.execute("SELECT MAX(time) FROM readings").fetchone()[0],
-        "errors": [e for e in reader.events(connection, Filter(since=now - _DAY)) if e["kind"] in TROUBLES][-5:],
-    }
-    connection.close()
-    return found
+        return NoLog(str(path), str(problem), free_megabytes)
+    files = path.parent.glob(f"{path.name}*")
+    size = sum(file.stat().st_size for file in files)
+    try:
+        return LogSummary(
+            path=str(path),
+            megabytes=round(size / 1e6, 2),
+            free_megabytes=free_megabytes,
+            readings=connection.execute("SELECT COUNT(*) FROM readings").fetchone()[0],
+            newest_reading=connection.execute("SELECT MAX(time) FROM readings").fetchone()[0],
+            errors=_recent_errors(connection, now),
+        )
+    finally:
+        connection.close()
 
 
-def problems(found: dict[str, Any], now: float) -> list[str]:
-    """What is wrong, each in one line."""
-    service, publisher = found["service"], found["publisher"]
-    if not service["runs"]:
-        return [service["why"]]
-    wrong = []
-    if service["camera"] == "lost":
-        wrong.append("the camera is lost; check its cable, then: journalctl -u mien -e")
-    elif now - service["time"] > status_file.STALE and service["camera"] != "paused":
-        wrong.append(f"no frame for {now - service['time']:.0f} s; see: journalctl -u mien -e")
-    wrong += [f"the device has {limit} now; see: mien-edge doctor" for limit in service["limits"] or ()]
-    if publisher and not publisher["connected"]:
-        wrong.append(f"the broker {publisher['broker']} is not reached: {publisher['problem']}")
-    return wrong
+def _recent_errors(connection: sqlite3.Connection, now: float) -> tuple[Event, ...]:
+    events = reader.events(connection, Filter(since=now - _DAY))
+    errors = [event for event in events if event.kind in TROUBLES]
+    return tuple(errors[-_MAX_ERRORS:])
 
 
-def as_text(found: dict[str, Any]) -> str:
-    """The status as lines for people."""
-    service, log = found["service"], found["log"]
-    rows = [*(_service_rows(service) if service["runs"] else [("service", service["why"])]), *_log_rows(log)]
-    if found["publisher"]:
-        rows.append(("broker", _broker(found["publisher"])))
-    rows += [("error", f"{_clock(event['time'])} {event['kind']}: {event['text']}") for event in log.get("errors", [])]
-    rows += [("problem", problem) for problem in found["problems"] if service["runs"]]
+def find_problems(service: Status, publisher: PublisherStatus | None, now: float) -> list[str]:
+    """Return what is wrong with a running service at `now` (seconds since 1970), one line each."""
+    problems = []
+    silence = now - service.time
+    if service.camera == "lost":
+        problems.append("the camera is lost; check its cable, then: journalctl -u mien -e")
+    elif silence > status_file.STALE and service.camera != "paused":
+        problems.append(f"no frame for {silence:.0f} s; see: journalctl -u mien -e")
+    for limit in service.health.throttled_now or ():
+        problems.append(f"the device has {limit} now; see: mien-edge doctor")
+    if publisher and not publisher.connected:
+        problems.append(f"the broker {publisher.broker} is not reached: {publisher.problem}")
+    return problems
+
+
+def as_text(summary: StatusSummary) -> str:
+    """Return the summary as lines for people."""
+    service = summary.service
+    rows: list[tuple[str, str]] = []
+    if isinstance(service, Status):
+        rows += _service_rows(service)
+    else:
+        rows.append(("service", service.why))
+    rows.append(("log", _log_line(summary.log)))
+    if summary.publisher:
+        rows.append(("broker", _broker_line(summary.publisher)))
+    if isinstance(summary.log, LogSummary):
+        rows += [("error", _event_line(event)) for event in summary.log.errors]
+    if isinstance(service, Status):
+        rows += [("problem", problem) for problem in summary.problems]
     return "\n".join(f"{name:<12} {text}" for name, text in rows)
 
 
-def _probation(trial: dict[str, Any] | None) -> str:
-    if not trial:
-        return ""
-    return (
-        f", on probation: {trial['seconds']:.0f} of {trial['of_seconds']:g} s, "
-        f"{trial['faces']} of {trial['of_faces']} readings of faces"
-    )
-
-
-def _shadow(report: dict[str, Any] | None) -> str:
-    return f", compared with {report['bundle']}" if report else ""
-
-
-def _service_rows(service: dict[str, Any]) -> list[tuple[str, str]]:
-    spent = "  ".join(f"{name} {value:g}" for name, value in service["milliseconds"].items())
-    faces = ", ".join(f"{face['track']}: {face['label'] or face['quality']}" for face in service["faces"]) or "none"
-    heat = "not reported here" if service["temperature"] is None else f"{service['temperature']} °C"
-    limits = ", ".join(service["limits"] or ()) or ("none" if service["limits"] is not None else "not reported here")
-    had = ", ".join(service["had"] or ())
-    a_day = service["written_per_day"]
-    rest = ", resting" if service.get("idle") else ""
+def _service_rows(service: Status) -> list[tuple[str, str]]:
+    running_time = timedelta(seconds=round(service.time - service.started))
+    stages = [f"{name} {mean:g}" for name, mean in service.stage_milliseconds.items()]
     return [
-        ("service", f"runs for {timedelta(seconds=round(service['time'] - service['started']))}"),
-        ("model", service["model"] + _probation(service.get("probation")) + _shadow(service.get("shadow"))),
-        ("camera", f"{service['source']}: {service['camera']}"),
-        (
-            "frames",
-            f"{service['fps']:g} a second of {service.get('target_fps', '?')}{rest}, {service['frames']} in all",
-        ),
-        ("ms a frame", spent),
-        ("faces", faces),
-        ("heat", f"{heat}; limits now: {limits}" + (f"; since the start: {had}" if had else "")),
-        ("memory", f"{service['rss']:g} MB in use, {service['memory']:g} MB left on the device"),
-        ("writes", "counted ten minutes after the start" if a_day is None else f"{a_day:g} MB a day"),
+        ("service", f"runs for {running_time}"),
+        ("model", service.model + _probation(service.probation) + _shadow(service.shadow)),
+        ("camera", f"{service.source}: {service.camera}"),
+        ("frames", _frames_line(service)),
+        ("ms a frame", "  ".join(stages)),
+        ("faces", _faces_line(service)),
+        ("heat", _heat_line(service.health)),
+        ("memory", _memory_line(service)),
+        ("writes", _writes_line(service)),
     ]
 
 
-def _log_rows(log: dict[str, Any]) -> list[tuple[str, str]]:
-    free = f"{log['free_megabytes']:g} MB free" if log["free_megabytes"] is not None else "no folder"
-    if "why" in log:
-        return [("log", f"{log['why']} ({free})")]
-    newest = _clock(log["newest_reading"]) if log["newest_reading"] else "none yet"
-    return [("log", f"{log['path']}: {log['megabytes']:g} MB, {log['readings']} readings, newest {newest}; {free}")]
+def _probation(probation: ProbationStatus | None) -> str:
+    if probation is None:
+        return ""
+    seconds = f"{probation.seconds:.0f} of {probation.of_seconds:g} s"
+    faces = f"{probation.faces} of {probation.of_faces} readings of faces"
+    return f", on probation: {seconds}, {faces}"
 
 
-def _broker(publisher: dict[str, Any]) -> str:
-    if not publisher["connected"]:
-        return f"{publisher['broker']}: not reached ({publisher['problem']}), {publisher['waiting']} entries wait"
-    return f"{publisher['broker']}: connected, {publisher['published']} published, {publisher['waiting']} wait"
+def _shadow(shadow: ShadowStatus | None) -> str:
+    if shadow is None:
+        return ""
+    return f", compared with {shadow.bundle}"
+
+
+def _frames_line(service: Status) -> str:
+    target = "?"
+    if service.throttle:
+        target = str(service.throttle.target_fps)
+        if service.throttle.idle:
+            target += ", idle"
+    return f"{service.fps:g} a second of {target}, {service.frames} in all"
+
+
+def _faces_line(service: Status) -> str:
+    faces = [f"{face.track}: {face.label or face.quality}" for face in service.faces]
+    return ", ".join(faces) or "none"
+
+
+def _heat_line(device: health.Health) -> str:
+    heat = _NOT_REPORTED
+    if device.temperature is not None:
+        heat = f"{device.temperature} °C"
+    limits = _NOT_REPORTED
+    if device.throttled_now is not None:
+        limits = ", ".join(device.throttled_now) or "none"
+    line = f"{heat}; limits now: {limits}"
+    if device.throttled_since_boot:
+        line += f"; since the start: {', '.join(device.throttled_since_boot)}"
+    return line
+
+
+def _memory_line(service: Status) -> str:
+    available = _NOT_REPORTED
+    if service.health.available_megabytes is not None:
+        available = f"{service.health.available_megabytes:g} MB left on the device"
+    return f"{service.resident_megabytes:g} MB in use, {available}"
+
+
+def _writes_line(service: Status) -> str:
+    if service.written_per_day is None:
+        return "counted ten minutes after the start"
+    return f"{service.written_per_day:g} MB a day"
+
+
+def _event_line(event: Event) -> str:
+    return f"{_clock(event.time)} {event.kind}: {event.text}"
+
+
+def _log_line(log: LogSummary | NoLog) -> str:
+    free = "no folder"
+    if log.free_megabytes is not None:
+        free = f"{log.free_megabytes:g} MB free"
+    if isinstance(log, NoLog):
+        return f"{log.why} ({free})"
+    newest = "none yet"
+    if log.newest_reading:
+        newest = _clock(log.newest_reading)
+    return f"{log.path}: {log.megabytes:g} MB, {log.readings} readings, newest {newest}; {free}"
+
+
+def _broker_line(publisher: PublisherStatus) -> str:
+    waiting = publisher.waiting
+    if not publisher.connected:
+        return f"{publisher.broker}: not reached ({publisher.problem}), {waiting} entries wait"
+    return f"{publisher.broker}: connected, {publisher.published} published, {waiting} wait"
 
 
 def _clock(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""Telling systemd that the service is ready and alive (sd_notify(3))."""
+"""Notifications to systemd that a service is ready and alive (sd_notify(3))."""
 
 import os
 import socket
@@ -7,38 +7,44 @@ from contextlib import suppress
 
 from mien_edge.values import Frame, Reading
 
+_WATCHDOG_INTERVAL = 1.0  # seconds
+
 
 def sd_notify(message: str) -> None:
-    """Send one message to systemd; does nothing when it did not set NOTIFY_SOCKET."""
+    """Send one message to systemd; do nothing outside of a unit, where NOTIFY_SOCKET is not set."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
         return
-    address = "\0" + address[1:] if address.startswith("@") else address
+    if address.startswith("@"):
+        address = "\0" + address[1:]  # a socket in the abstract namespace
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel, suppress(OSError):
         channel.sendto(message.encode(), address)
 
 
 class Notifier:
-    """READY=1 with the first sign of life, then WATCHDOG=1 with each, at most once a second. As a watcher it takes a
-    frame that has gone through the chain for one.
+    """Send READY=1 with the first sign of life, then WATCHDOG=1 with each, at most once a second.
+
+    As a watcher it takes each frame that has gone through the chain for a sign of life.
     """
 
     def __init__(self) -> None:
-        self._ready, self._fed = False, float("-inf")
+        self._is_ready = False
+        self._pinged_at = float("-inf")
 
     def __call__(self, frame: Frame, readings: tuple[Reading, ...]) -> None:
-        """One frame has gone through."""
-        self.alive(f"frame {frame.index}, {len(readings)} faces")
+        """Ping the watchdog: one frame has gone through the chain."""
+        self.ping_watchdog(f"frame {frame.index}, {len(readings)} faces")
 
-    def alive(self, status: str) -> None:
-        """Work goes on; `status` is what systemctl shows."""
-        if not self._ready:
-            self._ready = True
+    def ping_watchdog(self, status: str) -> None:
+        """Tell systemd that work goes on; `status` is the line that systemctl shows."""
+        if not self._is_ready:
+            self._is_ready = True
             sd_notify("READY=1")
-        if time.monotonic() - self._fed >= 1:
-            self._fed = time.monotonic()
+        now = time.monotonic()
+        if now - self._pinged_at >= _WATCHDOG_INTERVAL:
+            self._pinged_at = now
             sd_notify(f"WATCHDOG=1\nSTATUS={status}")
 
     def close(self) -> None:
-        """The service stops."""
+        """Tell systemd that the service stops."""
         sd_notify("STOPPING=1")

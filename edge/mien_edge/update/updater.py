@@ -18,6 +18,7 @@ from mien_edge.events import EventKind, OnEvent
 from mien_edge.model import bundle as bundles
 from mien_edge.model.bundle import Bundle
 from mien_edge.settings import UpdateSettings
+from mien_edge.status.status_file import ModelStatus, ProbationStatus, UpdateStatus
 from mien_edge.update import compare
 from mien_edge.update.probation import LastHour, Probation
 from mien_edge.update.store import Store
@@ -105,15 +106,20 @@ class Updater:
         """Look at the store before the next frame; safe in a signal handler."""
         self._asked.set()
 
-    def state(self) -> dict[str, Any]:
-        """For the status: which model runs, on probation or not, and what its shadow says."""
+    def state(self) -> ModelStatus:
+        """For the status: which model runs, on probation or not, and how its shadow compares."""
         trial = self.trial
-        found: dict[str, Any] = {"model": self.tenant.name, "bundle": str(self.tenant.bundle.folder)}
-        found["probation"] = trial and {
-            "seconds": round(trial.seconds, 1), "of_seconds": self.settings.probation, "faces": trial.seen.faces,
-            "of_faces": self.settings.min_faces,
-        }  # fmt: skip
-        return found | {"shadow": self.shadow.report() if self.shadow else None}
+        probation = None
+        if trial:
+            probation = ProbationStatus(
+                seconds=round(trial.seconds, 1),
+                of_seconds=self.settings.probation,
+                faces=trial.seen.faces,
+                of_faces=self.settings.min_faces,
+            )
+        shadow = self.shadow.report() if self.shadow else None
+        folder = str(self.tenant.bundle.folder)
+        return ModelStatus(self.tenant.name, folder, UpdateStatus(probation, shadow))
 
     def __call__(self, frame: Frame, readings: tuple[Reading, ...]) -> None:
         """A frame has gone through the chain: judge, and change what has to be changed before the next."""
@@ -202,7 +208,7 @@ class Updater:
         except MienError as problem:
             _log.warning("the shadow %s cannot run: %s", name, problem)
             return None
-        return compare.ModelComparison(tenant.classify, second, name)
+        return compare.ModelComparison(tenant.classify, second, name, self.steady)
 
     # --- between two frames --------------------------------------------------------------------------------
 
@@ -222,7 +228,7 @@ class Updater:
         self.shadow = change.shadow
         if is_new and change.before:
             self.before = change.before
-            seen = compare.ModelComparison(tenant.classify, change.before.classify, change.before.name)
+            seen = compare.ModelComparison(tenant.classify, change.before.classify, change.before.name, self.steady)
             self.trial = Probation(self.settings, seen, self._hour.pace(self.steady()))
             self.on_event(EventKind.PROBATION, f"{tenant.name} for {self.settings.probation:g} s")
         elif change.before is None:

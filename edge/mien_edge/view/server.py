@@ -24,6 +24,7 @@ from mien_edge import paths
 from mien_edge.errors import SettingsError, SinkError, SourceError
 from mien_edge.log import reader as log_reader
 from mien_edge.log.reader import Filter
+from mien_edge.schema import to_dict
 from mien_edge.settings import Settings, ViewSettings
 from mien_edge.status import status_file, summary, systemd
 
@@ -181,15 +182,16 @@ class _Page:
 
     def _now(self) -> dict[str, Any]:
         try:
-            service = {"runs": True, **status_file.read(self.runtime)}
+            service = status_file.read_status(self.runtime)
         except SourceError as problem:
             return {"runs": False, "problems": [str(problem)]}
-        publisher = summary.publisher(self.runtime)
-        found = {"service": service, "publisher": publisher}
-        return service | {
+        publisher = summary.read_publisher(self.runtime)
+        return {
+            "runs": True,
+            **service.to_json(),
             "picture": self.settings.view.show_picture,
-            "publisher": publisher,
-            "problems": summary.problems(found, time.time()),
+            "publisher": publisher.to_json() if publisher else None,
+            "problems": summary.find_problems(service, publisher, time.time()),
         }
 
     async def history(self, request: web.Request) -> web.Response:
@@ -202,11 +204,18 @@ class _Page:
             events = log_reader.events(connection, Filter(since=now - 7 * _DAY))[-20:]
         finally:
             connection.close()
-        return web.json_response({"now": now, "hour": hour, "day": day, "events": events[::-1]})
+        return web.json_response(
+            {
+                "now": now,
+                "hour": [to_dict(minute) for minute in hour],
+                "day": [to_dict(minutes) for minutes in day],
+                "events": [to_dict(event) for event in reversed(events)],
+            }
+        )
 
     async def model(self, request: web.Request) -> web.Response:
         """What the model's card says, and its own figures."""
-        folder = Path(status_file.read(self.runtime)["bundle"])
+        folder = Path(status_file.read_status(self.runtime).bundle)
         try:
             card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
             test = card["figures"]["networks"]["int8"]["test"][card["figures"]["head"]]
@@ -265,7 +274,7 @@ def serve(settings: Settings, log: Path, runtime: Path, told: Callable[[str], No
 
         async def beat() -> None:
             while True:
-                notifier.alive(f"listens on {settings.view.host}:{settings.view.port}")
+                notifier.ping_watchdog(f"listens on {settings.view.host}:{settings.view.port}")
                 await asyncio.sleep(1)
 
         beating = asyncio.create_task(beat())

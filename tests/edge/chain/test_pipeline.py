@@ -1,29 +1,28 @@
 """The engine on plain lists, and the whole chain on a real photograph with the committed bundle."""
 
-import threading
-
 import numpy as np
 import pytest
 from mien_edge import testing
-from mien_edge.chain import classify, detect, pipeline, quality, score, sources
+from mien_edge.chain import classify, detect, pipeline, quality, sources
 from mien_edge.model.interpreter import Classifier
-from mien_edge.service import run
+from mien_edge.service.run import RunOptions, Service, build_chain, load_model
 from mien_edge.settings import DetectSettings, ModelSettings, QualitySettings, Settings, SourceSettings
 from mien_edge.values import Box, Face, Frame
 
 
 def test_the_engine_passes_each_frame_to_every_sink_and_watcher():
-    capture, seen = testing.Capture(), []
+    capture = testing.Capture()
+    indices = []
     images = [np.zeros((2, 2), np.uint8)] * 3
     count = pipeline.run(
         testing.frames(images),
         lambda frame: (testing.reading(time=frame.captured_at),) * frame.index,
         [capture],
-        [lambda frame, readings: seen.append(frame.index)],
+        [lambda frame, readings: indices.append(frame.index)],
     )
     assert count == 3
     assert [len(readings) for readings in capture.frames] == [0, 1, 2]
-    assert seen == [0, 1, 2]
+    assert indices == [0, 1, 2]
 
 
 def test_the_engine_stops_after_the_frame_in_which_it_is_told():
@@ -84,11 +83,11 @@ def test_a_12_megapixel_picture_works(astronaut):
 
 def test_a_still_picture_is_searched_now_and_then_and_a_movement_at_once():
     calls = []
-    steady = detect.IntervalDetector(3, lambda frame: calls.append(frame.index) or (frame.index,))
+    detector = detect.IntervalDetector(3, lambda frame: calls.append(frame.index) or (frame.index,))
     still, other = np.zeros((60, 80), np.uint8), np.zeros((60, 80), np.uint8)
     other[20:30, 20:30] = 60
     frames = testing.frames([still] * 7 + [other] * 3 + [still])
-    assert [index for (index,) in map(steady, frames)] == [0, 0, 0, 3, 3, 3, 6, 7, 7, 7, 10]
+    assert [index for (index,) in map(detector, frames)] == [0, 0, 0, 3, 3, 3, 6, 7, 7, 7, 10]
     assert calls == [0, 3, 6, 7, 10]
 
 
@@ -134,7 +133,8 @@ def test_the_demo_goes_through_the_whole_line(bundle):
     capture = testing.Capture()
     source = sources.Demo(15, paced=False)
     settings = Settings(source=SourceSettings(uri="demo"))
-    summary = run.run(settings, run.load_model(settings, bundle), source, threading.Event(), [capture])
+    model = load_model(settings, bundle)
+    summary = Service(settings, model, source=source, sinks=[capture]).run()
     assert summary.frames == 240
     assert summary.readings > 150
     tracks = {reading.track for readings in capture.frames for reading in readings}
@@ -146,7 +146,7 @@ def test_the_demo_goes_through_the_whole_line(bundle):
 
 def test_more_threads_compute_the_same(bundle):
     one, two = (
-        run.chain(settings, run.load_model(settings, bundle), still=True)
+        build_chain(settings, load_model(settings, bundle), still=True)
         for settings in (Settings(), Settings(model=ModelSettings(threads=2)))
     )
     frame = Frame(sources.Demo(15).picture(0), 0, 0.0)
@@ -154,18 +154,15 @@ def test_more_threads_compute_the_same(bundle):
 
 
 def test_the_run_ends_after_the_frames_asked_for(bundle):
-    model = run.load_model(Settings(), bundle)
-    summary = run.run(Settings(), model, sources.Demo(15, paced=False), threading.Event(), [], most=5)
+    model = load_model(Settings(), bundle)
+    source = sources.Demo(15, paced=False)
+    summary = Service(Settings(), model, RunOptions(max_frames=5), source=source).run()
     assert summary.frames == 5
 
 
 def test_labelled_photographs_are_found_and_mostly_told_better_than_by_chance(bundle, photographs):
-    labels = score.read_labels(photographs / "labels.csv")
-    scored = score.Score(labels)
     settings = Settings(source=SourceSettings(uri=str(photographs)))
-    source = sources.open_source(settings.source, threading.Event())
-    run.run(settings, run.load_model(settings, bundle), source, threading.Event(), [scored])
-    result = scored.result()
+    result = Service(settings, load_model(settings, bundle)).run().score
     assert result["photographs"] == 274
     assert result["faces_missed"] <= 3
     assert result["accuracy"] > 0.55

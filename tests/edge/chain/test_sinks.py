@@ -59,7 +59,7 @@ def test_csv_has_one_header_over_two_runs(tmp_path):
 
 
 def test_a_rotated_file_and_its_elders_stay_within_bounds(tmp_path):
-    file = sinks.Rotated(tmp_path / "log", most=1000, keep=3, header="head\n")
+    file = sinks.RotatingFile(tmp_path / "log", max_bytes=1000, max_files=3, header="head\n")
     for i in range(400):
         file.write(f"line {i:04d}\n")
     file.close()
@@ -72,7 +72,7 @@ def test_a_rotated_file_and_its_elders_stay_within_bounds(tmp_path):
 
 def test_a_half_line_from_a_power_cut_is_cut_off(tmp_path):
     (tmp_path / "log").write_text("whole\nhal")
-    file = sinks.Rotated(tmp_path / "log")
+    file = sinks.RotatingFile(tmp_path / "log")
     file.write("next\n")
     file.close()
     assert (tmp_path / "log").read_text() == "whole\nnext\n"
@@ -80,7 +80,7 @@ def test_a_half_line_from_a_power_cut_is_cut_off(tmp_path):
 
 def test_a_full_disk_is_one_clear_error():
     with pytest.raises(SinkError, match=r"/dev/full: cannot be written \(No space left on device\)"):
-        sinks.Rotated(Path("/dev/full")).write("text\n")
+        sinks.RotatingFile(Path("/dev/full")).write("text\n")
 
 
 @pytest.mark.parametrize("shape", [(480, 640, 3), (120, 160), (30, 30, 3)])
@@ -95,10 +95,10 @@ def test_drawing_marks_the_picture_and_leaves_the_original(shape):
 
 def test_the_picture_kept_is_the_one_that_shows_most(tmp_path):
     picture = annotate.Picture(tmp_path / "out" / "best.png")
-    whole = testing.reading("happy")
-    small = dataclasses.replace(whole, box=Box(0, 0, 30, 30))
-    cut = dataclasses.replace(whole, box=Box(-50, 0, 400, 400))
-    for index, readings in enumerate([(), (whole,), (small,), (cut,)]):
+    large = testing.reading("happy")
+    small = dataclasses.replace(large, box=Box(0, 0, 30, 30))
+    cut = dataclasses.replace(large, box=Box(-50, 0, 400, 400))
+    for index, readings in enumerate([(), (large,), (small,), (cut,)]):
         picture(Frame(np.full((480, 480, 3), index * 50, np.uint8), index, 0.0), readings)
     picture.close()
     assert cv2.imread(str(tmp_path / "out" / "best.png"))[-1, -1, 0] == 50
@@ -149,5 +149,5 @@ def test_what_is_read_is_never_overwritten(tmp_path, target):
 def test_a_file_that_is_not_ours_is_left_alone(tmp_path):
     (tmp_path / "notes.txt").write_text("one line without an end")
     with pytest.raises(SinkError, match="not a file of mien's readings"):
-        sinks.Rotated(tmp_path / "notes.txt")
+        sinks.RotatingFile(tmp_path / "notes.txt")
     assert (tmp_path / "notes.txt").read_text() == "one line without an end"

@@ -118,11 +118,11 @@ def test_the_demo_moves_dims_and_goes_away():
 
 def test_the_endless_demo_stops_when_told():
     stop = Event()
-    demo = sources.Demo(1000, stop, forever=True, paced=False)
-    for frame in itertools.islice(demo, 20000):
-        if frame.index == 16005:  # past the end of one round
+    demo = sources.Demo(1, stop, forever=True, paced=False)
+    for frame in itertools.islice(demo, 50):
+        if frame.index == 20:  # past the end of one round
             stop.set()
-    assert frame.index == 16005
+    assert frame.index == 20
 
 
 @pytest.mark.parametrize(
@@ -137,10 +137,11 @@ def test_each_camera_uri_chooses_its_adapter(uri, kind, monkeypatch):
 
 def test_a_demo_with_faults_is_lost_and_comes_back(monkeypatch):
     monkeypatch.setattr(sources.FaultyDemo, "minute", 0.2)
+    faults = {"no frame for 0.3 s", "demo: pulled out; plug it in again", "demo: the driver says no"}
     events, stop = [], Event()
     settings = SourceSettings(uri="demo:faults", fps=60, frame_timeout=0.3, max_retry_delay=0.1)
     source = sources.open_source(settings, stop, lambda kind, text: events.append(text))
     for _ in source:
-        if len(events) >= 6:
+        if faults <= set(events):
             stop.set()
-    assert {"no frame for 0.3 s", "demo: pulled out; plug it in again", "demo: the driver says no"} <= set(events)
+    assert "frames flow again" in events

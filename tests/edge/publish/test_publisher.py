@@ -26,6 +26,8 @@ from mien_edge.publish.publisher import Publisher
 from mien_edge.service import status_writer
 from mien_edge.settings import LogSettings, PublishSettings
 from mien_edge.status import status_file
+from mien_edge.status.health import Health
+from mien_edge.status.status_file import ModelStatus, PublisherStatus, Status
 from prometheus_client import CollectorRegistry, generate_latest
 
 NOW = 1_700_000_000.0
@@ -44,7 +46,7 @@ class Device:
     def __init__(self, tmp_path, port, **settings):
         self.folder, self.path = tmp_path, tmp_path / "log.db"
         (tmp_path / "run").mkdir(exist_ok=True)
-        self.log, self.count = writer.Log(self.path, LogSettings(max_days=3650, commit_interval=300)), 0
+        self.log, self.count = writer.LogWriter(self.path, LogSettings(max_days=3650, commit_interval=300)), 0
         self.settings = PublishSettings(host="127.0.0.1", port=port, device="pi", **settings)
 
     def publisher(self):
@@ -85,7 +87,7 @@ def test_readings_events_and_state_reach_the_broker(tmp_path, broker, protocol):
     listener, device = Listener(broker), Device(tmp_path, broker.port, protocol=protocol).from_the_start()
     device.write(3)
     device.log.event("camera lost", "no frame")
-    status_writer.StatusWriter(tmp_path / "run", {"model": "fake-1", "source": "demo"})(
+    status_writer.StatusWriter(tmp_path / "run", "demo", lambda: ModelStatus("fake-1"))(
         testing.frames([[]]).__next__(), (testing.reading("sad"), testing.reading("sad", track=2))
     )
     publisher = device.publisher()
@@ -216,7 +218,7 @@ def test_a_log_that_is_begun_anew_follows_the_old_one(tmp_path, broker):
     until(publisher, lambda: publisher.published == 5)
     device.log.close()
     device.path.unlink()
-    device.log = writer.Log(device.path, LogSettings(max_days=3650, commit_interval=300))
+    device.log = writer.LogWriter(device.path, LogSettings(max_days=3650, commit_interval=300))
     device.write(3)
     until(publisher, lambda: publisher.published == 8)
     listener.heard(8)
@@ -396,15 +398,15 @@ def test_prometheus_and_status_are_told(tmp_path, broker):
     with subprocess.Popen(
         [*command, "--state", tmp_path], env=environment, text=True, stdout=subprocess.PIPE
     ) as process:
-        end, found = time.monotonic() + 30, {}
-        while (found.get("published"), found.get("waiting")) != (5, 0) and time.monotonic() < end:
+        end, found = time.monotonic() + 30, PublisherStatus()
+        while (found.published, found.waiting) != (5, 0) and time.monotonic() < end:
             time.sleep(0.2)
             with contextlib.suppress(SourceError):
-                found = status_file.read(tmp_path / "publish")
+                found = status_file.read_publisher(tmp_path / "publish")
         page = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10).read().decode()
         process.terminate()
         said = process.stdout.read()
-    assert (found["connected"], found["waiting"], found["problem"]) == (True, 0, "")
+    assert (found.connected, found.waiting, found.problem) == (True, 0, "")
     assert "mien_up 0.0" in page
     assert "mien_entries_waiting 0.0" in page
     assert said == "5 published, 0 waiting\n"
@@ -414,11 +416,15 @@ def test_prometheus_and_status_are_told(tmp_path, broker):
 def test_metrics_have_base_units_and_each_one_help_and_one_type():
     from mien_edge.publish import prometheus
 
-    service = {
-        "fps": 15.0, "temperature": 61.5, "memory": 512.0, "rss": 104.5, "frames": 1200, "camera": "ok",
-        "milliseconds": {"detect": 3.0, "classify": 0.35}, "limits": ["throttled"],
-    }  # fmt: skip
-    publisher = {"shares": {"happy": 0.75, "none": 0.25}, "faces": 2, "waiting": 7}
+    service = Status(
+        camera="ok",
+        frames=1200,
+        fps=15.0,
+        stage_milliseconds={"detect": 3.0, "classify": 0.35},
+        health=Health(temperature=61.5, throttled_now=("throttled",), available_megabytes=512.0),
+        resident_megabytes=104.5,
+    )
+    publisher = PublisherStatus(shares={"happy": 0.75, "none": 0.25}, faces=2, waiting=7)
     registry = CollectorRegistry(auto_describe=False)
     registry.register(prometheus.Collector(lambda: (service, publisher)))
     lines = generate_latest(registry).decode().splitlines()
@@ -461,7 +467,7 @@ def test_late_answers_of_a_log_that_was_replaced_do_not_move_the_new_ones_cursor
     old = outbox.take()
     device.log.close()
     device.path.unlink()
-    device.log = writer.Log(device.path, LogSettings(max_days=3650, commit_interval=300))
+    device.log = writer.LogWriter(device.path, LogSettings(max_days=3650, commit_interval=300))
     device.write(3)
     new = outbox.take()
     for message in old:

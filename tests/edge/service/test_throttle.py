@@ -47,19 +47,19 @@ def test_a_pi_tells_its_heat_and_what_throttles_it(tmp_path):
     root = device(tmp_path, temp="81234", throttled="50005", memory="MemTotal: 1 kB\nMemAvailable:  500000 kB")
     found = health.read(root)
     assert found.temperature == 81.2
-    assert found.limits == ("under-voltage", "throttled")
-    assert found.had == ("under-voltage", "throttled")
-    assert found.memory == 512.0
+    assert found.throttled_now == ("under-voltage", "throttled")
+    assert found.throttled_since_boot == ("under-voltage", "throttled")
+    assert found.available_megabytes == 512.0
 
 
 def test_a_pi_5_tells_of_under_voltage_by_its_sensor(tmp_path):
     found = health.read(device(tmp_path, temp="45000", hwmon="rpi_volt", alarm="1"))
-    assert (found.limits, found.had) == (("under-voltage",), None)
+    assert (found.throttled_now, found.throttled_since_boot) == (("under-voltage",), None)
 
 
 def test_a_machine_that_tells_nothing_is_not_a_fault(tmp_path):
-    assert health.read(tmp_path) == Health(None, None, None, None)
-    assert health.read(device(tmp_path, temp="nonsense", throttled="?")) == Health(None, None, None, None)
+    assert health.read(tmp_path) == Health()
+    assert health.read(device(tmp_path, temp="nonsense", throttled="?")) == Health()
 
 
 def test_what_the_process_writes_is_counted(tmp_path):
@@ -80,14 +80,16 @@ def test_the_rate_falls_before_the_soc_throttles_and_comes_back(tmp_path):
 
 
 def test_the_rate_never_falls_below_the_slowest(tmp_path):
-    governor = throttle.Governor(ThrottleSettings(min_fps=5), 15.0, read=lambda: Health(99.0, ("throttled",), (), None))
+    governor = throttle.Governor(
+        ThrottleSettings(min_fps=5), 15.0, read_health=lambda: Health(99.0, ("throttled",), (), None)
+    )
     assert [governor(i * 5.0) for i in range(20)][-1] == 5
-    slow = throttle.Governor(ThrottleSettings(min_fps=5), 1.0, read=lambda: Health(99.0, (), (), None))
+    slow = throttle.Governor(ThrottleSettings(min_fps=5), 1.0, read_health=lambda: Health(99.0, (), (), None))
     assert slow(0.0) == 1.0
 
 
 def test_throttling_counts_as_heat_where_no_temperature_is_told():
-    governor = throttle.Governor(ThrottleSettings(), 15.0, read=lambda: Health(None, ("throttled",), (), None))
+    governor = throttle.Governor(ThrottleSettings(), 15.0, read_health=lambda: Health(None, ("throttled",), (), None))
     assert governor(0.0) == 12
 
 
@@ -105,9 +107,9 @@ class Camera:
             yield frame
 
 
-def passed(pictures, settings, fps=15.0, most=15.0):
+def passed(pictures, settings, fps=15.0, max_fps=15.0):
     camera = Camera(pictures, fps)
-    governor = throttle.Governor(settings, most, read=lambda: Health(40.0, (), (), None))
+    governor = throttle.Governor(settings, max_fps, read_health=lambda: Health(40.0, (), (), None))
     paced = throttle.ThrottledSource(camera, settings, governor, lambda: camera.now)
     return [frame.index for frame in paced]
 
@@ -116,20 +118,20 @@ def moving(count):
     return [np.full((60, 80), 255 * (i % 2), np.uint8) for i in range(count)]
 
 
-@pytest.mark.parametrize(("most", "expected"), [(15.0, 150), (7.5, 75), (5.0, 50), (30.0, 150)])
-def test_a_camera_faster_than_the_rate_loses_the_rest_evenly(most, expected):
-    found = passed(moving(150), ThrottleSettings(), most=most)
-    assert abs(len(found) - expected) <= 1
-    assert max(np.diff(found)) <= round(15 / most) + 1
+@pytest.mark.parametrize(("max_fps", "expected"), [(15.0, 150), (7.5, 75), (5.0, 50), (30.0, 150)])
+def test_a_camera_faster_than_the_rate_loses_the_rest_evenly(max_fps, expected):
+    indices = passed(moving(150), ThrottleSettings(), max_fps=max_fps)
+    assert abs(len(indices) - expected) <= 1
+    assert max(np.diff(indices)) <= round(15 / max_fps) + 1
 
 
 def test_where_nothing_moves_the_chain_rests_and_a_movement_wakes_it_at_once():
     pictures = [np.zeros((60, 80), np.uint8)] * 600
     pictures[450:] = moving(150)
-    found = passed(pictures, ThrottleSettings(idle_after=10, idle_fps=1))
-    assert found[:150] == list(range(150)), "full rate before it rests"
-    assert 19 <= len([index for index in found if 151 <= index < 450]) <= 21, "one a second for twenty seconds"
-    assert [index for index in found if index >= 451] == list(range(451, 600)), "full rate again"
+    indices = passed(pictures, ThrottleSettings(idle_after=10, idle_fps=1))
+    assert indices[:150] == list(range(150)), "full rate before it rests"
+    assert 19 <= len([index for index in indices if 151 <= index < 450]) <= 21, "one a second for twenty seconds"
+    assert [index for index in indices if index >= 451] == list(range(451, 600)), "full rate again"
 
 
 def test_a_chain_that_may_not_rest_does_not():

@@ -1,5 +1,6 @@
 """What the service tells of itself, and what doctor, init and notice make of a device."""
 
+import dataclasses
 import io
 import json
 import os
@@ -9,92 +10,224 @@ import time
 
 import numpy as np
 import pytest
-from helpers import clean_environment
+from helpers import clean_environment, until
 from mien_edge import settings, testing
 from mien_edge.chain.pipeline import Timed
 from mien_edge.commands import doctor, purpose
 from mien_edge.errors import SettingsError, SourceError
+from mien_edge.events import EventKind
+from mien_edge.formats import reading_record
 from mien_edge.log import writer
 from mien_edge.service import status_writer
 from mien_edge.settings import LogSettings, Settings
 from mien_edge.status import status_file, summary
+from mien_edge.status.health import Health
+from mien_edge.status.status_file import (
+    ModelStatus,
+    ProbationStatus,
+    PublisherStatus,
+    ShadowStatus,
+    Status,
+    StatusEvent,
+    ThrottleStatus,
+    UpdateStatus,
+)
 from mien_edge.values import Frame
 
+NOW = 1_800_000_000.0
 FRAME = Frame(np.zeros((2, 2), np.uint8), 0, 0.0)
 
 
-def told(folder, **facts):
+def status_writer_of(folder):
     stage = Timed(lambda: time.sleep(0.002))
     stage()
-    return status_writer.StatusWriter(folder, {"model": "fake-1", "source": "demo", **facts}, [("detect", stage)])
+    return status_writer.StatusWriter(folder, "demo", lambda: ModelStatus("fake-1"), [("detect", stage)])
 
 
 def test_the_status_is_one_whole_file_with_what_the_service_does(tmp_path):
-    watcher = told(tmp_path)
+    watcher = status_writer_of(tmp_path)
     watcher(FRAME, (testing.reading("happy"),))
-    found = status_file.read(tmp_path)
-    assert (found["model"], found["camera"], found["frames"], found["pid"]) == ("fake-1", "ok", 1, os.getpid())
-    assert found["faces"][0]["label"] == "happy"
-    assert found["milliseconds"]["detect"] >= 2
-    assert found["rss"] > 1
+    status = status_file.read_status(tmp_path)
+    assert (status.model, status.camera, status.frames, status.pid) == ("fake-1", "ok", 1, os.getpid())
+    assert status.faces[0].label == "happy"
+    assert status.stage_milliseconds["detect"] >= 2
+    assert status.resident_megabytes > 1
     watcher.close()
     with pytest.raises(SourceError, match="does not run here"):
-        status_file.read(tmp_path)
+        status_file.read_status(tmp_path)
 
 
 def test_a_lost_camera_is_told_at_once_and_a_returned_one_too(tmp_path):
-    watcher = told(tmp_path)
+    watcher = status_writer_of(tmp_path)
     watcher(FRAME, ())
     watcher.event("camera lost", "no frame for 10 s")
-    assert status_file.read(tmp_path)["camera"] == "lost"
-    assert status_file.read(tmp_path)["events"][0]["text"] == "no frame for 10 s"
+    assert status_file.read_status(tmp_path).camera == "lost"
+    assert status_file.read_status(tmp_path).events[0].text == "no frame for 10 s"
     watcher.event("camera back", "")
-    assert status_file.read(tmp_path)["camera"] == "ok"
+    assert status_file.read_status(tmp_path).camera == "ok"
 
 
 def test_a_status_that_cannot_be_written_stops_nothing(tmp_path):
-    told(tmp_path / "gone")(FRAME, ())
+    status_writer_of(tmp_path / "gone")(FRAME, ())
 
 
 def test_the_rate_is_that_of_the_last_seconds(tmp_path):
-    watcher = told(tmp_path)
-    for _ in range(20):
+    now = [0.0]
+    watcher = status_writer.StatusWriter(
+        tmp_path, "demo", lambda: ModelStatus("fake-1"), monotonic_clock=lambda: now[0]
+    )
+    for step in [0.5] * 60 + [0.05] * 400:
         watcher(FRAME, ())
-        time.sleep(0.01)
+        now[0] += step
     watcher.event("x", "")
-    assert 20 < status_file.read(tmp_path)["fps"] < 100
+    assert status_file.read_status(tmp_path).fps == pytest.approx(20)
 
 
 def test_problems_are_named_with_what_to_do(tmp_path):
-    watcher, now = told(tmp_path), time.time()
+    watcher, now = status_writer_of(tmp_path), time.time()
     watcher(FRAME, ())
-    found = summary.collect(tmp_path, tmp_path / "none.db")
-    assert found["problems"] == []
-    assert "no log here" in found["log"]["why"]
-    assert "none.db" in summary.as_text(found)
-    service = status_file.read(tmp_path) | {"runs": True}
+    status_summary = summary.collect(tmp_path, tmp_path / "none.db")
+    assert status_summary.problems == ()
+    assert "no log here" in status_summary.log.why
+    assert "none.db" in summary.as_text(status_summary)
+    service = status_file.read_status(tmp_path)
 
-    def problems(publisher=None, later=0.0, **facts):
-        return summary.problems({"service": service | facts, "publisher": publisher}, now + later)
+    def problems(publisher=None, later=0.0, **changes):
+        return summary.find_problems(dataclasses.replace(service, **changes), publisher, now + later)
 
     assert "journalctl" in problems(camera="lost")[0]
     assert "no frame for 60 s" in problems(later=60.0)[0]
     assert problems(later=60.0, camera="paused") == []
-    assert "under-voltage" in problems(limits=["under-voltage"])[0]
-    broker = {"connected": False, "broker": "b:1883", "problem": "refused"}
+    assert "under-voltage" in problems(health=Health(throttled_now=("under-voltage",)))[0]
+    broker = PublisherStatus(connected=False, broker="b:1883", problem="refused")
     assert problems(broker) == ["the broker b:1883 is not reached: refused"]
 
 
 def test_the_status_tells_errors_of_the_last_day_from_the_log(tmp_path):
-    written = writer.Log(tmp_path / "log.db", LogSettings())
+    written = writer.LogWriter(tmp_path / "log.db", LogSettings())
     written((testing.reading("happy", time.time()),))
     written.event("camera lost", "no frame")
     written.event("start", "")
     written.close()
-    found = summary.collect(tmp_path, tmp_path / "log.db")
-    assert [event["text"] for event in found["log"]["errors"]] == ["no frame"]
-    assert found["log"]["readings"] == 1
-    assert found["problems"][0].endswith("sudo systemctl start mien")
+    status_summary = summary.collect(tmp_path, tmp_path / "log.db")
+    assert [event.text for event in status_summary.log.errors] == ["no frame"]
+    assert status_summary.log.readings == 1
+    assert status_summary.problems[0].endswith("sudo systemctl start mien")
+
+
+FULL_STATUS = Status(
+    time=1_800_000_000.0,
+    started=1_799_999_000.0,
+    pid=42,
+    model="small-2",
+    bundle="/models/small-2",
+    source="v4l2:0",
+    camera="ok",
+    frames=5,
+    fps=14.9,
+    faces=(reading_record(testing.reading("happy", NOW)),),
+    stage_milliseconds={"detect": 12.3},
+    health=Health(61.2, ("throttled",), (), 512.5),
+    resident_megabytes=104.5,
+    written_per_day=3.2,
+    events=(StatusEvent(NOW, EventKind.THROTTLED, "hot"),),
+    throttle=ThrottleStatus(target_fps=15.0, idle=False, skipped=7),
+    update=UpdateStatus(ProbationStatus(12.3, 600.0, 3, 200), ShadowStatus("small-3", 60, 1, 1.0, ((1,),), (2.1, 3.0))),
+)
+FULL_JSON = (
+    '{"time": 1800000000.0, "started": 1799999000.0, "pid": 42, "model": "small-2", "bundle": "/models/small-2", '
+    '"source": "v4l2:0", "camera": "ok", "frames": 5, "fps": 14.9, "faces": [{"time": "2027-01-15T08:00:00.000Z", '
+    '"source": "", "frame": 27000000000, "track": 1, "label": "happy", "confidence": 0.9, "quality": "good", '
+    '"box": [10, 20, 60, 80], "scores": {"angry": 0.0167, "disgust": 0.0167, "fear": 0.0167, "happy": 0.9, '
+    '"sad": 0.0167, "surprise": 0.0167, "neutral": 0.0167}, "model": "fake-1"}], "milliseconds": {"detect": 12.3}, '
+    '"temperature": 61.2, "limits": ["throttled"], "had": [], "memory": 512.5, "rss": 104.5, "written_per_day": 3.2, '
+    '"events": [{"time": 1800000000.0, "kind": "throttled", "text": "hot"}], '
+    '"target_fps": 15.0, "idle": false, "skipped": 7, '
+    '"probation": {"seconds": 12.3, "of_seconds": 600.0, "faces": 3, "of_faces": 200}, '
+    '"shadow": {"bundle": "small-3", "seconds": 60, "faces": 1, "agreement": 1.0, "confusion": [[1]], '
+    '"milliseconds": [2.1, 3.0], "degrees_warmer": null, "problem": ""}}\n'
+)
+
+
+def test_the_status_file_has_the_keys_that_programs_know(tmp_path):
+    status_file.write(tmp_path, FULL_STATUS)
+    assert (tmp_path / "status.json").read_text() == FULL_JSON
+    assert status_file.read_status(tmp_path) == FULL_STATUS
+
+
+def test_without_throttle_and_update_the_status_file_has_none_of_their_keys(tmp_path):
+    status = dataclasses.replace(FULL_STATUS, throttle=None, update=None)
+    status_file.write(tmp_path, status)
+    content = json.loads((tmp_path / "status.json").read_text())
+    assert set(json.loads(FULL_JSON)) - set(content) == {"target_fps", "idle", "skipped", "probation", "shadow"}
+    assert status_file.read_status(tmp_path) == status
+
+
+def test_a_status_of_a_later_version_is_read_as_far_as_it_goes(tmp_path):
+    content = json.loads(FULL_JSON) | {"humidity": 0.4}
+    content["faces"][0]["age"] = "unknown"
+    content["shadow"]["energy"] = {"joules": 3}
+    (tmp_path / "status.json").write_text(json.dumps(content))
+    assert status_file.read_status(tmp_path) == FULL_STATUS
+
+
+@pytest.mark.parametrize("key", json.loads(FULL_JSON))
+def test_a_status_of_an_earlier_version_may_lack_any_key(tmp_path, key):
+    content = json.loads(FULL_JSON)
+    del content[key]
+    (tmp_path / "status.json").write_text(json.dumps(content))
+    summary.as_text(summary.collect(tmp_path, tmp_path / "none.db"))
+    status = status_file.read_status(tmp_path)
+    assert (status.frames, status.source) == (0 if key == "frames" else 5, "" if key == "source" else "v4l2:0")
+
+
+def test_an_empty_status_is_no_reason_to_fail(tmp_path):
+    (tmp_path / "status.json").write_text("{}")
+    assert status_file.read_status(tmp_path) == Status()
+    assert status_file.read_publisher(tmp_path) == PublisherStatus()
+    assert "? " not in summary.as_text(summary.collect(tmp_path, tmp_path / "none.db")).splitlines()[0]
+
+
+@pytest.mark.parametrize("content", ['{"fps": "fast"}', '{"faces": 3}', '{"health": 1, "memory": "much"}', "[1]", "{"])
+def test_a_status_with_other_values_is_one_clear_error(tmp_path, content):
+    (tmp_path / "status.json").write_text(content)
+    with pytest.raises(SourceError, match=r"status\.json: "):
+        status_file.read_status(tmp_path)
+
+
+def test_the_publishers_status_has_the_keys_that_programs_know(tmp_path):
+    status = PublisherStatus(NOW, "b:1883", True, "", 3, 1, 0, 4, 2, {"happy": 1.0})
+    status_file.write(tmp_path, status)
+    assert (tmp_path / "status.json").read_text() == (
+        '{"time": 1800000000.0, "broker": "b:1883", "connected": true, "problem": "", "published": 3, "refused": 1, '
+        '"reconnects": 0, "waiting": 4, "faces": 2, "shares": {"happy": 1.0}}\n'
+    )
+    assert status_file.read_publisher(tmp_path) == status
+
+
+def test_the_summary_has_the_keys_that_programs_know(tmp_path):
+    (tmp_path / "run").mkdir()
+    log = tmp_path / "log.db"
+    absent = summary.collect(tmp_path / "run", log).to_json()
+    assert list(absent) == ["service", "log", "publisher", "problems"]
+    assert (list(absent["service"]), list(absent["log"])) == (["runs", "why"], ["path", "why", "free_megabytes"])
+    status_file.write(tmp_path / "run", FULL_STATUS)
+    log_writer = writer.LogWriter(log, LogSettings())
+    log_writer.event("camera lost", "no frame")
+    log_writer.close()
+    present = summary.collect(tmp_path / "run", log).to_json()
+    assert list(present["service"]) == ["runs", *json.loads(FULL_JSON)]
+    keys = ["path", "megabytes", "free_megabytes", "readings", "newest_reading", "errors"]
+    assert list(present["log"]) == keys
+    assert list(present["log"]["errors"][0]) == ["id", "time", "kind", "text"]
+
+
+def _frames(folder):
+    """How many frames the service in `folder` tells of; 0 before it tells anything."""
+    try:
+        return status_file.read_status(folder).frames
+    except SourceError:
+        return 0
 
 
 def test_a_running_service_has_a_status_of_its_own(tmp_path):
@@ -104,18 +237,15 @@ def test_a_running_service_has_a_status_of_its_own(tmp_path):
     environment = {**clean_environment(), **variables}
     command = [sys.executable, "-m", "mien_edge"]
     with subprocess.Popen([*command, "run", "demo:forever", "--quiet"], env=environment) as process:
-        deadline = time.monotonic() + 60
-        while not (tmp_path / "run" / "status.json").exists() and time.monotonic() < deadline:
-            time.sleep(0.1)
-        time.sleep(3)
+        until(lambda: _frames(tmp_path / "run") > 1)
         done = subprocess.run([*command, "status", "--json"], env=environment, capture_output=True, text=True)
         text = subprocess.run([*command, "status"], env=environment, capture_output=True, text=True).stdout
         process.terminate()
-    found = json.loads(done.stdout)
-    assert (done.returncode, found["problems"]) == (0, []), done.stderr
-    assert set(found["service"]["milliseconds"]) == {"detect", "track", "classify", "smooth"}
-    assert found["service"]["target_fps"] == 15
-    assert found["service"]["fps"] > 5
+    printed = json.loads(done.stdout)
+    assert (done.returncode, printed["problems"]) == (0, []), done.stderr
+    assert set(printed["service"]["milliseconds"]) == {"detect", "track", "classify", "smooth"}
+    assert printed["service"]["target_fps"] == 15
+    assert printed["service"]["fps"] > 0
     assert "demo:forever: ok" in text
     assert not (tmp_path / "run" / "status.json").exists()
 
@@ -145,16 +275,16 @@ def pi(tmp_path, **files):
     return tmp_path
 
 
-def found(root, subject, uri="v4l2:0"):
-    chosen = Settings(source=settings.SourceSettings(uri=uri))
-    return [each for each in doctor.examine(chosen, root) if each.subject == subject]
+def findings_of(root, subject, uri="v4l2:0"):
+    device_settings = Settings(source=settings.SourceSettings(uri=uri))
+    return [finding for finding in doctor.examine(device_settings, root) if finding.subject == subject]
 
 
 def test_a_healthy_device_has_nothing_wrong_that_a_tree_can_tell(tmp_path):
-    told = doctor.examine(Settings(source=settings.SourceSettings(uri="v4l2:0")), pi(tmp_path))
-    wrong = {each.subject for each in told if each.severity in ("warning", "error")}
-    assert wrong <= {"user", "disk", "units"}, doctor.as_text(told)
-    assert "edge-" in next(each.text for each in told if each.subject == "model")
+    findings = doctor.examine(Settings(source=settings.SourceSettings(uri="v4l2:0")), pi(tmp_path))
+    wrong = {finding.subject for finding in findings if finding.severity in ("warning", "error")}
+    assert wrong <= {"user", "disk", "units"}, doctor.as_text(findings)
+    assert "edge-" in next(finding.text for finding in findings if finding.subject == "model")
 
 
 @pytest.mark.parametrize(
@@ -172,27 +302,29 @@ def test_a_healthy_device_has_nothing_wrong_that_a_tree_can_tell(tmp_path):
     ],
 )
 def test_each_trouble_is_found_and_has_a_fix(tmp_path, subject, files, severity, words):
-    trouble = found(pi(tmp_path, **files), subject)
-    assert any(each.severity == severity and words in each.text + each.fix for each in trouble), trouble
-    assert all(each.fix for each in trouble if each.severity in ("warning", "error"))
+    trouble = findings_of(pi(tmp_path, **files), subject)
+    assert any(finding.severity == severity and words in finding.text + finding.fix for finding in trouble), trouble
+    assert all(finding.fix for finding in trouble if finding.severity in ("warning", "error"))
 
 
 def test_a_pi_camera_that_the_kernel_does_not_see_is_an_error(tmp_path):
-    (trouble,) = found(pi(tmp_path, **{"dev/media0": None}), "camera", uri="picamera")
+    (trouble,) = findings_of(pi(tmp_path, **{"dev/media0": None}), "camera", uri="picamera")
     assert (trouble.severity, "ribbon cable" in trouble.fix) == ("error", True)
 
 
 def test_journald_is_read_as_journald_reads_it(tmp_path):
     later = {"etc/systemd/journald.conf.d/zz.conf": "[Journal]\nStorage=none"}
-    assert found(pi(tmp_path, **later), "journal")[0].severity == "warning"
+    assert findings_of(pi(tmp_path, **later), "journal")[0].severity == "warning"
     hidden = {"usr/lib/systemd/journald.conf.d/mien.conf": "[Journal]\nStorage=volatile", **dict.fromkeys(later)}
-    assert found(pi(tmp_path, **hidden), "journal")[0].severity == "ok", "a file in /etc hides its namesake in /usr/lib"
+    assert findings_of(pi(tmp_path, **hidden), "journal")[0].severity == "ok", (
+        "a file in /etc hides its namesake in /usr/lib"
+    )
 
 
 def test_doctor_tells_whose_bundles_are_taken(tmp_path):
-    assert "nobody's" in found(pi(tmp_path), "signers")[0].text
+    assert "nobody's" in findings_of(pi(tmp_path), "signers")[0].text
     keys = {"etc/mien/allowed_signers": 'me namespaces="mien-bundle" ssh-ed25519 AAAA\n# a remark\n'}
-    assert "names whose bundles are taken (lines: 1)" in found(pi(tmp_path, **keys), "signers")[0].text
+    assert "names whose bundles are taken (lines: 1)" in findings_of(pi(tmp_path, **keys), "signers")[0].text
 
 
 def test_the_exit_code_is_the_worst_finding():
@@ -220,7 +352,7 @@ def test_the_first_start_asks_explains_the_law_and_writes_settings(tmp_path):
     assert "Article 5(1)(f)" in said.getvalue()
     assert "Article 50(3)" in said.getvalue()
     written = purpose.write(tmp_path / "mien.toml", "research", "v4l2:0")
-    assert settings.load(tmp_path / "mien.toml") == written
+    assert settings.load_settings(tmp_path / "mien.toml") == written
     assert written.source.uri == "v4l2:0"
 
 

@@ -12,7 +12,7 @@ from mien_edge.chain import pipeline, sources
 from mien_edge.errors import BundleError
 from mien_edge.model import bundle as bundles
 from mien_edge.model.bundle import Bundle
-from mien_edge.service import run as service_run
+from mien_edge.service.run import Events, RunOptions, Service, load_model
 from mien_edge.settings import Settings, UpdateSettings
 from mien_edge.update import compare, updater
 from mien_edge.update.compare import ModelComparison
@@ -23,16 +23,19 @@ from stores import commit, small, store
 
 SETTINGS = UpdateSettings(probation=10, min_faces=50, max_probation=100)
 FPS = 15
+ANY_SPEED = UpdateSettings(probation=1, min_faces=5, max_probation=1, max_latency_ratio=100, min_fps_ratio=0)
+"""A probation on real networks in real time, which is over soon and judges no speed."""
 
 
 class Answers:
     """A classify stage that says one label after the other."""
 
-    def __init__(self, *labels):
-        self.labels, self.calls = itertools.cycle(labels), 0
+    def __init__(self, *labels, work=lambda: None):
+        self.labels, self.calls, self.work = itertools.cycle(labels), 0, work
 
     def __call__(self, frame, faces):
         self.calls += 1
+        self.work()
         label = next(self.labels)
         if label == "crash":
             raise RuntimeError("a face that it cannot read")
@@ -106,14 +109,14 @@ def test_a_good_model_is_taken_tried_and_committed(device):
     activate(chosen, 30)
     assert chosen.kinds() == ["model changed", "probation", "committed"]
     assert chosen.store.state().record.committed == ("small-2", "small-1")
-    assert chosen.updater.state()["model"] == "small-2"
-    assert chosen.updater.state()["probation"] is None
+    assert chosen.updater.state().model == "small-2"
+    assert chosen.updater.state().update.probation is None
 
 
 def test_on_probation_the_status_says_so(device):
     chosen = device(Answers("happy", "sad"), Answers("happy", "neutral"))
     activate(chosen, 5)
-    assert chosen.updater.state()["probation"]["of_seconds"] == 10
+    assert chosen.updater.state().update.probation.of_seconds == 10
     assert chosen.store.state().on_probation
 
 
@@ -124,6 +127,18 @@ def test_a_model_that_says_one_thing_to_all_is_rolled_back(device):
     assert "100 % of all faces are 'fear' to it, 0 % to the model before" in chosen.events[-1][1]
     assert chosen.store.state().current == "small-1"
     assert chosen.stages["classify"].stage is chosen.answers[1]
+
+
+def test_a_model_that_takes_too_long_for_a_face_is_rolled_back(device):
+    slow = Answers("happy", "neutral", work=lambda: setattr(chosen, "now", chosen.now + 0.02))
+    chosen = device(Answers("happy", "sad"), slow)
+    slow_before = Answers("happy", "sad", work=lambda: setattr(chosen, "now", chosen.now + 0.005))
+    chosen.stages["classify"].stage = chosen.answers[1] = slow_before
+    chosen.updater.tenant = replace(chosen.updater.tenant, classify=slow_before)
+    activate(chosen, 30)
+    assert chosen.kinds()[-1] == "rolled back"
+    assert "a face takes 20.0 ms where the model before takes 5.0" in chosen.events[-1][1]
+    assert chosen.stages["classify"].stage is slow_before
 
 
 def test_one_person_who_was_happy_before_may_stay_so(device):
@@ -174,10 +189,10 @@ def test_a_shadow_changes_nothing_and_is_compared(device):
     chosen.updater.ask()
     chosen.run(10)
     assert {reading.emotion.label for reading in chosen.seen} == {"happy"}
-    report = chosen.updater.state()["shadow"]
-    assert report["bundle"] == "small-2"
-    assert report["agreement"] == pytest.approx(0.5, abs=0.02)
-    assert report["confusion"][3][4] == pytest.approx(report["faces"] / 2, abs=1)
+    report = chosen.updater.state().update.shadow
+    assert report.bundle == "small-2"
+    assert report.agreement == pytest.approx(0.5, abs=0.02)
+    assert report.confusion[3][4] == pytest.approx(report.faces / 2, abs=1)
     assert "agrees on" in compare.as_text(report)
     chosen.store.shadow("")
     chosen.updater.ask()
@@ -194,7 +209,7 @@ def test_a_shadow_waits_for_the_end_of_a_probation(device):
     chosen.store.shadow("small-3")
     chosen.updater.ask()
     chosen.run(3)
-    assert chosen.updater.state()["shadow"] is None
+    assert chosen.updater.state().update.shadow is None
     chosen.run(20)
     assert "committed" in chosen.kinds()
     assert chosen.kinds()[-2:] == ["shadow", "shadow ended"]
@@ -305,8 +320,8 @@ def test_the_bundle_that_runs_already_is_tried_and_committed_too(bundle, tmp_pat
     place.install(bundle.folder)
     place.activate(bundle.card.id)
     source = sources.Demo(200, None, forever=True, paced=False)
-    chosen = Settings(update=UpdateSettings(probation=1, min_faces=5, max_probation=1))
-    events, done, stop = service_run.Events(), [], threading.Event()
+    chosen = Settings(update=ANY_SPEED)
+    events, done, stop = Events(), [], threading.Event()
 
     def heard(kind, text):
         done.append(kind)
@@ -315,9 +330,10 @@ def test_the_bundle_that_runs_already_is_tried_and_committed_too(bundle, tmp_pat
 
     events.add(heard)
     place.begin()
-    shipped = service_run.load_model(chosen, bundles.load(bundles.shipped()))
-    service_run.run(chosen, shipped, source, stop, (), (), 3000, events, None, place)
-    assert done == ["start", "model changed", "probation", "committed"]
+    shipped = load_model(chosen, bundles.load(bundles.shipped()))
+    options = RunOptions(max_frames=3000)
+    Service(chosen, shipped, options, place, source=source, events=events, stop=stop).run()
+    assert done == ["start", "model changed", "probation", "committed", "stop"]
     assert place.state().record.committed == (bundle.card.id,)
 
 
@@ -327,15 +343,17 @@ def test_the_real_chain_swaps_real_networks(bundle, tmp_path, monkeypatch):
     commit(place, ROOT / "models" / "edge-1")
     place.install(bundle.folder)
     source = sources.Demo(200, None, forever=True, paced=False)
-    chosen = Settings(update=UpdateSettings(probation=1, min_faces=5, max_probation=1))
-    events, done = service_run.Events(), []
+    chosen = Settings(update=ANY_SPEED)
+    events, done = Events(), []
     events.add(lambda kind, text: done.append(kind))
     place.activate(bundle.card.id)
     assert place.begin() == bundle.card.id
-    found = service_run.load_model(chosen, bundles.load(bundles.find()))
-    service_run.run(chosen, found, source, threading.Event(), (), (), 300, events, None, place)
+    found = load_model(chosen, bundles.load(bundles.find()))
+    options = RunOptions(max_frames=300)
+    Service(chosen, found, options, place, source=source, events=events).run()
     assert done[:2] == ["start", "probation"]
-    assert done[-1] in ("probation", "committed")
+    assert done[-2] in ("probation", "committed")
+    assert done[-1] == "stop"
 
 
 def test_at_the_start_what_computes_otherwise_gives_way(bundle, tmp_path, monkeypatch):

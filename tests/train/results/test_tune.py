@@ -14,6 +14,8 @@ from mien_train import cli
 from mien_train.results import tune
 from mien_train.training.recipes import EDGE_FRESH
 
+pytestmark = pytest.mark.slow
+
 TRAIN = [sys.executable, "-c", "import sys; from mien_train.cli import main; sys.exit(main())"]
 
 
@@ -56,6 +58,10 @@ def test_each_block_makes_a_network_with_integer_operators(block, tmp_path):
     assert milliseconds > 0
 
 
+SMALL = (298, 362, 58)
+"""Seeds of the random sampler whose first two networks are among the smallest of four hundred seeds' ones."""
+
+
 def start(voted, folder, seed, trials, *more):
     command = [
         *TRAIN, "tune", "--data", str(voted), "--folder", str(folder), "--trials", str(trials), "--seed", str(seed),
@@ -72,7 +78,7 @@ def finished(process):
 
 def test_a_killed_study_goes_on_with_its_trial_and_two_processes_share_it(voted, tmp_path):
     folder = tmp_path / "study"
-    process = start(voted, folder, 0, 2)
+    process = start(voted, folder, SMALL[0], 2)
     state = folder / "trials" / "0000" / "fit" / "state.npz"
     deadline = time.monotonic() + 200
     while not state.exists() and process.poll() is None and time.monotonic() < deadline:
@@ -81,7 +87,7 @@ def test_a_killed_study_goes_on_with_its_trial_and_two_processes_share_it(voted,
     process.communicate()
     with np.load(state) as killed:
         before = json.loads(str(killed["history"]))
-    together = [start(voted, folder, seed, 2, "--resume") for seed in (1, 2)]
+    together = [start(voted, folder, seed, 2, "--resume") for seed in SMALL[1:]]
     outputs = [finished(each) for each in together]
     study = optuna.load_study(study_name=tune.STUDY, storage=tune.storage(folder, ""))
     done = [each for each in study.trials if each.state.is_finished()]

@@ -10,6 +10,8 @@ from mien_edge.model import tflite
 from mien_train.results import export
 from mien_train.training import loop, networks, prune, quantize, recipes
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def crops():

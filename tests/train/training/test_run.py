@@ -17,6 +17,8 @@ from mien_train.training import ensemble, fit, start
 from mien_train.training.recipes import EDGE, TINY, parse_recipe
 from mien_train.training.run import RunRequest, begin, open_run
 
+pytestmark = pytest.mark.slow
+
 MODELS = Path(__file__).parents[3] / "models"
 
 

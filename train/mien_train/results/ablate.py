@@ -91,12 +91,14 @@ def _quantized(last: OpenRun, begin: Callable[[Recipe], OpenRun]) -> Iterator[Ro
         files.write_bytes(alone.stage_folder("fit") / file, (last.stage_folder("fit") / file).read_bytes())
     for run in (last, alone):
         quantize.quantize(run)
+    # Converting takes longer than measuring: once for each run, and both of its ways to int8 are there.
+    paths = {run.folder: {head: quantize.write_models(run, head) for head in run.recipe.heads} for run in (last, alone)}
     for title, run, way in (
         ("int8, PTQ", last, 1),
         ("int8, QAT", alone, 0),
         ("int8, QAT + distillation", last, 0),
     ):
-        models = {head: quantize.write_models(run, head)[way] for head in run.recipe.heads}
+        models = {head: both[way] for head, both in paths[run.folder].items()}
         stage = "fit" if way else "quantize"
         yield _row(title, run, stage, partial(_int8_logits, models))
 

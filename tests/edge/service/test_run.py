@@ -1,0 +1,173 @@
+"""One run of the service: what it opens, what it tells, and in which order it closes."""
+
+import contextlib
+import csv
+import dataclasses
+import json
+import os
+import signal
+import sqlite3
+
+import numpy as np
+import pytest
+from mien_edge import testing
+from mien_edge.chain import sources
+from mien_edge.errors import SinkError, SourceError
+from mien_edge.model import bundle as bundles
+from mien_edge.service.run import Events, RunOptions, Service, Summary, load_model
+from mien_edge.settings import LogSettings, Settings, SinkSettings, SourceSettings
+from mien_edge.values import Frame
+
+
+@pytest.fixture
+def model(bundle):
+    return load_model(Settings(), bundle)
+
+
+def demo():
+    return sources.Demo(15, paced=False)
+
+
+class Failing:
+    """A source whose camera is pulled out after one frame."""
+
+    still = live = False
+    skipped = 0
+
+    def __iter__(self):
+        yield Frame(np.zeros((60, 80), np.uint8), 0, 0.0)
+        raise SourceError("pulled out; plug it in again")
+
+
+class Full(testing.Capture):
+    """A sink on a full disk."""
+
+    def __call__(self, readings):
+        raise SinkError("readings.csv: cannot be written; free some space")
+
+
+def test_settings_choose_the_files_that_readings_are_written_to(model, tmp_path):
+    sinks = SinkSettings(jsonl=str(tmp_path / "r.jsonl"), csv=str(tmp_path / "r.csv"))
+    settings = Settings(sinks=sinks)
+    summary = Service(settings, model, RunOptions(max_frames=5), source=demo()).run()
+    lines = (tmp_path / "r.jsonl").read_text().splitlines()
+    with (tmp_path / "r.csv").open() as table:
+        rows = list(csv.DictReader(table))
+    assert len(lines) == len(rows) == summary.readings > 0
+    assert json.loads(lines[0])["label"] == rows[0]["label"]
+
+
+def test_the_options_files_come_before_those_of_the_settings(model, tmp_path):
+    settings = Settings(sinks=SinkSettings(jsonl=str(tmp_path / "settings.jsonl")))
+    options = RunOptions(max_frames=2, jsonl=tmp_path / "options.jsonl")
+    Service(settings, model, options, source=demo()).run()
+    assert [path.name for path in tmp_path.iterdir()] == ["options.jsonl"]
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+class Looking(testing.Capture):
+    """A sink that looks at a folder at each frame."""
+
+    def __init__(self, folder):
+        super().__init__()
+        self.folder, self.names = folder, []
+
+    def __call__(self, readings):
+        super().__call__(readings)
+        self.names.append(names(self.folder))
+
+
+def test_status_and_preview_exist_only_between_the_events_start_and_stop(model, tmp_path):
+    events, at_end = Events(), {}
+    events.add(lambda kind, text: at_end.update({kind: names(tmp_path)}))
+    sink = Looking(tmp_path)
+    options = RunOptions(max_frames=2, runtime_folder=tmp_path)
+    Service(Settings(), model, options, source=demo(), events=events, sinks=[sink]).run()
+    assert sink.names == [["status.json", "view.sock"]] * 2
+    assert list(at_end) == ["start", "stop"]
+    assert at_end["stop"] == []
+
+
+def kinds(log):
+    with contextlib.closing(sqlite3.connect(log)) as connection:
+        return [kind for (kind,) in connection.execute("SELECT kind FROM events ORDER BY id")]
+
+
+def test_a_failed_run_is_told_as_such_and_every_sink_is_closed(model, tmp_path):
+    capture, log = testing.Capture(), tmp_path / "r.db"
+    service = Service(Settings(), model, RunOptions(log=log), source=Failing(), sinks=[capture])
+    with pytest.raises(SourceError, match="pulled out"):
+        service.run()
+    assert capture.closed
+    assert kinds(log) == ["start", "failed"]
+
+
+def test_a_sink_that_fails_ends_the_run_and_closes_the_others(model):
+    capture = testing.Capture()
+    service = Service(Settings(), model, source=demo(), sinks=[capture, Full()])
+    with pytest.raises(SinkError, match="free some space"):
+        service.run()
+    assert capture.closed
+
+
+def test_a_service_has_its_log_in_its_state_folder_unless_the_settings_name_another(model, tmp_path):
+    options = RunOptions(max_frames=1, state_folder=tmp_path / "state")
+    Service(Settings(), model, options, source=demo()).run()
+    assert kinds(tmp_path / "state" / "readings.db") == ["start", "stop"]
+    settings = Settings(log=LogSettings(path=str(tmp_path / "other.db")))
+    Service(settings, model, options, source=demo()).run()
+    assert kinds(tmp_path / "other.db") == ["start", "stop"]
+    assert names(tmp_path / "state") == ["readings.db"]
+
+
+def test_events_of_a_recovered_store_are_in_the_log_before_the_start(model, tmp_path):
+    log = tmp_path / "r.db"
+    recovery = [("rolled back", "small-2: the service ended during its probation")]
+    options = RunOptions(max_frames=1, log=log)
+    Service(Settings(), model, options, recovery=recovery, source=demo()).run()
+    assert kinds(log) == ["rolled back", "start", "stop"]
+
+
+def test_a_service_without_a_store_survives_sighup(model, tmp_path):
+    sent = []
+
+    class Reloaded(testing.Capture):
+        def __call__(self, readings):
+            if not sent:
+                sent.append(os.kill(os.getpid(), signal.SIGHUP))
+            super().__call__(readings)
+
+    before = signal.getsignal(signal.SIGHUP)
+    capture = Reloaded()
+    options = RunOptions(max_frames=3, runtime_folder=tmp_path)
+    Service(Settings(), model, options, source=demo(), sinks=[capture]).run()
+    assert len(capture.frames) == 3
+    assert signal.getsignal(signal.SIGHUP) == before
+
+
+def test_a_service_starts_with_the_bundle_of_its_store(bundle, tmp_path, monkeypatch):
+    monkeypatch.setenv("MIEN_MODELS", str(tmp_path / "models"))
+    (tmp_path / "models").mkdir()
+    options = RunOptions(state_folder=tmp_path)
+    service = Service.from_settings(Settings(), options)
+    assert service.store is not None
+    assert service.model.bundle.folder == bundles.shipped().resolve()
+    named = dataclasses.replace(Settings().model, bundle=str(bundle.folder))
+    assert Service.from_settings(Settings(model=named), options).store is None
+
+
+def test_a_summary_names_no_password(model):
+    settings = Settings(source=SourceSettings(uri="rtsp://me:secret@camera/1"))
+    summary = Service(settings, model, RunOptions(max_frames=1), source=demo()).run()
+    assert "secret" not in summary.source
+
+
+def test_a_summary_is_one_sentence_and_json_without_what_is_not_there():
+    summary = Summary("demo", "edge-1", 30, 1, 20, 2, 2.0)
+    assert str(summary) == ("30 frames in 2.0 s (15.0 fps), 1 skipped, 20 readings of 2 faces, model edge-1")
+    assert "score" not in summary.as_dict()
+    scored = dataclasses.replace(summary, score={"accuracy": 1.0})
+    assert scored.as_dict()["score"] == {"accuracy": 1.0}
