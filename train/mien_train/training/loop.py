@@ -314,7 +314,7 @@ class _Checkpoint:
 
     def save(self, history: History) -> None:
         """Write state.npz and history.json, and best.npz where the last epoch is the best so far."""
-        # Every worker reads the variables, for reading them may be a collective operation; only the chief writes.
+        # every worker reads the variables, because reading may be a collective operation
         groups = {
             "w": self.model.get_weights(),
             "o": [variable.numpy() for variable in self.optimizer.variables],
