@@ -102,6 +102,7 @@ def test_an_ensemble_of_runs_reads_their_data_once(folder, small, monkeypatch, c
     for seed, path in enumerate(paths):
         brief = replace(TINY.fit, epochs=1, batch_size=120)
         fit.fit(begin(request(path, small, replace(TINY, seed=seed, fit=brief))))
+    capsys.readouterr()
     reads = count_reads(monkeypatch, small)
     command = ["ensemble", str(folder / "both"), *map(str, paths), "--data", str(small), "--json"]
     assert cli.main(command) == 0
