@@ -27,13 +27,19 @@ _FONT_SCALE = 0.45
 
 
 def save(path: Path, picture: Pixels) -> None:
-    """Write a picture as .png or .jpg, whole or not at all. Raises SinkError if that fails."""
+    """Write a picture, completely or not at all.
+
+    path: ends in .png or .jpg; its folder is created.
+    picture: (height, width) gray or (height, width, 3) BGR, uint8.
+
+    Raises SinkError if it cannot be written, or if OpenCV does not know the suffix.
+    """
     try:
         with files.atomic_write(path) as temporary:
             if not cv2.imwrite(str(temporary), picture):
                 raise OSError(f"OpenCV cannot write {path.suffix} files")
     except (OSError, cv2.error) as problem:
-        reason = problem.strerror if isinstance(problem, OSError) and problem.strerror else "OpenCV refuses it"
+        reason = getattr(problem, "strerror", None) or "OpenCV refuses it"
         raise SinkError(f"{path}: cannot be written ({reason}); name a .png or .jpg file") from None
 
 

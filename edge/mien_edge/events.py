@@ -69,6 +69,10 @@ OnEvent = Callable[[EventKind, str], None]
 """Called with an event's kind and a sentence for people."""
 
 
+def ignore_event(kind: EventKind, text: str) -> None:
+    """Do nothing: the OnEvent of who has nobody to inform."""
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """One event of a log.

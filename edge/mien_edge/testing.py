@@ -1,4 +1,7 @@
-"""Fakes for trying and testing a chain without hardware. They are part of the product: use them for your own tests."""
+"""Fakes for trying and testing a chain without hardware.
+
+They are part of the product: use them for the tests of your own sources, stages and sinks.
+"""
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -6,99 +9,135 @@ from typing import Any
 
 import numpy as np
 
+from mien_edge.chain.camera import Device
 from mien_edge.contract import LABELS
 from mien_edge.errors import SourceError
 from mien_edge.values import Box, Emotion, Frame, Pixels, Reading
 
 
 def emotion(label: str = "happy", confidence: float = 0.9) -> Emotion:
-    """An emotion with `label` at `confidence` and the rest spread evenly over the others."""
-    rest = (1 - confidence) / (len(LABELS) - 1)
-    return Emotion(LABELS, tuple(confidence if name == label else rest for name in LABELS))
+    """An emotion with `label` at `confidence`, 0..1, and the rest shared evenly by the others.
+
+    For a test of a stage that works on probabilities: `emotion("sad", 0.4)`.
+    """
+    other = (1 - confidence) / (len(LABELS) - 1)
+    return Emotion(LABELS, tuple(confidence if name == label else other for name in LABELS))
 
 
 def reading(
-    label: str | None = "happy", time: float = 0.0, track: int = 1, confidence: float = 0.9, quality: str = "good"
+    label: str | None = "happy",
+    time: float = 0.0,
+    track: int = 1,
+    confidence: float = 0.9,
+    quality: str = "good",
 ) -> Reading:
-    """A reading; with label None it has no emotion."""
-    found = emotion(label, confidence) if label else None
-    return Reading(time, int(time * 15), track, Box(10, 20, 60, 80), found, label, quality, "fake-1")
+    """A reading as the chain makes them, at `time` seconds and 15 frames per second.
+
+    For a test of a sink: `sink((reading("happy", 0.0), reading(None, 0.0, track=2)))`. With label
+    None it has no emotion; say then in `quality` why.
+    """
+    distribution = emotion(label, confidence) if label else None
+    box = Box(10, 20, 60, 80)
+    return Reading(time, int(time * 15), track, box, distribution, label, quality, "fake-1")
 
 
 class Capture:
-    """A sink that keeps what it is given, as a list with one tuple per frame."""
+    """A sink that remembers every frame's readings in `frames`, a list with one tuple per frame.
+
+    For a test of a chain: pass it to `pipeline.run` as a sink, then look at `capture.frames`.
+    """
 
     def __init__(self) -> None:
         self.frames: list[tuple[Reading, ...]] = []
         self.closed = False
 
     def __call__(self, readings: tuple[Reading, ...]) -> None:
-        """Keep one frame's readings."""
+        """Append the readings of one frame to `frames`."""
         self.frames.append(readings)
 
     def close(self) -> None:
-        """Remember it."""
+        """Set `closed`."""
         self.closed = True
 
 
 def frames(images: Iterable[Pixels], fps: float = 15.0) -> Iterator[Frame]:
-    """Frames of the given pictures, from time 0 on."""
+    """A source that yields the pictures as frames, `fps` to a second, from time 0 on.
+
+    For a test of a chain or of one stage: `pipeline.run(frames([picture] * 9), chain, [sink])`.
+    """
     for index, image in enumerate(images):
         yield Frame(image, index, index / fps)
 
 
 class FakeCamera:
-    """A camera.Device that plays a script: a picture is returned, an exception raised, and HANG blocks for ever.
+    """A `camera.Device` that plays a script.
 
-    After the script it repeats its last picture, or fails if there was none. `pause` seconds lie between frames.
+    script: what each `read` does. A picture is returned, an exception is raised, and
+        `FakeCamera.HANG` blocks for ever, as a driver may. After the end the last picture is
+        repeated; without one, SourceError is raised.
+    pause: seconds before each step.
+
+    For a test of a service's behaviour when its camera fails:
+    `LiveCamera(openers(FakeCamera([picture, FakeCamera.HANG])), settings, stop)`.
     """
 
     HANG = "hang"
 
-    def __init__(self, script: Iterable[Any], pause: float = 0.001) -> None:
-        self.script, self.pause = list(script), pause
+    def __init__(self, script: Iterable[Pixels | Exception | str], pause: float = 0.001) -> None:
+        self.script = list(script)
+        self.pause = pause
         self.closed = False
-        self._last: Pixels | None = None
+        self._last_picture: Pixels | None = None
         self._wait = threading.Event()
 
     def read(self) -> Pixels:
-        """The next of the script."""
+        """Play the next step of the script."""
         self._wait.wait(self.pause)
-        step = self.script.pop(0) if self.script else self._last
-        if isinstance(step, str):
+        step = self.script.pop(0) if self.script else self._last_picture
+        while isinstance(step, str):  # HANG
             self._wait.wait()
         if step is None:
             raise SourceError("fake camera: pulled out; plug it in again")
         if isinstance(step, Exception):
             raise step
-        self._last = step
+        self._last_picture = step
         return step
 
     def close(self) -> None:
-        """Remember it."""
+        """Set `closed`."""
         self.closed = True
 
 
-def openers(*cameras: Any) -> Callable[[], Any]:
-    """An opener that gives one camera after the other, the last one again and again; an exception is raised."""
-    left = list(cameras)
+def openers(*cameras: Device | Exception) -> Callable[[], Device]:
+    """A function that opens one camera after the other, and the last one again and again.
 
-    def opener() -> Any:
-        chosen = left.pop(0) if len(left) > 1 else left[0]
-        if isinstance(chosen, Exception):
-            raise chosen
-        return chosen
+    cameras: each is returned by one call; an exception is raised instead.
+
+    For a test of a camera that is lost and comes back: pass it to LiveCamera as its `opener`.
+    """
+    remaining = list(cameras)
+
+    def opener() -> Device:
+        camera = remaining.pop(0) if len(remaining) > 1 else remaining[0]
+        if isinstance(camera, Exception):
+            raise camera
+        return camera
 
     return opener
 
 
 class FakePicamera2:
-    """What camera.PiCamera uses of picamera2 0.3.38's Picamera2, with a stride wider than the picture.
+    """What devices.PiCamera uses of picamera2 0.3.38's Picamera2.
 
+    Its planes have a stride wider than the picture.
+
+    For a test without a Raspberry Pi: put a module `picamera2` that holds it as `Picamera2` into
+    `sys.modules`, and open the source `picamera`. It has one camera; `calls` lists what was called.
     Its signatures are compared with the real package's by tests/edge/chain/test_camera.py.
     """
 
     stride_padding = 32
+    """Pixels that each row of the planes is longer than the picture."""
 
     def __init__(self, camera_num: int = 0) -> None:
         if camera_num > 0:
@@ -109,38 +148,42 @@ class FakePicamera2:
     def create_video_configuration(
         self, main: Any = None, lores: Any = None, buffer_count: int = 6, controls: Any = None
     ) -> dict[str, Any]:
-        """A configuration as asked for, its sizes aligned to even numbers."""
+        """The configuration that the arguments describe, its sizes rounded down to even numbers."""
         width, height = lores["size"]
-        return {"main": main, "lores": {**lores, "size": (width & ~1, height & ~1)}, "controls": controls}
+        aligned = {**lores, "size": (width & ~1, height & ~1)}
+        return {"main": main, "lores": aligned, "controls": controls}
 
     def configure(self, camera_config: dict[str, Any]) -> None:
-        """Take a configuration."""
+        """Remember the configuration; `wait` goes by its sizes."""
         self.configuration = camera_config
 
     def start(self) -> None:
-        """Begin."""
+        """Note the call in `calls`."""
         self.calls.append("start")
 
     def capture_array(self, name: str = "main", wait: bool | None = None) -> str:
-        """A job; `wait` must be False."""
+        """A job for `wait`: the stream's name. The argument `wait` must be False."""
         assert wait is False  # noqa: S101 - the fake's own contract
         return name
 
     def wait(self, job: str, timeout: float | None = None) -> Pixels:
-        """YUV420 planes of the stream: rising gray values in Y, 128 in the chroma rows and the padding."""
+        """YUV420 planes of the job's stream, (height * 3 / 2, width + stride_padding) uint8.
+
+        Gray values rise from left to right in Y; the chroma rows and the padding are 128.
+        """
         width, height = self.configuration[job]["size"]
         planes = np.full((height * 3 // 2, width + self.stride_padding), 128, np.uint8)
         planes[:height, :width] = np.arange(width, dtype=np.uint8)
         return planes
 
     def cancel_all_and_flush(self) -> None:
-        """Drop unfinished jobs."""
+        """Note the call in `calls`."""
         self.calls.append("cancel_all_and_flush")
 
     def stop(self) -> None:
-        """End."""
+        """Note the call in `calls`."""
         self.calls.append("stop")
 
     def close(self) -> None:
-        """Release."""
+        """Note the call in `calls`."""
         self.calls.append("close")

@@ -8,13 +8,17 @@ if TYPE_CHECKING:  # processes that see no pixels do without NumPy's twenty mega
     from numpy.typing import NDArray
 
     Pixels = NDArray[np.uint8]
+    """Pixels of a picture or a crop; the shape is said where it is used."""
     Floats = NDArray[np.floating[Any]]
 else:
     Pixels = Floats = Any
 
 
 class Box(NamedTuple):
-    """An upright rectangle in pixels; x, y is its upper left corner. It may reach outside of the picture."""
+    """An upright rectangle in pixels, which may reach outside of the picture.
+
+    x, y: its upper left corner.
+    """
 
     x: float
     y: float
@@ -28,12 +32,13 @@ class Box(NamedTuple):
 
     @property
     def centre(self) -> tuple[float, float]:
-        """The middle, as (x, y)."""
+        """The centre, as (x, y)."""
         return self.x + self.width / 2, self.y + self.height / 2
 
     def intersection(self, other: "Box") -> "Box":
-        """The part that both boxes cover; of no area where they do not touch."""
-        x, y = max(self.x, other.x), max(self.y, other.y)
+        """The part that both boxes cover; its area is 0 where they do not overlap."""
+        x = max(self.x, other.x)
+        y = max(self.y, other.y)
         right = min(self.x + self.width, other.x + other.width)
         bottom = min(self.y + self.height, other.y + other.height)
         return Box(x, y, max(right - x, 0.0), max(bottom - y, 0.0))
@@ -57,10 +62,12 @@ class Box(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
-    """One picture: uint8, (height, width) gray or (height, width, 3) BGR.
+    """One picture of a source.
 
-    `index` counts frames of the source from 0, dropped ones included. `captured_at` is seconds since 1970 (UTC).
-    `name` is the photograph's file name where the source has one, else empty.
+    image: uint8, (height, width) gray or (height, width, 3) BGR.
+    index: counts the frames of the source from 0, dropped ones included.
+    captured_at: seconds since 1970 (UTC).
+    name: the photograph's file name where the source has one, else empty.
     """
 
     image: Pixels
@@ -71,8 +78,13 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Face:
-    """A detected face. `score` is the detector's, 0..1. `landmarks` are (x, y) of right eye, left eye, nose tip,
-    right and left mouth corner as the subject has them, or empty. `track` is 0 until a tracker gives an id from 1.
+    """A detected face.
+
+    box: in pixels of the frame.
+    score: the detector's, 0..1.
+    landmarks: (x, y) in pixels of right eye, left eye, nose tip, right and left mouth corner, as
+        the person has them; or empty.
+    track: the face's number from 1 on, the same from frame to frame; 0 before it is tracked.
     """
 
     box: Box
@@ -83,7 +95,10 @@ class Face:
 
 @dataclass(frozen=True, slots=True)
 class Emotion:
-    """Probabilities in the order of `labels`; they sum to 1."""
+    """Probabilities of one face.
+
+    scores: one per label, in the order of `labels`, 0..1; they sum to 1.
+    """
 
     labels: tuple[str, ...]
     scores: tuple[float, ...]
@@ -101,11 +116,17 @@ class Emotion:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What is told of one face in one frame. It holds no pixels.
+    """The result for one face in one frame. It holds no pixels.
 
-    `label` is the settled label after smoothing, None while there is none; `quality` then says why: 'too small',
-    'blurred', 'turned away' or 'uncertain', else it is 'good'. `emotion` is the smoothed distribution, None where
-    the face was not classified in this frame. `time` is seconds since 1970 (UTC); `model` is NAME-VERSION.
+    time: of the frame, seconds since 1970 (UTC).
+    frame: the frame's index in its source.
+    track: the face's number, from 1 on.
+    box: where the face is, in pixels of the frame.
+    emotion: the smoothed distribution; None if the face was not classified in this frame.
+    label: the settled label after smoothing; None while there is none.
+    quality: 'good', or why there is no label: see events.Quality.
+    model: NAME-VERSION of the bundle.
+    source: the photograph's file name, else empty.
     """
 
     time: float

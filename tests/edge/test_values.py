@@ -51,6 +51,6 @@ def test_a_reading_has_no_place_for_pixels():
 
 
 def test_label_and_confidence_are_those_of_the_highest_score():
-    found = testing.emotion("sad", 0.5)
-    assert (found.label, found.confidence) == ("sad", 0.5)
-    assert sum(found.scores) == pytest.approx(1)
+    emotion = testing.emotion("sad", 0.5)
+    assert (emotion.label, emotion.confidence) == ("sad", 0.5)
+    assert sum(emotion.scores) == pytest.approx(1)

@@ -1,4 +1,4 @@
-"""Live cameras: a thread reads, the newest frame wins, and a camera that goes silent is opened anew.
+"""Live cameras: a thread reads, the newest frame wins, and a camera that goes silent is reopened.
 
 This is the only place of the runtime with threads.
 """
@@ -7,206 +7,263 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from mien_edge.events import EventKind, OnEvent
+from mien_edge.events import EventKind, OnEvent, ignore_event
 from mien_edge.settings import SourceSettings
 from mien_edge.values import Frame, Pixels
 
-"""Called with a kind ('camera lost', 'camera back') and a text."""
-
 THREAD = "mien-camera"
-_CLOSING = 2.0  # seconds
+"""The name of each reader thread."""
+
+_TICK = 0.2  # seconds between two looks at whether the pause is over
+_POLL = 0.1  # seconds between two looks at whether `stop` is set
+_FIRST_DELAY = 1.0  # seconds from the loss of a camera to the first attempt to reopen it
+_CLOSE_TIMEOUT = 2.0  # seconds
 
 _log = logging.getLogger("mien.source")
 
 
-def silent(kind: EventKind, text: str) -> None:
-    """An OnEvent that does nothing."""
-
-
 class Device(Protocol):
-    """An opened camera. `read` blocks for one frame and raises SourceError when the camera is gone."""
+    """An opened camera."""
 
-    def read(self) -> Pixels: ...
+    def read(self) -> Pixels:
+        """Wait for one frame: uint8, (height, width) gray or (height, width, 3) BGR.
 
-    def close(self) -> None: ...
+        Raises SourceError when the camera is gone; a driver may raise anything else.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release the camera; also called after `read` has raised."""
+        ...
 
 
 class PauseControl(Protocol):
-    """Who may pause the camera, and is told when it goes on and off; gpio.GpioSwitch is one."""
+    """Says when the camera has to be off, and is informed when it goes on and off.
+
+    `service.gpio.GpioSwitch` is one: a button and an LED.
+    """
 
     @property
-    def paused(self) -> bool: ...
+    def paused(self) -> bool:
+        """Whether the camera has to be off."""
+        ...
 
-    def camera(self, on: bool) -> None: ...
+    def camera(self, on: bool) -> None:
+        """Take note that the camera has just been opened (`on`), or is closed."""
+        ...
 
-    def on_tick(self) -> None: ...
+    def on_tick(self) -> None:
+        """Take note that the camera is still paused; called every 0.2 seconds of a pause."""
+        ...
 
 
 class NoPause:
-    """A Switch that nobody touches."""
+    """A PauseControl that never pauses the camera."""
 
     paused = False
 
     def camera(self, on: bool) -> None:
-        """Nobody looks."""
+        """Do nothing."""
 
     def on_tick(self) -> None:
-        """It never does."""
+        """Do nothing."""
 
 
 class LiveCamera:
-    """Frames of a live camera, until `stop` is set; none while `switch` pauses it, and the device is closed then.
+    """The frames of a live camera, until `stop` is set.
 
-    Each opening has a reader thread of its own; one that hangs in a driver is left behind and its frames are
-    ignored. The first opening must succeed; later ones are tried again and again. `skipped` counts frames that were
-    dropped because a newer one came before the chain was ready.
+    opener: opens the camera. The first call must succeed, its error ends the iteration; later
+        ones are repeated until one succeeds, with growing delays.
+    settings: `frame_timeout` is how long the camera may be silent, `max_retry_delay` the longest
+        delay between two attempts to reopen it; both in seconds.
+    stop: ends the iteration, also while the camera is silent or paused.
+    on_event: informed of CAMERA_LOST, CAMERA_BACK, PAUSED and RESUMED.
+    pause_control: while it is paused, the device is closed and there are no frames.
+    clock: seconds; it never goes back.
+
+    `skipped` counts frames that were dropped because a newer one came before the chain was ready.
+    Each opening has a reader thread of its own; one that hangs in a driver is left behind, and its
+    frames are ignored.
     """
 
-    still, live = False, True
+    still = False
+    live = True
 
     def __init__(
         self,
         opener: Callable[[], Device],
         settings: SourceSettings,
         stop: threading.Event,
-        on_event: OnEvent = silent,
-        switch: PauseControl | None = None,
+        on_event: OnEvent = ignore_event,
+        pause_control: PauseControl | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._opener, self._settings, self._stop, self._on_event = opener, settings, stop, on_event
+        self._opener = opener
+        self._settings = settings
+        self._stop = stop
+        self._on_event = on_event
+        self._pause_control = pause_control or NoPause()
         self._clock = clock
-        self._switch = switch or NoPause()
-        self.skipped, self._index = 0, 0
+        self.skipped = 0
+        self._next_index = 0
 
     def __iter__(self) -> Iterator[Frame]:
-        reader = self._resumed(None) if self._switch.paused else self._opened()
+        reader = self._wait_for_resume(None) if self._pause_control.paused else self._open()
         try:
             while reader is not None and not self._stop.is_set():
-                frame = None if self._switch.paused else self._wait(reader)
+                if self._pause_control.paused:
+                    reader = self._wait_for_resume(reader)
+                    continue
+                frame = self._next_frame(reader)
                 if frame is not None:
                     yield frame
-                elif self._switch.paused:
-                    reader = self._resumed(reader)
-                elif not self._stop.is_set():
-                    reader = self._replaced(reader)
+                elif not self._pause_control.paused and not self._stop.is_set():
+                    reader = self._reconnect(reader)
         finally:
             if reader is not None:
                 reader.close()
-            self._switch.camera(False)
+            self._pause_control.camera(False)
 
-    def _opened(self) -> "_Reader":
-        reader = _Reader(self._opener())
-        self._switch.camera(True)
+    def _open(self) -> "_Reader":
+        reader = _Reader(self._opener(), self._clock)
+        self._pause_control.camera(True)
         return reader
 
-    def _resumed(self, reader: "_Reader | None") -> "_Reader | None":
-        """Close the camera until nobody pauses it any more."""
-        if reader is not None:
-            reader.close()
-        self._switch.camera(False)
-        self._tell(EventKind.PAUSED, "the camera is off, as somebody at the device wants it")
-        while self._switch.paused and not self._stop.wait(0.2):
-            self._switch.on_tick()
-        if self._stop.is_set():
-            return None
-        fresh = self._reopened(pause=0.0)
-        if fresh is not None:
-            self._tell(EventKind.RESUMED, "the camera is on again")
-        return fresh
-
-    def _replaced(self, lost: "_Reader") -> "_Reader | None":
-        self._tell(EventKind.CAMERA_LOST, lost.problem or f"no frame for {self._settings.frame_timeout:g} s")
-        lost.abandon()
-        self._switch.camera(False)
-        fresh = self._reopened(min(1.0, self._settings.max_retry_delay))
-        if fresh is not None:
-            self._tell(EventKind.CAMERA_BACK, "frames flow again")
-        return fresh
-
-    def _wait(self, reader: "_Reader") -> Frame | None:
-        """The newest frame, or None when the reader failed, `frame_timeout` is over or `stop` was set."""
+    def _next_frame(self, reader: "_Reader") -> Frame | None:
+        """The newest frame; None if the reader failed or timed out, or if `stop` was set."""
         deadline = self._clock() + self._settings.frame_timeout
         while self._clock() < deadline and not self._stop.is_set():
-            image, captured_at, dropped = reader.newest(timeout=0.1)
-            if image is not None:
-                self.skipped += dropped
-                self._index += dropped + 1
-                return Frame(image, self._index - 1, captured_at)
+            capture = reader.take_newest(_POLL)
+            if capture is not None:
+                self.skipped += capture.dropped
+                index = self._next_index + capture.dropped
+                self._next_index = index + 1
+                return Frame(capture.image, index, capture.captured_at)
             if reader.problem:
                 return None
         return None
 
-    def _reopened(self, pause: float) -> "_Reader | None":
-        """A reader that has yielded a frame, tried with pauses of 1, 2, 4 … seconds; None once `stop` is set."""
-        while not self._stop.wait(pause):
-            if self._switch.paused:
-                return self._resumed(None)
+    def _wait_for_resume(self, reader: "_Reader | None") -> "_Reader | None":
+        """Close the camera, and reopen it when the pause is over; None once `stop` is set."""
+        if reader is not None:
+            reader.close()
+        self._pause_control.camera(False)
+        self._emit(EventKind.PAUSED, "the camera is off: it was paused at the device")
+        while self._pause_control.paused and not self._stop.wait(_TICK):
+            self._pause_control.on_tick()
+        if self._stop.is_set():
+            return None
+        reader = self._open_with_backoff(0.0)
+        if reader is not None:
+            self._emit(EventKind.RESUMED, "the camera is on again")
+        return reader
+
+    def _reconnect(self, reader: "_Reader") -> "_Reader | None":
+        """Leave a reader that failed or is silent, and reopen; None once `stop` is set."""
+        problem = reader.problem or f"no frame for {self._settings.frame_timeout:g} s"
+        self._emit(EventKind.CAMERA_LOST, problem)
+        reader.abandon()
+        self._pause_control.camera(False)
+        delay = min(_FIRST_DELAY, self._settings.max_retry_delay)
+        new_reader = self._open_with_backoff(delay)
+        if new_reader is not None:
+            self._emit(EventKind.CAMERA_BACK, "frames flow again")
+        return new_reader
+
+    def _open_with_backoff(self, delay: float) -> "_Reader | None":
+        """A reader that has a frame, after `delay`, 2, 4 … seconds; None once `stop` is set."""
+        while not self._stop.wait(delay):
+            if self._pause_control.paused:
+                return self._wait_for_resume(None)
             try:
-                reader = self._opened()
+                reader = self._open()
             except Exception as problem:  # a driver may raise anything
                 _log.warning("%s; trying again", problem)
             else:
-                if reader.arrived(self._settings.frame_timeout, self._stop, self._clock):
+                if reader.wait_for_frame(self._settings.frame_timeout, self._stop):
                     return reader
                 reader.abandon()
-                self._switch.camera(False)
-            pause = min(max(pause * 2, 1.0), self._settings.max_retry_delay)
+                self._pause_control.camera(False)
+            delay = min(max(delay * 2, _FIRST_DELAY), self._settings.max_retry_delay)
         return None
 
-    def _tell(self, kind: EventKind, text: str) -> None:
+    def _emit(self, kind: EventKind, text: str) -> None:
         _log.warning("%s: %s", kind, text)
         self._on_event(kind, text)
 
 
+class _Capture(NamedTuple):
+    """A picture that a device delivered.
+
+    captured_at: seconds since 1970 (UTC).
+    dropped: how many older pictures it replaced before anybody took them.
+    """
+
+    image: Pixels
+    captured_at: float
+    dropped: int
+
+
 class _Reader:
-    def __init__(self, device: Device) -> None:
+    """A thread that reads a device until it fails or is abandoned, and holds the newest picture.
+
+    `problem` is empty, or says why the device failed.
+    """
+
+    def __init__(self, device: Device, clock: Callable[[], float]) -> None:
         self.problem = ""
         self._device = device
+        self._clock = clock
         self._condition = threading.Condition()
-        self._image: Pixels | None = None
-        self._captured_at, self._unread, self._ended = 0.0, 0, False
-        self._thread = threading.Thread(target=self._work, name=THREAD, daemon=True)
+        self._newest: _Capture | None = None
+        self._abandoned = False
+        self._thread = threading.Thread(target=self._read_all, name=THREAD, daemon=True)
         self._thread.start()
 
-    def newest(self, timeout: float) -> tuple[Pixels | None, float, int]:
-        """Take the newest frame, its time and how many older ones were dropped; None after `timeout` seconds."""
+    def take_newest(self, timeout: float) -> _Capture | None:
+        """Remove and return the newest picture; None if there is none within `timeout` seconds."""
         with self._condition:
-            self._condition.wait_for(lambda: self._image is not None or self.problem, timeout)
-            image, dropped = self._image, max(self._unread - 1, 0)
-            self._image, self._unread = None, 0
-            return image, self._captured_at, dropped
+            self._condition.wait_for(self._has_news, timeout)
+            capture = self._newest
+            self._newest = None
+            return capture
 
-    def arrived(self, timeout: float, stop: threading.Event, clock: Callable[[], float]) -> bool:
-        """Whether a frame came within `timeout` seconds of `clock`; it stays to be taken."""
-        deadline = clock() + timeout
+    def wait_for_frame(self, timeout: float, stop: threading.Event) -> bool:
+        """Whether a picture came within `timeout` seconds; it stays for `take_newest`."""
+        deadline = self._clock() + timeout
         with self._condition:
-            while self._image is None and not self.problem and clock() < deadline and not stop.is_set():
-                self._condition.wait(0.1)
-            return self._image is not None
+            while not self._has_news() and self._clock() < deadline and not stop.is_set():
+                self._condition.wait(_POLL)
+            return self._newest is not None
 
     def abandon(self) -> None:
-        """Tell the thread to close its device; do not wait, for it may hang in a driver."""
+        """Let the thread close its device; do not wait, for it may hang in a driver."""
         with self._condition:
-            self._ended = True
+            self._abandoned = True
 
     def close(self) -> None:
         """Abandon the device and wait up to two seconds until it is closed."""
         self.abandon()
-        self._thread.join(_CLOSING)
+        self._thread.join(_CLOSE_TIMEOUT)
 
-    def _work(self) -> None:
+    def _has_news(self) -> bool:
+        return self._newest is not None or self.problem != ""
+
+    def _read_all(self) -> None:
         try:
-            while not self._ended:
-                image = self._device.read()
-                with self._condition:
-                    self._image, self._captured_at = image, time.time()
-                    self._unread += 1
-                    self._condition.notify_all()
-        except Exception as problem:  # a driver may raise anything; whatever it is, the camera is lost
+            while not self._abandoned:
+                self._put(self._device.read())
+        except Exception as problem:  # a driver may raise anything: the camera is lost
             with self._condition:
                 self.problem = str(problem) or type(problem).__name__
                 self._condition.notify_all()
         finally:
             self._device.close()
+
+    def _put(self, image: Pixels) -> None:
+        with self._condition:
+            dropped = 0 if self._newest is None else self._newest.dropped + 1
+            self._newest = _Capture(image, time.time(), dropped)
+            self._condition.notify_all()

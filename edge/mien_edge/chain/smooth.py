@@ -1,4 +1,4 @@
-"""Steady labels: an average of probabilities per face, and a label that changes only for a lasting lead."""
+"""Labels that do not flicker: probabilities averaged per face, and a label with hysteresis."""
 
 import math
 from dataclasses import dataclass, replace
@@ -7,61 +7,85 @@ from mien_edge.events import Quality
 from mien_edge.settings import SmoothSettings
 from mien_edge.values import Emotion, Reading
 
-_FORGET = 10.0  # seconds after which a face that is gone is forgotten; trackers never reuse a number
+_FORGET_AFTER = 10.0  # seconds without a face; trackers never reuse a number
 
 
 @dataclass(frozen=True, slots=True)
 class _State:
+    """What is remembered of one track.
+
+    label: the settled label, None before the first.
+    challenger: another label that has led by the margin in the last `streak` frames.
+    """
+
     emotion: Emotion
     time: float
     label: str | None
-    rival: str | None
-    lead: int
+    challenger: str | None = None
+    streak: int = 0
 
 
 class Smoother:
-    """Each track has a state of its own, so two faces never mix.
+    """Smooths the readings of each track for itself, so two faces never mix.
 
-    The probabilities are averaged with a time constant, so the frame rate does not matter. Another label takes over
-    only when it has led by `margin` for `min_frames` frames in a row; below the card's `uncertain` there is no label.
+    settings: the probabilities are averaged with `time_constant` seconds, so the frame rate does
+        not matter; another label takes over only when it has led by `margin` for `min_frames`
+        frames in a row (hysteresis).
+    confidence_threshold: the card's, 0 to 1; below it there is no label.
     """
 
-    def __init__(self, settings: SmoothSettings, uncertain: float) -> None:
-        self.settings, self.confidence_threshold = settings, uncertain
+    def __init__(self, settings: SmoothSettings, confidence_threshold: float) -> None:
+        self.settings = settings
+        self.confidence_threshold = confidence_threshold
         self._states: dict[int, _State] = {}
 
     def __call__(self, readings: tuple[Reading, ...]) -> tuple[Reading, ...]:
-        """The readings with smoothed emotion, settled label and quality."""
+        """The readings of one frame with smoothed emotion, settled label and quality.
+
+        A reading without an emotion is returned as it is.
+        """
         for time in {reading.time for reading in readings}:
-            self._states = {n: state for n, state in self._states.items() if abs(time - state.time) <= _FORGET}
+            self._forget(time)
         return tuple(self._settle(reading) for reading in readings)
+
+    def _forget(self, now: float) -> None:
+        """Forget the tracks that have had no emotion for a while."""
+        states = self._states.items()
+        self._states = {n: state for n, state in states if abs(now - state.time) <= _FORGET_AFTER}
 
     def _settle(self, reading: Reading) -> Reading:
         if reading.emotion is None:
             return reading
-        old = self._states.get(reading.track)
-        emotion = self._averaged(old, reading.emotion, reading.time)
-        state = self._next(old, emotion, reading.time)
+        previous = self._states.get(reading.track)
+        emotion = self._average(previous, reading.emotion, reading.time)
+        state = self._next_state(previous, emotion, reading.time)
         self._states[reading.track] = state
-        if state.label is None or emotion.scores[emotion.labels.index(state.label)] < self.confidence_threshold:
+        if state.label is None or _score(emotion, state.label) < self.confidence_threshold:
             return replace(reading, emotion=emotion, label=None, quality=Quality.UNCERTAIN)
         return replace(reading, emotion=emotion, label=state.label)
 
-    def _averaged(self, old: _State | None, new: Emotion, time: float) -> Emotion:
-        if old is None or self.settings.time_constant <= 0:
-            return new
-        weight = 1 - math.exp(-max(time - old.time, 0.0) / self.settings.time_constant)
-        pairs = zip(old.emotion.scores, new.scores, strict=True)
-        return Emotion(new.labels, tuple(a + weight * (b - a) for a, b in pairs))
+    def _average(self, previous: _State | None, emotion: Emotion, time: float) -> Emotion:
+        if previous is None or self.settings.time_constant <= 0:
+            return emotion
+        elapsed = max(time - previous.time, 0.0)
+        weight = 1 - math.exp(-elapsed / self.settings.time_constant)
+        pairs = zip(previous.emotion.scores, emotion.scores, strict=True)
+        scores = tuple(old + weight * (new - old) for old, new in pairs)
+        return Emotion(emotion.labels, scores)
 
-    def _next(self, old: _State | None, emotion: Emotion, time: float) -> _State:
-        if old is None or old.label is None:
-            label = emotion.label if emotion.confidence >= self.confidence_threshold else None
-            return _State(emotion, time, label, None, 0)
-        current = emotion.scores[emotion.labels.index(old.label)]
-        if emotion.label == old.label or emotion.confidence - current < self.settings.margin:
-            return _State(emotion, time, old.label, None, 0)
-        lead = old.lead + 1 if old.rival == emotion.label else 1
-        if lead >= self.settings.min_frames:
-            return _State(emotion, time, emotion.label, None, 0)
-        return _State(emotion, time, old.label, emotion.label, lead)
+    def _next_state(self, previous: _State | None, emotion: Emotion, time: float) -> _State:
+        if previous is None or previous.label is None:
+            is_certain = emotion.confidence >= self.confidence_threshold
+            return _State(emotion, time, emotion.label if is_certain else None)
+        challenger = emotion.label
+        lead = emotion.confidence - _score(emotion, previous.label)
+        if challenger == previous.label or lead < self.settings.margin:
+            return _State(emotion, time, previous.label)
+        streak = previous.streak + 1 if previous.challenger == challenger else 1
+        if streak >= self.settings.min_frames:
+            return _State(emotion, time, challenger)
+        return _State(emotion, time, previous.label, challenger, streak)
+
+
+def _score(emotion: Emotion, label: str) -> float:
+    return emotion.scores[emotion.labels.index(label)]

@@ -1,8 +1,9 @@
 """Frame sources: iterables of frames, each chosen by one URI-like setting.
 
-What happens to bad input: a photograph that is truncated, unreadable or no picture is skipped and counted; gray, RGBA
-and 16-bit pictures become 8-bit; a video ends where it can no longer be decoded; a camera or stream that yields no
-frame for `frame_timeout` seconds is closed and opened again, with growing pauses, for as long as the process lives.
+What happens to bad input: a photograph that is truncated, unreadable or no picture is skipped and
+counted; gray, RGBA and 16-bit pictures become 8-bit; a video ends where it can no longer be
+decoded; a camera or stream that yields no frame for `frame_timeout` seconds is closed and opened
+again, with growing delays, for as long as the process lives.
 """
 
 import itertools
@@ -18,21 +19,27 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from mien_edge import paths as device_paths
-from mien_edge.chain import camera, devices
+from mien_edge.chain import devices
+from mien_edge.chain.camera import Device, LiveCamera, PauseControl
 from mien_edge.errors import RuntimeMissingError, SourceError
-from mien_edge.events import OnEvent
+from mien_edge.events import OnEvent, ignore_event
+from mien_edge.paths import package_file
 from mien_edge.settings import SourceSettings
 from mien_edge.values import Frame, Pixels
 
-_PHOTOS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
+_PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
+_JPEG_START = b"\xff\xd8"
+_JPEG_END = b"\xff\xd9"
 
 _log = logging.getLogger("mien.source")
 
 
 class Source(Protocol):
-    """An iterable of frames. `still` tells that its frames are unrelated photographs, `live` that they come by
-    themselves, in real time; `skipped` counts what it could not read, or dropped because a newer frame had come.
+    """An iterable of frames.
+
+    still: whether its frames are unrelated photographs.
+    live: whether its frames come by themselves, in real time.
+    skipped: how many frames it could not read, or dropped because a newer one had come.
     """
 
     still: bool
@@ -45,52 +52,79 @@ class Source(Protocol):
 def open_source(
     settings: SourceSettings,
     stop: Event,
-    on_event: OnEvent = camera.silent,
-    switch: camera.PauseControl | None = None,
+    on_event: OnEvent = ignore_event,
+    pause_control: PauseControl | None = None,
 ) -> Source:
-    """The source that `settings.uri` names; `switch` may pause a camera. Raises SourceError if it does not exist."""
+    """The source that `settings.uri` names.
+
+    uri: demo, demo:forever, demo:faults, picamera, picamera:1, v4l2:0, a URL, or the path of a
+        photograph, of a folder of photographs or of a video.
+    stop: ends a camera and the demo when set.
+    on_event: informed when a camera is lost, comes back, is paused or resumed.
+    pause_control: may pause a camera; other sources ignore it.
+
+    Raises SourceError if a path does not exist or is nothing that can be read, and
+    RuntimeMissingError if the demo's photograph is not installed. A camera is opened when the
+    iteration begins: that raises the errors of its driver.
+    """
     uri = settings.uri
     if uri in ("demo", "demo:forever"):
-        return Demo(settings.fps, stop, forever=uri.endswith("forever"))
-    device = _device(uri)
-    return (
-        camera.LiveCamera(partial(device, settings), settings, stop, on_event, switch)
-        if device
-        else _from_path(Path(uri))
-    )
+        return Demo(settings.fps, stop, forever=uri == "demo:forever")
+    driver = _camera_driver(uri)
+    if driver is None:
+        return _open_path(Path(uri))
+    return LiveCamera(partial(driver, settings), settings, stop, on_event, pause_control)
 
 
-def _device(uri: str) -> Callable[[SourceSettings], camera.Device] | None:
+def _camera_driver(uri: str) -> Callable[[SourceSettings], Device] | None:
+    """What opens the camera that `uri` names; None if it names no camera."""
     if uri == "demo:faults":
         return FaultyDemo
     if uri == "picamera" or uri.startswith("picamera:"):
         return devices.PiCamera
     if uri.startswith("v4l2:"):
         return devices.V4l2
-    return devices.Stream if "://" in uri else None
+    if "://" in uri:
+        return devices.Stream
+    return None
 
 
-def _from_path(path: Path) -> Source:
+def _open_path(path: Path) -> "Photos | Video":
     if path.is_dir():
-        return Photos(sorted(each for each in path.iterdir() if each.suffix.lower() in _PHOTOS), path)
+        photos = sorted(file for file in path.iterdir() if _is_photo(file))
+        return Photos(photos, path)
     if not path.exists():
-        raise SourceError(
-            f"{path}: no such source; name a photo, a folder, a video, demo, picamera, v4l2:0 or rtsp://…"
-        )
-    if path.suffix.lower() in _PHOTOS:
+        hint = "name a photo, a folder, a video, demo, picamera, v4l2:0 or rtsp://…"
+        raise SourceError(f"{path}: no such source; {hint}")
+    if _is_photo(path):
         return Photos([path], path)
     return Video(path)
 
 
+def _is_photo(path: Path) -> bool:
+    return path.suffix.lower() in _PHOTO_SUFFIXES
+
+
 class Photos:
-    """Photographs, one frame each."""
+    """Photographs, one frame each, named by their file names.
 
-    still, live = True, False
+    paths: the files, in the order of the frames.
+    folder: what an error names if there are no files.
 
-    def __init__(self, paths: list[Path], place: Path) -> None:
+    A file that cannot be read is logged, and counted in `skipped`. Raises SourceError if `paths`
+    is empty.
+    """
+
+    still = True
+    live = False
+
+    def __init__(self, paths: list[Path], folder: Path) -> None:
         if not paths:
-            raise SourceError(f"{place}: no photograph in this folder; it needs files ending in {', '.join(_PHOTOS)}")
-        self.paths, self.skipped = paths, 0
+            suffixes = ", ".join(_PHOTO_SUFFIXES)
+            hint = f"it needs files ending in {suffixes}"
+            raise SourceError(f"{folder}: no photograph in this folder; {hint}")
+        self.paths = paths
+        self.skipped = 0
 
     def __iter__(self) -> Iterator[Frame]:
         for index, path in enumerate(self.paths):
@@ -104,71 +138,123 @@ class Photos:
 
 
 def read_photo(path: Path) -> Pixels:
-    """A picture file as (height, width, 3) BGR uint8, turned upright by its EXIF note. Raises SourceError if it is
-    damaged.
+    """A picture file as (height, width, 3) BGR uint8, turned upright as its EXIF data say.
+
+    Raises SourceError if the file cannot be read, is truncated, is no picture that OpenCV knows,
+    or has over 100 megapixels.
     """
     try:
         content = path.read_bytes()
     except OSError as problem:
         raise SourceError(f"{path}: cannot be read ({problem.strerror}); check the file") from None
-    if content[:2] == b"\xff\xd8" and b"\xff\xd9" not in content[len(content) // 2 :]:
+    if _is_truncated_jpeg(content):
         raise SourceError(f"{path}: a JPEG without its end; copy the file again")
-    try:
-        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
-    except cv2.error:
-        image = None
+    image = _decode(content)
     if image is None:
-        raise SourceError(f"{path}: not a picture that OpenCV can read, or of over 100 megapixels; convert it to JPEG")
-    return image  # type: ignore[return-value]
+        reason = "not a picture that OpenCV can read, or of over 100 megapixels"
+        raise SourceError(f"{path}: {reason}; convert it to JPEG")
+    return image
+
+
+def _is_truncated_jpeg(content: bytes) -> bool:
+    """Whether the end marker is missing in the second half: phones append clips after it."""
+    second_half = content[len(content) // 2 :]
+    return content.startswith(_JPEG_START) and _JPEG_END not in second_half
+
+
+def _decode(content: bytes) -> Pixels | None:
+    if not content:
+        return None
+    encoded = np.frombuffer(content, np.uint8)
+    try:
+        return cv2.imdecode(encoded, cv2.IMREAD_COLOR)  # type: ignore[return-value]
+    except cv2.error:
+        return None
 
 
 class Video:
-    """A video file, every frame in order; time runs as in the video, from now on."""
+    """A video file, every frame in order.
 
-    still = live = False
+    Times run as in the video, from the moment at which the iteration begins. `fps` is the file's.
+    `skipped` counts the frames that the file announces and does not yield, for it is damaged.
+    Raises SourceError if OpenCV cannot open the file.
+    """
+
+    still = False
+    live = False
 
     def __init__(self, path: Path) -> None:
-        self.path, self.skipped = path, 0
         capture = cv2.VideoCapture(str(path))
-        self.fps, self._expected = capture.get(cv2.CAP_PROP_FPS), int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
         if not capture.isOpened():
-            raise SourceError(f"{path}: not a video that OpenCV can read; convert it, e.g. with ffmpeg, to H.264 MP4")
+            hint = "convert it, e.g. with ffmpeg, to H.264 MP4"
+            raise SourceError(f"{path}: not a video that OpenCV can read; {hint}")
+        self.path = path
+        self.fps = capture.get(cv2.CAP_PROP_FPS)
+        self.skipped = 0
+        self._announced = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
 
     def __iter__(self) -> Iterator[Frame]:
-        capture, start, index = cv2.VideoCapture(str(self.path)), time.time(), 0
+        capture = cv2.VideoCapture(str(self.path))
+        start = time.time()
+        index = 0
         try:
             while True:
-                arrived, image = capture.read()
-                if not arrived:
+                ok, image = capture.read()
+                if not ok:
                     break
-                seconds = index / self.fps if self.fps > 0 else capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-                yield Frame(image, index, start + seconds)  # type: ignore[arg-type]
+                captured_at = start + self._seconds(capture, index)
+                yield Frame(image, index, captured_at)  # type: ignore[arg-type]
                 index += 1
         finally:
             capture.release()
-        if index < self._expected:
-            self.skipped = self._expected - index
-            _log.warning("%s ends after %d of %d frames: it is damaged from there", self.path, index, self._expected)
+        if index < self._announced:
+            self.skipped = self._announced - index
+            text = "%s ends after %d of %d frames: it is damaged from there"
+            _log.warning(text, self.path, index, self._announced)
+
+    def _seconds(self, capture: cv2.VideoCapture, index: int) -> float:
+        """The time of the frame that was read last, from the video's begin."""
+        if self.fps > 0:
+            return index / self.fps
+        return capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
 
 
 class Demo:
     """A real photograph moved, scaled and dimmed over 16 seconds; for two of them nobody is there.
 
+    fps: frames per second, above 0.
+    stop: ends it when set.
+    forever: begin again after 16 seconds, until `stop` is set.
+    paced: wait until each frame is due, as a camera does; else frames come as fast as they are
+        asked for, and only their times tell the frame rate.
+
     The photograph is the astronaut Eileen Collins (NASA, public domain) that scikit-image ships.
+    Raises RuntimeMissingError if it is not installed.
     """
 
     still = False
     seconds = 16.0
     size = (480, 640)
+    """(height, width) in pixels."""
 
-    def __init__(self, fps: float, stop: Event | None = None, forever: bool = False, paced: bool = True) -> None:
-        self.fps, self.stop, self.forever, self.live = fps, stop or Event(), forever, paced
+    def __init__(
+        self,
+        fps: float,
+        stop: Event | None = None,
+        forever: bool = False,
+        paced: bool = True,
+    ) -> None:
+        self.fps = fps
+        self.stop = stop or Event()
+        self.forever = forever
+        self.live = paced
         self.skipped = 0
         self._photo = read_photo(astronaut())
 
     def __iter__(self) -> Iterator[Frame]:
-        start, index = time.time(), 0
+        start = time.time()
         total = math.inf if self.forever else round(self.seconds * self.fps)
+        index = 0
         while index < total and not self.stop.is_set():
             moment = index / self.fps
             if self.live:
@@ -177,58 +263,74 @@ class Demo:
             index += 1
 
     def picture(self, moment: float) -> Pixels:
-        """The (480, 640, 3) BGR picture at `moment` seconds."""
+        """The (480, 640, 3) BGR uint8 picture at `moment` seconds, 0 to 16."""
         height, width = self.size
-        turn = 2 * math.pi * moment / self.seconds
-        scale = 0.85 + 0.3 * math.sin(2 * turn)
-        away = 640 * _bump(moment, 8.5, 13.5)
-        x = 60 + 70 * math.sin(3 * turn) + away
-        y = 20 + 25 * math.sin(2 * turn)
-        light = 0.65 + 0.35 * math.cos(turn)
+        angle = 2 * math.pi * moment / self.seconds
+        scale = 0.85 + 0.3 * math.sin(2 * angle)
+        x = 60 + 70 * math.sin(3 * angle) + width * _absence(moment)
+        y = 20 + 25 * math.sin(2 * angle)
+        light = 0.65 + 0.35 * math.cos(angle)
         matrix = np.array([[scale, 0, x], [0, scale, y]])
-        moved = cv2.warpAffine(
-            self._photo, matrix, (width, height), borderMode=cv2.BORDER_CONSTANT, borderValue=(70, 70, 70)
+        image = cv2.warpAffine(
+            self._photo,
+            matrix,
+            (width, height),
+            borderMode=cv2.BORDER_CONSTANT,
+            borderValue=(70, 70, 70),
         )
-        return cv2.convertScaleAbs(moved, alpha=light)  # type: ignore[return-value]
+        return cv2.convertScaleAbs(image, alpha=light)  # type: ignore[return-value]
+
+
+def _absence(moment: float) -> float:
+    """How far the person is out of the demo's picture: 0 to 1, 1 from 10.1 to 11.9 seconds."""
+    since_start = moment - 8.5
+    until_end = 13.5 - moment
+    seconds = 1.6  # that it takes to leave, and to come back
+    return float(np.clip(min(since_start, until_end) / seconds, 0, 1))
 
 
 class FaultyDemo:
-    """The demo as a camera that fails after a minute, each time otherwise: it hangs for a while, it is pulled out, its
-    driver raises what it likes. For trying what a service makes of it.
+    """The demo as a camera driver that fails after a minute, each time in another way.
+
+    In turn it hangs for longer than `frame_timeout`, is pulled out, and raises what a driver
+    should not. For trying what a service makes of it.
     """
 
     minute = 60.0
     _faults = itertools.cycle(("hang", "pulled out", "driver"))
 
     def __init__(self, settings: SourceSettings) -> None:
-        self._demo, self._pause, self._patience = Demo(settings.fps), 1 / settings.fps, settings.frame_timeout
+        self._demo = Demo(settings.fps)
+        self._interval = 1 / settings.fps
+        self._frame_timeout = settings.frame_timeout
         self._start = time.monotonic()
 
     def read(self) -> Pixels:
-        """The next picture, until the minute is over."""
-        time.sleep(self._pause)
+        """The next (480, 640, 3) BGR uint8 picture.
+
+        Raises SourceError or RuntimeError when the minute is over.
+        """
+        time.sleep(self._interval)
         moment = time.monotonic() - self._start
         if moment > self.minute:
-            fault = next(self._faults)
-            if fault == "hang":
-                time.sleep(self._patience + 5)
-            if fault == "driver":
-                raise RuntimeError("demo: the driver says no")
-            raise SourceError("demo: pulled out; plug it in again")
+            self._fail()
         return self._demo.picture(moment % self._demo.seconds)
 
+    def _fail(self) -> None:
+        fault = next(self._faults)
+        if fault == "hang":
+            time.sleep(self._frame_timeout + 5)
+        if fault == "driver":
+            raise RuntimeError("demo: the driver says no")
+        raise SourceError("demo: pulled out; plug it in again")
+
     def close(self) -> None:
-        """Nothing is held."""
-
-
-def _bump(moment: float, start: float, end: float) -> float:
-    """0 outside of start..end, rising to 1 and falling again at its ends within 1.6 seconds."""
-    return float(np.clip(min(moment - start, end - moment) / 1.6, 0, 1))
+        """Do nothing: there is no device."""
 
 
 def astronaut() -> Path:
     """The demo's photograph. Raises RuntimeMissingError if scikit-image is not installed."""
-    path = device_paths.package_file("skimage", "data/astronaut.png")
+    path = package_file("skimage", "data/astronaut.png")
     if path is None:
         raise RuntimeMissingError("the demo's photograph is missing; pip install scikit-image")
     return path

@@ -1,1 +1,1 @@
-"""The log, told to MQTT brokers, Home Assistant and Prometheus."""
+"""The log, published to MQTT brokers, Home Assistant and Prometheus; no pixels."""

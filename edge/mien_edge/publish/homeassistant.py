@@ -1,68 +1,115 @@
-"""Home Assistant's MQTT device discovery: one retained message makes a device page
-(home-assistant.io/integrations/mqtt, 'Device discovery payload'; needs Home Assistant 2024.11).
+"""Home Assistant's MQTT device discovery: one retained message creates a device page.
+
+Source: home-assistant.io/integrations/mqtt, 'Device discovery payload' (Home Assistant 2024.11 or
+newer). Keys are abbreviated as listed there: `p` platform, `cmps` components, `dev` device, `ids`
+identifiers, `mf` manufacturer, `mdl` model, `sw` software version, `o` origin.
 """
 
 import json
 import re
-from typing import Any
 
 from mien_edge import __version__
 from mien_edge.labels import LABELS
 from mien_edge.log.minutes import NONE
 
+Component = dict[str, str | list[str]]
+"""One entity of the device, with its keys abbreviated."""
 
-def topic(prefix: str, device: str) -> str:
-    """Where Home Assistant looks for the message."""
-    return f"{prefix}/device/{_identifier(device)}/config"
+_EMOTION: Component = {
+    "p": "sensor",
+    "name": "Dominant emotion",
+    "device_class": "enum",
+    "options": [*LABELS, NONE],
+    "value_template": "{{ value_json.emotion }}",
+    "icon": "mdi:emoticon-outline",
+}
+_FACES: Component = {
+    "p": "sensor",
+    "name": "Faces",
+    "state_class": "measurement",
+    "unit_of_measurement": "faces",
+    "value_template": "{{ value_json.faces }}",
+    "icon": "mdi:account-group",
+}
+_FPS: Component = {
+    "p": "sensor",
+    "name": "Frames per second",
+    "state_class": "measurement",
+    "unit_of_measurement": "fps",
+    "value_template": "{{ value_json.fps }}",
+    "entity_category": "diagnostic",
+}
+_TEMPERATURE: Component = {
+    "p": "sensor",
+    "name": "Temperature",
+    "device_class": "temperature",
+    "state_class": "measurement",
+    "unit_of_measurement": "°C",
+    "value_template": "{{ value_json.temperature }}",
+    "entity_category": "diagnostic",
+}
+_PROBLEM: Component = {
+    "p": "binary_sensor",
+    "name": "Problem",
+    "device_class": "problem",
+    "value_template": "{{ 'ON' if value_json.problems else 'OFF' }}",
+    "entity_category": "diagnostic",
+}
+_PROBLEM_ATTRIBUTES = "{{ {'problems': value_json.problems} | tojson }}"
 
 
-def message(base: str, device: str) -> str:
-    """The discovery message for a device whose topics begin with `base`."""
-    identifier = _identifier(device)
-    components: dict[str, dict[str, Any]] = {
-        "emotion": {
-            "p": "sensor", "name": "Dominant emotion", "device_class": "enum", "options": [*LABELS, NONE],
-            "value_template": "{{ value_json.emotion }}", "icon": "mdi:emoticon-outline",
-        },
-        "faces": {
-            "p": "sensor", "name": "Faces", "state_class": "measurement", "unit_of_measurement": "faces",
-            "value_template": "{{ value_json.faces }}", "icon": "mdi:account-group",
-        },
-        "fps": {
-            "p": "sensor", "name": "Frames per second", "state_class": "measurement", "unit_of_measurement": "fps",
-            "value_template": "{{ value_json.fps }}", "entity_category": "diagnostic",
-        },
-        "temperature": {
-            "p": "sensor", "name": "Temperature", "device_class": "temperature", "state_class": "measurement",
-            "unit_of_measurement": "°C", "value_template": "{{ value_json.temperature }}",
-            "entity_category": "diagnostic",
-        },
-        "problem": {
-            "p": "binary_sensor", "name": "Problem", "device_class": "problem",
-            "value_template": "{{ 'ON' if value_json.problems else 'OFF' }}", "entity_category": "diagnostic",
-            "json_attributes_topic": f"{base}/state",
-            "json_attributes_template": "{{ {'problems': value_json.problems} | tojson }}",
-        },
-    }  # fmt: skip
-    for name, component in components.items():
-        component["unique_id"] = f"mien_{identifier}_{name}"
+def discovery_topic(prefix: str, device: str) -> str:
+    """The topic that Home Assistant reads the discovery message from.
+
+    prefix: Home Assistant's discovery prefix, by default 'homeassistant'.
+    device: name of this device.
+    """
+    return f"{prefix}/device/{_object_id(device)}/config"
+
+
+def discovery_message(base_topic: str, device: str) -> str:
+    """The discovery message, as JSON.
+
+    base_topic: the beginning of this device's topics, as in mien/DEVICE.
+    device: name of this device, which Home Assistant shows.
+    """
+    object_id = _object_id(device)
+    state_topic = f"{base_topic}/state"
     content = {
         "dev": {
-            "ids": [f"mien_{identifier}"],
+            "ids": [f"mien_{object_id}"],
             "name": device,
             "mf": "mien",
             "mdl": "Emotion readings",
             "sw": __version__,
         },
         "o": {"name": "mien", "sw": __version__},
-        "state_topic": f"{base}/state",
-        "availability_topic": f"{base}/status",
+        "state_topic": state_topic,
+        "availability_topic": f"{base_topic}/status",
         "qos": 1,
-        "cmps": components,
+        "cmps": _components(object_id, state_topic),
     }
     return json.dumps(content, ensure_ascii=False)
 
 
-def _identifier(device: str) -> str:
-    """As an object id may be written: letters, digits, underscore and hyphen."""
+def _components(object_id: str, state_topic: str) -> dict[str, Component]:
+    """The entities of the device, each with an id of its own."""
+    attributes: Component = {
+        "json_attributes_topic": state_topic,
+        "json_attributes_template": _PROBLEM_ATTRIBUTES,
+    }
+    components: dict[str, Component] = {
+        "emotion": dict(_EMOTION),
+        "faces": dict(_FACES),
+        "fps": dict(_FPS),
+        "temperature": dict(_TEMPERATURE),
+        "problem": _PROBLEM | attributes,
+    }
+    for name, component in components.items():
+        component["unique_id"] = f"mien_{object_id}_{name}"
+    return components
+
+
+def _object_id(device: str) -> str:
+    """`device` with '_' in place of what an object id must not hold."""
     return re.sub(r"[^A-Za-z0-9_-]", "_", device)

@@ -1,131 +1,215 @@
-"""One connection to an MQTT broker, through paho-mqtt 2, without threads: it works while it is told to."""
+"""One connection to an MQTT broker, through paho-mqtt 2 without its thread.
+
+It sends and receives only inside `Connection.loop`; every callback is called from there.
+"""
 
 import ssl
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import paho.mqtt.client as paho
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
 
 from mien_edge import paths
 from mien_edge.errors import PublishError
 from mien_edge.settings import PublishSettings
 
-_KEEPALIVE = 30  # seconds without a word after which the broker tells the last will
-_CONNECTING = 10.0  # seconds
-WINDOW = 20  # entries on their way
-_OTHERS = 4  # messages beside them: status, state, discovery
-_FOR_NOW = (0x80, 0x83, 0x97)  # unspecified, implementation specific, quota exceeded: worth another try
-_FAILED = 0x80  # reason codes from here on are failures (MQTT 5, 2.4)
+MAX_INFLIGHT = 20
+"""Log entries that may be sent and not yet acknowledged."""
+
+RETRYABLE = (0x80, 0x83, 0x97)
+"""Reason codes worth another try (MQTT 5, 2.4): unspecified, implementation specific, quota."""
+
+_KEEPALIVE = 30  # seconds of silence after which the broker publishes the last will
+_CONNECT_TIMEOUT = 10.0  # seconds
+_RESERVED_INFLIGHT = 4  # places beside the log entries: status, state, discovery
+_FIRST_FAILURE = 0x80  # reason codes from here on are failures (MQTT 5, 2.4)
+
+
+class Will(NamedTuple):
+    """The last will: what the broker publishes, retained, when the connection breaks."""
+
+    topic: str
+    payload: str
 
 
 class Connection:
-    """Opened when made; at its end it is of no more use. `problem` says why it ended, else it is empty.
+    """A connection that is opened when it is created, and used once: after its end, create another.
 
-    on_ready: called when the broker has accepted; on_sent: called with the number of each message that it has, and
-    why it refused it, if it did; on_message: called with topic and payload. Raises PublishError if it cannot be opened.
+    settings: address, protocol, TLS and user of the broker.
+    device: name of this device, part of the client id.
+    will: the last will.
+    on_ready: called with this connection when the broker has accepted it.
+    on_sent: called with the number of each message that the broker has acknowledged, and its reason
+        for a refusal, else an empty string.
+    on_message: called with this connection, topic and payload of each message received.
+
+    `ready` is whether the broker has accepted; `problem` is why the connection ended, else empty;
+    `max_inflight` is how many log entries this broker takes at once. Raises PublishError if the
+    connection can't be opened.
     """
 
     def __init__(
         self,
         settings: PublishSettings,
         device: str,
-        will: tuple[str, str],
-        on_ready: Callable[[], None],
+        will: Will,
+        on_ready: Callable[["Connection"], None],
         on_sent: Callable[[int, str], None],
-        on_message: Callable[[str, bytes], None],
+        on_message: Callable[["Connection", str, bytes], None],
     ) -> None:
-        self.name, self.problem, self.ready = f"{settings.host}:{settings.port}", "", False
-        self.window = WINDOW
-        self._on_ready, self._on_sent, self._on_message = on_ready, on_sent, on_message
-        new = settings.protocol == "5"
-        self._client = client = paho.Client(
-            paho.CallbackAPIVersion.VERSION2,
-            client_id=f"mien-{device}-{_machine()}",
-            clean_session=None if new else True,
-            protocol=paho.MQTTv5 if new else paho.MQTTv311,
-        )
-        client.connect_timeout = _CONNECTING
-        client.max_inflight_messages_set(WINDOW + _OTHERS)
-        client.on_connect, client.on_disconnect = self._connected, self._disconnected
-        client.on_publish, client.on_message = self._published, self._received
-        client.will_set(*will, qos=1, retain=True)
-        if settings.username:
-            client.username_pw_set(settings.username, _password(settings))
+        self.address = f"{settings.host}:{settings.port}"
+        self.ready = False
+        self.problem = ""
+        self.max_inflight = MAX_INFLIGHT
+        self._on_ready = on_ready
+        self._on_sent = on_sent
+        self._on_message = on_message
+        self._client = _new_client(settings, device)
+        self._client.will_set(will.topic, will.payload, qos=1, retain=True)
+        self._client.on_connect = self._on_client_connect
+        self._client.on_disconnect = self._on_client_disconnect
+        self._client.on_publish = self._on_client_publish
+        self._client.on_message = self._on_client_message
+        self._open(settings)
+
+    def _open(self, settings: PublishSettings) -> None:
         try:
             if settings.tls:
-                client.tls_set(settings.ca or None, tls_version=ssl.PROTOCOL_TLS_CLIENT)
-            client.connect(settings.host, settings.port, _KEEPALIVE)
+                self._client.tls_set(settings.ca or None, tls_version=ssl.PROTOCOL_TLS_CLIENT)
+            self._client.connect(settings.host, settings.port, _KEEPALIVE)
         except (OSError, ValueError) as problem:
-            raise PublishError(f"{self.name}: {problem}; check publish.host, publish.port and publish.tls") from None
+            fix = "check publish.host, publish.port and publish.tls"
+            raise PublishError(f"{self.address}: {problem}; {fix}") from None
 
     def publish(self, topic: str, text: str, retain: bool = False) -> int:
-        """Send one message with QoS 1; returns its number."""
+        """Send one message with QoS 1 and return its number, which `on_sent` is called with."""
         return self._client.publish(topic, text, qos=1, retain=retain).mid
 
     def subscribe(self, topic: str) -> None:
-        """Ask for a topic's messages."""
+        """Receive a topic's messages, with QoS 0."""
         self._client.subscribe(topic, qos=0)
 
-    def work(self, seconds: float) -> None:
-        """Send and receive for at most so long; returns early when something came."""
+    def loop(self, seconds: float) -> None:
+        """Send and receive for at most `seconds`; return earlier when something was received."""
         code = self._client.loop(seconds)
-        if code != paho.MQTT_ERR_SUCCESS and not self.problem:
+        if code != paho.MQTT_ERR_SUCCESS:
             self._end(paho.error_string(code))
 
     def close(self) -> None:
-        """Say goodbye, so that the broker does not tell the last will by itself."""
+        """Disconnect in good order, so that the broker doesn't publish the last will."""
         if not self.problem:
             self._client.disconnect()
 
-    def drop(self) -> None:
-        """Let go without a word."""
-        self._end(self.problem or "dropped")
+    def abort(self) -> None:
+        """Close the socket without DISCONNECT, so that the broker publishes the last will."""
+        self._end("aborted")
 
     def _end(self, problem: str) -> None:
-        self.ready, self.problem = False, self.problem or problem
+        """Close the socket; the first problem is the one that is kept."""
+        self.ready = False
+        self.problem = self.problem or problem
         socket = self._client.socket()
         if socket is not None:
             socket.close()
 
-    def _connected(self, client: Any, data: Any, flags: Any, reason: Any, properties: Any) -> None:
-        if reason.value >= _FAILED:
+    def _on_client_connect(
+        self,
+        client: paho.Client,
+        userdata: object,
+        flags: paho.ConnectFlags,
+        reason: ReasonCode,
+        properties: Properties | None,
+    ) -> None:
+        if reason.value >= _FIRST_FAILURE:
             self._end(f"it refuses: {reason}; check publish.username and the password")
             return
-        most = getattr(properties, "ReceiveMaximum", None) or WINDOW + _OTHERS
-        self.window = max(min(WINDOW, most - _OTHERS), 1)
+        receive_maximum = getattr(properties, "ReceiveMaximum", None)
+        if receive_maximum:
+            self.max_inflight = max(min(MAX_INFLIGHT, receive_maximum - _RESERVED_INFLIGHT), 1)
         self.ready = True
-        self._on_ready()
+        self._on_ready(self)
 
-    def _disconnected(self, client: Any, data: Any, flags: Any, reason: Any, properties: Any) -> None:
-        self._end("the connection was lost" if reason.value == _FAILED else str(reason))
-
-    def _published(self, client: Any, data: Any, number: int, reason: Any, properties: Any) -> None:
-        if reason.value in _FOR_NOW:
-            self._end(f"it refuses for now: {reason}")
+    def _on_client_disconnect(
+        self,
+        client: paho.Client,
+        userdata: object,
+        flags: paho.DisconnectFlags,
+        reason: ReasonCode,
+        properties: Properties | None,
+    ) -> None:
+        if reason.value == _FIRST_FAILURE:
+            self._end("the connection was lost")
         else:
-            self._on_sent(number, str(reason) if reason.value >= _FAILED else "")
+            self._end(str(reason))
 
-    def _received(self, client: Any, data: Any, message: Any) -> None:
-        self._on_message(message.topic, message.payload)
+    def _on_client_publish(
+        self,
+        client: paho.Client,
+        userdata: object,
+        number: int,
+        reason: ReasonCode,
+        properties: Properties,
+    ) -> None:
+        if reason.value in RETRYABLE:
+            self._end(f"it refuses for now: {reason}")
+        elif reason.value >= _FIRST_FAILURE:
+            self._on_sent(number, str(reason))
+        else:
+            self._on_sent(number, "")
+
+    def _on_client_message(
+        self,
+        client: paho.Client,
+        userdata: object,
+        message: paho.MQTTMessage,
+    ) -> None:
+        self._on_message(self, message.topic, bytes(message.payload))
 
 
-def _machine() -> str:
-    """Eight digits that tell devices of the same name apart, which a broker would else take for one."""
+def _new_client(settings: PublishSettings, device: str) -> paho.Client:
+    """A client for the protocol of the settings, with the user's name and password."""
+    is_mqtt5 = settings.protocol == "5"
+    client = paho.Client(
+        paho.CallbackAPIVersion.VERSION2,
+        client_id=f"mien-{device}-{_machine_id()}",
+        clean_session=None if is_mqtt5 else True,
+        protocol=paho.MQTTv5 if is_mqtt5 else paho.MQTTv311,
+    )
+    client.connect_timeout = _CONNECT_TIMEOUT
+    client.max_inflight_messages_set(MAX_INFLIGHT + _RESERVED_INFLIGHT)
+    if settings.username:
+        client.username_pw_set(settings.username, _read_password(settings))
+    return client
+
+
+def _machine_id() -> str:
+    """Eight digits that keep the client ids of devices of the same name apart."""
     try:
         return Path("/etc/machine-id").read_text().strip()[:8] or "0"
     except OSError:
         return "0"
 
 
-def _password(settings: PublishSettings) -> str:
-    folder = paths.systemd_directory("CREDENTIALS_DIRECTORY")
-    path = Path(settings.password_file) if settings.password_file else folder and folder / "mqtt-password"
+def _read_password(settings: PublishSettings) -> str:
+    """The password of `publish.password_file`, else of the unit's credential mqtt-password."""
+    path = _password_path(settings)
     if path is None:
-        raise PublishError(
-            "publish.username has no password; give the unit the credential mqtt-password, or set publish.password_file"
-        )
+        fix = "give the unit the credential mqtt-password, or set publish.password_file"
+        raise PublishError(f"publish.username has no password; {fix}")
     try:
         return path.read_text(encoding="utf-8").strip("\n")
     except OSError as problem:
-        raise PublishError(f"{path}: cannot be read ({problem.strerror}); it holds the broker's password") from None
+        reason = f"cannot be read ({problem.strerror}); it holds the broker's password"
+        raise PublishError(f"{path}: {reason}") from None
+
+
+def _password_path(settings: PublishSettings) -> Path | None:
+    if settings.password_file:
+        return Path(settings.password_file)
+    credentials = paths.systemd_directory("CREDENTIALS_DIRECTORY")
+    if credentials is None:
+        return None
+    return credentials / "mqtt-password"

@@ -1,29 +1,55 @@
-"""What is to be published from the log, and how far it has been."""
+"""What is to be published from the log, and how much of it has been.
+
+The log is opened anew for each look, because it may be replaced at any time.
+"""
 
 import json
 import logging
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from sqlite3 import Connection
+from typing import Literal, NamedTuple, Protocol
 
 from mien_edge import files, formats
+from mien_edge.events import Event
 from mien_edge.log import reader
 from mien_edge.log.minutes import MinuteSummary
 from mien_edge.log.reader import Filter
+from mien_edge.values import Reading
 
-BATCH_SIZE = 100  # entries that are read from the log at once
-_OVER = 10.0  # seconds after which a minute that is over is surely in the log
+BATCH_SIZE = 100
+"""Entries of each kind that are read from the log at once."""
 
-_EMPTY = MinuteSummary()  # a minute with nobody
+_MINUTE = 60  # seconds
+_COMMIT_DELAY = 10  # seconds after its end when a minute is surely in the log
 
 _log = logging.getLogger("mien.publish")
+
+Kind = Literal["reading", "event", "minute"]
+"""The kinds of entries; each has its own topic and its own numbers."""
+
+
+class Message(NamedTuple):
+    """One entry of the log, ready to be sent.
+
+    kind: which table it is from.
+    number: its id there; a minute's is its start in seconds since 1970.
+    text: the payload, as JSON.
+    log: name of the log.
+    """
+
+    kind: Kind
+    number: int
+    text: str
+    log: str
 
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """Up to where a log has been told: the log's name, the last reading, event and minute."""
+    """A position in a log: its name, and the last reading, event and minute before the position."""
 
     log: str = ""
     reading: int = 0
@@ -32,145 +58,232 @@ class Cursor:
 
     @classmethod
     def read(cls, path: Path) -> "Cursor":
-        """From a file; an empty one if there is none, or if it is damaged."""
+        """Read a cursor from a file; an empty one if there is none, or if it is damaged."""
         try:
-            found = json.loads(path.read_text())
-            return cls(str(found["log"]), int(found["reading"]), int(found["event"]), int(found["minute"]))
+            content = json.loads(path.read_text())
+            return cls(
+                log=str(content["log"]),
+                reading=int(content["reading"]),
+                event=int(content["event"]),
+                minute=int(content["minute"]),
+            )
         except FileNotFoundError:
             return cls()
         except (OSError, ValueError, KeyError, TypeError) as problem:
-            _log.warning("%s: damaged (%s); what comes from now on is published", path, problem)
+            _log.warning("%s: damaged (%s); only new entries are published", path, problem)
             return cls()
 
-    def past(self, message: "Message") -> "Cursor":
-        """Moved past a message."""
-        moved = {message.kind: message.number}
-        return replace(self, **moved)  # type: ignore[arg-type]  # the kinds are this class's own fields
+    def past(self, message: Message) -> "Cursor":
+        """The position behind a message."""
+        if message.kind == "reading":
+            return replace(self, reading=message.number)
+        if message.kind == "event":
+            return replace(self, event=message.number)
+        return replace(self, minute=message.number)
 
     def save(self, path: Path) -> None:
-        """To a file, atomically and durably."""
+        """Write the cursor to a file, atomically and durably."""
         files.write_text(path, json.dumps(asdict(self)) + "\n")
 
 
-class Message(NamedTuple):
-    """One entry on its way: 'reading', 'event' or 'minute', its number in the log, and what is told."""
+class Batch(NamedTuple):
+    """What one look at the log gave.
 
-    kind: str
-    number: int
-    text: str
-    log: str
+    messages: what is to be sent, in order.
+    end: the position behind all entries that were read, those that are not to be sent included.
+    """
+
+    messages: list[Message]
+    end: Cursor
+
+
+class Mode(Protocol):
+    """Which entries of a log are published. `last_minute` is the latest start of a full minute."""
+
+    def skip_unpublished(self, connection: Connection, cursor: Cursor, last_minute: int) -> Cursor:
+        """Move a cursor past the kinds of entries that are never published in this mode.
+
+        So what was held back in one mode is not published later in another.
+        """
+
+    def read(self, connection: Connection, cursor: Cursor, last_minute: int) -> Batch:
+        """Read the entries behind a cursor, at most BATCH_SIZE of a kind."""
+
+    def waiting(self, connection: Connection, sent: Cursor, done: Cursor) -> int:
+        """Count the entries that are not acknowledged."""
+
+
+class SingleReadings:
+    """The mode that publishes every reading and every event."""
+
+    def skip_unpublished(self, connection: Connection, cursor: Cursor, last_minute: int) -> Cursor:
+        """Move a cursor past all minutes."""
+        return replace(cursor, minute=last_minute)
+
+    def read(self, connection: Connection, cursor: Cursor, last_minute: int) -> Batch:
+        """Read the events and then the readings behind a cursor."""
+        events = reader.events(connection, Filter(after=cursor.event))[:BATCH_SIZE]
+        readings = reader.readings(connection, Filter(after=cursor.reading), BATCH_SIZE)
+        messages = [_event_message(cursor.log, event) for event in events]
+        messages += [_reading_message(cursor.log, number, reading) for number, reading in readings]
+        end = cursor
+        for message in messages:
+            end = end.past(message)
+        return Batch(messages, end)
+
+    def waiting(self, connection: Connection, sent: Cursor, done: Cursor) -> int:
+        """Count the readings and events that are not acknowledged."""
+        readings = reader.newest(connection, "readings") - done.reading
+        events = reader.newest(connection, "events") - done.event
+        return readings + events
+
+
+class MinuteSums:
+    """The mode that publishes only sums, of each minute with enough faces.
+
+    min_faces: how many faces one frame of the minute must have had, from 1 on.
+    """
+
+    def __init__(self, min_faces: int) -> None:
+        self.min_faces = min_faces
+
+    def skip_unpublished(self, connection: Connection, cursor: Cursor, last_minute: int) -> Cursor:
+        """Move a cursor past all readings and events, and back from minutes in the future.
+
+        A minute in the future was published while the device's clock was wrong.
+        """
+        return replace(
+            cursor,
+            reading=reader.newest(connection, "readings"),
+            event=reader.newest(connection, "events"),
+            minute=min(cursor.minute, last_minute),
+        )
+
+    def read(self, connection: Connection, cursor: Cursor, last_minute: int) -> Batch:
+        """Read the full minutes behind a cursor."""
+        minutes = reader.read_minutes(connection, cursor.minute + 1, last_minute + 1)[:BATCH_SIZE]
+        published = [minute for minute in minutes if minute.faces >= self.min_faces]
+        messages = [_minute_message(cursor.log, minute) for minute in published]
+        end = replace(cursor, minute=minutes[-1].time) if minutes else cursor
+        return Batch(messages, end)
+
+    def waiting(self, connection: Connection, sent: Cursor, done: Cursor) -> int:
+        """1 while a minute that was sent is not acknowledged, else 0."""
+        return int(sent.minute > done.minute)
 
 
 class Outbox:
-    """The entries of a log after a cursor, in order. `sent` is up to where they were taken, `done` up to where they
-    were acknowledged. min_faces: from 1 on, the entries are minutes that had at least so many faces in one frame; with
-    0 they are single readings and events.
+    """The entries of a log behind a cursor, in order.
+
+    log: path of the log.
+    mode: which entries are published.
+    cursor: how far the log has been published.
+    wall_clock: seconds since 1970.
+
+    `sent` is the position up to which entries were taken, `done` the one up to which they were
+    acknowledged. `waiting` counts entries that are not acknowledged, and `last_minute` are the sums
+    of the last full minute, however many faces it had; both are as of the last look at the log.
     """
 
-    def __init__(self, log: Path, min_faces: int, cursor: Cursor, wall: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        log: Path,
+        mode: Mode,
+        cursor: Cursor,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
         self.log = log
-        self.min_faces = min_faces
-        self.sent = self.done = cursor
+        self.mode = mode
+        self.sent = cursor
+        self.done = cursor
         self.waiting = 0
-        self.minute = _EMPTY
-        self._wall = wall
+        self.last_minute = MinuteSummary()
+        self._wall_clock = wall_clock
 
     def rewind(self) -> None:
-        """What was taken but not acknowledged is to be sent again."""
+        """Take again what was taken but not acknowledged."""
         self.sent = self.done
 
-    def acknowledged(self, message: Message) -> None:
-        """The receiver has this one and all before it."""
-        if message.log == self.done.log:  # else it was of a log that has been replaced since
+    def acknowledge(self, message: Message) -> None:
+        """The receiver has this message and all before it."""
+        if message.log == self.done.log:  # else the log has been replaced since
             self.done = self.done.past(message)
 
     def take(self) -> list[Message]:
-        """The next entries, at most a batch of each kind. Raises SinkError if there is no log."""
-        connection = reader.open_to_read(self.log)
-        try:
-            self._meet(connection)
-            self._pass_what_is_not_told(connection)
-            self._remember_minute(connection)
-            told = self._minutes if self.min_faces else self._single
-            found = told(connection)
-            self._count(connection)
-        finally:
-            connection.close()
-        for message in found:
-            self.sent = self.sent.past(message)
-        return found
+        """Return the next messages. Raises SinkError or sqlite3.Error if the log can't be read."""
+        with closing(reader.open_to_read(self.log)) as connection:
+            last_minute = self._last_full_minute()
+            self._attach(connection)
+            self.sent = self.mode.skip_unpublished(connection, self.sent, last_minute)
+            self.done = self.mode.skip_unpublished(connection, self.done, last_minute)
+            batch = self.mode.read(connection, self.sent, last_minute)
+            self._move(batch)
+            self._update(connection)
+        return batch.messages
 
     def look(self) -> None:
-        """Count what waits, without taking it. Raises SinkError if there is no log."""
-        connection = reader.open_to_read(self.log)
-        try:
-            self._meet(connection)
-            self._remember_minute(connection)
-            self._count(connection)
-        finally:
-            connection.close()
+        """Update `waiting` and `last_minute` without taking messages. Raises as `take`."""
+        with closing(reader.open_to_read(self.log)) as connection:
+            self._attach(connection)
+            self._update(connection)
 
-    def _meet(self, connection: Any) -> None:
-        """The first log is told from its end, one that replaces another from its beginning."""
+    def _attach(self, connection: Connection) -> None:
+        """Begin the first log at its end, and a log that replaces another at its beginning."""
         name = reader.name(connection)
         if self.sent.log == name:
             return
-        ends = reader.newest(connection, "readings"), reader.newest(connection, "events"), int(self._wall())
-        self.sent = Cursor(name) if self.sent.log else Cursor(name, *ends)
-        self.done = self.sent
+        if self.sent.log:
+            start = Cursor(name)
+        else:
+            reading = reader.newest(connection, "readings")
+            event = reader.newest(connection, "events")
+            start = Cursor(name, reading, event, int(self._wall_clock()))
+        self.sent = start
+        self.done = start
 
-    def _pass_what_is_not_told(self, connection: Any) -> None:
-        """Sums or single readings: the cursor of the other moves along, so that a change of mode tells no history. A
-        minute in the future was told under a clock that was wrong.
+    def _move(self, batch: Batch) -> None:
+        """Move on by a batch.
+
+        Entries that are not sent are never acknowledged, so the cursors are moved past them here,
+        but only while nothing before them is unacknowledged.
         """
-        over = int(self._over())
-        if self.min_faces:
-            ends = reader.newest(connection, "readings"), reader.newest(connection, "events")
-            self.sent, self.done = (
-                replace(each, reading=ends[0], event=ends[1], minute=min(each.minute, over))
-                for each in (self.sent, self.done)
-            )
-        else:
-            self.sent, self.done = (replace(each, minute=over) for each in (self.sent, self.done))
+        for message in batch.messages:
+            self.sent = self.sent.past(message)
+        if not batch.messages and self.sent == self.done:
+            self.sent = batch.end
+            self.done = batch.end
 
-    def _over(self) -> float:
-        """The latest start of a minute that is surely over, and in the log."""
-        return self._wall() - 60 - _OVER
+    def _update(self, connection: Connection) -> None:
+        last_minute = self._last_full_minute()
+        recent = reader.read_minutes(connection, last_minute - 2 * _MINUTE, last_minute + 1)
+        self.last_minute = recent[-1] if recent else MinuteSummary()
+        self.waiting = self.mode.waiting(connection, self.sent, self.done)
 
-    def _single(self, connection: Any) -> list[Message]:
-        events = reader.events(connection, Filter(after=self.sent.event))[:BATCH_SIZE]
-        readings = reader.readings(connection, Filter(after=self.sent.reading), BATCH_SIZE)
-        return [
-            *(self._message("event", event.id, formats.event_as_dict(event)) for event in events),
-            *(self._message("reading", number, formats.as_dict(reading)) for number, reading in readings),
-        ]
-
-    def _remember_minute(self, connection: Any) -> None:
-        """The last minute, whatever its faces, for the state."""
-        recent = reader.read_minutes(connection, self._over() - 120, self._over() + 1)
-        self.minute = recent[-1] if recent else _EMPTY
-
-    def _minutes(self, connection: Any) -> list[Message]:
-        """Minutes in which enough faces were seen at once."""
-        found = reader.read_minutes(connection, self.sent.minute + 1, self._over() + 1)[:BATCH_SIZE]
-        told = [span for span in found if span.faces >= self.min_faces]
-        if found and not told and self.sent == self.done:
-            self.sent = self.done = replace(self.done, minute=found[-1].time)
-        return [self._message("minute", span.time, _summed(span)) for span in told]
-
-    def _message(self, kind: str, number: int, values: dict[str, Any]) -> Message:
-        text = json.dumps({"id": f"{self.sent.log}-{kind[0]}{number}", **values})
-        return Message(kind, number, text, self.sent.log)
-
-    def _count(self, connection: Any) -> None:
-        if self.min_faces:
-            self.waiting = int(self.sent.minute > self.done.minute)
-        else:
-            readings = reader.newest(connection, "readings") - self.done.reading
-            self.waiting = readings + reader.newest(connection, "events") - self.done.event
+    def _last_full_minute(self) -> int:
+        """The latest start, in seconds since 1970, of a minute that has ended and is in the log."""
+        return int(self._wall_clock()) - _MINUTE - _COMMIT_DELAY
 
 
-def _summed(span: MinuteSummary) -> dict[str, Any]:
-    told = {label: share for label, share in span.shares().items() if label in span.seconds}
-    seconds = round(span.face_seconds, 1)
-    return {"time": formats.iso(span.time), "faces": span.faces, "face_seconds": seconds, "shares": told}
+def _reading_message(log: str, number: int, reading: Reading) -> Message:
+    return _message(log, "reading", number, formats.as_dict(reading))
+
+
+def _event_message(log: str, event: Event) -> Message:
+    return _message(log, "event", event.id, formats.event_as_dict(event))
+
+
+def _minute_message(log: str, minute: MinuteSummary) -> Message:
+    shares = minute.shares()
+    values = {
+        "time": formats.iso(minute.time),
+        "faces": minute.faces,
+        "face_seconds": round(minute.face_seconds, 1),
+        "shares": {label: share for label, share in shares.items() if label in minute.seconds},
+    }
+    return _message(log, "minute", minute.time, values)
+
+
+def _message(log: str, kind: Kind, number: int, values: dict[str, object]) -> Message:
+    """A message whose id is the same each time that it is sent."""
+    identity = {"id": f"{log}-{kind[0]}{number}"}
+    return Message(kind, number, json.dumps(identity | values), log)

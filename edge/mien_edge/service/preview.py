@@ -12,7 +12,7 @@ from pathlib import Path
 
 import cv2
 
-from mien_edge.chain.annotate import drawn
+from mien_edge.chain.annotate import draw_readings
 from mien_edge.status.status_file import SOCKET
 from mien_edge.values import Frame, Pixels, Reading
 
@@ -53,7 +53,7 @@ class PreviewServer:
         self._sent_at = now
         ready = [client for client in self._clients if client.is_ready()]
         if ready:
-            message = _encode(drawn(frame.image, readings))
+            message = _encode(draw_readings(frame.image, readings))
             for client in ready:
                 client.send(message)
         self._clients = [client for client in self._clients if client.is_alive(now)]

@@ -16,7 +16,7 @@ from mien_edge import paths
 from mien_edge.chain import annotate, detect, pipeline, smooth, sources, track
 from mien_edge.chain.classify import Classify
 from mien_edge.chain.devices import without_password
-from mien_edge.chain.score import Score, read_labels
+from mien_edge.chain.score import Score, ScoreResult, read_labels
 from mien_edge.chain.sinks import Console, Csv, JsonLines
 from mien_edge.errors import MienError
 from mien_edge.events import EventKind, OnEvent
@@ -86,7 +86,7 @@ class Summary:
     readings: int
     faces: int
     seconds: float
-    score: dict[str, Any] | None = None
+    score: ScoreResult | None = None
 
     def __str__(self) -> str:
         rate = self.frames / self.seconds if self.seconds > 0 else 0.0
@@ -378,7 +378,7 @@ def build_chain(settings: Settings, model: LoadedModel, still: bool) -> pipeline
     if still:
         detector = detect.detector(settings.detect)
         return pipeline.Chain(detector, track.NoTracking(), model.classify, model.smooth)
-    detector = detect.steady(settings.detect)
+    detector = detect.interval_detector(settings.detect)
     return pipeline.Chain(detector, track.Tracker(settings.track), model.classify, model.smooth)
 
 

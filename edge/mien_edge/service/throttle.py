@@ -4,9 +4,9 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 
-from mien_edge.chain import camera, motion
+from mien_edge.chain import motion
 from mien_edge.chain.sources import Source
-from mien_edge.events import EventKind, OnEvent
+from mien_edge.events import EventKind, OnEvent, ignore_event
 from mien_edge.settings import ThrottleSettings
 from mien_edge.status import health
 from mien_edge.status.health import Health
@@ -38,7 +38,7 @@ class Governor:
         self,
         settings: ThrottleSettings,
         max_fps: float,
-        on_event: OnEvent = camera.silent,
+        on_event: OnEvent = ignore_event,
         read_health: Callable[[], Health] = health.read,
     ) -> None:
         self.settings = settings

@@ -1,1 +1,1 @@
-"""The page with picture, timeline and health."""
+"""The web page with picture, timeline and health."""

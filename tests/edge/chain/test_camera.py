@@ -65,11 +65,11 @@ class SteppedCamera(FakeCamera):
 
 
 def live(*cameras, settings=QUICK, clock=None):
-    told = []
+    kinds = []
     source = camera.LiveCamera(
-        openers(*cameras), settings, threading.Event(), lambda kind, text: told.append(kind), clock=clock or Clock()
+        openers(*cameras), settings, threading.Event(), lambda kind, text: kinds.append(kind), clock=clock or Clock()
     )
-    return source, told
+    return source, kinds
 
 
 def take(source, count):
@@ -84,12 +84,12 @@ def take(source, count):
 def test_frames_arrive_numbered_with_dropped_ones_counted():
     device = SteppedCamera()
     source, _ = live(device)
-    reader = source._opened()
+    reader = source._open()
     until(lambda: device.reads == 1)
     device.let(1)
-    first = source._wait(reader)
+    first = source._next_frame(reader)
     device.let(3)
-    second = source._wait(reader)
+    second = source._next_frame(reader)
     assert (first.index, int(first.image[0, 0])) == (0, 0)
     assert (second.index, int(second.image[0, 0])) == (3, 3)
     assert source.skipped == 2
@@ -98,32 +98,32 @@ def test_frames_arrive_numbered_with_dropped_ones_counted():
 
 
 def test_a_camera_that_is_pulled_out_comes_back():
-    source, told = live(FakeCamera([PICTURES[0], SourceError("pulled out")]), FakeCamera([PICTURES[1]]))
+    source, kinds = live(FakeCamera([PICTURES[0], SourceError("pulled out")]), FakeCamera([PICTURES[1]]))
     frames = take(source, 50)
-    assert told[:2] == ["camera lost", "camera back"]
+    assert kinds[:2] == ["camera lost", "camera back"]
     assert {int(frame.image[0, 0]) for frame in frames} == {0, 1}
 
 
 def test_a_camera_that_hangs_is_left_and_opened_anew():
     hanging = HangingCamera(Clock())
-    source, told = live(hanging, FakeCamera([PICTURES[1]]), clock=hanging.clock)
-    source._on_event = lambda kind, text: (hanging.noticed.set(), told.append(kind))
+    source, kinds = live(hanging, FakeCamera([PICTURES[1]]), clock=hanging.clock)
+    source._on_event = lambda kind, text: (hanging.noticed.set(), kinds.append(kind))
     frames = take(source, 3)
-    assert told == ["camera lost", "camera back"]
+    assert kinds == ["camera lost", "camera back"]
     assert int(frames[-1].image[0, 0]) == 1
 
 
 def test_a_driver_that_raises_anything_is_a_lost_camera():
-    source, told = live(FakeCamera([PICTURES[0], ZeroDivisionError("driver bug")]), FakeCamera([PICTURES[1]]))
+    source, kinds = live(FakeCamera([PICTURES[0], ZeroDivisionError("driver bug")]), FakeCamera([PICTURES[1]]))
     take(source, 50)
-    assert told[:2] == ["camera lost", "camera back"]
+    assert kinds[:2] == ["camera lost", "camera back"]
 
 
 def test_opening_is_tried_again_until_it_works():
     gone = SourceError("no such camera; plug it in")
-    source, told = live(FakeCamera([PICTURES[0], gone]), gone, gone, FakeCamera([PICTURES[1]]))
+    source, kinds = live(FakeCamera([PICTURES[0], gone]), gone, gone, FakeCamera([PICTURES[1]]))
     take(source, 50)
-    assert told[:2] == ["camera lost", "camera back"]
+    assert kinds[:2] == ["camera lost", "camera back"]
 
 
 def test_the_first_opening_must_work():
@@ -133,11 +133,11 @@ def test_the_first_opening_must_work():
 
 
 def test_stopping_ends_a_silent_camera_whose_time_is_not_over(monkeypatch):
-    monkeypatch.setattr(camera, "_CLOSING", 0.01)
-    source, told = live(FakeCamera([FakeCamera.HANG]))
+    monkeypatch.setattr(camera, "_CLOSE_TIMEOUT", 0.01)
+    source, kinds = live(FakeCamera([FakeCamera.HANG]))
     threading.Timer(0.05, source._stop.set).start()
     assert list(source) == []
-    assert told == []
+    assert kinds == []
 
 
 @pytest.mark.parametrize("way", ["break", "error"])
@@ -155,12 +155,14 @@ def test_the_camera_is_closed_when_the_loop_over_it_ends(way):
 
 
 def test_any_error_while_opening_anew_is_tried_again():
-    source, told = live(FakeCamera([PICTURES[0], SourceError("gone")]), RuntimeError("busy"), FakeCamera([PICTURES[1]]))
+    source, kinds = live(
+        FakeCamera([PICTURES[0], SourceError("gone")]), RuntimeError("busy"), FakeCamera([PICTURES[1]])
+    )
     take(source, 50)
-    assert told[:2] == ["camera lost", "camera back"]
+    assert kinds[:2] == ["camera lost", "camera back"]
 
 
-def test_a_password_is_never_told():
+def test_a_password_is_never_shown():
     assert devices.without_password("rtsp://me:secret@cam:554/a@b") == "rtsp://cam:554/a@b"
     assert devices.without_password("rtsp://cam/a@b") == "rtsp://cam/a@b"
     assert devices.without_password("photos/a@b.jpg") == "photos/a@b.jpg"
@@ -209,10 +211,10 @@ def test_without_picamera2_the_error_says_how_to_install_it(monkeypatch):
 
 
 def real_methods():
-    found = list((ROOT / ".venv-tflite" / "picamera2" / "picamera2").glob("picamera2.py"))
-    if not found:
+    files = list((ROOT / ".venv-tflite" / "picamera2" / "picamera2").glob("picamera2.py"))
+    if not files:
         pytest.skip("picamera2 0.3.38 is not unpacked; run make .venv-tflite/ready")
-    module = ast.parse(found[0].read_text())
+    module = ast.parse(files[0].read_text())
     (definition,) = [node for node in module.body if isinstance(node, ast.ClassDef) and node.name == "Picamera2"]
     return {node.name: [a.arg for a in node.args.args] for node in definition.body if isinstance(node, ast.FunctionDef)}
 
@@ -220,10 +222,10 @@ def real_methods():
 def test_the_fake_has_the_real_packages_methods_and_arguments():
     real = real_methods()
     for name, method in inspect.getmembers(FakePicamera2, inspect.isfunction):
-        ours = list(inspect.signature(method).parameters)
+        parameters = list(inspect.signature(method).parameters)
         assert name in real, name
-        assert set(ours) <= set(real[name]), name
-        keywords = list(itertools.takewhile(lambda each: each not in ("buffer_count", "controls"), ours))
+        assert set(parameters) <= set(real[name]), name
+        keywords = list(itertools.takewhile(lambda key: key not in ("buffer_count", "controls"), parameters))
         assert real[name][: len(keywords)] == keywords, name
 
 
@@ -244,8 +246,8 @@ def test_the_light_is_on_while_the_camera_is_and_the_button_pauses_both(pins):
     from mien_edge.service.gpio import GpioSwitch
     from mien_edge.settings import GpioSettings
 
-    said, events, stop = [], [], threading.Event()
-    switch = GpioSwitch(GpioSettings(led=17, button=27), said.append)
+    pings, events, stop = [], [], threading.Event()
+    switch = GpioSwitch(GpioSettings(led=17, button=27), pings.append)
     light, button = pins.pin(17), pins.pin(27)
     cameras = [FakeCamera([np.zeros((4, 4), np.uint8)]) for _ in range(2)]
     live = camera.LiveCamera(
@@ -263,21 +265,21 @@ def test_the_light_is_on_while_the_camera_is_and_the_button_pauses_both(pins):
     next(frames)
     assert light.state
     press()
-    seen = []
+    states = []
 
     def later():
-        until(lambda: "paused" in said and cameras[0].closed)
-        seen.append((light.state, cameras[0].closed, events[-1]))
+        until(lambda: "paused" in pings and cameras[0].closed)
+        states.append((light.state, cameras[0].closed, events[-1]))
         press()
 
     thread = threading.Thread(target=later)
     thread.start()
     next(frames)
     thread.join()
-    assert seen == [(False, True, "paused")], "light and camera off"
+    assert states == [(False, True, "paused")], "light and camera off"
     assert light.state
     assert events == ["paused", "resumed"]
-    assert "paused" in said, "a pause is no fault"
+    assert "paused" in pings, "a pause is no fault"
     stop.set()
     assert list(frames) == []
     assert not light.state
@@ -299,7 +301,7 @@ def test_a_camera_that_is_lost_or_does_not_open_has_no_light(pins):
             stop.set()
         raise SourceError("gone")
 
-    frames = iter(camera.LiveCamera(opener, QUICK, stop, switch=switch, clock=Clock()))
+    frames = iter(camera.LiveCamera(opener, QUICK, stop, pause_control=switch, clock=Clock()))
     next(frames)
     assert pins.pin(17).state
     list(frames)
@@ -324,11 +326,11 @@ def test_a_pause_outlives_a_restart_and_a_lost_camera_stays_off(pins, tmp_path):
     from mien_edge.settings import GpioSettings
 
     (tmp_path / "paused").touch()
-    stop, opened, said = threading.Event(), [], []
+    stop, opened, pings = threading.Event(), [], []
 
     def alive(text):
-        said.append(text)
-        if len(said) == 3:
+        pings.append(text)
+        if len(pings) == 3:
             stop.set()
 
     switch = GpioSwitch(GpioSettings(led=17, button=27), alive, tmp_path)
@@ -337,7 +339,7 @@ def test_a_pause_outlives_a_restart_and_a_lost_camera_stays_off(pins, tmp_path):
         opened.append(1)
         return FakeCamera([np.zeros((4, 4), np.uint8)])
 
-    assert list(camera.LiveCamera(opener, SourceSettings(), stop, switch=switch)) == []
+    assert list(camera.LiveCamera(opener, SourceSettings(), stop, pause_control=switch)) == []
     assert opened == []
     switch._on_pressed()
     assert not (tmp_path / "paused").exists()

@@ -64,7 +64,7 @@ def test_yunet_tells_where_the_eyes_are(astronaut):
     (right_eye, left_eye, nose, *_) = face.landmarks
     assert right_eye[0] < nose[0] < left_eye[0]
     assert nose[1] > right_eye[1]
-    assert quality.turn(face) < 0.3
+    assert quality.yaw_ratio(face) < 0.3
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 3), (3, 900, 3), (900, 3), (7, 7)])

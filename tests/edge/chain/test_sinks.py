@@ -86,7 +86,7 @@ def test_a_full_disk_is_one_clear_error():
 @pytest.mark.parametrize("shape", [(480, 640, 3), (120, 160), (30, 30, 3)])
 def test_drawing_marks_the_picture_and_leaves_the_original(shape):
     image = np.full(shape, 90, np.uint8)
-    drawn = annotate.drawn(image, (testing.reading(),))
+    drawn = annotate.draw_readings(image, (testing.reading(),))
     assert drawn.ndim == 3
     assert min(drawn.shape[:2]) >= 480
     assert (image == 90).all()

@@ -28,8 +28,8 @@ def follow(tracker, *scenes, fps=15.0):
     ]
 
 
-def settle(readings, uncertain=0.3, **settings):
-    smoother = Smoother(SmoothSettings(**settings), uncertain)
+def settle(readings, confidence_threshold=0.3, **settings):
+    smoother = Smoother(SmoothSettings(**settings), confidence_threshold)
     return [smoother((reading,))[0] for reading in readings]
 
 
@@ -64,21 +64,22 @@ def test_photographs_share_no_numbers():
 
 
 @given(st.sampled_from(LABELS), st.sampled_from(LABELS), st.integers(1, 30), st.floats(0.4, 1.0))
-def test_one_odd_frame_never_flips_a_label(steady, odd, place, confidence):
-    labels = [steady] * 40
-    labels[place] = odd
-    assert {settled.label for settled in settle(sequence(*labels, confidence=confidence))} == {steady}
+def test_one_odd_frame_never_flips_a_label(label, odd_label, index, confidence):
+    labels = [label] * 40
+    labels[index] = odd_label
+    readings = settle(sequence(*labels, confidence=confidence))
+    assert {reading.label for reading in readings} == {label}
 
 
 def test_a_lasting_change_takes_over():
-    settled = settle(sequence(*["happy"] * 15, *["sad"] * 30))
-    assert settled[14].label == "happy"
-    assert settled[-1].label == "sad"
+    readings = settle(sequence(*["happy"] * 15, *["sad"] * 30))
+    assert readings[14].label == "happy"
+    assert readings[-1].label == "sad"
 
 
 def test_labels_that_alternate_do_not_flicker():
-    settled = settle(sequence(*["happy", "sad"] * 40, confidence=0.6))
-    changes = sum(a.label != b.label for a, b in pairwise(settled))
+    readings = settle(sequence(*["happy", "sad"] * 40, confidence=0.6))
+    changes = sum(a.label != b.label for a, b in pairwise(readings))
     assert changes == 0
 
 
@@ -92,13 +93,13 @@ def test_two_faces_never_mix():
     smoother = Smoother(SmoothSettings(), 0.3)
     for i in range(30):
         pair = smoother((testing.reading("happy", i / 15, 1), testing.reading("sad", i / 15, 2)))
-    assert [settled.label for settled in pair] == ["happy", "sad"]
+    assert [reading.label for reading in pair] == ["happy", "sad"]
     assert pair[0].emotion.scores[LABELS.index("sad")] < 0.05
 
 
 def test_below_the_cards_threshold_there_is_no_label():
-    settled = settle(sequence("happy", confidence=0.35), uncertain=0.5)[0]
-    assert (settled.label, settled.quality) == (None, "uncertain")
+    reading = settle(sequence("happy", confidence=0.35), confidence_threshold=0.5)[0]
+    assert (reading.label, reading.quality) == (None, "uncertain")
 
 
 def test_a_face_without_emotion_passes_as_it_is():
@@ -108,12 +109,12 @@ def test_a_face_without_emotion_passes_as_it_is():
 
 def test_a_clock_that_jumps_back_does_no_harm():
     readings = [*sequence(*["happy"] * 5), testing.reading("happy", -1e6), testing.reading("happy", 1e9)]
-    assert {settled.label for settled in settle(readings)} == {"happy"}
+    assert {reading.label for reading in settle(readings)} == {"happy"}
 
 
 @given(st.lists(st.tuples(st.sampled_from(LABELS), st.floats(0.2, 1.0)), min_size=1, max_size=40))
 def test_smoothed_scores_stay_a_distribution(steps):
     readings = [testing.reading(label, i / 15, confidence=share) for i, (label, share) in enumerate(steps)]
-    for settled in settle(readings):
-        assert sum(settled.emotion.scores) == pytest.approx(1)
-        assert min(settled.emotion.scores) >= -1e-12
+    for reading in settle(readings):
+        assert sum(reading.emotion.scores) == pytest.approx(1)
+        assert min(reading.emotion.scores) >= -1e-12

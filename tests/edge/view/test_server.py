@@ -1,15 +1,19 @@
-"""The page: what it tells, whom it refuses, and how it is in a real browser."""
+"""The page: what it answers, whom it refuses, and how it is in a real browser."""
 
 import contextlib
 import json
+import re
 import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
+from importlib import resources
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -21,13 +25,15 @@ from brokers import free_port
 from mien_edge import testing
 from mien_edge.chain.pipeline import Timed
 from mien_edge.errors import SettingsError
-from mien_edge.log import writer
-from mien_edge.service import preview, status_writer
+from mien_edge.events import EventKind
+from mien_edge.log.writer import LogWriter
+from mien_edge.service.preview import PreviewServer
+from mien_edge.service.status_writer import StatusWriter
 from mien_edge.settings import LogSettings, ViewSettings
 from mien_edge.status import status_file
 from mien_edge.status.status_file import ModelStatus
 from mien_edge.values import Frame
-from mien_edge.view import server
+from mien_edge.view.access import read_token
 
 LABELS = ["happy", "sad", None]
 
@@ -37,51 +43,51 @@ class Service:
 
     def __init__(self, folder, bundle):
         folder.mkdir()
-        self.folder = folder
-        self.log = writer.LogWriter(folder / "log.db", LogSettings(commit_interval=0.1))
         model = ModelStatus(bundle.card.id, str(bundle.folder))
-        self.live = status_writer.StatusWriter(folder, "fake", lambda: model, [("detect", Timed(lambda: None))])
-        self.window, self.frames = preview.PreviewServer(folder), 0
+        stages = [("detect", Timed(lambda: None))]
+        self.folder = folder
+        self.frames = 0
+        self.log = LogWriter(folder / "log.db", LogSettings(commit_interval=0.1))
+        self.status = StatusWriter(folder, "fake", lambda: model, stages)
+        self.preview = PreviewServer(folder)
         self.log.event("start", "<b>fake</b> & co")
 
     def see(self, *labels):
         now = time.time()
-        readings = tuple(
-            testing.reading(label, now, track=i + 1, quality="good" if label else "uncertain")
-            for i, label in enumerate(labels)
-        )
+        faces = enumerate(labels, start=1)
+        readings = tuple(read_face(label, now, track) for track, label in faces)
         frame = Frame(np.full((240, 320, 3), 90, np.uint8), self.frames, now)
         self.frames += 1
-        for each in (self.log, lambda found: self.live(frame, found), lambda found: self.window(frame, found)):
-            each(readings)
-
-    def see_for(self, seconds, *labels):
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            self.see(*labels)
-            time.sleep(0.05)
+        self.log(readings)
+        self.status(frame, readings)
+        self.preview(frame, readings)
 
     def close(self):
-        self.live.close()
-        self.window.close()
+        self.status.close()
+        self.preview.close()
         self.log.close()
+
+
+def read_face(label, seconds, track):
+    """A reading, which is uncertain where there is no label."""
+    return testing.reading(label, seconds, track, quality="good" if label else "uncertain")
 
 
 @pytest.fixture
 def service(tmp_path, bundle):
-    made = Service(tmp_path / "run", bundle)
-    yield made
-    made.close()
+    service = Service(tmp_path / "run", bundle)
+    yield service
+    service.close()
 
 
 @contextlib.contextmanager
 def served(service, settings=""):
     """The real process; yields the page's address."""
     port = free_port()
-    place = service.folder / "mien.toml"
-    place.write_text(f"[view]\nport = {port}\n{settings}")
-    words = ["view", "--settings", place, "--log", service.folder / "log.db", "--runtime", service.folder]
-    command = [sys.executable, "-m", "mien_edge", *map(str, words)]
+    path = service.folder / "mien.toml"
+    path.write_text(f"[view]\nport = {port}\n{settings}")
+    options = ["--settings", path, "--log", service.folder / "log.db", "--runtime", service.folder]
+    command = [sys.executable, "-m", "mien_edge", "view", *map(str, options)]
     with subprocess.Popen(command, env=clean_environment(), stdout=subprocess.PIPE, text=True) as process:
         assert "look at" in process.stdout.readline()
         try:
@@ -90,22 +96,35 @@ def served(service, settings=""):
             process.terminate()
 
 
-def asked(address, **headers):
-    request = urllib.request.Request(
-        address, headers={name.replace("_", "-"): value for name, value in headers.items()}
-    )
+class Answer(NamedTuple):
+    """What the server answered; of a stream only the beginning of the body."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+def get(address, **headers):
+    """GET with these headers, '_' for '-' in their names; a refusal is an answer, too."""
+    headers = {name.replace("_", "-"): value for name, value in headers.items()}
+    request = urllib.request.Request(address, headers=headers)
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return answer.status, dict(answer.headers), answer.read(20000) if "/picture" in address else answer.read()
+        with urllib.request.urlopen(request, timeout=10) as response:
+            return Answer(response.status, dict(response.headers), response.read())
     except urllib.error.HTTPError as refusal:
-        return refusal.code, dict(refusal.headers), refusal.read()
+        return Answer(refusal.code, dict(refusal.headers), refusal.read())
+
+
+def page_file(name):
+    """The text of a file of the page, as it is installed."""
+    return resources.files("mien_edge.view").joinpath(name).read_text(encoding="utf-8")
 
 
 def test_who_calls_by_another_name_or_from_another_page_is_refused(service):
     service.see("happy")
     with served(service) as page:
-        assert asked(page)[0] == 200
-        assert asked(page, Host="localhost:1234")[0] == 200, "through a tunnel the port may be another"
+        assert get(page).status == 200
+        assert get(page, Host="localhost:1234").status == 200, "through a tunnel the port may be another"
         for path in ("/", "/api/live", "/api/history", "/picture"):
             for headers in (
                 {"Host": "evil.example"},
@@ -115,7 +134,7 @@ def test_who_calls_by_another_name_or_from_another_page_is_refused(service):
                 {"Sec_Fetch_Site": "cross-site"},
                 {"Sec_Fetch_Site": "same-site"},
             ):
-                assert asked(page + path, **headers)[0] == 403, (path, headers)
+                assert get(page + path, **headers).status == 403, (path, headers)
         with pytest.raises(urllib.error.HTTPError, match="403"):
             urllib.request.urlopen(urllib.request.Request(page, data=b"x", method="POST"), timeout=10)
 
@@ -124,7 +143,7 @@ def test_every_answer_carries_a_strict_policy(service):
     service.see("happy")
     with served(service) as page:
         for path in ("/", "/page.js", "/api/history", "/api/model", "/none"):
-            headers = asked(page + path)[1]
+            headers = get(page + path).headers
             policy = dict(part.split(" ", 1) for part in headers["Content-Security-Policy"].split("; "))
             assert policy["default-src"] == "'none'"
             assert policy["script-src"] == "'self'"
@@ -134,42 +153,37 @@ def test_every_answer_carries_a_strict_policy(service):
 
 
 def test_no_asset_comes_from_elsewhere():
-    import re
-    from importlib import resources
-
-    for file in resources.files("mien_edge.view").iterdir():
-        if file.name.endswith((".html", ".css", ".js")):
-            found = re.findall(r"https?://[^\s\"']+", file.read_text(encoding="utf-8"))
-            assert set(found) <= {"http://www.w3.org/2000/svg"}, file.name
+    for name in ("page.html", "page.css", "page.js"):
+        addresses = re.findall(r"https?://[^\s\"']+", page_file(name))
+        assert set(addresses) <= {"http://www.w3.org/2000/svg"}, name
 
 
 def test_both_languages_say_everything():
-    import re
-    from importlib import resources
-
-    text = resources.files("mien_edge.view").joinpath("page.js").read_text(encoding="utf-8")
-    blocks = re.findall(r"(?:en|\"zh-TW\"): \{(.*?)\n  \}", text, re.S)
-    one, two = (set(re.findall(r'(?:^|[{,])\s*"?([A-Za-z][A-Za-z ]*)"?: "', block, re.M)) for block in blocks)
-    assert one == two
-    markup = resources.files("mien_edge.view").joinpath("page.html").read_text(encoding="utf-8")
-    assert set(re.findall(r'data-text="(\w+)"', markup)) <= one
+    blocks = re.findall(r"^  (?:en|\"zh-TW\"): \{$(.*?)^  \}", page_file("page.js"), re.DOTALL | re.MULTILINE)
+    english, chinese = (re.findall(r'^    "?([A-Za-z][A-Za-z ]*)"?: "', block, re.MULTILINE) for block in blocks)
+    assert english == chinese
+    assert len(set(english)) == len(english) > 50
+    in_markup = re.findall(r'data-text="(\w+)"', page_file("page.html"))
+    assert set(in_markup) <= set(english)
+    in_script = re.findall(r'text\("(\w+)"\)', page_file("page.js"))
+    assert set(in_script) <= set(english)
 
 
 def test_the_picture_is_made_only_while_somebody_looks_and_never_holds_up_the_chain(service):
     service.see("happy")
-    assert service.window.clients == 0
+    assert service.preview.clients == 0
     with socket.socket(socket.AF_UNIX) as lazy:
         lazy.connect(str(service.folder / status_file.SOCKET))
-        until(lambda: service.see("happy") or service.window.clients == 1)
+        until(lambda: service.see("happy") or service.preview.clients == 1)
         for _ in range(20):
             service.see("happy")  # nobody reads, and it comes back all the same
-        assert service.window.clients == 1
-    until(lambda: service.see("happy") or service.window.clients == 0)
+        assert service.preview.clients == 1
+    until(lambda: service.see("happy") or service.preview.clients == 0)
 
 
 def test_a_looker_who_takes_nothing_is_let_go(tmp_path):
     now = [0.0]
-    shown = preview.PreviewServer(tmp_path, lambda: now[0])
+    shown = PreviewServer(tmp_path, lambda: now[0])
     frame = Frame(np.random.default_rng(0).integers(0, 255, (720, 960, 3), dtype=np.uint8), 0, 0.0)
     with socket.socket(socket.AF_UNIX) as lazy:
         lazy.connect(str(tmp_path / status_file.SOCKET))
@@ -183,14 +197,11 @@ def test_a_looker_who_takes_nothing_is_let_go(tmp_path):
 
 def test_the_stream_is_whole_pictures_with_the_boxes_drawn(service):
     with served(service) as page:
-        request = urllib.request.Request(page + "/picture")
         service.see("happy")
-        import threading
-
         looked = threading.Event()
         thread = threading.Thread(target=lambda: until(lambda: service.see("happy") or looked.is_set()))
         thread.start()
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(page + "/picture", timeout=10) as answer:
             assert answer.headers["Content-Type"].startswith("multipart/x-mixed-replace")
             data = answer.read(60000)
         looked.set()
@@ -204,40 +215,42 @@ def test_the_stream_is_whole_pictures_with_the_boxes_drawn(service):
 def test_where_the_picture_is_not_allowed_there_is_none(service):
     service.see("happy")
     with served(service, "show_picture = false\n") as page:
-        code, _, text = asked(page + "/picture")
-        assert (code, "turned off" in text.decode()) == (503, True)
+        answer = get(page + "/picture")
+        assert answer.status == 503
+        assert "turned off" in json.loads(answer.body)["problem"]
 
 
 def test_without_a_service_or_a_log_the_page_says_so(service, tmp_path):
     with served(service) as page:
-        service.live.close()
-        code, _, text = asked(page + "/api/model")
-        assert (code, "does not run here" in json.loads(text)["problem"]) == (503, True)
+        service.status.close()
+        answer = get(page + "/api/model")
+        assert answer.status == 503
+        assert "does not run here" in json.loads(answer.body)["problem"]
         (service.folder / "log.db").unlink()
-        assert "no log here" in json.loads(asked(page + "/api/history")[2])["problem"]
+        assert "no log here" in json.loads(get(page + "/api/history").body)["problem"]
 
 
 def test_another_address_needs_a_token(tmp_path, monkeypatch):
     with pytest.raises(SettingsError, match="whoever is in that network could look"):
-        server.token(ViewSettings(host="0.0.0.0"))  # noqa: S104 - it is refused
+        read_token(ViewSettings(host="0.0.0.0"))  # noqa: S104 - it is refused
     (tmp_path / "view-token").write_text("short\n")
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     with pytest.raises(SettingsError, match="can be guessed"):
-        server.token(ViewSettings(host="0.0.0.0"))  # noqa: S104
+        read_token(ViewSettings(host="0.0.0.0"))  # noqa: S104
     (tmp_path / "view-token").write_text("")
-    assert server.token(ViewSettings()) == ""
+    assert read_token(ViewSettings()) == ""
     (tmp_path / "view-token").write_text("0123456789abcdef\n")
-    assert server.token(ViewSettings(host="0.0.0.0")) == "0123456789abcdef"  # noqa: S104
+    assert read_token(ViewSettings(host="0.0.0.0")) == "0123456789abcdef"  # noqa: S104
 
 
 def test_with_a_token_only_who_has_it_may_look(service):
     service.see("happy")
     (service.folder / "token").write_text("0123456789abcdef\n")
     with served(service, f'token_file = "{service.folder}/token"\n') as page:
-        assert asked(page)[0] == 401
-        assert asked(page + "/api/history", Cookie="mien-token=wrong")[0] == 401
-        assert asked(page + "/?token=wrong")[0] == 401
-        assert asked(page + "/api/history", Cookie="mien-token=0123456789abcdef")[0] == 200
+        assert get(page).status == 401
+        assert get(page + "/api/history", Cookie="mien-token=wrong").status == 401
+        assert get(page + "/?token=wrong").status == 401
+        assert get(page + "/api/history", Cookie="mien-token=0123456789abcdef").status == 200
         opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
         assert opener.open(page + "/?token=0123456789abcdef", timeout=10).url == page + "/", (
             "the token leaves the address"
@@ -263,7 +276,8 @@ def chromium():
 def opened(chromium, address, width=1280, **options):
     """A page without a single complaint in its console."""
     context = chromium.new_context(viewport={"width": width, "height": 900}, **options)
-    page, complaints = context.new_page(), []
+    page = context.new_page()
+    complaints = []
     page.on("console", lambda message: complaints.append(message.text))
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.goto(address)
@@ -279,12 +293,13 @@ def test_a_label_appears_while_somebody_looks(service, chromium):
         while not page.query_selector("#faces strong:text('surprise')"):
             service.see("surprise")
             page.wait_for_timeout(30)
-        assert page.inner_text("#told") == "Face 1: surprise"
+        assert page.inner_text("#announcement") == "Face 1: surprise"
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
 def test_the_page_fits_a_desk_and_a_phone(service, chromium, width, scheme):
-    service.see_for(0.5, *LABELS)
+    service.see(*LABELS)
+    service.log.commit()
     with served(service) as address, opened(chromium, address, width, color_scheme=scheme) as page:
         page.wait_for_selector("#model strong")
         page.wait_for_selector("#events li")
@@ -295,6 +310,17 @@ def test_the_page_fits_a_desk_and_a_phone(service, chromium, width, scheme):
         buttons = "[...document.querySelectorAll('button:not([hidden])')]"
         sizes = page.evaluate(f"{buttons}.map(button => button.getBoundingClientRect().height)")
         assert min(sizes) >= 44, "large enough for a thumb"
+
+
+def test_a_camera_that_is_lost_is_called_lost(service, chromium):
+    service.see("happy")
+    service.status.event(EventKind.CAMERA_LOST, "no frame")
+    with served(service) as address, opened(chromium, address) as page:
+        page.wait_for_selector("#health dd")
+        assert page.inner_text("#health dd >> nth=0") == "lost"
+        assert "the camera is lost" in page.inner_text("#problems")
+        page.click("text=中文")
+        assert page.inner_text("#health dd >> nth=0") == "已斷線"
 
 
 def test_the_page_speaks_traditional_chinese_to_who_does(service, chromium):
@@ -312,13 +338,13 @@ def test_the_page_can_be_used_without_a_mouse_and_without_eyes(service, chromium
     service.see("happy")
     with served(service) as address, opened(chromium, address) as page:
         page.wait_for_selector("#faces li")
-        reached = []
+        focused = []
         for _ in range(8):
             page.keyboard.press("Tab")
-            reached.append(page.evaluate("document.activeElement.id || document.activeElement.textContent.trim()"))
-        assert reached[:4] == ["Skip to content", "English", "中文", "toggle"]
-        assert "As a table" in reached
-        assert page.get_attribute("#told", "aria-live") == "polite"
+            focused.append(page.evaluate("document.activeElement.id || document.activeElement.textContent.trim()"))
+        assert focused[:4] == ["Skip to content", "English", "中文", "toggle"]
+        assert "As a table" in focused
+        assert page.get_attribute("#announcement", "aria-live") == "polite"
         assert page.get_attribute("#timeline", "aria-label")
         titled = "section => document.getElementById(section.getAttribute('aria-labelledby'))"
         assert page.evaluate(f"[...document.querySelectorAll('section')].every({titled})")
@@ -336,9 +362,9 @@ def test_the_picture_comes_when_asked_for_and_goes_when_not(service, chromium):
             page.wait_for_timeout(30)
         assert page.evaluate("document.getElementById('picture').naturalWidth") == 640
         assert page.get_attribute("#picture", "alt")
-        assert service.window.clients == 1
+        assert service.preview.clients == 1
         page.click("#toggle")
-        while service.window.clients:
+        while service.preview.clients:
             service.see("happy")
             page.wait_for_timeout(30)
         assert page.is_hidden("#picture")
@@ -349,6 +375,6 @@ def test_a_service_that_ends_is_seen(service, chromium):
     with served(service) as address, opened(chromium, address) as page:
         page.wait_for_selector("#state.good")
         page.wait_for_selector("#model strong")
-        service.live.close()
+        service.status.close()
         page.wait_for_selector("#state.bad")
         assert "does not run here" in page.inner_text("#problems")
