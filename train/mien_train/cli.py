@@ -354,16 +354,27 @@ def _export_heads(
     from mien_train.results import export
 
     path = run.folder / "bundles.json"
-    folders: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+    folders = _recorded_bundles(path)
     models = options.models or run.folder / "models"
     for head in run.recipe.heads:
-        if only_missing and head in folders and Path(folders[head]).exists():
+        if only_missing and head in folders and folders[head].exists():
             continue
         bundle = export.export(run, models, head, options.name, options.number)
         _print_bundle(bundle)
-        folders[head] = str(bundle.folder.resolve())
-        files.write_text(path, json.dumps(folders) + "\n")
-    return [Path(folder) for folder in folders.values()]
+        folders[head] = bundle.folder.resolve()
+        record = {name: str(folder) for name, folder in folders.items()}
+        files.write_text(path, json.dumps(record) + "\n")
+    return list(folders.values())
+
+
+def _recorded_bundles(path: Path) -> dict[str, Path]:
+    """Return the bundles' folders by head, as a bundles.json names them; none where there is no
+    such file.
+    """
+    if not path.exists():
+        return {}
+    record = json.loads(path.read_text())
+    return {head: Path(folder) for head, folder in record.items()}
 
 
 def _print_bundle(bundle: "Bundle") -> None:

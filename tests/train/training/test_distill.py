@@ -30,6 +30,8 @@ from mien_train.training import (
 from mien_train.training.recipes import EDGE, TEACHER_FACE, TINY, parse_recipe
 from mien_train.training.run import RunRequest, begin, open_run
 
+pytestmark = pytest.mark.slow
+
 TWO_HEADS = dataclasses.replace(TINY, heads=tuple(HEADS), fit=dataclasses.replace(TINY.fit, epochs=2))
 DISTILLED = dataclasses.replace(
     TWO_HEADS,
@@ -103,11 +105,9 @@ def test_the_ensemble_measures_each_member_and_the_whole(teachers):
     assert ensemble.as_text(result).count("\n") == len(runs) + 2
 
 
-def test_members_that_differ_in_heads_are_refused(begin_run, teachers, tmp_path):
-    other = begin_run(TINY, "one-head")
-    fit.fit(other)
+def test_members_that_differ_in_heads_are_refused(teachers, tiny_run, tmp_path):
     with pytest.raises(RunError, match="other heads"):
-        gather(tmp_path, [teachers[1][0], other])
+        gather(tmp_path, [teachers[1][0], open_run(tiny_run)])
 
 
 def test_an_ensemble_needs_nothing_but_its_folder_and_can_grow(begin_run, teachers, tmp_path):

@@ -17,6 +17,8 @@ from mien_train.training import ensemble, fit, start
 from mien_train.training.recipes import EDGE, TINY, parse_recipe
 from mien_train.training.run import RunRequest, begin, open_run
 
+pytestmark = pytest.mark.slow
+
 MODELS = Path(__file__).parents[3] / "models"
 
 
@@ -100,6 +102,7 @@ def test_an_ensemble_of_runs_reads_their_data_once(folder, small, monkeypatch, c
     for seed, path in enumerate(paths):
         brief = replace(TINY.fit, epochs=1, batch_size=120)
         fit.fit(begin(request(path, small, replace(TINY, seed=seed, fit=brief))))
+    capsys.readouterr()
     reads = count_reads(monkeypatch, small)
     command = ["ensemble", str(folder / "both"), *map(str, paths), "--data", str(small), "--json"]
     assert cli.main(command) == 0

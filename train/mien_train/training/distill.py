@@ -56,7 +56,9 @@ def with_soft_targets(run: OpenRun, stage: Stage, training: TrainingSet) -> Trai
 
 
 def _cache_folder(teacher: Ensemble) -> Path:
-    """Return where a teacher's soft targets are cached; one of an earlier version gets today's name."""
+    """Return where a teacher's soft targets are cached; one of an earlier version gets today's
+    name.
+    """
     folder = teacher.folder / _FOLDER
     earlier = teacher.folder / _EARLIER_FOLDER
     if earlier.is_dir() and not folder.exists():

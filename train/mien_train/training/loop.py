@@ -26,7 +26,7 @@ from mien_edge.errors import RunError
 from tqdm import tqdm
 
 from mien_train import metrics
-from mien_train.arrays import Array, Floats, Pixels
+from mien_train.arrays import Array, Floats, Labels, Pixels
 from mien_train.training import samples
 from mien_train.training.recipes import Stage
 from mien_train.training.samples import TrainingSet
@@ -314,12 +314,7 @@ class _Checkpoint:
 
     def save(self, history: History) -> None:
         """Write state.npz and history.json, and best.npz where the last epoch is the best so far."""
-        # Every worker reads the variables, for reading them may be a collective operation; only the chief writes.
-        groups = {
-            "w": self.model.get_weights(),
-            "o": [variable.numpy() for variable in self.optimizer.variables],
-            "a": self.averaged.get_weights(),
-        }
+        groups = self._read()  # by every worker, because reading may be a collective operation
         if not self.is_chief:
             return
         best = max(entry["val_accuracy"] for entry in history)
@@ -329,6 +324,16 @@ class _Checkpoint:
         scalars = {f"n_{prefix}": np.array(len(values)) for prefix, values in groups.items()}
         scalars["history"] = np.array(json.dumps(history))
         _save_arrays(self.folder / "state.npz", groups, **scalars)
+
+    def _read(self) -> dict[str, list[Array]]:
+        """Return the weights, the optimizer's variables and the averaged weights, by their prefix
+        in state.npz.
+        """
+        return {
+            "w": self.model.get_weights(),
+            "o": [variable.numpy() for variable in self.optimizer.variables],
+            "a": self.averaged.get_weights(),
+        }
 
 
 def _load_arrays(stored: Any, prefix: str) -> list[Array]:
@@ -458,7 +463,11 @@ class _EpochEnd(tf_keras.callbacks.Callback):
             labels = self.training.validation_labels[:, head]
             labelled = labels >= 0
             head_logits = logits[labelled, head]
-            is_right = head_logits.argmax(axis=1) == labels[labelled]
             losses.append(metrics.nll(head_logits, labels[labelled], 1.0))
-            accuracies.append(float(is_right.mean()))
+            accuracies.append(_accuracy(head_logits, labels[labelled]))
         return losses, accuracies
+
+
+def _accuracy(logits: Floats, labels: Labels) -> float:
+    """Return the share of (n, 7) logits whose largest is that of the (n,) label."""
+    return float((logits.argmax(axis=1) == labels).mean())

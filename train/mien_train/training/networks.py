@@ -190,11 +190,18 @@ def unfuse_batchnorm(
     for (convolution, batch_norm), kernel, bias in zip(pairs, kernels, biases, strict=True):
         convolution.set_weights([kernel])
         x = convolution(x)
-        mean = np.mean(x, (0, 1, 2))
-        variance = np.var(x, (0, 1, 2)) + _MIN_VARIANCE
-        gamma = np.sqrt(variance + batch_norm.epsilon)
-        batch_norm.set_weights([gamma, bias + mean, mean, variance])
+        _fit_batch_norm(batch_norm, x, bias)
         x = layers.ReLU(6)(batch_norm(x))
+
+
+def _fit_batch_norm(batch_norm: Any, inputs: Any, bias: Array) -> None:
+    """Set a batch normalization to the statistics of its (n, h, w, channels) inputs, so that all it
+    does is add the (channels,) bias.
+    """
+    mean = np.mean(inputs, (0, 1, 2))
+    variance = np.var(inputs, (0, 1, 2)) + _MIN_VARIANCE
+    gamma = np.sqrt(variance + batch_norm.epsilon)
+    batch_norm.set_weights([gamma, bias + mean, mean, variance])
 
 
 def evenly_spaced(crops: Pixels, count: int) -> Pixels:

@@ -2,6 +2,7 @@
 batches of it.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -118,16 +119,24 @@ def batches(
     Everything random follows from `seed`, the epoch and the step alone. Where there is a teacher,
     the epochs cycle its views; erasing and mixing come on top, which the teacher has not seen.
     """
-    epoch = first_epoch
-    while True:
-        order = np.random.default_rng((seed, epoch)).permutation(len(training))
-        view, targets = _epoch_view(training, strengths, seed, epoch)
-        for step in range(len(order) // batch_size):
-            rng = np.random.default_rng((seed, epoch, step + 1))
-            rows = order[step * batch_size : (step + 1) * batch_size]
-            crops = augment.erase(view(rows), strengths.erase, rng)
-            yield augment.mix(as_floats(crops), targets[rows], strengths.mixup, rng)
-        epoch += 1
+    for epoch in itertools.count(first_epoch):
+        yield from _epoch_batches(training, strengths, batch_size, seed, epoch)
+
+
+def _epoch_batches(
+    training: TrainingSet,
+    strengths: Augment,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+) -> Iterator[tuple[Floats, Floats]]:
+    order = np.random.default_rng((seed, epoch)).permutation(len(training))
+    view, targets = _epoch_view(training, strengths, seed, epoch)
+    for step in range(len(order) // batch_size):
+        rng = np.random.default_rng((seed, epoch, step + 1))
+        rows = order[step * batch_size : (step + 1) * batch_size]
+        crops = augment.erase(view(rows), strengths.erase, rng)
+        yield augment.mix(as_floats(crops), targets[rows], strengths.mixup, rng)
 
 
 def _epoch_view(
