@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from helpers import ROOT, SHARED
 from mien_edge.chain import sources
-from mien_edge.model import bundle as bundles
+from mien_edge.model.bundle import load_bundle
 
 # Where a room's packages are not installed, as in .venv-edge-test, its tests are not collected.
 _NEEDS = {"tensorflow": ["train", "test_docs.py"], "pyinfra": ["deploy"]}
@@ -27,7 +27,7 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope="session")
 def bundle():
     """The bundle that the repository ships."""
-    return bundles.load(ROOT / "models" / "current")
+    return load_bundle(ROOT / "models" / "current")
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mien_edge import contract, files
-from mien_edge.model.interpreter import Classifier, runtime
+from mien_edge.model.interpreter import Classifier, find_runtime
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
@@ -47,7 +47,7 @@ def collapsed(folder, label):
     the one on people.
     """
     model, wanted = folder / "model.tflite", contract.LABELS.index(label)
-    interpreter = runtime().load(model)
+    interpreter = find_runtime().load(model)
     biases = [each for each in interpreter.get_tensor_details() if list(each["shape"]) == [len(contract.LABELS)]]
     content = model.read_bytes()
     for each in biases:

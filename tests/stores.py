@@ -172,8 +172,8 @@ def store(folder, disk=None):
 def commit(place, source):
     """From a folder to a committed bundle."""
     done = place.install(source)
-    place.activate(done.card.id)
-    assert place.begin() == done.card.id
+    place.request(done)
+    assert place.promote() == done
     place.commit(done.card.id)
     return done.card.id
 

@@ -5,7 +5,7 @@ import re
 
 import pytest
 from helpers import ROOT
-from mien_edge.model import bundle as bundles
+from mien_edge.model.bundle import load_bundle
 from mien_train import cli as train_cli
 
 DOCUMENTS = [
@@ -34,7 +34,7 @@ def test_every_training_command_is_in_the_rooms_readme():
 
 @pytest.mark.parametrize("folder", BUNDLES, ids=lambda path: path.name)
 def test_every_committed_bundle_is_whole_and_in_the_table(folder):
-    card = bundles.load(folder).card
+    card = load_bundle(folder).card
     assert folder.name == card.id
     figures = card.metrics["networks"]["int8"]["test"]["fer2013"]
     table = (ROOT / "models" / "README.md").read_text()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mien_edge import __version__
 from mien_edge.commands.common import Commands, add_command, guarded, json_option, renamed_option
-from mien_edge.model import bundle as bundles
+from mien_edge.model.bundle import load_bundle
 from mien_edge.update import signing
 from mien_edge.update.archive import pack
 
@@ -231,13 +231,13 @@ def _add_sign(commands: Commands) -> None:
 
 
 def _sign(options: argparse.Namespace) -> None:
-    bundle = bundles.load(options.bundle)
+    bundle = load_bundle(options.bundle)
     key = options.key.expanduser()
     signature = signing.sign(bundle.folder, key)
     public_key = key if key.suffix == ".pub" else Path(f"{key}.pub")
     advice = "a device accepts it with this line (setup --signers FILE):"
     sys.stderr.write(f"{signature}: {bundle.card.id} is signed; {advice}\n")
-    print(signing.line(options.principal, public_key), end="")  # noqa: T201
+    print(signing.allowed_signers_line(options.principal, public_key), end="")  # noqa: T201
 
 
 # --- push ---------------------------------------------------------------------------------------
@@ -276,7 +276,7 @@ def _add_push(commands: Commands) -> None:
 
 
 def _push(options: argparse.Namespace) -> int:
-    bundle = bundles.load(options.bundle)
+    bundle = load_bundle(options.bundle)
     devices = _devices(options)
     if options.dry_run:
         arguments = receive_arguments(options.timeout, options.allow_downgrade)

@@ -42,7 +42,7 @@ def test_a_pushed_bundle_is_verified_replayed_and_asked_for(devices, bundle, cap
     assert f"{bundle.card.id} is installed" in out
     assert "1  not judged" in out
     assert "the service takes it at its next start" in out
-    assert store(devices.models()).state().next == bundle.card.id
+    assert store(devices.models()).state().pending == bundle.card.id
     for name in ("card.json", *bundle.card.files):
         assert (devices.models() / bundle.card.id / name).read_bytes() == (bundle.folder / name).read_bytes()
 
@@ -96,7 +96,7 @@ def test_one_device_that_is_down_does_not_stop_the_others(devices, bundle, capsy
     out = capsys.readouterr().out
     assert "no-such-device.invalid     1  unreachable" in out
     for host in ("127.0.0.1", "127.0.0.3"):
-        assert store(devices.models(host)).state().next == bundle.card.id
+        assert store(devices.models(host)).state().pending == bundle.card.id
 
 
 def test_a_dry_run_prints_exactly_what_a_push_runs(devices, bundle, capsys, monkeypatch):

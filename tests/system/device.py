@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from helpers import ROOT, collapsed, pin_again
-from mien_edge.model import bundle as bundles
+from mien_edge.model.bundle import load_bundle
 from mien_edge.update import signing
 
 BOX = shlex.split(os.environ["BOX"])
@@ -121,7 +121,7 @@ def installed():
     """By mien-deploy, over SSH, from nothing."""
     for name in ("pi", "submit", "signer", "stranger"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", KEYS / name], check=True)
-    (KEYS / "allowed").write_text(signing.line("tester", KEYS / "signer.pub"))
+    (KEYS / "allowed").write_text(signing.allowed_signers_line("tester", KEYS / "signer.pub"))
     put("/home/pi/.ssh/authorized_keys", (KEYS / "pi.pub").read_bytes())
     shell("chown -R pi:pi /home/pi/.ssh && chmod 700 /home/pi/.ssh && systemctl start ssh")
     until(lambda: shell("ss -ltnH 'sport = 22'"))
@@ -265,7 +265,7 @@ def test_the_page_is_for_this_device_alone():
     assert shell(f"stat -c %U /proc/{process('mien-view')}").strip() == "mien-view"
 
 
-CURRENT = bundles.load(ROOT / "models" / "current").card
+CURRENT = load_bundle(ROOT / "models" / "current").card
 
 
 def signed_bundle(version, signer="signer", spoil=None):

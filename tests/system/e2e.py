@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import ROOT, collapsed, pin_again
-from mien_edge.model import bundle as bundles
+from mien_edge.model.bundle import load_bundle
 from mien_edge.model.interpreter import Classifier
 from mien_edge.update import signing
 
@@ -26,7 +26,7 @@ IMAGE = Path(os.environ["MIEN_IMAGE"])
 PORT = 22322
 CUTS = int(os.environ.get("CUTS", "20"))
 EDGE = "sudo /opt/mien/venv/bin/mien-edge"
-CURRENT = bundles.load(ROOT / "models" / "current").card
+CURRENT = load_bundle(ROOT / "models" / "current").card
 KEYS = Path(tempfile.mkdtemp(prefix="mien-keys-"))
 SETTINGS = """
 [source]
@@ -117,7 +117,7 @@ def signed_bundle(version, spoil=None):
 def machine():
     """Booted; and set up over SSH from nothing."""
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "e2e", "-f", KEYS / "signer"], check=True)
-    (KEYS / "allowed").write_text(signing.line("tester", KEYS / "signer.pub"))
+    (KEYS / "allowed").write_text(signing.allowed_signers_line("tester", KEYS / "signer.pub"))
     (KEYS / "mien.toml").write_text(SETTINGS)
     start = time.monotonic()
     vm("start", str(PORT))
@@ -151,12 +151,13 @@ def test_it_computes_what_the_workstation_computes():
     say("mien-edge check:", *(f"{key} {report[key]}" for key in keys))
     assert report["machine"] == "aarch64"
     code = (
-        "import numpy as np; from mien_edge.model import bundle; from mien_edge.model.interpreter import Classifier;"
-        "b = bundle.load(bundle.find()); g = np.load(b.folder / 'golden.npz')['inputs'];"
+        "import numpy as np; from mien_edge.model.bundle import find_bundle, load_bundle;"
+        "from mien_edge.model.interpreter import Classifier;"
+        "b = load_bundle(find_bundle()); g = np.load(b.folder / 'golden.npz')['inputs'];"
         "c = Classifier(b.model); o = np.stack([c(x) for x in g]); print(o.tolist())"
     )
     device_outputs = np.array(json.loads(inside(f'/opt/mien/venv/bin/python -c "{code}" 2>/dev/null')))
-    bundle = bundles.load(ROOT / "models" / "current")
+    bundle = load_bundle(ROOT / "models" / "current")
     classifier = Classifier(bundle.model)
     with np.load(bundle.folder / "golden.npz") as golden:
         outputs = np.stack([classifier(crop) for crop in golden["inputs"]]).astype(int)

@@ -20,7 +20,7 @@ import numpy as np
 from helpers import ROOT
 from mien_edge.contract import parse_card
 from mien_edge.errors import MienError
-from mien_edge.model import bundle as bundles
+from mien_edge.model.bundle import load_bundle
 from mien_edge.model.interpreter import Classifier
 from mien_edge.update.archive import extract
 
@@ -119,7 +119,7 @@ def network(chance):
 
 
 def main(minutes):
-    bundles.load(BUNDLE)
+    load_bundle(BUNDLE)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # the interpreter's own complaints
     chance = random.Random(time.time_ns())  # noqa: S311 - no secret
     results = Counter()

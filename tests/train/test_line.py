@@ -12,8 +12,8 @@ import time
 import numpy as np
 import pytest
 from mien_edge import cli as edge_cli
-from mien_edge.model import bundle as bundles
 from mien_edge.model import tflite
+from mien_edge.model.bundle import load_bundle, replay_golden
 from mien_edge.model.interpreter import Classifier
 
 pytestmark = pytest.mark.slow
@@ -30,7 +30,7 @@ def train(*arguments, **more):
 @pytest.fixture(scope="module")
 def tiny(tiny_run):
     """The bundle of that run."""
-    return bundles.load(tiny_run / "models" / "tiny-1")
+    return load_bundle(tiny_run / "models" / "tiny-1")
 
 
 def test_the_bundle_is_whole_and_every_operator_is_integer(tiny):
@@ -41,12 +41,12 @@ def test_the_bundle_is_whole_and_every_operator_is_integer(tiny):
     assert {each.name for each in tflite.operators(content)} >= {"CONV_2D", "FULLY_CONNECTED"}
     classifier = Classifier(tiny.model)
     assert (classifier.input.dtype, classifier.output.dtype, classifier.size) == ("uint8", "int8", 48)
-    assert bundles.replay(tiny, classifier).vectors == 64
+    assert replay_golden(tiny, classifier).vectors == 64
 
 
 def test_the_input_steps_are_the_pixels_themselves(tiny):
     classifier = Classifier(tiny.model)
-    assert np.abs(classifier._steps.astype(int) - np.arange(256)).max() <= 1
+    assert np.abs(classifier._steps_of_gray.astype(int) - np.arange(256)).max() <= 1
 
 
 def test_int8_tells_what_the_fake_quantised_network_told(tiny):

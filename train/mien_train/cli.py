@@ -350,15 +350,15 @@ def _export_run(run: Any, options: argparse.Namespace, missing: bool = False) ->
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from mien_edge.model import bundle
+    from mien_edge.model.bundle import load_bundle
 
     from mien_train.results import evaluate
     from mien_train.training import run as runs
 
     if (options.target / "card.json").exists():
-        against = bundle.load(options.against) if options.against else None
+        against = load_bundle(options.against) if options.against else None
         dataset = _dataset(options, options.data)
-        found = evaluate.evaluate_bundle(bundle.load(options.target), dataset, options.split, against)
+        found = evaluate.evaluate_bundle(load_bundle(options.target), dataset, options.split, against)
         text = evaluate.bundle_as_text(found)
     else:
         run = runs.load(options.target)
@@ -415,13 +415,13 @@ def _ablate(options: argparse.Namespace) -> None:
 
 
 def _robustness(options: argparse.Namespace) -> None:
-    from mien_edge.model import bundle
+    from mien_edge.model.bundle import load_bundle
 
     from mien_train import plots
     from mien_train.results import robustness
 
     dataset = _dataset(options, options.data)
-    found = [robustness.measure(bundle.load(folder), dataset, options.split) for folder in options.bundles]
+    found = [robustness.measure(load_bundle(folder), dataset, options.split) for folder in options.bundles]
     files.write_bytes(options.out, plots.robustness(found))
     print(json.dumps(found) if options.json else "\n".join(map(robustness.as_text, found)))  # noqa: T201
     sys.stderr.write(f"picture: {options.out}\n")
@@ -443,7 +443,7 @@ def _crop(options: argparse.Namespace) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from mien_edge.model import bundle
+    from mien_edge.model.bundle import load_bundle
 
     from mien_train.results import report, robustness
     from mien_train.training import fit, quantize
@@ -452,5 +452,5 @@ def _run(options: argparse.Namespace) -> None:
     fit.fit(run)
     quantize.quantize(run)
     written = _export_run(run, options, missing=True)
-    robustness.of_run(run, [bundle.load(folder) for folder in written])
+    robustness.of_run(run, [load_bundle(folder) for folder in written])
     print(f"report: {report.report(run)}")  # noqa: T201

@@ -29,15 +29,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _bench(options: argparse.Namespace) -> None:
-    from mien_edge.model import bundle as bundles
     from mien_edge.model import profile
+    from mien_edge.model.bundle import find_bundle, load_bundle
     from mien_edge.service import benchmark
 
     settings = settings_from(options)
-    bundle = bundles.load(bundles.find(settings.model.bundle))
+    bundle = load_bundle(find_bundle(settings.model.bundle))
     if options.layers:
-        layers = profile.layers(bundle.model)
-        print(json.dumps(layers) if options.json else profile.layers_as_text(layers))  # noqa: T201
+        layers = profile.profile_layers(bundle.model)
+        content = [layer.to_json() for layer in layers]
+        print(json.dumps(content) if options.json else profile.layers_as_text(layers))  # noqa: T201
         return
     result = benchmark.measure(settings, bundle, max(options.frames, 1))
     print(json.dumps(result) if options.json else "\n".join(_lines(result)))  # noqa: T201
@@ -58,5 +59,5 @@ def _lines(result: dict[str, Any]) -> Iterator[str]:
     )
     shares = ", ".join(f"{name} {share:.1%}" for name, share in result["cpu_share"].items())
     yield f"share of one core at {result['rate']:g} frames per second: {shares}"
-    for core, estimate in result["estimates"].items():
-        yield estimates.estimate_as_text(core, estimate)
+    for estimate in estimates.from_json(result["estimates"]):
+        yield estimate.as_text()

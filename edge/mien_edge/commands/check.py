@@ -17,11 +17,11 @@ def configure_check(parser: argparse.ArgumentParser) -> None:
 
 
 def _check(options: argparse.Namespace) -> None:
-    from mien_edge.model import bundle
+    from mien_edge.model.bundle import find_bundle
     from mien_edge.model.check import check
 
     settings = settings_from(options)
-    result = check(bundle.find(settings.model.bundle), settings.model.threads)
+    result = check(find_bundle(settings.model.bundle), settings.model.threads).to_json()
     if options.json:
         print(json.dumps(result))  # noqa: T201
         return

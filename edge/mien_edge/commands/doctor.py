@@ -23,7 +23,7 @@ from typing import Literal
 from mien_edge import paths
 from mien_edge.commands.common import json_option, settings_from, settings_option
 from mien_edge.errors import MienError
-from mien_edge.model import bundle as bundles
+from mien_edge.model.bundle import find_bundle
 from mien_edge.settings import Settings
 from mien_edge.status import health
 
@@ -210,7 +210,7 @@ def _model(device: Device) -> Iterator[Finding]:
     """Check the bundle in a process of its own: a damaged model may crash an interpreter."""
     fix = "install a bundle: mien-edge models install FOLDER"
     try:
-        folder = bundles.find(device.settings.model.bundle)
+        folder = find_bundle(device.settings.model.bundle)
     except MienError as problem:
         yield Finding("model", "error", str(problem), fix)
         return

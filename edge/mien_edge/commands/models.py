@@ -1,12 +1,13 @@
-"""The commands `mien-edge models …` and `mien-edge receive`: bundles on this device, for people and for mien-deploy."""
+"""The commands `mien-edge models …` and `mien-edge receive`: the bundles on this device."""
 
 import argparse
-import dataclasses
 import io
 import json
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from mien_edge import paths
 from mien_edge.commands.common import (
@@ -21,201 +22,328 @@ from mien_edge.commands.common import (
 from mien_edge.errors import BundleError, SourceError
 from mien_edge.events import EventKind
 from mien_edge.log import database
-from mien_edge.model import bundle as bundles
+from mien_edge.model.bundle import Bundle, models_folder
 from mien_edge.schema import to_dict
 from mien_edge.settings import load_settings
 from mien_edge.status import status_file
-from mien_edge.update import compare, sandbox
-from mien_edge.update.archive import pack, receive
-from mien_edge.update.record import ProbationResult, StoreState
+from mien_edge.update import archive, compare, sandbox
+from mien_edge.update.record import ProbationResult, StoreState, display_name
 from mien_edge.update.signing import Trust
 from mien_edge.update.store import Store
 
-_LOOK_EVERY = 0.5  # seconds
-NOT_JUDGED = 3  # exit code: the wait was over before the probation
-_START = 30.0  # seconds that a service is given to take what is asked for
+NOT_JUDGED = 3
+"""Exit code: the timeout was over before the probation."""
+
+_POLL_SECONDS = 0.5
+_PROMOTE_SECONDS = 30.0  # time for a running service to take the bundle that is requested
 
 
-def listing(options: argparse.Namespace) -> None:
-    """Print what is installed and what each bundle is for."""
-    state = _store(options).state()
-    if options.json:
-        print(json.dumps(dataclasses.asdict(state) | {"on_probation": state.on_probation}))  # noqa: T201
+@dataclass(frozen=True, slots=True)
+class ThisDevice:
+    """What every action works on.
+
+    store: the installed bundles.
+    log: the log's file; events go there if it exists.
+    runtime: the service's runtime folder.
+    """
+
+    store: Store
+    log: Path
+    runtime: Path
+
+
+# --- the actions ----------------------------------------------------------------------------------
+
+
+def list_(device: ThisDevice, as_json: bool) -> None:
+    """Print what is installed and what each bundle is for.
+
+    Raises BundleError if the store cannot be read.
+    """
+    state = device.store.state()
+    if as_json:
+        print(json.dumps(state.to_json()))  # noqa: T201
         return
     for name in state.installed:
-        print(f"{'*' if name == state.current else ' '} {name}{_uses(state, name)}")  # noqa: T201
+        mark = "*" if name == state.current else " "
+        print(f"{mark} {name}{_uses(state, name)}")  # noqa: T201
     if not state.current:
-        print("* the bundle that came with mien")  # noqa: T201
-    if state.record.verdict:
-        print(f"last: {_said(state.record.verdict)}")  # noqa: T201
+        print(f"* {display_name('')}")  # noqa: T201
+    if state.record.last_result:
+        print(f"last: {_as_sentence(state.record.last_result)}")  # noqa: T201
 
 
-def install(options: argparse.Namespace) -> None:
-    """Verify, replay and keep a bundle."""
-    sent = sys.stdin.buffer if options.bundle == "-" else io.BytesIO(pack(Path(options.bundle)))
-    done = receive(sent, _store(options), options.allow_downgrade)
-    _tell(EventKind.MODEL_INSTALLED, done.card.id, options)
-    print(f"{done.card.id} is installed; run it with: mien-edge models activate {done.card.id}")  # noqa: T201
+def install(device: ThisDevice, stream: BinaryIO, allow_downgrade: bool) -> None:
+    """Verify, replay and keep the bundle in the tar archive `stream`; it does not run yet.
+
+    Raises BundleError or ContractError for what is refused.
+    """
+    bundle = _receive(device, stream, allow_downgrade)
+    name = bundle.card.id
+    print(f"{name} is installed; run it with: mien-edge models activate {name}")  # noqa: T201
 
 
-def activate(options: argparse.Namespace) -> int:
-    """Ask for a bundle, and wait for how it ends where that is wished."""
-    return _activate(_store(options), options.name, options)
+def activate(device: ThisDevice, name: str, allow_downgrade: bool, timeout: float | None) -> int:
+    """Request the installed bundle `name` and wait for its probation; return the exit code.
+
+    timeout: seconds to wait; None to request it only.
+
+    Raises BundleError if it is refused or rolled back.
+    """
+    return _request(device, device.store.open(name), allow_downgrade, timeout)
 
 
-def take(options: argparse.Namespace) -> int:
-    """`receive`: install a bundle from standard input and ask for it; all that a restricted key may do."""
-    store = _store(options)
-    done = receive(sys.stdin.buffer, store, options.allow_downgrade)
-    _tell(EventKind.MODEL_INSTALLED, done.card.id, options)
-    print(f"{done.card.id} is installed", flush=True)  # noqa: T201
-    return _activate(store, done.card.id, options)
+def receive(
+    device: ThisDevice,
+    stream: BinaryIO,
+    allow_downgrade: bool,
+    timeout: float | None,
+) -> int:
+    """Install and request the bundle in the archive `stream`: all that a restricted key may do.
+
+    Options, result and errors are those of `install` and `activate`.
+    """
+    bundle = _receive(device, stream, allow_downgrade)
+    print(f"{bundle.card.id} is installed", flush=True)  # noqa: T201
+    return _request(device, bundle, allow_downgrade, timeout)
 
 
-def rollback(options: argparse.Namespace) -> None:
-    """Go back by hand."""
-    store = _store(options)
-    left = store.state().current
-    back = store.rollback("by hand") or "the bundle that came with mien"
-    _tell(EventKind.ROLLED_BACK, f"{left}: by hand; to {back}", options)
-    print(f"{back} is current{_taken(options)}")  # noqa: T201
+def rollback(device: ThisDevice) -> None:
+    """Go back to the bundle before, by hand. Raises BundleError if there is none."""
+    left = device.store.state().current
+    current = display_name(device.store.return_to_previous("by hand"))
+    _log_event(device, EventKind.ROLLED_BACK, f"{left}: by hand; to {current}")
+    is_running = _notify_service(device)
+    print(f"{current} is current{'' if is_running else '; the service does not run'}")  # noqa: T201
 
 
-def remove(options: argparse.Namespace) -> None:
-    """Remove a bundle."""
-    _store(options).discard(options.name)
-    _poke(options)
-    _tell(EventKind.MODEL_DISCARDED, options.name, options)
-    print(f"{options.name} is removed")  # noqa: T201
+def remove(device: ThisDevice, name: str) -> None:
+    """Remove the installed bundle `name`. Raises BundleError if it is in use."""
+    device.store.remove(name)
+    _notify_service(device)
+    _log_event(device, EventKind.MODEL_DISCARDED, name)
+    print(f"{name} is removed")  # noqa: T201
 
 
-def beside(options: argparse.Namespace) -> None:
-    """Compare a candidate with the current model, or print how they compare."""
-    store = _store(options)
-    if options.name or options.stop:
-        store.shadow("" if options.stop else options.name)
-        runs = _poke(options)
-        text = "the shadow ends" if options.stop else f"{options.name} is compared with the current model"
-        print(text if runs else f"{text} once the service runs")  # noqa: T201
-        return
+def start_shadow(device: ThisDevice, name: str) -> None:
+    """Compare the installed bundle `name` with the current one.
+
+    Raises BundleError or ContractError if it is not trusted or damaged.
+    """
+    device.store.start_shadow(device.store.open(name))
+    _print_shadow_change(device, f"{name} is compared with the current model")
+
+
+def stop_shadow(device: ThisDevice) -> None:
+    """Stop the comparison. Raises BundleError if the store cannot be changed."""
+    device.store.stop_shadow()
+    _print_shadow_change(device, "the shadow ends")
+
+
+def shadow(device: ThisDevice, as_json: bool) -> None:
+    """Print how the shadow compares with the current model.
+
+    Raises BundleError if the service does not run, or compares nothing.
+    """
     try:
-        report = status_file.read_status(options.runtime or paths.runtime()).shadow
-    except SourceError as problem:
-        raise BundleError(str(problem)) from None
-    if not report:
+        report = status_file.read_status(device.runtime).shadow
+    except SourceError as error:
+        raise BundleError(str(error)) from None
+    if report is None:
         raise BundleError("no model is compared now; choose one with: mien-edge models shadow NAME")
-    print(json.dumps(to_dict(report)) if options.json else compare.as_text(report))  # noqa: T201
+    print(json.dumps(to_dict(report)) if as_json else compare.as_text(report))  # noqa: T201
 
 
-def _store(options: argparse.Namespace) -> Store:
-    """The store, as its folder's owner: root must follow nothing that the service may have put there."""
-    folder = bundles.models_folder()
-    trust = Trust.of(load_settings(options.settings).update)
-    if folder.is_dir():
-        sandbox.drop_privileges(folder.stat())
-    return Store(folder, trust)
+# --- their parts ----------------------------------------------------------------------------------
 
 
-def _activate(store: Store, name: str, options: argparse.Namespace) -> int:
-    asked = time.time()
-    state = store.activate(name, options.allow_downgrade)
-    if state.current == name and not state.next:
-        print(f"{name} is current already{', on probation' if state.on_probation else ''}", flush=True)  # noqa: T201
+def _receive(device: ThisDevice, stream: BinaryIO, allow_downgrade: bool) -> Bundle:
+    bundle = archive.receive(stream, device.store, allow_downgrade)
+    _log_event(device, EventKind.MODEL_INSTALLED, bundle.card.id)
+    return bundle
+
+
+def _request(
+    device: ThisDevice,
+    bundle: Bundle,
+    allow_downgrade: bool,
+    timeout: float | None,
+) -> int:
+    name = bundle.card.id
+    requested_at = time.time()
+    state = device.store.request(bundle, allow_downgrade)
+    if state.current == name and not state.pending:
+        suffix = ", on probation" if state.on_probation else ""
+        print(f"{name} is current already{suffix}", flush=True)  # noqa: T201
         if not state.on_probation:
             return 0
     else:
-        when = "now" if _poke(options) else "at its next start"
+        when = "now" if _notify_service(device) else "at its next start"
         print(f"{name} is asked for: the service takes it {when}", flush=True)  # noqa: T201
-    if options.timeout is None:
+    if timeout is None:
         return 0
-    verdict = _verdict(store, name, asked, options)
-    text = _said(verdict) if verdict else f"{name} has not been judged after {options.timeout:g} s"
-    print(text)  # noqa: T201
-    return 0 if verdict else NOT_JUDGED
+    result = _wait_for_result(device, name, requested_at, timeout)
+    if result is None:
+        print(f"{name} has not been judged after {timeout:g} s")  # noqa: T201
+        return NOT_JUDGED
+    print(_as_sentence(result))  # noqa: T201
+    return 0
 
 
-def _verdict(store: Store, name: str, asked: float, options: argparse.Namespace) -> ProbationResult | None:
-    """How it ended; None if it has not in time. Raises BundleError if it was rolled back, replaced or not taken."""
-    began = time.monotonic()
-    while (spent := time.monotonic() - began) < options.timeout:
-        state = store.state()
-        verdict = state.record.verdict
-        if verdict and verdict.name == name and verdict.time >= asked:
-            if verdict.kept:
-                return verdict
-            raise BundleError(_said(verdict))
-        if state.current == name and not state.on_probation:
-            return ProbationResult(name, True, "it runs", time.time())
-        if name not in (state.current, state.next):
-            raise BundleError(f"{name} was replaced by {state.next or state.current or 'the one that came with mien'}")
-        if state.next == name and spent > _START and _poke(options):
-            store.withdraw(name)
-            raise BundleError(f"{name}: the service runs, but did not take it; see: mien-edge status")
-        time.sleep(_LOOK_EVERY)
+def _wait_for_result(
+    device: ThisDevice,
+    name: str,
+    requested_at: float,
+    timeout: float,
+) -> ProbationResult | None:
+    """How the probation of `name` ended; None if it has not within `timeout` seconds.
+
+    Raises BundleError if the bundle was rolled back, replaced or not taken.
+    """
+    start = time.monotonic()
+    while True:
+        waited = time.monotonic() - start
+        if waited >= timeout:
+            return None
+        state = device.store.state()
+        if name not in (state.current, state.pending):
+            # A roll-back replaces the link before it writes the result.
+            state = device.store.settled_state()
+        result = _result_of(state, name, requested_at)
+        if result is not None:
+            return result
+        if name not in (state.current, state.pending):
+            successor = display_name(state.pending or state.current)
+            raise BundleError(f"{name} was replaced by {successor}")
+        if state.pending == name and waited > _PROMOTE_SECONDS and _notify_service(device):
+            device.store.cancel(name)
+            raise BundleError(
+                f"{name}: the service runs, but did not take it; see: mien-edge status",
+            )
+        time.sleep(_POLL_SECONDS)
+
+
+def _result_of(state: StoreState, name: str, requested_at: float) -> ProbationResult | None:
+    """How the probation of `name` ended since it was requested; None if it has not yet."""
+    result = state.record.last_result
+    if result and result.name == name and result.time >= requested_at:
+        if result.passed:
+            return result
+        raise BundleError(_as_sentence(result))
+    if state.current == name and not state.on_probation:
+        return ProbationResult(name, True, "it runs", time.time())
     return None
 
 
 def _uses(state: StoreState, name: str) -> str:
-    uses = [
-        *(["on probation"] if name == state.current and state.on_probation else []),
-        *(["committed"] if name in state.record.committed else []),
-        *(["asked for"] if name == state.next else []),
-        *(["shadow"] if name == state.shadow else []),
-    ]
-    return f"  ({', '.join(uses)})" if uses else ""
+    uses = {
+        "on probation": name == state.current and state.on_probation,
+        "committed": name in state.record.committed,
+        "asked for": name == state.pending,
+        "shadow": name == state.shadow,
+    }
+    text = ", ".join(use for use, applies in uses.items() if applies)
+    return f"  ({text})" if text else ""
 
 
-def _said(verdict: ProbationResult) -> str:
-    return f"{verdict.name} {'is committed' if verdict.kept else 'was rolled back'}: {verdict.reason}"
+def _as_sentence(result: ProbationResult) -> str:
+    outcome = "is committed" if result.passed else "was rolled back"
+    return f"{result.name} {outcome}: {result.reason}"
 
 
-def _poke(options: argparse.Namespace) -> bool:
-    """Make the service look; whether it runs."""
-    return status_file.send_reload_signal(options.runtime or paths.runtime())
+def _print_shadow_change(device: ThisDevice, text: str) -> None:
+    is_running = _notify_service(device)
+    print(text if is_running else f"{text} once the service runs")  # noqa: T201
 
 
-def _taken(options: argparse.Namespace) -> str:
-    return "" if _poke(options) else "; the service does not run"
+def _notify_service(device: ThisDevice) -> bool:
+    """Make the service look at the store; whether it runs."""
+    return status_file.send_reload_signal(device.runtime)
 
 
-def _tell(kind: EventKind, text: str, options: argparse.Namespace) -> None:
-    """Into the log, where one is."""
-    database.append_event(paths.log(load_settings(options.settings).log.path), kind, text)
+def _log_event(device: ThisDevice, kind: EventKind, text: str) -> None:
+    """Write an event into the log, where there is one."""
+    database.append_event(device.log, kind, text)
+
+
+# --- the command line -----------------------------------------------------------------------------
 
 
 def configure_models(parser: argparse.ArgumentParser) -> None:
     """Add the actions of `models`."""
     actions = parser.add_subparsers(title="actions", required=True, metavar="ACTION")
-    json_option(_action(actions, "list", "list the installed bundles; * marks the current one", listing))
-    installer = _action(
-        actions, "install", "verify a bundle, replay its golden vectors and install it; it does not run yet", install
+    list_parser = _action(
+        actions,
+        "list",
+        "list the installed bundles; * marks the current one",
+        _on_list,
     )
-    installer.add_argument("bundle", help="folder of the bundle, or - to read a tar archive from standard input")
-    _downgrade_option(installer)
-    activator = _action(actions, "activate", "run an installed bundle, at first on probation", activate)
-    _name(activator)
-    _downgrade_option(activator)
-    _timeout_option(activator)
-    _action(actions, "rollback", "return to the bundle that was committed before", rollback)
-    _name(_action(actions, "remove", "remove an installed bundle that is not in use", remove))
-    actions.choices["discard"] = RenamedCommand("mien-edge models discard", "mien-edge models remove")
-    shadow = _action(
-        actions, "shadow", "compare a bundle with the current one on the same faces, or print the comparison", beside
+    json_option(list_parser)
+    _add_install(actions)
+    activate_parser = _action(
+        actions,
+        "activate",
+        "run an installed bundle, at first on probation",
+        _on_activate,
     )
-    shadow.add_argument(
-        "name", nargs="?", help="NAME-VERSION as `models list` prints it; leave it out to print the comparison"
+    _name_argument(activate_parser)
+    _downgrade_option(activate_parser)
+    _timeout_option(activate_parser)
+    _action(
+        actions,
+        "rollback",
+        "return to the bundle that was committed before",
+        _on_rollback,
     )
-    shadow.add_argument("--stop", action="store_true", help="stop the comparison")
-    renamed_option(shadow, "--end", "--stop")
-    json_option(shadow)
+    remove_parser = _action(
+        actions,
+        "remove",
+        "remove an installed bundle that is not in use",
+        _on_remove,
+    )
+    _name_argument(remove_parser)
+    renamed = RenamedCommand("mien-edge models discard", "mien-edge models remove")
+    actions.choices["discard"] = renamed
+    _add_shadow(actions)
 
 
 def configure_receive(parser: argparse.ArgumentParser) -> None:
     """Add the options of `receive`."""
-    parser.set_defaults(run=take)
+    parser.set_defaults(run=_on_receive)
     _common_options(parser)
     _downgrade_option(parser)
     _timeout_option(parser)
+
+
+def _add_install(actions: Commands) -> None:
+    parser = _action(
+        actions,
+        "install",
+        "verify a bundle, replay its golden vectors and install it; it does not run yet",
+        _on_install,
+    )
+    parser.add_argument(
+        "bundle",
+        help="folder of the bundle, or - to read a tar archive from standard input",
+    )
+    _downgrade_option(parser)
+
+
+def _add_shadow(actions: Commands) -> None:
+    parser = _action(
+        actions,
+        "shadow",
+        "compare a bundle with the current one on the same faces, or print the comparison",
+        _on_shadow,
+    )
+    parser.add_argument(
+        "name",
+        nargs="?",
+        help="NAME-VERSION as `models list` prints it; leave it out to print the comparison",
+    )
+    parser.add_argument("--stop", action="store_true", help="stop the comparison")
+    renamed_option(parser, "--end", "--stop")
+    json_option(parser)
 
 
 def _action(actions: Commands, name: str, text: str, run: Handler) -> argparse.ArgumentParser:
@@ -227,21 +355,86 @@ def _action(actions: Commands, name: str, text: str, run: Handler) -> argparse.A
 def _common_options(parser: argparse.ArgumentParser) -> None:
     settings_option(parser)
     parser.add_argument(
-        "--runtime", type=Path, metavar="FOLDER", help="runtime folder of the service (default: /run/mien)"
+        "--runtime",
+        type=Path,
+        metavar="FOLDER",
+        help="runtime folder of the service (default: /run/mien)",
     )
 
 
-def _name(command: argparse.ArgumentParser) -> None:
-    command.add_argument("name", help="NAME-VERSION as `models list` prints it")
+def _name_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", help="NAME-VERSION as `models list` prints it")
 
 
-def _downgrade_option(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--allow-downgrade", action="store_true", help="accept an older version than the newest that has run here"
+def _downgrade_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--allow-downgrade",
+        action="store_true",
+        help="accept an older version than the newest that has run here",
     )
 
 
-def _timeout_option(command: argparse.ArgumentParser) -> None:
+def _timeout_option(parser: argparse.ArgumentParser) -> None:
     text = "wait up to this long for the end of its probation (default: do not wait)"
-    command.add_argument("--timeout", type=float, metavar="SECONDS", help=text)
-    renamed_option(command, "--wait", "--timeout")
+    parser.add_argument("--timeout", type=float, metavar="SECONDS", help=text)
+    renamed_option(parser, "--wait", "--timeout")
+
+
+def _open_device(options: argparse.Namespace) -> ThisDevice:
+    """Read the settings and become the owner of the store.
+
+    Root must not follow links that the service may have put there.
+    """
+    settings = load_settings(options.settings)
+    folder = models_folder()
+    if folder.is_dir():
+        sandbox.drop_privileges(folder.stat())
+    return ThisDevice(
+        store=Store(folder, Trust.from_settings(settings.update)),
+        log=paths.log(settings.log.path),
+        runtime=options.runtime or paths.runtime(),
+    )
+
+
+def _on_list(options: argparse.Namespace) -> None:
+    list_(_open_device(options), options.json)
+
+
+def _on_install(options: argparse.Namespace) -> None:
+    if options.bundle == "-":
+        stream: BinaryIO = sys.stdin.buffer
+    else:
+        # Read before the rights are dropped: the folder may belong to whoever calls this.
+        stream = io.BytesIO(archive.pack(Path(options.bundle)))
+    install(_open_device(options), stream, options.allow_downgrade)
+
+
+def _on_activate(options: argparse.Namespace) -> int:
+    return activate(_open_device(options), options.name, options.allow_downgrade, options.timeout)
+
+
+def _on_receive(options: argparse.Namespace) -> int:
+    return receive(
+        _open_device(options),
+        sys.stdin.buffer,
+        options.allow_downgrade,
+        options.timeout,
+    )
+
+
+def _on_rollback(options: argparse.Namespace) -> None:
+    rollback(_open_device(options))
+
+
+def _on_remove(options: argparse.Namespace) -> None:
+    remove(_open_device(options), options.name)
+
+
+def _on_shadow(options: argparse.Namespace) -> None:
+    device = _open_device(options)
+    if options.stop:
+        stop_shadow(device)
+    elif options.name:
+        start_shadow(device, options.name)
+    else:
+        shadow(device, options.json)

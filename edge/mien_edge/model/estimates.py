@@ -1,6 +1,6 @@
 """What a network may cost on a Raspberry Pi, by arithmetic on published rates."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,10 +8,28 @@ import numpy as np
 
 from mien_edge.model.tflite import Operator
 
+_THREADS = 4
+_V1_MILLISECONDS = 24.0
+_V2_MILLISECONDS = 17.0
+"""int8 MobileNet v1 and v2 on a Raspberry Pi 4 (Cortex-A72, 1.5 GHz, ARM64, all four cores):
+XNNPACK's README, February 2022.
+"""
+
+_V1_MACS = (551.4, 17.4)
+_V2_MACS = (280.1, 20.7)
+"""Million multiply-accumulates of MobileNet v1 and v2 at 224 pixels: (convolutions and dense
+layers, depthwise), counted on Keras' MobileNet and MobileNetV2.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Core:
-    """Multiply-accumulates that one core does in a second with XNNPACK's int8 kernels, in thousand millions."""
+    """A processor core.
+
+    convolution, depthwise: thousand million multiply-accumulates a second with XNNPACK's int8
+    kernels.
+    source: where these rates come from.
+    """
 
     name: str
     convolution: float
@@ -19,51 +37,98 @@ class Core:
     source: str
 
 
-_V1, _V2 = (551.4, 17.4), (280.1, 20.7)
-"""Million multiply-accumulates of MobileNet v1 and v2 at 224 pixels: (convolutions and dense layers, depthwise),
-counted on Keras' MobileNet and MobileNetV2."""
-_V1_MS, _V2_MS, _THREADS = 24.0, 17.0, 4
-"""int8 on a Raspberry Pi 4 (Cortex-A72, 1.5 GHz, ARM64, all four cores), XNNPACK's README, February 2022."""
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a network may take on one core.
 
-
-def _cortex_a72() -> Core:
-    convolution, depthwise = np.linalg.solve(np.array([_V1, _V2]), np.array([_V1_MS, _V2_MS]))
-    source = (
-        f"XNNPACK's README: int8 MobileNet v1 {_V1_MS:.0f} ms and v2 {_V2_MS:.0f} ms on a Raspberry Pi 4, four cores; "
-        f"{_V1[0]} x + {_V1[1]} y = {_V1_MS:.0f} and {_V2[0]} x + {_V2[1]} y = {_V2_MS:.0f} give "
-        f"x = {convolution:.4f} and y = {depthwise:.3f} ms a million, over {_THREADS} cores"
-    )
-    return Core("Cortex-A72 1.5 GHz (Pi 4)", 1 / convolution / _THREADS, 1 / depthwise / _THREADS, source)
-
-
-def _cortex_a76(known: Core) -> Core:
-    source = (
-        "the A72's rates times 2.4 / 1.5 for the clock; convolutions times 2 more, taken as the least that SDOT gives "
-        "over SMLAL (on paper 32 against 8 a cycle), depthwise ones times 1, for they have no dot product; not measured"
-    )
-    clock = 2.4 / 1.5
-    return Core("Cortex-A76 2.4 GHz (Pi 5)", known.convolution * clock * 2, known.depthwise * clock, source)
-
-
-def estimates(found: Sequence[Operator]) -> dict[str, dict[str, Any]]:
-    """Milliseconds on one core of a Raspberry Pi 4 and 5 by multiply-accumulates alone, with the arithmetic. Small
-    layers reach less than MobileNet's rate, and memory is not counted: good for comparing networks, not a promise.
+    core: the core's name.
+    milliseconds: the estimate.
+    arithmetic: how it was computed.
+    rates: where the core's rates come from.
     """
-    depthwise = sum(each.macs for each in found if each.name == "DEPTHWISE_CONV_2D") / 1e6
-    others = sum(each.macs for each in found) / 1e6 - depthwise
-    a72 = _cortex_a72()
+
+    core: str
+    milliseconds: float
+    arithmetic: str
+    rates: str
+
+    def as_text(self) -> str:
+        """The estimate, its arithmetic and its source in two lines."""
+        result = f"{self.arithmetic} = {self.milliseconds:.2f} ms"
+        return f"estimate for one {self.core}: {result}\n    ({self.rates})"
+
+
+def to_json(estimates: Iterable[Estimate]) -> dict[str, dict[str, Any]]:
+    """The estimates as reports and `mien-edge bench --json` hold them, by the name of the core."""
     return {
-        core.name: {
-            "milliseconds": round(others / core.convolution + depthwise / core.depthwise, 3),
-            "arithmetic": (
-                f"{others:.2f} M / {core.convolution:.2f} G/s + {depthwise:.2f} M / {core.depthwise:.2f} G/s"
-            ),
-            "rates": core.source,
+        estimate.core: {
+            "milliseconds": estimate.milliseconds,
+            "arithmetic": estimate.arithmetic,
+            "rates": estimate.rates,
         }
-        for core in (a72, _cortex_a76(a72))
+        for estimate in estimates
     }
 
 
-def estimate_as_text(core: str, found: dict[str, Any]) -> str:
-    """One core's estimate and its arithmetic in two lines."""
-    return f"estimate for one {core}: {found['arithmetic']} = {found['milliseconds']:.2f} ms\n    ({found['rates']})"
+def from_json(content: Mapping[str, Mapping[str, Any]]) -> tuple[Estimate, ...]:
+    """Read what `to_json` wrote. Raises TypeError for other keys."""
+    return tuple(Estimate(core=core, **values) for core, values in content.items())
+
+
+def estimate(operators: Sequence[Operator]) -> tuple[Estimate, ...]:
+    """Estimate a network's time on one core of a Pi 4 and a Pi 5 by its multiply-accumulates.
+
+    Small layers reach less than MobileNet's rate, and memory is not counted: good for comparing
+    networks, not a promise.
+    """
+    macs = sum(operator.macs for operator in operators) / 1e6
+    depthwise_macs = [row.macs for row in operators if row.name == "DEPTHWISE_CONV_2D"]
+    depthwise = sum(depthwise_macs) / 1e6
+    a72 = _cortex_a72()
+    a76 = _cortex_a76(a72)
+    return tuple(_estimate_for(core, macs - depthwise, depthwise) for core in (a72, a76))
+
+
+def _estimate_for(core: Core, convolution: float, depthwise: float) -> Estimate:
+    """convolution, depthwise: million multiply-accumulates."""
+    milliseconds = convolution / core.convolution + depthwise / core.depthwise
+    convolution_term = f"{convolution:.2f} M / {core.convolution:.2f} G/s"
+    depthwise_term = f"{depthwise:.2f} M / {core.depthwise:.2f} G/s"
+    arithmetic = f"{convolution_term} + {depthwise_term}"
+    return Estimate(core.name, round(milliseconds, 3), arithmetic, core.source)
+
+
+def _cortex_a72() -> Core:
+    """Solve for the milliseconds of both kinds by the two networks of XNNPACK's README."""
+    macs = np.array([_V1_MACS, _V2_MACS])
+    milliseconds = np.array([_V1_MILLISECONDS, _V2_MILLISECONDS])
+    convolution, depthwise = np.linalg.solve(macs, milliseconds)
+    source = (
+        f"XNNPACK's README: int8 MobileNet v1 {_V1_MILLISECONDS:.0f} ms and "
+        f"v2 {_V2_MILLISECONDS:.0f} ms on a Raspberry Pi 4, four cores; "
+        f"{_V1_MACS[0]} x + {_V1_MACS[1]} y = {_V1_MILLISECONDS:.0f} and "
+        f"{_V2_MACS[0]} x + {_V2_MACS[1]} y = {_V2_MILLISECONDS:.0f} "
+        f"give x = {convolution:.4f} and y = {depthwise:.3f} ms a million, over {_THREADS} cores"
+    )
+    return Core(
+        "Cortex-A72 1.5 GHz (Pi 4)",
+        1 / convolution / _THREADS,
+        1 / depthwise / _THREADS,
+        source,
+    )
+
+
+def _cortex_a76(a72: Core) -> Core:
+    clock_ratio = 2.4 / 1.5
+    dot_product_gain = 2
+    source = (
+        "the A72's rates times 2.4 / 1.5 for the clock; convolutions times 2 more, taken as the "
+        "least that SDOT gives over SMLAL (on paper 32 against 8 a cycle), depthwise ones times 1, "
+        "for they have no dot product; not measured"
+    )
+    return Core(
+        name="Cortex-A76 2.4 GHz (Pi 5)",
+        convolution=a72.convolution * clock_ratio * dot_product_gain,
+        depthwise=a72.depthwise * clock_ratio,
+        source=source,
+    )

@@ -4,27 +4,55 @@ import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mien_edge.contract import LABELS, Quantization
 from mien_edge.errors import BundleError, RuntimeMissingError
 from mien_edge.values import Floats, Pixels
 
-_RUNTIMES = (("ai-edge-litert", "ai_edge_litert.interpreter"), ("tflite-runtime", "tflite_runtime.interpreter"))
+_RUNTIMES = (
+    ("ai-edge-litert", "ai_edge_litert.interpreter"),
+    ("tflite-runtime", "tflite_runtime.interpreter"),
+)
+"""Packages and their modules, in the order of preference."""
+
+TensorDetails = dict[str, Any]
+"""What an interpreter says of a tensor: name, index, shape, dtype, quantization and more."""
+
+
+class Interpreter(Protocol):
+    """What mien uses of TensorFlow Lite's interpreter (tf.lite.Interpreter)."""
+
+    def allocate_tensors(self) -> None: ...
+
+    def get_input_details(self) -> list[TensorDetails]: ...
+
+    def get_output_details(self) -> list[TensorDetails]: ...
+
+    def set_tensor(self, tensor_index: int, value: NDArray[Any]) -> None: ...
+
+    def invoke(self) -> None: ...
+
+    def get_tensor(self, tensor_index: int) -> NDArray[Any]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """An installed interpreter package. `create(path, threads, reference)` makes an interpreter."""
+    """An installed interpreter package.
+
+    name: the package.
+    create: makes an interpreter of a file, with that many threads; True for the reference kernels.
+    """
 
     name: str
-    create: Callable[[Path, int, bool], Any]
+    create: Callable[[Path, int, bool], Interpreter]
 
     @property
     def version(self) -> str:
-        """As installed."""
+        """The installed version of the package."""
         from importlib.metadata import version  # four megabytes that a service does not need
 
         return version(self.name)
@@ -32,40 +60,65 @@ class Runtime:
     def __str__(self) -> str:
         return f"{self.name} {self.version}"
 
-    def load(self, path: Path, threads: int = 1, reference: bool = False) -> Any:
-        """An interpreter with its tensors allocated. Raises BundleError for a file that it refuses."""
+    def load(self, path: Path, threads: int = 1, reference: bool = False) -> Interpreter:
+        """Return an interpreter of the .tflite file `path` with its tensors allocated.
+
+        threads: how many it may use.
+        reference: choose the plain kernels that give the same numbers on every machine.
+
+        Raises BundleError for a file that it refuses, and RuntimeMissingError if the package does
+        not work here.
+        """
         try:
             interpreter = self.create(path, threads, reference)
             interpreter.allocate_tensors()
-        except (ValueError, RuntimeError) as problem:
-            first_line = (str(problem).splitlines() or ["no reason given"])[0]
-            raise BundleError(f"{path}: the interpreter refuses it ({first_line}); copy the bundle again") from None
-        except SystemError as problem:
+        except (ValueError, RuntimeError) as error:
+            lines = str(error).splitlines() or ["no reason given"]
+            raise BundleError(
+                f"{path}: the interpreter refuses it ({lines[0]}); copy the bundle again",
+            ) from None
+        except SystemError as error:
             raise RuntimeMissingError(
-                f"{self} does not work with NumPy {np.__version__} ({problem}); pip install 'numpy<2'"
+                f"{self} does not work with NumPy {np.__version__} ({error}); pip install 'numpy<2'",
             ) from None
         return interpreter
 
 
-def runtime() -> Runtime:
-    """The first installed of ai-edge-litert and tflite-runtime. Raises RuntimeMissingError if there is none."""
-    problems = []
-    for package, module in _RUNTIMES:
+def find_runtime() -> Runtime:
+    """Return the first installed one of ai-edge-litert and tflite-runtime.
+
+    Raises RuntimeMissingError if none is installed and loads.
+    """
+    reasons = []
+    for package, module_name in _RUNTIMES:
         try:
-            imported = importlib.import_module(module)
-        except ImportError as problem:
-            absent = isinstance(problem, ModuleNotFoundError) and problem.name == module.partition(".")[0]
-            problems.append(f"{package} is not installed" if absent else f"{package} does not load ({problem})")
+            module = importlib.import_module(module_name)
+        except ImportError as error:
+            reasons.append(_reason(package, module_name, error))
         else:
-            return Runtime(package, _creator(imported))
-    raise RuntimeMissingError(f"no TensorFlow Lite interpreter: {'; '.join(problems)}; pip install 'mien[edge]'")
+            return Runtime(package, _creator(module))
+    raise RuntimeMissingError(
+        f"no TensorFlow Lite interpreter: {'; '.join(reasons)}; pip install 'mien[edge]'",
+    )
 
 
-def _creator(module: Any) -> Callable[[Path, int, bool], Any]:
-    def create(path: Path, threads: int, reference: bool) -> Any:
+def _reason(package: str, module_name: str, error: ImportError) -> str:
+    top_level = module_name.partition(".")[0]
+    if isinstance(error, ModuleNotFoundError) and error.name == top_level:
+        return f"{package} is not installed"
+    return f"{package} does not load ({error})"
+
+
+def _creator(module: Any) -> Callable[[Path, int, bool], Interpreter]:
+    def create(path: Path, threads: int, reference: bool) -> Interpreter:
         resolvers = module.OpResolverType
         resolver = resolvers.BUILTIN_REF if reference else resolvers.AUTO
-        return module.Interpreter(model_path=str(path), num_threads=threads, experimental_op_resolver_type=resolver)
+        interpreter: Interpreter = module.Interpreter(
+            model_path=str(path),
+            num_threads=threads,
+            experimental_op_resolver_type=resolver,
+        )
+        return interpreter
 
     return create
 
@@ -73,48 +126,84 @@ def _creator(module: Any) -> Callable[[Path, int, bool], Any]:
 class Classifier:
     """An int8 network that turns one (size, size) uint8 crop into 7 output steps.
 
-    The interpreter is built once. `reference` chooses the plain kernels that give the same numbers on every machine.
-    Shapes, dtypes, scales and zero points are read from the file. Raises BundleError if they are not the contract's.
+    The interpreter is built once. Shapes, dtypes, scales and zero points are read from the file.
+
+    path: the .tflite file.
+    threads: how many the interpreter may use.
+    reference: choose the plain kernels that give the same numbers on every machine.
+
+    runtime: the interpreter's package.
+    size: height and width of the input in pixels.
+    input, output: the quantisation of the network's ends.
+
+    Raises BundleError if the file is not as the contract says, and RuntimeMissingError without an
+    interpreter.
     """
 
     def __init__(self, path: Path, threads: int = 1, reference: bool = False) -> None:
-        self.runtime = runtime()
+        self.runtime = find_runtime()
         self._interpreter = self.runtime.load(path, threads, reference)
-        source, sink = self._only(path, "input"), self._only(path, "output")
-        self.input, self.output = _quantization(path, source), _quantization(path, sink)
-        self.size = _check_shapes(path, source, sink)
-        self._source, self._sink = source["index"], sink["index"]
-        self._steps = self.input.quantize(np.arange(256) / 255)
+        input_details = _only(path, "input", self._interpreter.get_input_details())
+        output_details = _only(path, "output", self._interpreter.get_output_details())
+        self.input = _quantization(path, input_details)
+        self.output = _quantization(path, output_details)
+        self.size = _check_shapes(path, input_details, output_details)
+        self._input_index = input_details["index"]
+        self._output_index = output_details["index"]
+        self._steps_of_gray = self.input.quantize(np.arange(256) / 255)
 
-    def _only(self, path: Path, side: str) -> Any:
-        tensors = getattr(self._interpreter, f"get_{side}_details")()
-        if len(tensors) != 1:
-            raise BundleError(f"{path}: {len(tensors)} {side}s where the contract has one; export the bundle again")
-        return tensors[0]
+    def __call__(self, crop: Pixels) -> NDArray[Any]:
+        """Run the network.
 
-    def __call__(self, crop: Pixels) -> Any:
-        """(size, size) uint8 to the raw output, (7,) int8 or uint8."""
-        self._interpreter.set_tensor(self._source, self._steps[crop][None, ..., None])
+        crop: (size, size) uint8.
+
+        Returns the raw output, (7,) int8 or uint8.
+        """
+        steps = self._steps_of_gray[crop][None, ..., None]
+        self._interpreter.set_tensor(self._input_index, steps)
         self._interpreter.invoke()
-        return self._interpreter.get_tensor(self._sink)[0]
+        output: NDArray[Any] = self._interpreter.get_tensor(self._output_index)[0]
+        return output
 
     def logits(self, crop: Pixels) -> Floats:
-        """(size, size) uint8 to (7,) float32."""
+        """Run the network.
+
+        crop: (size, size) uint8.
+
+        Returns the logits that the output stands for, (7,) float32.
+        """
         return self.output.dequantize(self(crop))
 
 
-def _quantization(path: Path, tensor: Any) -> Quantization:
+def _only(path: Path, side: str, tensors: list[TensorDetails]) -> TensorDetails:
+    if len(tensors) != 1:
+        raise BundleError(
+            f"{path}: {len(tensors)} {side}s where the contract has one; export the bundle again",
+        )
+    return tensors[0]
+
+
+def _quantization(path: Path, tensor: TensorDetails) -> Quantization:
     scale, zero_point = tensor["quantization"]
     dtype = np.dtype(tensor["dtype"]).name
     if dtype not in ("uint8", "int8") or not scale > 0:
-        raise BundleError(f"{path}: {tensor['name']} is {dtype}, not 8-bit quantised; export the bundle again")
+        raise BundleError(
+            f"{path}: {tensor['name']} is {dtype}, not 8-bit quantised; export the bundle again",
+        )
     return Quantization(float(scale), int(zero_point), dtype)  # type: ignore[arg-type]
 
 
-def _check_shapes(path: Path, source: Any, sink: Any) -> int:
-    taken, given = [int(n) for n in source["shape"]], [int(n) for n in sink["shape"]]
-    if len(taken) != 4 or taken[0] != 1 or taken[1] != taken[2] or taken[3] != 1:
-        raise BundleError(f"{path}: input shape {taken} where [1, n, n, 1] is needed; export the bundle again")
-    if given != [1, len(LABELS)]:
-        raise BundleError(f"{path}: output shape {given} where [1, {len(LABELS)}] is needed; export the bundle again")
-    return taken[1]
+def _check_shapes(path: Path, input_details: TensorDetails, output_details: TensorDetails) -> int:
+    """The height and width of the input."""
+    input_shape = [int(length) for length in input_details["shape"]]
+    output_shape = [int(length) for length in output_details["shape"]]
+    is_gray_square = len(input_shape) == 4 and input_shape == [1, input_shape[1], input_shape[1], 1]
+    if not is_gray_square:
+        raise BundleError(
+            f"{path}: input shape {input_shape} where [1, n, n, 1] is needed; export the bundle again",
+        )
+    if output_shape != [1, len(LABELS)]:
+        raise BundleError(
+            f"{path}: output shape {output_shape} where [1, {len(LABELS)}] is needed; export the bundle again",
+        )
+    return input_shape[1]

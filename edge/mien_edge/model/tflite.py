@@ -1,18 +1,29 @@
-"""What a .tflite file consists of: its operators, what each costs, and what that may take on a Raspberry Pi."""
+"""What a .tflite file consists of, read with ai-edge-litert's schema: operators and weights."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mien_edge.errors import RuntimeMissingError
 
+_MAC_AXES = {"CONV_2D": (1, 2, 3), "DEPTHWISE_CONV_2D": (1, 2), "FULLY_CONNECTED": (1,)}
+"""The axes of an operator's kernel over which it sums for one value of its output."""
+
+_WEIGHT_DTYPES = {"INT8": np.int8, "INT32": np.int32}
+
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """One operator of a .tflite: its name, the dtypes it touches, its multiply-accumulates, the shape of its output."""
+    """One operator of a .tflite file.
+
+    name: TensorFlow Lite's name of it, such as CONV_2D.
+    dtypes: the types of all tensors that it reads and writes, sorted.
+    macs: its multiply-accumulates.
+    shape: the shape of its output, with the batch.
+    """
 
     name: str
     dtypes: tuple[str, ...]
@@ -20,67 +31,100 @@ class Operator:
     shape: tuple[int, ...]
 
 
-_MACS_PER_OUTPUT = {"CONV_2D": (1, 2, 3), "DEPTHWISE_CONV_2D": (1, 2), "FULLY_CONNECTED": (1,)}
+class Weights(NamedTuple):
+    """Kernel and bias of one operator, as real numbers in the file's layout.
+
+    operator: TensorFlow Lite's name of it.
+    kernel: its output channels are the first axis, those of a depthwise one the last.
+    bias: one number for each output channel.
+    """
+
+    operator: str
+    kernel: NDArray[np.float32]
+    bias: NDArray[np.float32]
 
 
 def operators(content: bytes) -> list[Operator]:
-    """The operators of a .tflite file in order of execution."""
-    types = _names(_schema().TensorType)
-    found = []
-    for name, operator, tensors in _walk(content):
-        touched = [tensors[i] for i in (*operator.inputs, *operator.outputs) if i >= 0]
-        out = tuple(int(n) for n in tensors[operator.outputs[0]].shape)
-        macs = 0
-        if name in _MACS_PER_OUTPUT:
-            weights = tensors[operator.inputs[1]].shape
-            macs = int(np.prod(out) * np.prod([weights[axis] for axis in _MACS_PER_OUTPUT[name]]))
-        found.append(Operator(name, tuple(sorted({types[tensor.type] for tensor in touched})), macs, out))
-    return found
+    """Return the operators of a .tflite file in the order of execution.
+
+    Raises RuntimeMissingError where ai-edge-litert is not installed, like every function of this
+    module.
+    """
+    dtype_names = _names(_schema().TensorType)
+    return [_describe(*entry, dtype_names) for entry in _walk(content)]
+
+
+def _describe(name: str, operator: Any, tensors: Any, dtype_names: dict[int, str]) -> Operator:
+    indices = [index for index in (*operator.inputs, *operator.outputs) if index >= 0]
+    dtypes = {dtype_names[tensors[index].type] for index in indices}
+    shape = tuple(int(length) for length in tensors[operator.outputs[0]].shape)
+    macs = 0
+    if name in _MAC_AXES:
+        kernel_shape = tensors[operator.inputs[1]].shape
+        macs_per_output = np.prod([kernel_shape[axis] for axis in _MAC_AXES[name]])
+        macs = int(np.prod(shape) * macs_per_output)
+    return Operator(name, tuple(sorted(dtypes)), macs, shape)
 
 
 def parameters(content: bytes) -> int:
-    """How many weights and biases a .tflite file holds; shared ones count once."""
-    used = {
-        i: int(np.prod(tensors[i].shape))
-        for name, operator, tensors in _walk(content)
-        if name in _MACS_PER_OUTPUT
-        for i in operator.inputs[1:]
-        if i >= 0
-    }
-    return sum(used.values())
-
-
-def weights(content: bytes) -> list[tuple[str, NDArray[np.float32], NDArray[np.float32]]]:
-    """Name, kernel and bias of each operator that has a kernel, in order, as the real numbers that the integers stand
-    for (Jacob et al. 2018), in the file's layout: a kernel's output channels first, a depthwise one's channels last.
-    Raises ValueError where one is not int8, or has no bias.
-    """
-    buffers, types = _model(content).buffers, _names(_schema().TensorType)
-
-    def real(tensor: Any) -> NDArray[np.float32]:
-        stored = types[tensor.type]
-        dtype = {"INT8": np.int8, "INT32": np.int32}.get(stored)
-        if dtype is None:
-            raise ValueError(f"weights of {stored}")
-        values = np.frombuffer(bytes(buffers[tensor.buffer].data), dtype).reshape(tensor.shape)
-        scale, zero = np.array(tensor.quantization.scale), np.array(tensor.quantization.zeroPoint)
-        shape = np.ones(values.ndim, int)
-        shape[tensor.quantization.quantizedDimension] = len(scale)
-        found: NDArray[np.float32] = ((values - zero.reshape(shape)) * scale.reshape(shape)).astype(np.float32)
-        return found
-
-    found = []
+    """Return how many weights and biases a .tflite file holds; shared ones count once."""
+    sizes = {}
     for name, operator, tensors in _walk(content):
-        if name in _MACS_PER_OUTPUT:
-            _, kernel, bias = operator.inputs
-            if bias < 0:
-                raise ValueError(f"a {name} without bias")
-            found.append((name, real(tensors[kernel]), real(tensors[bias])))
-    return found
+        if name in _MAC_AXES:
+            for index in operator.inputs[1:]:
+                if index >= 0:
+                    sizes[index] = int(np.prod(tensors[index].shape))
+    return sum(sizes.values())
+
+
+def weights(content: bytes) -> list[Weights]:
+    """Return kernel and bias of each operator that has a kernel, in the order of execution.
+
+    They are the real numbers that the integers stand for (Jacob et al. 2018). Raises ValueError
+    where one is not int8 or int32, or has no bias.
+    """
+    buffers = _model(content).buffers
+    dtype_names = _names(_schema().TensorType)
+    layers = []
+    for name, operator, tensors in _walk(content):
+        if name not in _MAC_AXES:
+            continue
+        _, kernel, bias = operator.inputs
+        if bias < 0:
+            raise ValueError(f"a {name} without bias")
+        layers.append(
+            Weights(
+                operator=name,
+                kernel=_dequantize(tensors[kernel], buffers, dtype_names),
+                bias=_dequantize(tensors[bias], buffers, dtype_names),
+            ),
+        )
+    return layers
+
+
+def _dequantize(tensor: Any, buffers: Any, dtype_names: dict[int, str]) -> NDArray[np.float32]:
+    """The real numbers of a constant tensor; scale and zero point belong to channels."""
+    dtype_name = dtype_names[tensor.type]
+    if dtype_name not in _WEIGHT_DTYPES:
+        raise ValueError(f"weights of {dtype_name}")
+    content = bytes(buffers[tensor.buffer].data)
+    steps = np.frombuffer(content, _WEIGHT_DTYPES[dtype_name]).reshape(tensor.shape)
+    quantization = tensor.quantization
+    scale = np.array(quantization.scale)
+    zero_point = np.array(quantization.zeroPoint)
+    per_channel = np.ones(steps.ndim, int)
+    per_channel[quantization.quantizedDimension] = len(scale)
+    zero_points = zero_point.reshape(per_channel)
+    scales = scale.reshape(per_channel)
+    values: NDArray[np.float32] = ((steps - zero_points) * scales).astype(np.float32)
+    return values
 
 
 def truncate(content: bytes, count: int) -> bytes:
-    """The same network, ended after its first `count` operators: a .tflite whose output is theirs."""
+    """Return a .tflite file of the same network, ended after its first `count` operators.
+
+    Its output is that of the last of them.
+    """
     import flatbuffers
 
     model = _model(content)
@@ -94,12 +138,14 @@ def truncate(content: bytes, count: int) -> bytes:
 
 
 def _walk(content: bytes) -> Iterator[tuple[str, Any, Any]]:
-    """(name, operator, all tensors) of each operator."""
+    """Yield name, operator and all tensors of the graph, for each operator."""
     model = _model(content)
-    names, graph = _names(_schema().BuiltinOperator), model.subgraphs[0]
+    names = _names(_schema().BuiltinOperator)
+    graph = model.subgraphs[0]
     for operator in graph.operators:
         code = model.operatorCodes[operator.opcodeIndex]
-        yield names[max(code.builtinCode, code.deprecatedBuiltinCode)], operator, graph.tensors
+        name = names[max(code.builtinCode, code.deprecatedBuiltinCode)]
+        yield name, operator, graph.tensors
 
 
 def _model(content: bytes) -> Any:
@@ -108,11 +154,13 @@ def _model(content: bytes) -> Any:
 
 
 def _schema() -> Any:
+    """The generated classes of TensorFlow Lite's file format."""
     try:
         from ai_edge_litert import schema_py_generated
     except ImportError:
         raise RuntimeMissingError(
-            "reading a .tflite's operators needs ai-edge-litert, which this device has no wheel of; do it elsewhere"
+            "reading a .tflite file's operators needs ai-edge-litert, which is not installed here "
+            "and has no wheel for some devices; do it on another machine",
         ) from None
     return schema_py_generated
 

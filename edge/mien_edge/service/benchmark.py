@@ -158,7 +158,8 @@ class _RealTimeSource:
 def _estimates(model: Path) -> dict[str, Any]:
     """Return estimates for a Raspberry Pi's cores; empty without an interpreter."""
     try:
-        return estimates.estimates(tflite.operators(model.read_bytes()))
+        operators = tflite.operators(model.read_bytes())
+        return estimates.to_json(estimates.estimate(operators))
     except RuntimeMissingError:
         return {}
 

@@ -21,8 +21,7 @@ from mien_edge.chain.sinks import Console, Csv, JsonLines
 from mien_edge.errors import MienError
 from mien_edge.events import EventKind, OnEvent
 from mien_edge.log.writer import LogWriter
-from mien_edge.model import bundle as bundles
-from mien_edge.model.bundle import Bundle
+from mien_edge.model.bundle import Bundle, find_bundle, load_bundle, models_folder, replay_golden
 from mien_edge.model.interpreter import Classifier
 from mien_edge.service.gpio import GpioSwitch
 from mien_edge.service.preview import PreviewServer
@@ -166,10 +165,10 @@ class Service:
         """
         load = partial(load_model, settings)
         if settings.model.bundle or options.state_folder is None:
-            model = load(bundles.load(bundles.find(settings.model.bundle)))
+            model = load(load_bundle(find_bundle(settings.model.bundle)))
             return cls(settings, model, options)
-        trust = Trust.of(settings.update)
-        store = Store(bundles.models_folder(), trust, patience=_STORE_TIMEOUT)
+        trust = Trust.from_settings(settings.update)
+        store = Store(models_folder(), trust, lock_timeout=_STORE_TIMEOUT)
         recovery = _recover(store)
         model = load_startup_model(store, load)
         return cls(settings, model, options, store, recovery)
@@ -303,7 +302,7 @@ class Service:
                 watchers.append(preview)
             self.events(EventKind.START, f"{self._source_name()} with {self.model.name}")
             if updater:
-                updater.begin()
+                updater.request_reload()
             return pipeline.run(
                 islice(throttled or source, self._max_frames()),
                 chain,
@@ -332,7 +331,7 @@ class Service:
     def _on_reload(self, updater: Updater | None) -> Callable[[], None] | None:
         """Return what SIGHUP does; None leaves the signal alone."""
         if updater:
-            return updater.ask
+            return updater.request_reload
         if self.options.runtime_folder:
             return _keep_model
         return None
@@ -388,7 +387,7 @@ def load_model(settings: Settings, bundle: Bundle) -> LoadedModel:
     Raises BundleError if this device computes something else than the workstation did.
     """
     classifier = Classifier(bundle.model, settings.model.threads)
-    bundles.replay(bundle, classifier)
+    replay_golden(bundle, classifier)
     classify = Classify(bundle, classifier, settings.quality)
     threshold = bundle.card.calibration.confidence_threshold
     return LoadedModel(bundle, classify, smooth.Smoother(settings.smooth, threshold))
@@ -398,7 +397,7 @@ def _recover(store: Store) -> list[tuple[EventKind, str]]:
     """Put right what a crash or a power cut left in the store; return the events that report it."""
     try:
         events = [(EventKind.ROLLED_BACK, text) for text in store.recover()]
-        store.begin()
+        store.promote()
     except MienError as problem:
         _log.error("%s", problem)
         return [(EventKind.UPDATE_FAILED, str(problem))]

@@ -7,67 +7,103 @@ from pathlib import Path
 from typing import BinaryIO
 
 from mien_edge.errors import BundleError
-from mien_edge.model import bundle as bundles
-from mien_edge.model.bundle import Bundle
+from mien_edge.model.bundle import LARGEST, Bundle, check_sizes, read_card
 from mien_edge.update.signing import SIGNATURE
 from mien_edge.update.store import NAME, Store
 
-_MOST_FILES = 16
-_MOST = 2 * bundles.LARGEST
+_MAX_FILES = 16
+_MAX_BYTES = 2 * LARGEST
 
 
 def receive(stream: BinaryIO, store: Store, allow_downgrade: bool = False) -> Bundle:
-    """Install a bundle that comes as a tar stream with its files at the top. Raises BundleError."""
-    with tempfile.TemporaryDirectory(prefix="mien-receive-") as folder:
-        # A refusal calls it by this name: what it says of itself is not believed yet.
-        sent = Path(folder) / "the bundle"
-        sent.mkdir()
-        extract(stream, sent)
-        return store.install(sent, allow_downgrade)
+    """Install a bundle that comes as a tar stream with its files at the top; return it, verified.
+
+    Raises BundleError or ContractError for what is refused; the store is then unchanged.
+    """
+    with tempfile.TemporaryDirectory(prefix="mien-receive-") as temporary:
+        # A refusal calls the bundle by this name, because the name in its card is not verified yet.
+        folder = Path(temporary) / "the bundle"
+        folder.mkdir()
+        extract(stream, folder)
+        return store.install(folder, allow_downgrade)
 
 
 def pack(folder: Path) -> bytes:
-    """The bundle in `folder` as a tar archive, the same bytes for the same bundle. Raises BundleError."""
-    bundle = bundles.load(folder)
-    signature = [SIGNATURE] if (folder / SIGNATURE).is_file() else []
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as archive:
-        for name in ("card.json", *signature, *sorted(bundle.card.files)):
-            content = (folder / name).read_bytes()
-            entry = tarfile.TarInfo(name)
-            entry.size, entry.mode = len(content), 0o644
-            archive.addfile(entry, io.BytesIO(content))
-    return out.getvalue()
+    """Return the bundle in `folder` as a tar archive, the same bytes for the same bundle.
+
+    Who receives it verifies it: here its card is read and its files have to be there in the pinned
+    sizes, but their digests are not computed. Raises BundleError or ContractError where that is not
+    so.
+    """
+    card = read_card(folder)
+    check_sizes(folder, card)
+    names = ["card.json", *sorted(card.files)]
+    if (folder / SIGNATURE).is_file():
+        names.insert(1, SIGNATURE)
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for name in names:
+            _add_file(tar, folder / name)
+    return archive.getvalue()
 
 
-class _Bounded(io.RawIOBase):
-    """A stream that is refused once it is longer than any bundle: tarfile reads an extended header of any length."""
+def _add_file(tar: tarfile.TarFile, path: Path) -> None:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise BundleError(
+            f"{path}: cannot be read ({error.strerror}); copy the bundle again",
+        ) from None
+    entry = tarfile.TarInfo(path.name)
+    entry.size = len(content)
+    entry.mode = 0o644
+    tar.addfile(entry, io.BytesIO(content))
+
+
+class _BoundedStream(io.RawIOBase):
+    """A stream that is refused once it is longer than any bundle: tarfile has no limit itself."""
 
     def __init__(self, stream: BinaryIO) -> None:
         super().__init__()
-        self._stream, self._left = stream, _MOST
+        self._stream = stream
+        self._bytes_left = _MAX_BYTES
 
     def read(self, size: int = -1, /) -> bytes:
         content = self._stream.read(size)
-        self._left -= len(content)
-        if self._left < 0:
-            raise BundleError(f"the archive is longer than {_MOST / 1e6:.0f} MB; no bundle is, send another")
+        self._bytes_left -= len(content)
+        if self._bytes_left < 0:
+            raise BundleError(
+                f"the archive is longer than {_MAX_BYTES / 1e6:.0f} MB, as no bundle is; send another",
+            )
         return content
 
 
 def extract(stream: BinaryIO, folder: Path) -> None:
-    """Unpack plain files of plain names and bounded size; anything else in the archive is a BundleError."""
-    left, seen = _MOST, 0
+    """Unpack a tar stream of plain files with plain names into `folder`.
+
+    Raises BundleError for any other entry, for more than 16 files or 64 MiB, and for a damaged
+    archive.
+    """
+    bytes_left = _MAX_BYTES
+    files_left = _MAX_FILES
     try:
-        with tarfile.open(fileobj=_Bounded(stream), mode="r|") as archive:
-            for member in archive:
-                left, seen = left - member.size, seen + 1
-                if not member.isfile() or not NAME.fullmatch(member.name) or left < 0 or seen > _MOST_FILES:
-                    raise BundleError(f"{member.name!r} is no file of a bundle; make the archive with mien-deploy push")
-                content = archive.extractfile(member)
+        with tarfile.open(fileobj=_BoundedStream(stream), mode="r|") as tar:
+            for entry in tar:
+                bytes_left -= entry.size
+                files_left -= 1
+                is_plain = entry.isfile() and NAME.fullmatch(entry.name) is not None
+                if not is_plain or bytes_left < 0 or files_left < 0:
+                    raise BundleError(
+                        f"{entry.name!r} is not a file of a bundle; make the archive with mien-deploy push",
+                    )
+                content = tar.extractfile(entry)
                 assert content is not None  # noqa: S101 - a plain file has content
-                (folder / member.name).write_bytes(content.read())
-    except (tarfile.TarError, EOFError, ValueError) as problem:
-        raise BundleError(f"the bundle's archive is damaged ({problem}); send it again") from None
-    except OSError as problem:
-        raise BundleError(f"{folder}: cannot be written ({problem.strerror}); free some space") from None
+                (folder / entry.name).write_bytes(content.read())
+    except BundleError:
+        raise
+    except (tarfile.TarError, EOFError, ValueError) as error:
+        raise BundleError(f"the bundle's archive is damaged ({error}); send it again") from None
+    except OSError as error:
+        raise BundleError(
+            f"{folder}: cannot be written ({error.strerror}); free some space",
+        ) from None

@@ -1,4 +1,4 @@
-"""Two models on the same faces: how far they agree, and what each costs. One of them is told, the other is not."""
+"""Two models on the same faces: how far they agree and what each costs."""
 
 import time
 from collections import Counter, deque
@@ -11,110 +11,157 @@ from mien_edge.status import health
 from mien_edge.status.status_file import ShadowStatus
 from mien_edge.values import Face, Frame, Reading
 
-_TIMES = 1000  # frames with faces that the latency is taken of
+_MAX_TIMES = 1000  # frames with faces that the latency is the median of
 
 Stage = Callable[[Frame, tuple[Face, ...]], tuple[Reading, ...]]
+"""A classify stage: one reading for each face."""
 
 
 class TimedModel:
-    """A classify stage with a count of what it said and how long it took; after a failure it is not asked again."""
+    """A classify stage that is timed; after an exception it is not called again.
 
-    def __init__(self, stage: Stage, clock: Callable[[], float]) -> None:
-        self.stage, self.problem = stage, ""
-        self._clock = clock
+    labels: how often it gave each label, counted by the comparison.
+    problem: why it is not called any more; '' while it is.
+    """
+
+    def __init__(self, stage: Stage, clock: Callable[[], float] = time.monotonic) -> None:
+        self.stage = stage
+        self.problem = ""
         self.labels: Counter[str] = Counter()
-        self.times: deque[float] = deque(maxlen=_TIMES)
+        self.times: deque[float] = deque(maxlen=_MAX_TIMES)
+        self._clock = clock
 
     def __call__(self, frame: Frame, faces: tuple[Face, ...]) -> tuple[Reading, ...] | None:
-        """Its readings; None if it failed, now or before."""
+        """Return one reading for each face; None if it raised an exception, now or before."""
         if self.problem:
             return None
         start = self._clock()
         try:
             return self.stage(frame, faces)
-        except Exception as problem:
-            self.problem = f"it failed on a face: {type(problem).__name__}: {problem}"
+        except Exception as error:
+            self.problem = f"it failed on a face: {type(error).__name__}: {error}"
             return None
         finally:
             self.times.append((self._clock() - start) / len(faces))
 
     @property
     def latency(self) -> float:
-        """Seconds per face, the median, for a device does other things as well; 0 without faces."""
+        """The median of seconds per face, for a device does other things; 0 before a face."""
         return float(np.median(self.times)) if self.times else 0.0
 
 
 class ModelComparison:
-    """A classify stage that gives the first model's readings, and counts what the second would have said. If the first
-    fails, the second speaks, so that no frame is lost.
+    """A classify stage that runs two models and returns the first one's readings.
+
+    If the first model fails, the second one's readings are returned, so that no frame is lost.
+
+    name: the second model, NAME-VERSION.
+    pairs: faces by (label of the first model, label of the second).
+    clock: seconds of a monotonic clock.
     """
 
     def __init__(
-        self, first: Stage, second: Stage, name: str = "", clock: Callable[[], float] = time.monotonic
+        self,
+        first: Stage,
+        second: Stage,
+        name: str = "",
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.first, self.second, self.name = TimedModel(first, clock), TimedModel(second, clock), name
-        self._clock = clock
+        self.first = TimedModel(first, clock)
+        self.second = TimedModel(second, clock)
+        self.name = name
         self.pairs: Counter[tuple[str, str]] = Counter()
-        self._warm = health.read().temperature
-        self._began, self._turn = clock(), False
+        self._clock = clock
+        self._started_at = clock()
+        self._start_temperature = health.read().temperature
+        self._second_goes_first = False
 
     def __call__(self, frame: Frame, faces: tuple[Face, ...]) -> tuple[Reading, ...]:
-        """Readings, one per face."""
+        """Return one reading for each face. Raises RuntimeError if both models fail."""
         if not faces:
             return self.first.stage(frame, faces)
-        self._turn = not self._turn  # for who comes right after the detector finds the caches cold
-        if self._turn:
-            other, told = self.second(frame, faces), self.first(frame, faces)
+        # They take turns, because the one that runs right after the detector finds the caches cold.
+        self._second_goes_first = not self._second_goes_first
+        if self._second_goes_first:
+            second = self.second(frame, faces)
+            first = self.first(frame, faces)
         else:
-            told, other = self.first(frame, faces), self.second(frame, faces)
-        for mine, its in zip(told or (), other or (), strict=False):
-            if mine.emotion and its.emotion:
-                self.pairs[mine.emotion.label, its.emotion.label] += 1
-                self.first.labels[mine.emotion.label] += 1
-                self.second.labels[its.emotion.label] += 1
-        if told is None and other is None:
-            raise RuntimeError(f"neither model reads this face: {self.first.problem}; {self.second.problem}")
-        return told if told is not None else other or ()
+            first = self.first(frame, faces)
+            second = self.second(frame, faces)
+        if first is not None and second is not None:
+            self._count(first, second)
+        if first is not None:
+            return first
+        if second is not None:
+            return second
+        raise RuntimeError(
+            f"neither model reads this face: {self.first.problem}; {self.second.problem}",
+        )
+
+    def _count(self, first: tuple[Reading, ...], second: tuple[Reading, ...]) -> None:
+        for first_reading, second_reading in zip(first, second, strict=False):
+            if first_reading.emotion and second_reading.emotion:
+                first_label = first_reading.emotion.label
+                second_label = second_reading.emotion.label
+                self.pairs[first_label, second_label] += 1
+                self.first.labels[first_label] += 1
+                self.second.labels[second_label] += 1
 
     @property
     def faces(self) -> int:
-        """Faces that both have read."""
+        """Faces that both models have read."""
         return sum(self.pairs.values())
 
     @property
     def seconds(self) -> float:
-        """How long they have been compared."""
-        return self._clock() - self._began
+        """How long the models have been compared."""
+        return self._clock() - self._started_at
 
     def report(self) -> ShadowStatus:
-        """How the second compares with the first until now."""
-        faces, warm = self.faces, health.read().temperature
-        agreed = sum(count for (a, b), count in self.pairs.items() if a == b)
+        """What has been measured so far."""
+        faces = self.faces
+        agreed = sum(count for (first, second), count in self.pairs.items() if first == second)
+        models = (self.first, self.second)
         return ShadowStatus(
             bundle=self.name,
             seconds=round(self.seconds),
             faces=faces,
             agreement=round(agreed / faces, 4) if faces else None,
-            confusion=tuple(tuple(self.pairs[a, b] for b in LABELS) for a in LABELS),
-            milliseconds=tuple(round(1000 * voice.latency, 2) for voice in (self.first, self.second)),
-            degrees_warmer=None if warm is None or self._warm is None else round(warm - self._warm, 1),
+            confusion=tuple(tuple(self.pairs[row, column] for column in LABELS) for row in LABELS),
+            milliseconds=tuple(round(1000 * model.latency, 2) for model in models),
+            degrees_warmer=self._degrees_warmer(),
             problem=self.second.problem,
         )
 
+    def _degrees_warmer(self) -> float | None:
+        temperature = health.read().temperature
+        if temperature is None or self._start_temperature is None:
+            return None
+        return round(temperature - self._start_temperature, 1)
 
-def as_text(report: ShadowStatus) -> str:
-    """The report for people: a sentence, and the confusion of both as a table."""
+
+def as_sentence(report: ShadowStatus) -> str:
+    """The report of a comparison in one sentence for people."""
     problem = f"; {report.problem}" if report.problem else ""
-    if not report.faces or report.agreement is None:
+    if report.agreement is None:
         return f"{report.bundle}: no face compared yet, {report.seconds} s{problem}"
     first, second = report.milliseconds
-    head = (
-        f"{report.bundle} agrees on {100 * report.agreement:.1f} % of {report.faces} faces in "
-        f"{report.seconds} s; {second:g} ms a face, the current one {first:g}"
-    )
+    agreement = f"{100 * report.agreement:.1f} % of {report.faces} faces in {report.seconds} s"
+    latency = f"{second:g} ms a face, the current one {first:g}"
+    warmer = ""
     if report.degrees_warmer is not None:
-        head += f"; {report.degrees_warmer:+g} °C since"
-    rows = ["", "rows: the current one; columns: the shadow", " " * 9 + "".join(f"{label[:8]:>9}" for label in LABELS)]
-    for label, row in zip(LABELS, report.confusion, strict=True):
-        rows.append(f"{label:<9}" + "".join(f"{count:>9}" for count in row))
-    return "\n".join([head + problem, *rows])
+        warmer = f"; {report.degrees_warmer:+g} °C since"
+    return f"{report.bundle} agrees on {agreement}; {latency}{warmer}{problem}"
+
+
+def as_text(report: ShadowStatus) -> str:
+    """The report of a comparison for people: a sentence, and the confusion as a table."""
+    if report.agreement is None:
+        return as_sentence(report)
+    columns = "".join(f"{label[:8]:>9}" for label in LABELS)
+    lines = [as_sentence(report), ""]
+    lines += ["rows: the current one; columns: the shadow", f"{'':<9}{columns}"]
+    for label, counts in zip(LABELS, report.confusion, strict=True):
+        cells = "".join(f"{count:>9}" for count in counts)
+        lines.append(f"{label:<9}{cells}")
+    return "\n".join(lines)

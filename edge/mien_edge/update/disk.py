@@ -1,7 +1,7 @@
-"""The few file operations that installed bundles are changed by: one seam, so that a test can stop after each of them.
+"""The file operations that change installed bundles: one seam, so that a test can stop each.
 
-Each is atomic or repeatable. What has to outlive a power cut is synced by its caller, files before the folder that
-names them.
+Each is atomic or repeatable. What has to outlive a power cut is synced by its caller, files before
+the folder that names them.
 """
 
 import shutil
@@ -11,36 +11,61 @@ from mien_edge import files
 
 
 class Disk:
-    """The real one. Every method may raise OSError."""
+    """The real file system."""
 
     def make_folder(self, path: Path) -> None:
-        """A new, empty folder."""
+        """Create the empty folder `path`.
+
+        Raises FileExistsError if something is there, and OSError if it cannot be created.
+        """
         path.mkdir()
 
     def copy(self, source: Path, target: Path) -> None:
-        """A file's content; `target` is new."""
+        """Copy the content of the file `source` to the new file `target`.
+
+        Raises OSError if one cannot be read or the other cannot be written; part of `target` may
+        then exist.
+        """
         shutil.copyfile(source, target)
 
     def write(self, path: Path, content: bytes) -> None:
-        """A file with this content."""
+        """Write `content` to the file `path`, replacing what it held.
+
+        Raises OSError if it cannot be written; part of the content may then be there.
+        """
         path.write_bytes(content)
 
     def link(self, name: str, path: Path) -> None:
-        """A symbolic link at `path`, which is new, to its sibling `name`."""
+        """Create a symbolic link at `path` to its sibling `name`.
+
+        Raises FileExistsError if something is at `path`, and OSError if the link cannot be created.
+        """
         path.symlink_to(name)
 
     def rename(self, source: Path, target: Path) -> None:
-        """Atomic; a file or a link at `target` is replaced."""
+        """Rename `source` to `target` atomically; a file or a link at `target` is replaced.
+
+        Raises OSError if it cannot be renamed; nothing has changed then.
+        """
         source.replace(target)
 
     def remove(self, path: Path) -> None:
-        """A file or a link."""
+        """Remove the file or the link at `path`.
+
+        Raises FileNotFoundError if nothing is there, and OSError if it cannot be removed.
+        """
         path.unlink()
 
     def remove_folder(self, path: Path) -> None:
-        """An empty folder."""
+        """Remove the empty folder `path`.
+
+        Raises OSError if it is not empty or cannot be removed.
+        """
         path.rmdir()
 
     def sync(self, path: Path) -> None:
-        """Flush a file or a folder."""
+        """Flush the file or the folder `path` to the disk.
+
+        Raises OSError if the disk reports an error; what was written before may be lost then.
+        """
         files.sync(path)

@@ -1,5 +1,7 @@
-"""Whether a new model is as good a tenant as the one before: pace against the last hour; speed and labels against the
-model before, which sees the same faces while the probation lasts.
+"""Whether a new model is as good as the one before.
+
+Its frame rate is compared with the last hour's; its latency and its labels with those of the model
+before, which sees the same faces while the probation lasts.
 """
 
 from collections import deque
@@ -8,99 +10,159 @@ from dataclasses import dataclass
 from mien_edge.settings import UpdateSettings
 from mien_edge.update.compare import ModelComparison
 
-_MINUTES = 60  # of the hour that a new model is compared with
-_ENOUGH = 100  # frames before their rate means anything
-_SLACK = 0.002  # seconds per face that are never too slow: a short hiccup on a fast device is no fault
+_MINUTES = 60  # of the hour that a new model's frame rate is compared with
+_MIN_FRAMES = 100  # frames before their rate means anything
+_MIN_FACES = 10  # faces before their latency means anything
+_LATENCY_SLACK = 0.002
+"""Seconds per face; a smaller slowdown is no fault: a short hiccup on a fast device."""
 
 
 @dataclass(slots=True)
 class FrameRate:
-    """Frames that came, and frames that were due. Frames while the chain rests do not count, for none are due."""
+    """Frames that came and frames that were expected; idle time does not count.
+
+    frames: how many came.
+    expected: how many the target rate called for.
+    """
 
     frames: int = 0
-    due: float = 0.0
+    expected: float = 0.0
 
-    def add(self, due: float) -> None:
-        """One frame; `due` frames were due since the one before, 0 while the chain rests."""
-        if due > 0:
+    def add(self, expected: float) -> None:
+        """Count one frame.
+
+        expected: frames that the target rate called for since the one before; 0 while the chain
+        idles.
+        """
+        if expected > 0:
             self.frames += 1
-            self.due += due
+            self.expected += expected
 
     @property
     def ratio(self) -> float:
-        """Frames per frame that was due."""
-        return self.frames / self.due if self.due else 1.0
+        """Frames per expected frame; 1 where none was expected."""
+        return self.frames / self.expected if self.expected else 1.0
 
 
 class LastHour:
-    """The pace of the last sixty minutes, to the minute."""
+    """The frame rate of the last sixty minutes, minute by minute."""
 
     def __init__(self) -> None:
         self._minutes: deque[tuple[int, FrameRate]] = deque(maxlen=_MINUTES)
 
-    def add(self, now: float, due: float) -> None:
-        """One frame at `now` (steady seconds)."""
+    def add(self, now: float, expected: float) -> None:
+        """Count one frame.
+
+        now: seconds of a monotonic clock.
+        expected: as for FrameRate.add.
+        """
         minute = int(now // 60)
         if not self._minutes or self._minutes[-1][0] != minute:
             self._minutes.append((minute, FrameRate()))
-        self._minutes[-1][1].add(due)
+        _, rate = self._minutes[-1]
+        rate.add(expected)
 
-    def pace(self, now: float) -> FrameRate:
-        """All of them together."""
-        recent = [pace for minute, pace in self._minutes if minute > now // 60 - _MINUTES]
-        return FrameRate(sum(pace.frames for pace in recent), sum(pace.due for pace in recent))
+    def frame_rate(self, now: float) -> FrameRate:
+        """The sum over the minutes that are less than an hour old at `now`."""
+        oldest = now // 60 - _MINUTES
+        total = FrameRate()
+        for minute, rate in self._minutes:
+            if minute > oldest:
+                total.frames += rate.frames
+                total.expected += rate.expected
+        return total
 
 
 class Probation:
-    """A model on trial. `seen` runs it with the model before beside it; `hour` is the pace before."""
+    """The measurements by which a new model is committed or rolled back.
 
-    def __init__(self, settings: UpdateSettings, seen: ModelComparison, hour: FrameRate) -> None:
-        self.settings, self.seen, self.hour = settings, seen, hour
-        self.pace, self.seconds = FrameRate(), 0.0
+    comparison: runs the new model (its `first`) and the model before (its `second`) on the same
+    faces.
+    baseline: the frame rate of the hour before.
+    """
 
-    def add(self, seconds: float, due: float) -> None:
-        """One frame, `seconds` after the one before; a time without frames is to be left out."""
+    def __init__(
+        self,
+        settings: UpdateSettings,
+        comparison: ModelComparison,
+        baseline: FrameRate,
+    ) -> None:
+        self.settings = settings
+        self.comparison = comparison
+        self.baseline = baseline
+        self.frame_rate = FrameRate()
+        self.seconds = 0.0
+
+    def add(self, seconds: float, expected: float) -> None:
+        """Count one frame.
+
+        seconds: time since the frame before, without time in which the camera delivered none.
+        expected: as for FrameRate.add.
+        """
         self.seconds += seconds
-        self.pace.add(due)
+        self.frame_rate.add(expected)
 
     @property
     def is_over(self) -> bool:
-        """Whether there is enough to judge by, or `max_probation` is over."""
-        enough = self.seconds >= self.settings.probation and self.seen.faces >= self.settings.min_faces
-        return enough or self.seconds >= max(self.settings.max_probation, self.settings.probation)
+        """Whether there is enough to judge by, or `max_probation` has passed."""
+        settings = self.settings
+        is_long_enough = self.seconds >= settings.probation
+        has_enough_faces = self.comparison.faces >= settings.min_faces
+        if is_long_enough and has_enough_faces:
+            return True
+        return self.seconds >= max(settings.max_probation, settings.probation)
 
-    def fault(self) -> str:
-        """What is wrong; '' for nothing. A failure counts at once, a slow one soon, its labels when it is over."""
-        return self.seen.first.problem or self._slow() or (self._collapsed() if self.is_over else "")
+    def failure_reason(self) -> str:
+        """Why the model has to be rolled back; '' for no reason.
 
-    def _slow(self) -> str:
-        if (
-            min(self.pace.due, self.hour.due) >= _ENOUGH
-            and self.pace.ratio < self.settings.min_fps_ratio * self.hour.ratio
-        ):
-            return f"the frame rate fell to {100 * self.pace.ratio / self.hour.ratio:.0f} % of the last hour's"
-        now, before = self.seen.first.latency, self.seen.second.latency
-        enough = self.seen.faces >= min(_ENOUGH, max(self.settings.min_faces, 10))
-        if enough and before and now > max(self.settings.max_latency_ratio * before, before + _SLACK):
-            return f"a face takes {1000 * now:.1f} ms where the model before takes {1000 * before:.1f}"
-        return ""
+        An exception counts at once, slowness as soon as it is measurable, its labels when the
+        probation is over.
+        """
+        reason = self.comparison.first.problem or self._frame_rate_fault() or self._latency_fault()
+        if not reason and self.is_over:
+            reason = self._label_fault()
+        return reason
 
-    def _collapsed(self) -> str:
-        faces = self.seen.faces
+    def _frame_rate_fault(self) -> str:
+        if min(self.frame_rate.expected, self.baseline.expected) < _MIN_FRAMES:
+            return ""
+        if self.frame_rate.ratio >= self.settings.min_fps_ratio * self.baseline.ratio:
+            return ""
+        share = self.frame_rate.ratio / self.baseline.ratio
+        return f"the frame rate fell to {100 * share:.0f} % of the last hour's"
+
+    def _latency_fault(self) -> str:
+        needed_faces = min(_MIN_FRAMES, max(self.settings.min_faces, _MIN_FACES))
+        if self.comparison.faces < needed_faces:
+            return ""
+        latency = self.comparison.first.latency
+        previous = self.comparison.second.latency
+        limit = max(self.settings.max_latency_ratio * previous, previous + _LATENCY_SLACK)
+        if not previous or latency <= limit:
+            return ""
+        previous_text = f"the model before takes {1000 * previous:.1f}"
+        return f"a face takes {1000 * latency:.1f} ms where {previous_text}"
+
+    def _label_fault(self) -> str:
+        """Whether nearly all faces get one label, which the model before gave far less often."""
+        faces = self.comparison.faces
         if not faces:
             return ""
-        (label, count), *_ = self.seen.first.labels.most_common(1)
-        had = self.seen.second.labels[label] / faces
-        if count / faces >= self.settings.max_label_share and had < self.settings.max_label_share / 2:
-            return (
-                f"{100 * count / faces:.0f} % of all faces are '{label}' to it, {100 * had:.0f} % to the model before"
-            )
-        return ""
+        (label, count), *_ = self.comparison.first.labels.most_common(1)
+        share = count / faces
+        previous_share = self.comparison.second.labels[label] / faces
+        max_share = self.settings.max_label_share
+        if share < max_share or previous_share >= max_share / 2:
+            return ""
+        percent = f"{100 * share:.0f} %"
+        previous_percent = f"{100 * previous_share:.0f} %"
+        return f"{percent} of all faces are '{label}' to it, {previous_percent} to the model before"
 
-    def praise(self) -> str:
-        """What it did well, for the log."""
-        few = "" if self.seen.faces >= self.settings.min_faces else ", fewer than update.min_faces"
+    def summary(self) -> str:
+        """What was measured, in a sentence for the log."""
+        comparison = self.comparison
+        few = "" if comparison.faces >= self.settings.min_faces else ", fewer than update.min_faces"
         return (
-            f"{self.pace.frames} frames and {self.seen.faces} readings of faces{few} in {self.seconds:.0f} s, "
-            f"{1000 * self.seen.first.latency:.1f} ms a face"
+            f"{self.frame_rate.frames} frames and {comparison.faces} readings of faces{few} in "
+            f"{self.seconds:.0f} s, {1000 * comparison.first.latency:.1f} ms a face"
         )

@@ -1,52 +1,78 @@
-"""What the store of bundles keeps in its state file."""
+"""What the store of bundles knows: the record in its state file, and its folder's state."""
 
 from dataclasses import dataclass, field
+from typing import Any
+
+from mien_edge import schema
 
 
 @dataclass(frozen=True, slots=True)
 class ProbationResult:
-    """How the last probation ended: `kept` or not, why, and when (seconds since 1970)."""
+    """How the last probation ended.
+
+    name: the bundle, NAME-VERSION.
+    passed: whether it was committed; False if it was rolled back.
+    reason: a sentence for people.
+    time: seconds since 1970.
+    """
 
     name: str
-    kept: bool
+    passed: bool = field(metadata={"key": "kept"})
     reason: str
     time: float
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
-    """state.json. committed: newest first. highest: per name the highest version that was ever committed."""
+class StoreRecord:
+    """The content of state.json.
+
+    committed: bundles that have passed their probation, the newest first.
+    highest: by a bundle's name, the highest version that was ever committed.
+    last_result: how the last probation ended; None before the first.
+    """
 
     committed: tuple[str, ...] = ()
     highest: dict[str, int] = field(default_factory=dict)
-    verdict: ProbationResult | None = None
+    last_result: ProbationResult | None = field(default=None, metadata={"key": "verdict"})
 
 
 @dataclass(frozen=True, slots=True)
 class StoreState:
-    """What is installed, and what each bundle is for. `current` is '' for the bundle that came with mien."""
+    """What is installed, and what each bundle is for. Bundles are named NAME-VERSION.
+
+    installed: all bundles in the folder, sorted.
+    current: the one that runs; '' for the bundle that came with mien.
+    pending: the one that the service takes next; '' for none.
+    shadow: the one that is compared with `current`; '' for none.
+    record: what the state file holds.
+    """
 
     installed: tuple[str, ...]
     current: str
-    next: str
+    pending: str = field(metadata={"key": "next"})
     shadow: str
-    record: Record
+    record: StoreRecord
 
     @property
     def on_probation(self) -> bool:
-        """Whether `current` has still to prove itself."""
+        """Whether `current` is not committed yet."""
         return bool(self.current) and self.current not in self.record.committed[:1]
 
     @property
-    def older(self) -> tuple[str, ...]:
-        """Committed bundles that one can go back to from `current`."""
+    def rollback_targets(self) -> tuple[str, ...]:
+        """Committed bundles that can replace `current`, the newest first."""
         return tuple(name for name in self.record.committed if name != self.current)
 
     @property
     def in_use(self) -> set[str]:
-        """Bundles that must stay."""
-        return {self.current, self.next, self.shadow, *self.record.committed} - {""}
+        """Bundles that must not be removed."""
+        return {self.current, self.pending, self.shadow, *self.record.committed} - {""}
+
+    def to_json(self) -> dict[str, Any]:
+        """The state as `mien-edge models list --json` prints it."""
+        return schema.to_dict(self) | {"on_probation": self.on_probation}
 
 
-def describe(name: str) -> str:
+def display_name(name: str) -> str:
+    """A bundle's name for people; '' is the bundle that came with mien."""
     return name or "the bundle that came with mien"

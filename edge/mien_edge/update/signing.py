@@ -1,8 +1,11 @@
-"""Who made a bundle: an OpenSSH signature of its card, which pins every other file (`ssh-keygen -Y`, ssh-keygen(1)).
+"""Who made a bundle: an OpenSSH signature of its card, which pins every other file.
 
-`mien-deploy sign` makes card.json.sig with an ordinary SSH key, an agent or a security key. A device trusts the lines
-of an allowed_signers file: to take a key in, add its line; to let it go, remove the line or name it in the file of
-revoked keys; `valid-before="20270101"` in a line ends it by itself.
+The signatures are those of `ssh-keygen -Y`, ssh-keygen(1).
+
+`mien-deploy sign` makes card.json.sig with an ordinary SSH key, an agent or a security key. A
+device trusts the lines of an allowed_signers file: to accept a key, add its line; to stop, remove
+the line or name the key in the file of revoked keys; `valid-before="20270101"` in a line ends it by
+itself.
 """
 
 import subprocess
@@ -16,104 +19,138 @@ from mien_edge.settings import UpdateSettings
 
 NAMESPACE = "mien-bundle"
 SIGNATURE = "card.json.sig"
-_LARGEST = 64 * 1024  # bytes of a signature; real ones have some hundreds
-_SECONDS = 20
+_MAX_BYTES = 64 * 1024  # of a signature; real ones have some hundreds
+_TIMEOUT = 20  # seconds
 
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """Whom a device believes. signers, revoked: files; unsigned: whether a bundle without a signature is taken."""
+    """Whose bundles a device accepts.
+
+    signers: file with the keys that may sign (allowed signers, ssh-keygen(1)).
+    revoked: file with the keys that may not sign any more; it need not exist.
+    unsigned: whether a bundle without a signature is accepted.
+    """
 
     signers: Path
     revoked: Path
     unsigned: bool = False
 
     @classmethod
-    def of(cls, settings: UpdateSettings) -> "Trust":
-        """As the settings say."""
+    def from_settings(cls, settings: UpdateSettings) -> "Trust":
+        """Return what the settings `update.signers`, `update.revoked` and `update.unsigned` say."""
         return cls(Path(settings.signers), Path(settings.revoked), settings.unsigned)
 
     def __call__(self, folder: Path, name: str) -> str:
-        """Who signed the bundle in `folder`, or '' for nobody where that is allowed.
+        """Check the signature of the bundle in `folder`; return who signed it (allowed_signers).
 
-        Raises BundleError otherwise, which calls the bundle `name`.
+        Returns '' for an unsigned bundle where that is accepted. Raises BundleError, which calls
+        the bundle `name`, where it is not trusted, and RuntimeMissingError without ssh-keygen.
         """
-        path = folder / SIGNATURE
-        if not path.exists() and not path.is_symlink():
+        signature = folder / SIGNATURE
+        if not signature.exists() and not signature.is_symlink():
             if self.unsigned:
                 return ""
             raise BundleError(
-                f"{name} is not signed; sign it with mien-deploy sign, or set update.unsigned on the device"
+                f"{name} is not signed; sign it with mien-deploy sign, or set update.unsigned on the device",
             )
-        if path.is_symlink() or not path.is_file() or path.stat().st_size > _LARGEST:
-            raise BundleError(f"{path.name} is not a signature; sign the bundle again with mien-deploy sign")
+        is_plain = signature.is_file() and not signature.is_symlink()
+        if not is_plain or signature.stat().st_size > _MAX_BYTES:
+            raise BundleError(
+                f"{SIGNATURE} is not a signature; sign the bundle again with mien-deploy sign",
+            )
         if not self.signers.is_file():
             raise BundleError(
                 f"{self.signers}: no such file, so no signature can be checked; put the signer's line there "
-                "(mien-deploy sign prints it)"
+                "(mien-deploy sign prints it)",
             )
-        return self._signer(folder, path, name)
+        principal = self._principal(signature, name)
+        self._verify(folder, signature, principal, name)
+        return principal
 
-    def _signer(self, folder: Path, signature: Path, name: str) -> str:
-        allowed = ["-f", str(self.signers)]
-        found = _keygen("find-principals", *allowed, "-s", str(signature))
-        names = found.stdout.split()
-        if found.returncode or not names:
+    def _principal(self, signature: Path, name: str) -> str:
+        """Whose key made the signature, whether or not it fits the card."""
+        process = _keygen("find-principals", "-f", str(self.signers), "-s", str(signature))
+        principals = process.stdout.split()
+        if process.returncode or not principals:
             raise BundleError(
-                f"{name} is signed by a key that is not in {self.signers}; sign it with one that is, or add it"
+                f"{name} is signed by a key that is not in {self.signers}; sign it with one that is, or add it",
             )
-        rest = ["-n", NAMESPACE, "-I", names[0], "-s", str(signature)]
+        return principals[0]
+
+    def _verify(self, folder: Path, signature: Path, principal: str, name: str) -> None:
         card = (folder / "card.json").read_bytes()
-        checked = _keygen("verify", *allowed, *rest, content=card)
-        if checked.returncode:
-            reason = "; ".join(line.strip(". ") for line in (checked.stderr or checked.stdout).splitlines())
+        arguments = ["verify", "-f", str(self.signers), "-n", NAMESPACE]
+        arguments += ["-I", principal, "-s", str(signature)]
+        process = _keygen(*arguments, content=card)
+        if process.returncode:
+            lines = (process.stderr or process.stdout).splitlines()
+            reason = "; ".join(line.strip(". ") for line in lines)
             raise BundleError(
-                f"{name}: its signature is not valid ({reason}); sign it again with a key that is allowed"
+                f"{name}: its signature is not valid ({reason}); sign it again with a key that is allowed",
             )
-        if self.revoked.is_file():
-            checked = _keygen("verify", *allowed, "-r", str(self.revoked), *rest, content=card)
-            if checked.returncode:
-                raise BundleError(f"{name} is signed by a key that {self.revoked} revokes; sign it with another one")
-        return names[0]
+        if not self.revoked.is_file():
+            return
+        process = _keygen(*arguments, "-r", str(self.revoked), content=card)
+        if process.returncode:
+            raise BundleError(
+                f"{name} is signed by a key that {self.revoked} revokes; sign it with another one",
+            )
 
 
 def sign(folder: Path, key: Path) -> Path:
-    """Sign the card in `folder` with a private key's file, or the public one of a key that an agent holds. Returns the
-    signature's file. Raises BundleError.
+    """Sign the card in `folder` and return the signature's file.
+
+    key: a private key's file, or the public one of a key that an agent holds.
+
+    Raises BundleError if the key cannot sign, and RuntimeMissingError without ssh-keygen.
     """
     card = folder / "card.json"
-    with tempfile.TemporaryDirectory(prefix="mien-sign-") as place:
-        copied = Path(place) / "card.json"
-        copied.write_bytes(card.read_bytes())
-        done = _keygen("sign", "-q", "-f", str(key), "-n", NAMESPACE, str(copied), asks=True)
-        made = copied.with_name(SIGNATURE)
-        if done.returncode or not made.is_file():
-            reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-            raise BundleError(f"{key}: cannot sign ({reason}); name a private SSH key, or one that your agent holds")
-        files.write_bytes(folder / SIGNATURE, made.read_bytes())
+    with tempfile.TemporaryDirectory(prefix="mien-sign-") as temporary:
+        card_copy = Path(temporary) / "card.json"
+        card_copy.write_bytes(card.read_bytes())
+        arguments = ["sign", "-q", "-f", str(key), "-n", NAMESPACE, str(card_copy)]
+        process = _keygen(*arguments, is_interactive=True)
+        signature = card_copy.with_name(SIGNATURE)
+        if process.returncode or not signature.is_file():
+            lines = process.stderr.strip().splitlines() or ["no reason given"]
+            raise BundleError(
+                f"{key}: cannot sign ({lines[-1]}); name a private SSH key, or one that your agent holds",
+            )
+        files.write_bytes(folder / SIGNATURE, signature.read_bytes())
     return folder / SIGNATURE
 
 
-def line(principal: str, public: Path) -> str:
-    """What an allowed_signers file says of a public key: it may sign bundles and nothing else."""
+def allowed_signers_line(principal: str, public: Path) -> str:
+    """Return the allowed_signers line by which the key in `public` may sign bundles only.
+
+    Raises BundleError if the file cannot be read or holds no public key.
+    """
     try:
         kind, key, *_ = public.read_text().split()
-    except (OSError, UnicodeDecodeError, ValueError) as problem:
-        raise BundleError(f"{public}: not a public SSH key ({problem}); name the .pub file") from None
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise BundleError(f"{public}: not a public SSH key ({error}); name the .pub file") from None
     return f'{principal} namespaces="{NAMESPACE}" {kind} {key}\n'
 
 
 def _keygen(
-    action: str, *arguments: str, content: bytes = b"", asks: bool = False
+    action: str,
+    *arguments: str,
+    content: bytes = b"",
+    is_interactive: bool = False,
 ) -> "subprocess.CompletedProcess[str]":
+    """Run `ssh-keygen -Y action`; an interactive one may wait for a passphrase."""
     command = ["ssh-keygen", "-Y", action, *arguments]
     try:
-        if asks:
+        if is_interactive:
             return subprocess.run(command, capture_output=True, text=True)
-        done = subprocess.run(command, input=content, capture_output=True, timeout=_SECONDS)
+        process = subprocess.run(command, input=content, capture_output=True, timeout=_TIMEOUT)
     except FileNotFoundError:
-        raise RuntimeMissingError("ssh-keygen is not installed; sudo apt install openssh-client") from None
+        raise RuntimeMissingError(
+            "ssh-keygen is not installed; sudo apt install openssh-client",
+        ) from None
     except subprocess.TimeoutExpired:
-        raise BundleError(f"ssh-keygen took over {_SECONDS} s; try again") from None
-    text = [part.decode(errors="replace") for part in (done.stdout, done.stderr)]
-    return subprocess.CompletedProcess(command, done.returncode, *text)
+        raise BundleError(f"ssh-keygen took over {_TIMEOUT} s; try again") from None
+    stdout = process.stdout.decode(errors="replace")
+    stderr = process.stderr.decode(errors="replace")
+    return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)

@@ -1,14 +1,18 @@
-"""Installed bundles on a device, as a small state machine in files. A power cut leaves the old or the new bundle.
+"""Installed bundles as a state machine in files: a power cut leaves the old or the new bundle.
 
     models/NAME-VERSION/   installed: verified, and replayed on this very device
-    models/next            link: asked for; the service takes it between two frames, by renaming it to `current`
+    models/pending         link: requested; the service renames it to `current` between two frames
     models/current         link: what runs
-    models/shadow          link: what runs beside it, to be compared
-    models/state.json      which bundles have proved themselves (newest first, two of them), and the last verdict
+    models/shadow          link: what is compared with it on the same faces
+    models/state.json      the bundles that have proved themselves (two, newest first), the last result
 
-`current` is committed when it heads that list, else on probation. Whatever is on probation when the service starts is
-undone: the process before did not live to commit it. Without any installed bundle the one that came with mien runs.
-Every change is one rename, synced before and after; `disk.Disk` is the only way to the files.
+`current` is committed when it heads that list, else on probation. Whatever is on probation when the
+service starts is undone: the process before did not live to commit it. Without any installed bundle
+the one that came with mien runs. Every change is one rename, synced before and after; `disk.Disk` is
+the only way to the files.
+
+Earlier versions called the link `pending` `next`. It is read as `pending`, and the first change
+renames it.
 """
 
 import contextlib
@@ -18,346 +22,494 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from mien_edge import schema
-from mien_edge.contract import parse_card
 from mien_edge.errors import BundleError, ContractError
-from mien_edge.model import bundle as bundles
-from mien_edge.model.bundle import Bundle
+from mien_edge.model.bundle import LARGEST, Bundle, load_bundle, read_card, verify_files
 from mien_edge.update import sandbox
 from mien_edge.update.disk import Disk
-from mien_edge.update.record import ProbationResult, Record, StoreState, describe
+from mien_edge.update.record import ProbationResult, StoreRecord, StoreState, display_name
 from mien_edge.update.signing import SIGNATURE
 
-_CARD, _STATE = "card.json", "state.json"
-_STAGING, _NEW, _LOCK = ".staging-", ".new-", ".lock"
-_KEPT = 2  # committed bundles
-_OTHERS = 3  # installed bundles beside those in use
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_VERSIONED = re.compile(r"(.+)-(\d+)")
+"""What files and folders of bundles are called."""
+
+_VERSIONED_NAME = re.compile(r"(.+)-(\d+)")
+_CARD = "card.json"
+_STATE = "state.json"
+_CURRENT = "current"
+_PENDING = "pending"
+_OLD_PENDING = "next"  # where it exists, an older version wrote it after `pending`
+_SHADOW = "shadow"
+_STAGING = ".staging-"
+_NEW = ".new-"
+_LOCK = ".lock"
+_MAX_COMMITTED = 2
+_MAX_UNUSED = 3  # installed bundles besides those in use
+_NOT_PROVED = "the service ended before it had proved itself"
+_DAMAGED = "it is damaged on the disk"
 
 
 class Store:
     """The folder of installed bundles. Several processes may change it, one at a time.
 
-    trust: raises BundleError for a folder whose card it does not believe (signing.Trust). Every change raises
-    BundleError for what is refused or fails; what runs is then left as it was. patience: seconds to wait for another
-    process.
+    folder: where the bundles are; it is created by the first installation.
+    trust: called with a bundle's folder and name; raises BundleError for a card that it does not
+    trust (signing.Trust).
+    disk: the file operations.
+    replay: called with a bundle's folder and name; raises BundleError if it computes something else
+    on this device.
+    lock_timeout: seconds to wait for another process that changes the store.
+
+    Every method that changes something raises BundleError for what is refused or fails; what runs
+    is then left as it was.
     """
 
     def __init__(
         self,
         folder: Path,
-        trust: Callable[[Path, str], Any],
+        trust: Callable[[Path, str], object],
         disk: Disk | None = None,
         replay: Callable[[Path, str], None] = sandbox.replay,
-        patience: float = 180.0,
+        lock_timeout: float = 180.0,
     ) -> None:
-        self.folder, self.trust, self.disk, self.replay = folder, trust, disk or Disk(), replay
-        self.patience = patience
+        self.folder = folder
+        self.trust = trust
+        self.disk = disk or Disk()
+        self.replay = replay
+        self.lock_timeout = lock_timeout
 
-    # --- looking ---------------------------------------------------------------------------------------------
+    # --- reading ----------------------------------------------------------------------------------
 
     def state(self) -> StoreState:
-        """How things are."""
-        try:
-            folders = [path.name for path in self.folder.iterdir() if path.is_dir() and not path.is_symlink()]
-        except FileNotFoundError:
-            folders = []
-        except OSError as problem:
+        """Return what is installed and what each bundle is for; nothing without the folder.
+
+        Raises BundleError if the folder or its state file cannot be read.
+        """
+        # Read before `current`: a bundle that is promoted meanwhile is seen twice, not missed.
+        pending = self._pending()
+        return StoreState(
+            installed=self._installed(),
+            current=self._target(_CURRENT),
+            pending=pending,
+            shadow=self._target(_SHADOW),
+            record=self._read_record() or StoreRecord(),
+        )
+
+    def settled_state(self) -> StoreState:
+        """Return the state while no process changes the store; `state` may be between two changes.
+
+        Raises BundleError if the folder cannot be read, or if another process takes too long.
+        """
+        with self._locked():
+            return self.state()
+
+    def open(self, name: str) -> Bundle:
+        """Verify the installed bundle `name`: its signature, its card and its files.
+
+        Raises BundleError or ContractError if it is not installed, not trusted any more, or
+        damaged.
+        """
+        with self._os_errors_explained():
+            if not NAME.fullmatch(name):
+                raise self._not_installed(name)
+            self._check_installed(name)
+            self.trust(self.folder / name, name)
+            bundle = load_bundle(self.folder / name)
+        if bundle.card.id != name:
             raise BundleError(
-                f"{self.folder}: cannot be read ({problem.strerror}); run it as the folder's owner"
+                f"{self.folder / name} holds {bundle.card.id}; install that one with: mien-edge models install",
+            )
+        return bundle
+
+    def _installed(self) -> tuple[str, ...]:
+        try:
+            paths = sorted(self.folder.iterdir())
+        except FileNotFoundError:
+            return ()
+        except OSError as error:
+            raise BundleError(
+                f"{self.folder}: cannot be read ({error.strerror}); run it as the folder's owner",
             ) from None
-        found = sorted(name for name in folders if not name.startswith("."))
-        current, following, shadow = (self._target(link) for link in ("current", "next", "shadow"))
-        return StoreState(tuple(found), current, following, shadow, self._record() or Record())
+        return tuple(path.name for path in paths if _is_bundle_folder(path))
 
     def _target(self, link: str) -> str:
+        """The bundle that a link names; '' where there is no such link."""
         try:
             return os.readlink(self.folder / link)
         except OSError:
             return ""
 
-    def _record(self) -> Record | None:
-        """None where there is none yet; an empty one where it is damaged, for then nothing is known to be good."""
+    def _pending(self) -> str:
+        """The bundle that is requested, also by an older version; '' for none."""
+        return self._target(_OLD_PENDING) or self._target(_PENDING)
+
+    def _read_record(self) -> StoreRecord | None:
+        """None without a state file; empty for a damaged one: nothing is known to be good."""
+        path = self.folder / _STATE
         try:
-            return schema.from_dict(Record, json.loads((self.folder / _STATE).read_text()), _STATE, ContractError)
+            content = json.loads(path.read_text())
+            return schema.from_dict(StoreRecord, content, _STATE, ContractError)
         except FileNotFoundError:
             return None
-        except OSError as problem:
-            path = self.folder / _STATE
-            raise BundleError(f"{path}: cannot be read ({problem.strerror}); run it as root") from None
+        except OSError as error:
+            raise BundleError(
+                f"{path}: cannot be read ({error.strerror}); run it as root",
+            ) from None
         except (ValueError, RecursionError):
-            return Record()
+            return StoreRecord()
 
-    # --- changing --------------------------------------------------------------------------------------------
+    # --- changing ---------------------------------------------------------------------------------
 
     def install(self, source: Path, allow_downgrade: bool = False) -> Bundle:
-        """Verify the bundle in the folder `source`, replay it in a process of its own and keep it; it does not run yet.
+        """Copy, verify and replay the bundle in the folder `source`; keep and return the copy.
 
-        The signature is checked before anything of the card is believed.
+        The signature is checked before the card is believed, and the replay runs in a process of
+        its own. The bundle does not run yet. A damaged bundle of the same name is replaced.
+
+        allow_downgrade: accept an older version than has run here.
+
+        Raises BundleError or ContractError for what is refused; nothing is installed then.
         """
-        with self._changing(making=True):
+        with self._locked(create=True):
             self._make_room()
-            staged = self.folder / f"{_STAGING}{os.getpid()}"
+            staging = self.folder / f"{_STAGING}{os.getpid()}"
             try:
-                bundle = self._stage(source, staged, allow_downgrade)
-                self.replay(staged, bundle.card.id)
-                self._place(staged, self.folder / bundle.card.id)
+                bundle = self._stage(source, staging, allow_downgrade)
+                self.replay(staging, bundle.card.id)
+                return self._move_in(bundle, staging)
             finally:
                 with contextlib.suppress(OSError):
-                    self._remove_tree(staged)
-            return bundles.load(self.folder / bundle.card.id)
+                    self._remove_tree(staging)
 
-    def activate(self, name: str, allow_downgrade: bool = False) -> StoreState:
-        """Ask for an installed bundle: the running service takes it at SIGHUP, one that does not run at its start."""
-        with self._changing():
-            self._check(name, allow_downgrade)
+    def request(self, bundle: Bundle, allow_downgrade: bool = False) -> StoreState:
+        """Request that the service runs `bundle`, from `install` or `open`; return the new state.
+
+        A running service takes it at SIGHUP, another one when it starts. Nothing changes for a
+        bundle that is current already.
+
+        allow_downgrade: accept an older version than has run here.
+        """
+        name = bundle.card.id
+        with self._locked():
+            self._check_installed(name)
+            self._check_downgrade(name, allow_downgrade)
             state = self.state()
-            if name == state.current and not state.next:
+            if name == state.current and not state.pending:
                 return state
-            self._point("next", name)
+            self._point(_PENDING, name)
             return self.state()
 
-    def withdraw(self, name: str) -> None:
-        """Do not ask for that bundle any more."""
-        with self._changing():
-            if self._target("next") == name:
-                self._unlink("next")
+    def cancel(self, name: str) -> None:
+        """Withdraw the request for the bundle `name`, if it is still pending."""
+        with self._locked():
+            if self._target(_PENDING) == name:
+                self._unlink(_PENDING)
 
-    def begin(self) -> str:
-        """Take the bundle that is asked for: it is `current`, on probation, from now on. '' if none is, or if it is not
-        whole.
+    def promote(self) -> Bundle | None:
+        """Make the pending bundle `current`, on probation, and return it, verified.
+
+        Returns None if none is pending, or if it is damaged; its request is withdrawn then.
         """
-        if not self._target("next"):
-            return ""
-        with self._changing():
-            name = self._target("next")
-            if name and self._record() is None:
-                self._write(self._adopted())
-            if not name or not self._is_whole(name):
-                self._unlink("next")
-                return ""
-            self.disk.rename(self.folder / "next", self.folder / "current")
+        if not self._pending():
+            return None
+        with self._locked():
+            if self._target(_PENDING) and self._read_record() is None:
+                self._write_record(self._adopt_current())
+            bundle = self._open_sound(self._target(_PENDING))
+            if bundle is None:
+                self._unlink(_PENDING)
+                return None
+            self.disk.rename(self.folder / _PENDING, self.folder / _CURRENT)
             self.disk.sync(self.folder)
-            return name
+            return bundle
 
     def commit(self, name: str, reason: str = "it proved itself") -> None:
-        """`name` stays, if it is still the one on probation."""
-        with self._changing():
+        """End the probation of the bundle `name` for good, if it is still the one on probation.
+
+        reason: a sentence for people, kept in the record.
+        """
+        with self._locked():
             state = self.state()
             if state.on_probation and state.current == name:
-                self._write(self._with(state.record, name, ProbationResult(name, True, reason, time.time())))
+                result = ProbationResult(name, True, reason, time.time())
+                self._write_record(_with_committed(state.record, name, result))
 
-    def give_back(self, name: str, reason: str) -> None:
-        """`name` goes, if it is still current: back to the last committed bundle that is another one and whole."""
-        with self._changing():
+    def roll_back(self, name: str, reason: str) -> None:
+        """Replace `name`, if it is still current, by the newest committed bundle that is sound.
+
+        Where there is none, the bundle that came with mien runs.
+
+        reason: a sentence for people, kept in the record.
+        """
+        with self._locked():
             state = self.state()
             if state.current == name:
-                self._undo(state, state.older, reason)
+                self._fall_back(state, state.rollback_targets, reason)
 
-    def rollback(self, reason: str) -> str:
-        """Go back by hand: from a bundle on probation to the last committed one, from that to the one before. Returns
-        which, '' for the one that came with mien. Whatever is asked for is not any more.
+    def return_to_previous(self, reason: str) -> str:
+        """Go back by hand: to the committed bundle, or from that to the one committed before.
+
+        Any request is withdrawn. Returns the bundle that is current now, '' for the one that came
+        with mien. Raises BundleError if that one runs already.
+
+        reason: a sentence for people, kept in the record.
         """
-        with self._changing():
+        with self._locked():
             state = self.state()
-            self._unlink("next")
+            self._unlink(_PENDING)
             if not state.current:
-                raise BundleError(f"{self.folder}: the bundle that came with mien runs; there is none before it")
-            return self._undo(state, state.older, reason)
+                raise BundleError(
+                    f"{self.folder}: the bundle that came with mien runs; there is none before it",
+                )
+            return self._fall_back(state, state.rollback_targets, reason)
 
-    def shadow(self, name: str) -> None:
-        """Run an installed bundle beside the current one; '' ends that."""
-        with self._changing():
-            if name:
-                self._check(name, allow_downgrade=True)
-                self._point("shadow", name)
-            else:
-                self._unlink("shadow")
+    def start_shadow(self, bundle: Bundle) -> None:
+        """Compare `bundle`, from `install` or `open`, with the current one on the same faces."""
+        with self._locked():
+            self._check_installed(bundle.card.id)
+            self._point(_SHADOW, bundle.card.id)
 
-    def discard(self, name: str) -> None:
-        """Remove an installed bundle that is not in use; a shadow ends."""
-        with self._changing():
+    def stop_shadow(self) -> None:
+        """Compare no bundle with the current one any more."""
+        with self._locked():
+            self._unlink(_SHADOW)
+
+    def remove(self, name: str) -> None:
+        """Remove the installed bundle `name`; if it is the shadow, the comparison stops.
+
+        Raises BundleError if it is not installed, or if it is current, pending or committed.
+        """
+        with self._locked():
             state = self.state()
-            if name not in state.installed:
-                raise BundleError(f"{name}: not installed in {self.folder}; see: mien-edge models list")
+            self._check_installed(name)
             if name == state.shadow:
-                self._unlink("shadow")
+                self._unlink(_SHADOW)
             elif name in state.in_use:
-                raise BundleError(f"{name} is in use; go to another one first: mien-edge models rollback")
-            self._throw_away(name)
+                raise BundleError(
+                    f"{name} is in use; go to another one first: mien-edge models rollback",
+                )
+            self._remove_bundle(name)
 
     def recover(self) -> list[str]:
-        """To be called when the service starts: undo what was not committed, leave a current bundle that is whole, and
-        clear what was left half done. Returns what it did, for people.
+        """Put the store in order when a service starts; return what was done, for people.
+
+        What was not committed is undone, `current` is a sound bundle afterwards, and what another
+        process left half done is removed.
         """
         if not self.folder.is_dir():
             return []
-        with self._changing():
-            self._sweep()
-            done = []
-            if self._record() is None and self._target("current"):
-                self._write(self._adopted())
+        with self._locked():
+            self._remove_leftovers()
+            if self._read_record() is None and self._target(_CURRENT):
+                self._write_record(self._adopt_current())
             state = self.state()
-            for link in ("next", "shadow"):
+            for link in (_PENDING, _SHADOW):
                 if self._target(link) not in ("", *state.installed):
                     self._unlink(link)
-            if state.on_probation:
-                left = self._undo(state, state.record.committed, "the service ended before it had proved itself")
-                done.append(f"{state.current}: the service ended before it had proved itself; back to {describe(left)}")
-            elif not state.current and state.record.committed:
-                self._undo(state, state.record.committed, "its link was gone")
-            elif state.current and not self._is_whole(state.current):
-                left = self._undo(state, state.older, "it is damaged on the disk")
-                done.append(f"{state.current}: it is damaged on the disk; back to {describe(left)}")
-            return done
+            return self._recover_current(state)
 
-    # --- parts -----------------------------------------------------------------------------------------------
+    def _recover_current(self, state: StoreState) -> list[str]:
+        if state.on_probation:
+            name = self._fall_back(state, state.record.committed, _NOT_PROVED)
+            return [f"{state.current}: {_NOT_PROVED}; back to {display_name(name)}"]
+        if not state.current:
+            if state.record.committed:
+                self._fall_back(state, state.record.committed, "its link was gone")
+            return []
+        if self._open_sound(state.current) is None:
+            name = self._fall_back(state, state.rollback_targets, _DAMAGED)
+            return [f"{state.current}: {_DAMAGED}; back to {display_name(name)}"]
+        return []
+
+    # --- the lock and what the operating system refuses -------------------------------------------
 
     @contextlib.contextmanager
-    def _changing(self, making: bool = False) -> Iterator[None]:
-        """One process at a time; an OSError becomes a BundleError."""
-        try:
-            if making:
+    def _locked(self, create: bool = False) -> Iterator[None]:
+        """Keep other processes from changing the store; an OSError becomes a BundleError."""
+        with self._os_errors_explained():
+            if create:
                 self.folder.mkdir(parents=True, exist_ok=True)
             handle = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
-                self._wait(handle)
+                self._wait_for_lock(handle)
+                self._rename_old_pending()
                 yield
             finally:
                 os.close(handle)
-        except FileNotFoundError as problem:
+
+    @contextlib.contextmanager
+    def _os_errors_explained(self) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError as error:
             if not self.folder.exists():
-                raise BundleError(f"{self.folder}: no bundle is installed; see: mien-edge models install") from None
-            raise BundleError(f"{problem.filename}: not there; look at: mien-edge models list") from None
-        except OSError as problem:
-            if isinstance(problem, BundleError):
-                raise
+                raise BundleError(
+                    f"{self.folder}: no bundle is installed; see: mien-edge models install",
+                ) from None
             raise BundleError(
-                f"{self.folder}: cannot be changed ({problem.strerror}); free space, or run it as root"
+                f"{error.filename}: no such file; see: mien-edge models list",
+            ) from None
+        except OSError as error:
+            raise BundleError(
+                f"{self.folder}: cannot be changed ({error.strerror}); free space, or run it as root",
             ) from None
 
-    def _wait(self, handle: int) -> None:
-        began = time.monotonic()
+    def _wait_for_lock(self, handle: int) -> None:
+        deadline = time.monotonic() + self.lock_timeout
         while True:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return
             except BlockingIOError:
-                if time.monotonic() - began > self.patience:
-                    raise BundleError(f"{self.folder}: another process changes it; try again in a minute") from None
+                if time.monotonic() > deadline:
+                    raise BundleError(
+                        f"{self.folder}: another process changes it; try again in a minute",
+                    ) from None
                 time.sleep(0.1)
 
-    def _stage(self, source: Path, staged: Path, allow_downgrade: bool) -> Bundle:
-        self.disk.make_folder(staged)
-        for name in (_CARD, SIGNATURE):
-            self._take(source, staged, name, needed=name == _CARD)
-        self.trust(staged, source.name)
-        card = parse_card((staged / _CARD).read_text(encoding="utf-8", errors="replace"), str(source / _CARD))
-        self._refuse_downgrade(card.id, allow_downgrade)
-        for name in card.files:
-            self._take(source, staged, name, most=card.files[name].bytes)
-        bundle = bundles.load(staged)
-        self.disk.sync(staged)
+    def _rename_old_pending(self) -> None:
+        if self._target(_OLD_PENDING):
+            self.disk.rename(self.folder / _OLD_PENDING, self.folder / _PENDING)
+            self.disk.sync(self.folder)
+
+    # --- installing -------------------------------------------------------------------------------
+
+    def _stage(self, source: Path, staging: Path, allow_downgrade: bool) -> Bundle:
+        """Copy a bundle into `staging` and verify the copy: a command's one verification."""
+        self.disk.make_folder(staging)
+        self._copy_file(source, staging, _CARD, LARGEST)
+        if os.path.lexists(source / SIGNATURE):
+            self._copy_file(source, staging, SIGNATURE, LARGEST)
+        self.trust(staging, source.name)
+        card = read_card(staging, shown_as=source)
+        self._check_downgrade(card.id, allow_downgrade)
+        for name, pinned in card.files.items():
+            self._copy_file(source, staging, name, pinned.bytes)
+        bundle = verify_files(staging, card, shown_as=source)
+        self.disk.sync(staging)
         return bundle
 
-    def _take(self, source: Path, staged: Path, name: str, most: int = bundles.LARGEST, needed: bool = True) -> None:
+    def _copy_file(self, source: Path, staging: Path, name: str, max_bytes: int) -> None:
         path = source / name
-        if not needed and not os.path.lexists(path):
-            return
         if not NAME.fullmatch(name) or path.is_symlink() or not path.is_file():
-            raise BundleError(f"{path}: cannot be read as a plain file; name a folder with a model bundle")
-        if path.stat().st_size > min(most, bundles.LARGEST):
-            raise BundleError(f"{path}: larger than {min(most, bundles.LARGEST)} bytes; copy the bundle again")
-        self.disk.copy(path, staged / name)
-        self.disk.sync(staged / name)
+            raise BundleError(
+                f"{path}: cannot be read as a plain file; name a folder with a model bundle",
+            )
+        limit = min(max_bytes, LARGEST)
+        if path.stat().st_size > limit:
+            raise BundleError(f"{path}: larger than {limit} bytes; copy the bundle again")
+        self.disk.copy(path, staging / name)
+        self.disk.sync(staging / name)
 
-    def _place(self, staged: Path, target: Path) -> None:
+    def _move_in(self, bundle: Bundle, staging: Path) -> Bundle:
+        """Rename the staged bundle to its own folder, unless the same one is there already."""
+        name = bundle.card.id
+        target = self.folder / name
         if target.exists():
-            try:
-                if bundles.load(target).card == bundles.load(staged).card:
-                    self._renew_signature(staged, target)
-                    return
-            except (BundleError, ContractError):
-                self._throw_away(target.name)  # damaged: what is staged takes its place
+            installed = _load_sound(target)
+            if installed is None:
+                self._remove_bundle(name)
+            elif installed.card == bundle.card:
+                self._renew_signature(staging, target)
+                return installed
             else:
-                raise BundleError(f"{target}: another bundle of this name and version is here; export a higher version")
-        self.disk.rename(staged, target)
+                raise BundleError(
+                    f"{target}: another bundle of this name and version is here; export a higher version",
+                )
+        self.disk.rename(staging, target)
         self.disk.sync(self.folder)
+        return replace(bundle, folder=target.resolve())
 
-    def _renew_signature(self, staged: Path, target: Path) -> None:
-        """The same bundle, signed anew: after a key was revoked."""
-        fresh, old = staged / SIGNATURE, target / SIGNATURE
-        if fresh.exists() and (not old.exists() or old.read_bytes() != fresh.read_bytes()):
-            self.disk.rename(fresh, old)
+    def _renew_signature(self, staging: Path, target: Path) -> None:
+        """Replace the signature of an installed bundle, for instance after a key was revoked."""
+        new = staging / SIGNATURE
+        old = target / SIGNATURE
+        if not new.exists():
+            return
+        if not old.exists() or old.read_bytes() != new.read_bytes():
+            self.disk.rename(new, old)
             self.disk.sync(target)
 
-    def _check(self, name: str, allow_downgrade: bool) -> None:
-        if not NAME.fullmatch(name) or name not in self.state().installed:
-            raise BundleError(f"{name}: not installed in {self.folder}; see: mien-edge models list")
-        self.trust(self.folder / name, name)
-        found = bundles.load(self.folder / name).card.id
-        if found != name:
-            raise BundleError(f"{self.folder / name} holds {found}; install that one with: mien-edge models install")
-        self._refuse_downgrade(name, allow_downgrade)
+    def _make_room(self) -> None:
+        """Remove what was left half done, and the oldest bundles that are not in use."""
+        self._remove_leftovers()
+        state = self.state()
+        unused = [self.folder / name for name in state.installed if name not in state.in_use]
+        unused.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+        for path in unused[_MAX_UNUSED - 1 :]:
+            self._remove_bundle(path.name)
 
-    def _refuse_downgrade(self, name: str, allowed: bool) -> None:
-        found = _VERSIONED.fullmatch(name)
-        highest = self.state().record.highest.get(found[1], 0) if found else 0
-        if found and int(found[2]) < highest and not allowed:
+    # --- checks -----------------------------------------------------------------------------------
+
+    def _check_installed(self, name: str) -> None:
+        if name not in self._installed():
+            raise self._not_installed(name)
+
+    def _not_installed(self, name: str) -> BundleError:
+        return BundleError(f"{name}: not installed in {self.folder}; see: mien-edge models list")
+
+    def _check_downgrade(self, name: str, is_allowed: bool) -> None:
+        versioned = _VERSIONED_NAME.fullmatch(name)
+        if is_allowed or versioned is None:
+            return
+        highest = self.state().record.highest.get(versioned[1], 0)
+        if int(versioned[2]) < highest:
             raise BundleError(
-                f"{name} is older than version {highest}, which has run here; add --allow-downgrade if that is meant"
+                f"{name} is older than version {highest}, which has run here; if that is meant, add --allow-downgrade",
             )
 
-    def _undo(self, state: StoreState, older: tuple[str, ...], reason: str) -> str:
-        """`current` becomes the first whole one of `older`, which alone stay committed."""
-        while older and not self._is_whole(older[0]):
-            older = older[1:]
-        if older:
-            self._point("current", older[0])
+    def _open_sound(self, name: str) -> Bundle | None:
+        """The installed bundle `name`; None if it is damaged or is not what its folder says."""
+        if not NAME.fullmatch(name):
+            return None
+        bundle = _load_sound(self.folder / name)
+        if bundle is None or bundle.card.id != name:
+            return None
+        return bundle
+
+    # --- the record and the links -----------------------------------------------------------------
+
+    def _fall_back(self, state: StoreState, candidates: tuple[str, ...], reason: str) -> str:
+        """Make the first sound one of `candidates` current; return its name, '' for none.
+
+        It and the candidates after it stay committed, and `current` has failed because of `reason`.
+        """
+        while candidates and self._open_sound(candidates[0]) is None:
+            candidates = candidates[1:]
+        if candidates:
+            self._point(_CURRENT, candidates[0])
         else:
-            self._unlink("current")
-        verdict = ProbationResult(state.current, False, reason, time.time()) if state.current else state.record.verdict
-        self._write(replace(state.record, committed=older, verdict=verdict))
-        return older[0] if older else ""
+            self._unlink(_CURRENT)
+        result = state.record.last_result
+        if state.current:
+            result = ProbationResult(state.current, False, reason, time.time())
+        self._write_record(replace(state.record, committed=candidates, last_result=result))
+        return candidates[0] if candidates else ""
 
-    def _is_whole(self, name: str) -> bool:
-        """Whether the bundle can be read, and is the one that its folder says."""
-        try:
-            return bool(NAME.fullmatch(name)) and bundles.load(self.folder / name).card.id == name
-        except (BundleError, ContractError):
-            return False
+    def _adopt_current(self) -> StoreRecord:
+        """The record of a store without a state file: what is current is committed."""
+        current = self._target(_CURRENT)
+        if self._open_sound(current) is None:
+            return StoreRecord()
+        return _with_committed(StoreRecord(), current, None)
 
-    def _adopted(self) -> Record:
-        """Without a state.json, what is current is committed."""
-        current = self._target("current")
-        return self._with(Record(), current, None) if current and self._is_whole(current) else Record()
-
-    def _with(self, record: Record, name: str, verdict: ProbationResult | None) -> Record:
-        committed = (name, *(each for each in record.committed if each != name))[:_KEPT]
-        found = _VERSIONED.fullmatch(name)
-        highest = dict(record.highest)
-        if found:
-            highest[found[1]] = max(highest.get(found[1], 0), int(found[2]))
-        return Record(committed, highest, verdict or record.verdict)
-
-    def _write(self, record: Record) -> None:
-        path = self._new(_STATE)
-        self.disk.write(path, (json.dumps(asdict(record), indent=1) + "\n").encode())
+    def _write_record(self, record: StoreRecord) -> None:
+        content = json.dumps(schema.to_dict(record), indent=1) + "\n"
+        path = self._new_path(_STATE)
+        self.disk.write(path, content.encode())
         self.disk.sync(path)
         self.disk.rename(path, self.folder / _STATE)
         self.disk.sync(self.folder)
 
-    def _new(self, name: str) -> Path:
-        """Where the successor of `name` is made; what a process that died left there is gone."""
-        path = self.folder / f"{_NEW}{name}"
-        if os.path.lexists(path):
-            self.disk.remove(path)
-        return path
+    def _point(self, link: str, name: str) -> None:
+        """Create or replace a link."""
+        path = self._new_path(link)
+        self.disk.link(name, path)
+        self.disk.rename(path, self.folder / link)
+        self.disk.sync(self.folder)
 
     def _unlink(self, link: str) -> None:
         """Remove a link, if it is there."""
@@ -365,37 +517,56 @@ class Store:
             self.disk.remove(self.folder / link)
             self.disk.sync(self.folder)
 
-    def _point(self, link: str, name: str) -> None:
-        path = self._new(link)
-        self.disk.link(name, path)
-        self.disk.rename(path, self.folder / link)
-        self.disk.sync(self.folder)
+    def _new_path(self, name: str) -> Path:
+        """Where the successor of the file `name` is written; an older attempt there is removed."""
+        path = self.folder / f"{_NEW}{name}"
+        if os.path.lexists(path):
+            self.disk.remove(path)
+        return path
 
-    def _make_room(self) -> None:
-        """Clear what was left half done, and the oldest bundles that nobody uses."""
-        self._sweep()
-        state = self.state()
-        idle = [self.folder / name for name in state.installed if name not in state.in_use]
-        idle.sort(key=lambda path: path.stat().st_mtime, reverse=True)
-        for path in idle[_OTHERS - 1 :]:
-            self._throw_away(path.name)
+    # --- removing ---------------------------------------------------------------------------------
 
-    def _throw_away(self, name: str) -> None:
+    def _remove_bundle(self, name: str) -> None:
+        """Remove a bundle; renamed first, so that a power cut leaves a whole one or leftovers."""
         trash = self.folder / f"{_STAGING}{name}-old"
         self._remove_tree(trash)
         self.disk.rename(self.folder / name, trash)
         self.disk.sync(self.folder)
         self._remove_tree(trash)
 
-    def _sweep(self) -> None:
-        for left_behind in sorted(self.folder.iterdir()):
-            if left_behind.name.startswith((_STAGING, _NEW)):
-                self._remove_tree(left_behind)
+    def _remove_leftovers(self) -> None:
+        for path in sorted(self.folder.iterdir()):
+            if path.name.startswith((_STAGING, _NEW)):
+                self._remove_tree(path)
 
     def _remove_tree(self, path: Path) -> None:
         if path.is_symlink() or path.is_file():
             self.disk.remove(path)
         elif path.is_dir():
-            for each in sorted(path.iterdir()):
-                self._remove_tree(each)
+            for child in sorted(path.iterdir()):
+                self._remove_tree(child)
             self.disk.remove_folder(path)
+
+
+def _is_bundle_folder(path: Path) -> bool:
+    """Whether an entry of the store is a bundle: no link, and nothing that is half done."""
+    return path.is_dir() and not path.is_symlink() and not path.name.startswith(".")
+
+
+def _load_sound(folder: Path) -> Bundle | None:
+    """The bundle in `folder`, verified; None if it is damaged."""
+    try:
+        return load_bundle(folder)
+    except (BundleError, ContractError):
+        return None
+
+
+def _with_committed(record: StoreRecord, name: str, result: ProbationResult | None) -> StoreRecord:
+    """The record with `name` as its newest bundle; without `result` the last result stays."""
+    older = [committed for committed in record.committed if committed != name]
+    committed = (name, *older)[:_MAX_COMMITTED]
+    highest = dict(record.highest)
+    versioned = _VERSIONED_NAME.fullmatch(name)
+    if versioned:
+        highest[versioned[1]] = max(highest.get(versioned[1], 0), int(versioned[2]))
+    return StoreRecord(committed, highest, result or record.last_result)

@@ -1,7 +1,7 @@
-"""The running service's side of new models: taken between two frames, tried, and kept or given back.
+"""The running service takes new models between two frames, tries them, keeps or rolls back.
 
-All that may take long, such as reading a bundle or syncing a disk, is done by a thread beside the frames; what it finds
-is put into the chain, and told, between two frames.
+What may take long, such as reading a bundle or syncing a disk, is done by a thread beside the
+frames; its result is applied between two frames.
 """
 
 import logging
@@ -10,24 +10,30 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
 
 from mien_edge.chain.pipeline import Timed
 from mien_edge.errors import MienError
 from mien_edge.events import EventKind, OnEvent
-from mien_edge.model import bundle as bundles
-from mien_edge.model.bundle import Bundle
+from mien_edge.model.bundle import Bundle, find_bundle, load_bundle, shipped_bundle
 from mien_edge.settings import UpdateSettings
 from mien_edge.status.status_file import ModelStatus, ProbationStatus, UpdateStatus
-from mien_edge.update import compare
+from mien_edge.update.compare import ModelComparison, Stage, as_sentence
 from mien_edge.update.probation import LastHour, Probation
+from mien_edge.update.record import StoreState
 from mien_edge.update.store import Store
 from mien_edge.values import Frame, Reading
 
-_GAP = 2.0  # seconds without a frame that are the camera's affair, not the model's
-_REST = 30.0  # seconds before the store is tried again that could not be changed
+_MAX_GAP = 2.0  # seconds; a longer time without a frame is the camera's fault and does not count
+_MIN_FPS = 0.1  # frames per second, to tell how long a single frame may have taken
+_RETRY_DELAY = 30.0  # seconds after a store that could not be changed
+_NEVER = float("-inf")
 
 _log = logging.getLogger("mien.update")
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +41,8 @@ class LoadedModel:
     """A model that runs: its bundle, and the two stages that depend on it."""
 
     bundle: Bundle
-    classify: Callable[..., Any]
-    smooth: Callable[..., Any]
+    classify: Stage
+    smooth: Callable[[tuple[Reading, ...]], tuple[Reading, ...]]
 
     @property
     def name(self) -> str:
@@ -44,240 +50,403 @@ class LoadedModel:
         return self.bundle.card.id
 
 
-def load_startup_model(store: Store, make: Callable[[Bundle], LoadedModel]) -> LoadedModel:
-    """What a service starts with. A bundle of the store's that does not compute here what it did at home, perhaps
-    because another interpreter was installed, gives way to the one before, and in the end to the one that came with
-    mien. Raises BundleError where not even that can be had.
+def load_startup_model(store: Store, load_model: Callable[[Bundle], LoadedModel]) -> LoadedModel:
+    """Return the model that a service starts with: the current one of `store`, loaded.
+
+    A bundle that does not compute here what it did on the workstation, perhaps because another
+    interpreter was installed, is rolled back; in the end the bundle that came with mien runs.
+
+    load_model: called with a verified bundle; raises a MienError if it must not run here.
+
+    Raises that MienError if not even the bundle that came with mien can run.
     """
     while True:
         current = store.state().current
         try:
-            return make(bundles.load(bundles.find()))
-        except MienError as problem:
+            return load_model(load_bundle(find_bundle()))
+        except MienError as error:
             if not current:
                 raise
-            _log.error("%s", problem)
-            store.give_back(current, str(problem))
+            _log.error("%s", error)
+            store.roll_back(current, str(error))
+
+
+# --- the phases: what runs now, and why. Each is a value; the updater replaces it as a whole ------
 
 
 @dataclass(frozen=True, slots=True)
-class _Change:
-    """What the thread found: which model is current, the committed one if the former is on probation, and a shadow."""
+class Serving:
+    """A committed model runs, and another one may be compared with it.
 
-    tenant: LoadedModel
-    before: LoadedModel | None
-    shadow: compare.ModelComparison | None
+    shadow: that comparison; its `first` is the model that runs.
+    """
+
+    model: LoadedModel
+    shadow: ModelComparison | None = None
+    probation: ClassVar[None] = None
+
+    @property
+    def models(self) -> tuple[LoadedModel, ...]:
+        """The models that are in memory and can run on."""
+        return (self.model,)
+
+    @property
+    def stages(self) -> dict[str, Any]:
+        """What the chain's stages call, by name."""
+        return {"classify": self.shadow or self.model.classify, "smooth": self.model.smooth}
+
+
+@dataclass(frozen=True, slots=True)
+class OnProbation:
+    """A new model runs and is measured, with the committed one on the same faces.
+
+    previous: the committed model.
+    probation: the measurements.
+    """
+
+    model: LoadedModel
+    previous: LoadedModel
+    probation: Probation
+    shadow: ClassVar[None] = None
+
+    @property
+    def models(self) -> tuple[LoadedModel, ...]:
+        """The models that are in memory and can run on."""
+        return (self.model, self.previous)
+
+    @property
+    def stages(self) -> dict[str, Any]:
+        """What the chain's stages call, by name."""
+        return {"classify": self.probation.comparison, "smooth": self.model.smooth}
+
+
+@dataclass(frozen=True, slots=True)
+class RollingBack:
+    """A new model has failed: the previous one runs already, and the store has to follow.
+
+    model: the one that has failed.
+    previous: the committed model.
+    probation: the measurements that it failed by.
+    reason: why, in a sentence for people.
+    """
+
+    model: LoadedModel
+    previous: LoadedModel
+    probation: Probation
+    reason: str
+    shadow: ClassVar[None] = None
+
+    @property
+    def models(self) -> tuple[LoadedModel, ...]:
+        """The models that are in memory and can run on."""
+        return (self.model, self.previous)
+
+    @property
+    def stages(self) -> dict[str, Any]:
+        """What the chain's stages call, by name."""
+        return {"classify": self.previous.classify, "smooth": self.previous.smooth}
+
+
+Phase = Serving | OnProbation | RollingBack
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChange:
+    """What the store says should run.
+
+    model: the current model.
+    previous: the committed one, if `model` is on probation.
+    shadow: the comparison to run, if `model` is not on probation.
+    problem: why a requested bundle was refused; '' if none was.
+    """
+
+    model: LoadedModel
+    previous: LoadedModel | None
+    shadow: ModelComparison | None
     problem: str = ""
 
 
-class Updater:
-    """A watcher that swaps the model between two frames when `ask` was called, and judges it.
+@dataclass(frozen=True, slots=True)
+class _Task(Generic[T]):
+    """Work of the thread, and what is called with its result between two frames."""
 
-    tenant: the one that runs. make: a bundle as a tenant. stages: the chain's timed stages, whose callables are
-    replaced. rate: the frames per second aimed at now, 0 while the chain rests.
+    future: "Future[T]"
+    on_done: Callable[[T], None]
+
+
+class Updater:
+    """A watcher that swaps the model between two frames, and commits it or rolls it back.
+
+    settings: when a model is committed, and when it is rolled back.
+    store: the installed bundles.
+    model: the one that runs now.
+    load_model: called with a verified bundle; raises a MienError if it must not run here.
+    stages: the chain's timed stages by name; their callables are replaced.
+    target_fps: the frames per second that are expected now; 0 while the chain idles.
+    on_event: called between two frames with what happens.
+    clock: seconds of a monotonic clock.
+
+    phase: what runs now, and why.
     """
 
     def __init__(
         self,
         settings: UpdateSettings,
         store: Store,
-        tenant: LoadedModel,
-        make: Callable[[Bundle], LoadedModel],
+        model: LoadedModel,
+        load_model: Callable[[Bundle], LoadedModel],
         stages: dict[str, Timed],
-        rate: Callable[[], float],
+        target_fps: Callable[[], float],
         on_event: OnEvent,
-        steady: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.settings, self.store, self.make, self.stages = settings, store, make, stages
-        self.rate, self.on_event, self.steady = rate, on_event, steady
-        self.tenant = tenant
-        self.before: LoadedModel | None = None
-        self.trial: Probation | None = None
-        self.shadow: compare.ModelComparison | None = None
-        self._hour = LastHour()
-        self._then = steady()
-        self._rests_until = float("-inf")
-        self._asked = threading.Event()
-        self._work: Future[Any] | None = None
-        self._then_do: Callable[[Any], None] = lambda _: None
+        self.settings = settings
+        self.store = store
+        self.load_model = load_model
+        self.stages = stages
+        self.target_fps = target_fps
+        self.on_event = on_event
+        self.clock = clock
+        self.phase: Phase = Serving(model)
+        self._last_hour = LastHour()
+        self._last_frame_at = clock()
+        self._retry_at = _NEVER
+        self._reload_requested = threading.Event()
+        self._task: _Task[Any] | None = None
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="mien-update")
 
-    def ask(self) -> None:
-        """Look at the store before the next frame; safe in a signal handler."""
-        self._asked.set()
+    def request_reload(self) -> None:
+        """Look at the store before the next frame, also after a failure; safe in a signal handler.
+
+        A service calls it once when it starts, because its model may be on probation or have a
+        shadow.
+        """
+        self._retry_at = _NEVER
+        self._reload_requested.set()
 
     def state(self) -> ModelStatus:
-        """For the status: which model runs, on probation or not, and how its shadow compares."""
-        trial = self.trial
-        probation = None
-        if trial:
-            probation = ProbationStatus(
-                seconds=round(trial.seconds, 1),
-                of_seconds=self.settings.probation,
-                faces=trial.seen.faces,
-                of_faces=self.settings.min_faces,
-            )
-        shadow = self.shadow.report() if self.shadow else None
-        folder = str(self.tenant.bundle.folder)
-        return ModelStatus(self.tenant.name, folder, UpdateStatus(probation, shadow))
+        """Return the model that runs, its probation, and how its shadow compares."""
+        model = self.phase.model
+        shadow = self.phase.shadow
+        update = UpdateStatus(
+            probation=self._probation_status(),
+            shadow=None if shadow is None else shadow.report(),
+        )
+        return ModelStatus(model.name, str(model.bundle.folder), update)
+
+    def _probation_status(self) -> ProbationStatus | None:
+        probation = self.phase.probation
+        if probation is None:
+            return None
+        return ProbationStatus(
+            seconds=round(probation.seconds, 1),
+            of_seconds=self.settings.probation,
+            faces=probation.comparison.faces,
+            of_faces=self.settings.min_faces,
+        )
 
     def __call__(self, frame: Frame, readings: tuple[Reading, ...]) -> None:
-        """A frame has gone through the chain: judge, and change what has to be changed before the next."""
-        now = self.steady()
-        gap, self._then = now - self._then, now
-        if gap < _GAP:
-            due = gap * self.rate()
-            if self.trial:
-                self.trial.add(gap, due)
-            else:
-                self._hour.add(now, due)
-        elif self.trial:
-            self.trial.add(1 / max(self.rate(), 0.1), 0.0)  # a slow device's frame, or the first after a pause
-        if self._work:
-            if self._work.done():
-                self._finish()
-        elif self._asked.is_set():
-            self._asked.clear()
-            self._start(self._look, self._found)
-        elif now < self._rests_until:
-            pass
-        elif self.trial:
-            self._judge(self.trial)
-        elif self.shadow and (self.shadow.second.problem or self.shadow.seconds >= self.settings.shadow):
-            self._start(lambda: self.store.shadow(""), lambda _: self._end_shadow())
-
-    # --- beside the frames ---------------------------------------------------------------------------------
-
-    def _start(self, work: Callable[[], Any], then: Callable[[Any], None]) -> None:
-        self._work, self._then_do = self._worker.submit(work), then
-
-    def _finish(self) -> None:
-        work, self._work = self._work, None
-        assert work is not None  # noqa: S101 - asked before
-        try:
-            found = work.result()
-        except (MienError, OSError) as problem:
-            if self._rests_until == float("-inf"):
-                _log.error("%s", problem)
-                self.on_event(EventKind.UPDATE_FAILED, f"{problem}; it is tried again")
-            self._rests_until = self.steady() + _REST
-        else:
-            self._rests_until = float("-inf")
-            self._then_do(found)
-
-    def _look(self) -> _Change:
-        """What should run now, and beside it."""
-        self.store.begin()
-        problem = ""
-        try:
-            tenant = self._current()
-        except MienError as refusal:
-            problem = str(refusal)
-            self.store.give_back(self.store.state().current, problem)
-            tenant = self._current()
-        before = self._committed() if self.store.state().on_probation else None
-        return _Change(tenant, before, None if before else self._beside(tenant), problem)
-
-    def _current(self) -> LoadedModel:
-        return self._tenant(bundles.load(bundles.find()))
-
-    def _tenant(self, bundle: Bundle) -> LoadedModel:
-        """The bundle as a tenant; the one that runs stays as it is."""
-        for known in (self.tenant, self.before):
-            if known and known.bundle == bundle:
-                return known
-        return self.make(bundle)
-
-    def _committed(self) -> LoadedModel | None:
-        """The model that was good, whatever runs now."""
-        committed = self.store.state().record.committed
-        try:
-            return self._tenant(bundles.load(self.store.folder / committed[0] if committed else bundles.shipped()))
-        except MienError as problem:
-            _log.warning("nothing to compare with: %s", problem)
-            return None
-
-    def _beside(self, tenant: LoadedModel) -> compare.ModelComparison | None:
-        name = self.store.state().shadow
-        if not name or name == tenant.name:
-            return None
-        if self.shadow and self.shadow.name == name and self.shadow.first.stage is tenant.classify:
-            return self.shadow
-        try:
-            second = self.make(bundles.load(self.store.folder / name)).classify
-        except MienError as problem:
-            _log.warning("the shadow %s cannot run: %s", name, problem)
-            return None
-        return compare.ModelComparison(tenant.classify, second, name, self.steady)
-
-    # --- between two frames --------------------------------------------------------------------------------
-
-    def begin(self) -> None:
-        """The service has started: its bundle may be on probation, or have a shadow."""
-        self.ask()
-
-    def _found(self, change: _Change) -> None:
-        old, tenant = self.tenant, change.tenant
-        if change.problem:
-            self.on_event(EventKind.MODEL_REFUSED, f"{change.problem}; {tenant.name} runs on")
-        if tenant is not old:
-            self.on_event(EventKind.MODEL_CHANGED, f"{old.name} before, {tenant.name} now")
-        is_new = change.before is not None and (tenant is not old or not self.trial)
-        if self.shadow and change.shadow is not self.shadow:
-            self._tell_shadow()
-        self.shadow = change.shadow
-        if is_new and change.before:
-            self.before = change.before
-            seen = compare.ModelComparison(tenant.classify, change.before.classify, change.before.name, self.steady)
-            self.trial = Probation(self.settings, seen, self._hour.pace(self.steady()))
-            self.on_event(EventKind.PROBATION, f"{tenant.name} for {self.settings.probation:g} s")
-        elif change.before is None:
-            self.trial = self.before = None
-        self._put(tenant)
-        if self.shadow and self.shadow.faces == 0 and self.shadow.seconds < 1:
-            self.on_event(EventKind.SHADOW, f"{self.shadow.name} is compared with {tenant.name}")
-
-    def _put(self, tenant: LoadedModel) -> None:
-        """From the next frame on."""
-        self.tenant = tenant
-        self.stages["smooth"].stage = tenant.smooth
-        self.stages["classify"].stage = self.trial.seen if self.trial else self.shadow or tenant.classify
-
-    def _judge(self, trial: Probation) -> None:
-        fault, tenant = trial.fault(), self.tenant
-        if fault:
-            if self.before:
-                # The bad one goes now, whatever the disk says to it.
-                self.stages["classify"].stage, self.stages["smooth"].stage = self.before.classify, self.before.smooth
-            self._start(lambda: self._back(tenant.name, fault), lambda found: self._gone(tenant.name, fault, found))
-        elif trial.is_over:
-            self._start(lambda: self.store.commit(tenant.name, trial.praise()), lambda _: self._kept(trial))
-
-    def _back(self, name: str, fault: str) -> LoadedModel:
-        self.store.give_back(name, fault)
-        return self._current()
-
-    def _gone(self, name: str, fault: str, tenant: LoadedModel) -> None:
-        self.trial = self.before = None
-        self._put(tenant)
-        _log.error("%s is rolled back: %s", name, fault)
-        self.on_event(EventKind.ROLLED_BACK, f"{name}: {fault}; {tenant.name} runs again")
-
-    def _kept(self, trial: Probation) -> None:
-        self.trial = self.before = None
-        self._put(self.tenant)
-        self.on_event(EventKind.COMMITTED, f"{self.tenant.name}: {trial.praise()}")
-        self.ask()  # a shadow may have waited
-
-    def _tell_shadow(self) -> None:
-        if self.shadow:
-            self.on_event(EventKind.SHADOW_ENDED, compare.as_text(self.shadow.report()).splitlines()[0])
-
-    def _end_shadow(self) -> None:
-        self._tell_shadow()
-        self.shadow = None
-        self._put(self.tenant)
+        """Count a frame that has gone through the chain, and change the model if it is time to."""
+        now = self.clock()
+        self._count_frame(now)
+        if self._task is not None:
+            if self._task.future.done():
+                self._finish(self._task)
+        elif now >= self._retry_at:
+            self._start_next_task()
 
     def close(self) -> None:
-        """Let what is being done come to its end."""
+        """Wait for the thread to end what it does."""
         self._worker.shutdown(wait=True)
+
+    def _count_frame(self, now: float) -> None:
+        gap = now - self._last_frame_at
+        self._last_frame_at = now
+        fps = self.target_fps()
+        probation = self.phase.probation
+        if probation is not None and gap >= _MAX_GAP:
+            # A slow device's frame, or the first one after a pause of the camera.
+            probation.add(1 / max(fps, _MIN_FPS), 0.0)
+        elif probation is not None:
+            probation.add(gap, gap * fps)
+        elif gap < _MAX_GAP:
+            self._last_hour.add(now, gap * fps)
+
+    # --- tasks: started and finished between two frames, done by the thread -----------------------
+
+    def _start_next_task(self) -> None:
+        phase = self.phase
+        if self._reload_requested.is_set():
+            self._reload_requested.clear()
+            self._start(self._reload, self._apply_change)
+        elif isinstance(phase, OnProbation):
+            self._check_probation(phase)
+        elif isinstance(phase, RollingBack):
+            self._start_roll_back(phase)
+        elif phase.shadow is not None and self._is_over(phase.shadow):
+            self._start(self.store.stop_shadow, self._on_shadow_stopped)
+
+    def _start(self, work: Callable[[], T], on_done: Callable[[T], None]) -> None:
+        self._task = _Task(self._worker.submit(work), on_done)
+
+    def _finish(self, task: _Task[Any]) -> None:
+        self._task = None
+        try:
+            result = task.future.result()
+        except (MienError, OSError) as error:
+            self._on_failed(error)
+        else:
+            self._retry_at = _NEVER
+            task.on_done(result)
+
+    def _on_failed(self, error: Exception) -> None:
+        """The task is tried again later; only its first failure is an event."""
+        if self._retry_at == _NEVER:
+            _log.error("%s", error)
+            self.on_event(EventKind.UPDATE_FAILED, f"{error}; it is tried again")
+        self._retry_at = self.clock() + _RETRY_DELAY
+
+    def _enter(self, phase: Phase) -> None:
+        """Let the chain run what `phase` says, from the next frame on."""
+        self.phase = phase
+        for name, stage in phase.stages.items():
+            self.stages[name].stage = stage
+
+    # --- what the store says should run -----------------------------------------------------------
+
+    def _reload(self) -> ModelChange:
+        try:
+            return self._resolve_target()
+        except (MienError, OSError):
+            self._reload_requested.set()  # so that it is tried again
+            raise
+
+    def _resolve_target(self) -> ModelChange:
+        """Promote what is requested, and load what should run and its shadow; in the thread."""
+        promoted = self.store.promote()
+        problem = ""
+        try:
+            model = self._current_model() if promoted is None else self._load(promoted)
+        except MienError as error:
+            problem = str(error)
+            self.store.roll_back(self.store.state().current, problem)
+            model = self._current_model()
+        state = self.store.state()
+        previous = self._committed_model(state) if state.on_probation else None
+        shadow = self._shadow_of(model, state) if previous is None else None
+        return ModelChange(model, previous, shadow, problem)
+
+    def _current_model(self) -> LoadedModel:
+        return self._load(load_bundle(find_bundle()))
+
+    def _load(self, bundle: Bundle) -> LoadedModel:
+        """The bundle as a model; one that runs already stays as it is."""
+        for model in self.phase.models:
+            if model.bundle == bundle:
+                return model
+        return self.load_model(bundle)
+
+    def _committed_model(self, state: StoreState) -> LoadedModel | None:
+        """The newest committed model; None if it cannot run, so that nothing can be compared."""
+        try:
+            return self._load(load_bundle(self._committed_folder(state)))
+        except MienError as error:
+            _log.warning("nothing to compare with: %s", error)
+            return None
+
+    def _committed_folder(self, state: StoreState) -> Path:
+        if state.record.committed:
+            return self.store.folder / state.record.committed[0]
+        return shipped_bundle()
+
+    def _shadow_of(self, model: LoadedModel, state: StoreState) -> ModelComparison | None:
+        """The comparison that is requested; one that runs already goes on."""
+        name = state.shadow
+        if not name or name == model.name:
+            return None
+        running = self.phase.shadow
+        if running is not None and running.name == name and running.first.stage is model.classify:
+            return running
+        try:
+            shadow = self.load_model(load_bundle(self.store.folder / name))
+        except MienError as error:
+            _log.warning("the shadow %s cannot run: %s", name, error)
+            return None
+        return ModelComparison(model.classify, shadow.classify, name, self.clock)
+
+    def _apply_change(self, change: ModelChange) -> None:
+        """Let the chain run what the store says, and tell what is new; between two frames."""
+        before = self.phase
+        phase = self._phase_after(change)
+        name = change.model.name
+        if change.problem:
+            self.on_event(EventKind.MODEL_REFUSED, f"{change.problem}; {name} runs on")
+        if change.model is not before.model:
+            self.on_event(EventKind.MODEL_CHANGED, f"{before.model.name} before, {name} now")
+        if before.shadow is not None and before.shadow is not phase.shadow:
+            self._report_shadow(before.shadow)
+        if isinstance(phase, OnProbation) and phase is not before:
+            self.on_event(EventKind.PROBATION, f"{name} for {self.settings.probation:g} s")
+        self._enter(phase)
+        if phase.shadow is not None and phase.shadow is not before.shadow:
+            self.on_event(EventKind.SHADOW, f"{phase.shadow.name} is compared with {name}")
+
+    def _phase_after(self, change: ModelChange) -> Phase:
+        phase = self.phase
+        if change.previous is None:
+            return Serving(change.model, change.shadow)
+        if phase.probation is not None and phase.model is change.model:
+            return phase
+        comparison = ModelComparison(
+            change.model.classify,
+            change.previous.classify,
+            change.previous.name,
+            self.clock,
+        )
+        baseline = self._last_hour.frame_rate(self.clock())
+        probation = Probation(self.settings, comparison, baseline)
+        return OnProbation(change.model, change.previous, probation)
+
+    # --- probation --------------------------------------------------------------------------------
+
+    def _check_probation(self, phase: OnProbation) -> None:
+        reason = phase.probation.failure_reason()
+        if reason:
+            failed = RollingBack(phase.model, phase.previous, phase.probation, reason)
+            self._enter(failed)
+            self._start_roll_back(failed)
+        elif phase.probation.is_over:
+            summary = phase.probation.summary()
+            commit = partial(self.store.commit, phase.model.name, summary)
+            self._start(commit, partial(self._on_committed, phase.model, summary))
+
+    def _on_committed(self, model: LoadedModel, summary: str, _: None) -> None:
+        self._enter(Serving(model))
+        self.on_event(EventKind.COMMITTED, f"{model.name}: {summary}")
+        self.request_reload()  # a shadow may have waited
+
+    def _start_roll_back(self, phase: RollingBack) -> None:
+        self._start(partial(self._roll_back, phase), partial(self._on_rolled_back, phase))
+
+    def _roll_back(self, phase: RollingBack) -> LoadedModel:
+        self.store.roll_back(phase.model.name, phase.reason)
+        return self._current_model()
+
+    def _on_rolled_back(self, phase: RollingBack, model: LoadedModel) -> None:
+        self._enter(Serving(model))
+        _log.error("%s is rolled back: %s", phase.model.name, phase.reason)
+        name = phase.model.name
+        self.on_event(EventKind.ROLLED_BACK, f"{name}: {phase.reason}; {model.name} runs again")
+
+    # --- shadow -----------------------------------------------------------------------------------
+
+    def _is_over(self, shadow: ModelComparison) -> bool:
+        return bool(shadow.second.problem) or shadow.seconds >= self.settings.shadow
+
+    def _on_shadow_stopped(self, _: None) -> None:
+        if self.phase.shadow is not None:
+            self._report_shadow(self.phase.shadow)
+        self._enter(Serving(self.phase.model))
+
+    def _report_shadow(self, shadow: ModelComparison) -> None:
+        self.on_event(EventKind.SHADOW_ENDED, as_sentence(shadow.report()))

@@ -8,19 +8,19 @@ import numpy as np
 import pytest
 from helpers import ROOT, clean_environment, environment, pin_again
 from mien_edge.errors import BundleError, ContractError, RuntimeMissingError
-from mien_edge.model import bundle as bundles
 from mien_edge.model import interpreter
+from mien_edge.model.bundle import find_bundle, load_bundle, replay_golden
 from mien_edge.model.interpreter import Classifier
 
 
 def test_the_committed_bundle_passes_its_golden_vectors(bundle):
-    replay = bundles.replay(bundle, Classifier(bundle.model))
+    replay = replay_golden(bundle, Classifier(bundle.model))
     assert replay.vectors >= 32
     assert replay.difference <= bundle.card.golden.tolerance
 
 
 def test_the_reference_kernels_give_the_golden_vectors_exactly(bundle):
-    assert bundles.replay(bundle, Classifier(bundle.model, reference=True)).difference == 0
+    assert replay_golden(bundle, Classifier(bundle.model, reference=True)).difference == 0
 
 
 def test_golden_vectors_reach_several_labels(bundle):
@@ -31,10 +31,11 @@ def test_golden_vectors_reach_several_labels(bundle):
 REPLAY = """
 import sys
 from pathlib import Path
-from mien_edge.model import bundle, interpreter
-loaded = bundle.load(Path(sys.argv[1]))
-classifier = interpreter.Classifier(loaded.model)
-print(classifier.runtime.name, bundle.replay(loaded, classifier).difference)
+from mien_edge.model.bundle import load_bundle, replay_golden
+from mien_edge.model.interpreter import Classifier
+loaded = load_bundle(Path(sys.argv[1]))
+classifier = Classifier(loaded.model)
+print(classifier.runtime.name, replay_golden(loaded, classifier).difference)
 """
 
 
@@ -58,7 +59,7 @@ def test_each_interpreter_alone_passes_the_golden_vectors(bundle, name, runtime)
 def test_without_an_interpreter_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setattr(interpreter, "_RUNTIMES", (("no-such-runtime", "no_such_runtime"),))
     with pytest.raises(RuntimeMissingError, match=r"no-such-runtime is not installed; pip install 'mien\[edge\]'"):
-        interpreter.runtime()
+        interpreter.find_runtime()
 
 
 def flip(path):
@@ -82,14 +83,14 @@ def flip(path):
 def test_a_spoilt_bundle_is_refused_with_its_reason(copy, spoil, reason):
     spoil(copy)
     with pytest.raises((BundleError, ContractError), match=reason):
-        bundles.load(copy)
+        load_bundle(copy)
 
 
 def test_a_symlink_is_no_file_of_a_bundle(copy):
     (copy / "model.tflite").rename(copy / "other")
     (copy / "model.tflite").symlink_to("other")
     with pytest.raises(BundleError, match="not a plain file"):
-        bundles.load(copy)
+        load_bundle(copy)
 
 
 def test_a_pinned_name_cannot_lead_outside(copy):
@@ -97,14 +98,14 @@ def test_a_pinned_name_cannot_lead_outside(copy):
     content["files"]["../evil"] = content["files"]["model.tflite"]
     (copy / "card.json").write_text(json.dumps(content))
     with pytest.raises(BundleError, match="not a plain file"):
-        bundles.load(copy)
+        load_bundle(copy)
 
 
 def test_a_file_that_is_no_network_is_refused(copy):
     (copy / "model.tflite").write_bytes(b"TFL3" * 100)
     pin_again(copy)
     with pytest.raises(BundleError, match=r"the interpreter refuses it|inputs where|8-bit"):
-        Classifier(bundles.load(copy).model)
+        Classifier(load_bundle(copy).model)
 
 
 def test_a_network_that_computes_something_else_is_refused(copy):
@@ -112,19 +113,19 @@ def test_a_network_that_computes_something_else_is_refused(copy):
         inputs, outputs = golden["inputs"], golden["outputs"]
     np.savez(copy / "golden.npz", inputs=inputs, outputs=np.roll(outputs, 1, axis=1))
     pin_again(copy)
-    loaded = bundles.load(copy)
+    loaded = load_bundle(copy)
     with pytest.raises(BundleError, match="golden vectors differ by"):
-        bundles.replay(loaded, Classifier(loaded.model))
+        replay_golden(loaded, Classifier(loaded.model))
 
 
 def test_a_card_whose_size_is_not_the_networks_is_refused(bundle, copy):
     pin_again(copy, preprocess=dataclasses.replace(bundle.card.preprocess, size=64))
-    loaded = bundles.load(copy)
+    loaded = load_bundle(copy)
     with pytest.raises(BundleError, match=r"preprocess.size is 64, the network takes 48"):
-        bundles.replay(loaded, Classifier(loaded.model))
+        replay_golden(loaded, Classifier(loaded.model))
 
 
 def test_the_packaged_default_is_the_current_one(monkeypatch, tmp_path):
     monkeypatch.setenv("MIEN_MODELS", str(tmp_path / "none"))
-    assert bundles.find() == ROOT / "models" / "current"
-    assert bundles.find("elsewhere").name == "elsewhere"
+    assert find_bundle() == ROOT / "models" / "current"
+    assert find_bundle("elsewhere").name == "elsewhere"

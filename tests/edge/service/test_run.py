@@ -13,7 +13,7 @@ import pytest
 from mien_edge import testing
 from mien_edge.chain import sources
 from mien_edge.errors import SinkError, SourceError
-from mien_edge.model import bundle as bundles
+from mien_edge.model.bundle import shipped_bundle
 from mien_edge.service.run import Events, RunOptions, Service, Summary, load_model
 from mien_edge.settings import LogSettings, Settings, SinkSettings, SourceSettings
 from mien_edge.values import Frame
@@ -154,7 +154,7 @@ def test_a_service_starts_with_the_bundle_of_its_store(bundle, tmp_path, monkeyp
     options = RunOptions(state_folder=tmp_path)
     service = Service.from_settings(Settings(), options)
     assert service.store is not None
-    assert service.model.bundle.folder == bundles.shipped().resolve()
+    assert service.model.bundle.folder == shipped_bundle().resolve()
     named = dataclasses.replace(Settings().model, bundle=str(bundle.folder))
     assert Service.from_settings(Settings(model=named), options).store is None
 

@@ -5,7 +5,7 @@ import shutil
 from collections import Counter
 
 import pytest
-from mien_edge.model import bundle as bundles
+from mien_edge.model.bundle import load_bundle
 from stores import DeadError, Dying, Failing, commit, digest, refused, small, store
 
 TRIED = Counter()
@@ -40,17 +40,23 @@ def installed(place, sources):
 
 def asked(place, sources):
     installed(place, sources)
-    place.activate("small-3")
+    place.request(place.open("small-3"))
+
+
+def asked_before(place, sources):
+    """By a mien that called the link `next`."""
+    asked(place, sources)
+    (place.folder / "pending").rename(place.folder / "next")
 
 
 def on_probation(place, sources):
     asked(place, sources)
-    place.begin()
+    place.promote()
 
 
 def shadowed(place, sources):
     installed(place, sources)
-    place.shadow("small-3")
+    place.start_shadow(place.open("small-3"))
 
 
 def damaged(place, sources):
@@ -64,24 +70,26 @@ def fresh(place, sources):
 
 def first(place, sources):
     place.install(sources[3])
-    place.activate("small-3")
+    place.request(place.open("small-3"))
 
 
 STEPS = {
     "install": (installed, lambda place, sources: place.install(sources[4])),
     "install, the first": (fresh, lambda place, sources: place.install(sources[3])),
     "install over damaged": (damaged, lambda place, sources: place.install(sources[2])),
-    "activate": (installed, lambda place, _: place.activate("small-3")),
-    "begin": (asked, lambda place, _: place.begin()),
-    "begin, the first": (first, lambda place, _: place.begin()),
+    "request": (installed, lambda place, _: place.request(place.open("small-3"))),
+    "promote": (asked, lambda place, _: place.promote()),
+    "promote, link of before": (asked_before, lambda place, _: place.promote()),
+    "promote, the first": (first, lambda place, _: place.promote()),
     "commit": (on_probation, lambda place, _: place.commit("small-3")),
-    "give back": (on_probation, lambda place, _: place.give_back("small-3", "a test")),
-    "rollback of probation": (on_probation, lambda place, _: place.rollback("a test")),
-    "rollback of asked for": (asked, lambda place, _: place.rollback("a test")),
-    "rollback of committed": (installed, lambda place, _: place.rollback("a test")),
-    "shadow": (installed, lambda place, _: place.shadow("small-3")),
-    "shadow's end": (shadowed, lambda place, _: place.shadow("")),
-    "discard": (installed, lambda place, _: place.discard("small-3")),
+    "roll back": (on_probation, lambda place, _: place.roll_back("small-3", "a test")),
+    "return from probation": (on_probation, lambda place, _: place.return_to_previous("a test")),
+    "return from asked for": (asked, lambda place, _: place.return_to_previous("a test")),
+    "return from committed": (installed, lambda place, _: place.return_to_previous("a test")),
+    "shadow": (installed, lambda place, _: place.start_shadow(place.open("small-3"))),
+    "shadow's end": (shadowed, lambda place, _: place.stop_shadow()),
+    "remove": (installed, lambda place, _: place.remove("small-3")),
+    "recover, link of before": (asked_before, lambda place, _: place.recover()),
     "recover": (on_probation, lambda place, _: place.recover()),
     "recover from damage": (damaged, lambda place, _: place.recover()),
 }
@@ -102,7 +110,7 @@ def runs(folder):
     link = folder / "current"
     if not link.is_symlink():
         return ""
-    return bundles.load(link).card.id
+    return load_bundle(link).card.id
 
 
 def copied(prepared, tmp_path):
@@ -162,7 +170,7 @@ def booted(folder, sources):
     assert not state.on_probation
     assert [path.name for path in folder.iterdir() if path.name.startswith(".")] in ([], [".lock"])
     for name in state.record.committed:
-        bundles.load(folder / name)
+        load_bundle(folder / name)
     commit(place, sources[5])
     assert runs(folder) == "small-5"
     return running
@@ -176,8 +184,8 @@ def allowed(name):
         return {"small-1", "small-2"}
     return {"small-2"} | {
         "commit": {"small-3"},
-        "rollback of committed": {"small-1"},
-        "rollback of asked for": {"small-1"},
+        "return from committed": {"small-1"},
+        "return from asked for": {"small-1"},
     }.get(name, set())
 
 

@@ -16,7 +16,7 @@ import pytest
 from helpers import pin_again
 from mien_edge import contract
 from mien_edge.errors import BundleError
-from mien_edge.model import bundle as bundles
+from mien_edge.model.bundle import load_bundle
 from mien_edge.update import sandbox, signing
 from mien_edge.update.signing import Trust
 from mien_edge.update.store import Store
@@ -36,9 +36,8 @@ def table():
 def device(tmp_path, bundle):
     """A store with the shipped bundle committed; its replay has little time and memory."""
     place = Store(tmp_path / "models", believe, replay=lambda *_: None)
-    place.install(bundle.folder)
-    place.activate(bundle.card.id)
-    place.begin()
+    place.request(place.install(bundle.folder))
+    place.promote()
     place.commit(bundle.card.id)
     place.replay = lambda *bundle_and_name: sandbox.replay(*bundle_and_name, seconds=20)
     return place
@@ -52,7 +51,7 @@ def is_refused(place, folder, what, reason):
     assert reason in said, said
     assert "\n" not in said
     assert place.state() == before
-    assert bundles.load(place.folder / "current").card.id == before.current
+    assert load_bundle(place.folder / "current").card.id == before.current
 
 
 def edited(folder, **keys):
@@ -118,7 +117,7 @@ def test_random_bits_flipped(bundle, tmp_path):
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
     source = small(bundle, tmp_path / "source", 1)
     signing.sign(source, key)
-    (tmp_path / "allowed").write_text(signing.line("me", tmp_path / "key.pub"))
+    (tmp_path / "allowed").write_text(signing.allowed_signers_line("me", tmp_path / "key.pub"))
     place = Store(tmp_path / "models", Trust(tmp_path / "allowed", tmp_path / "none"), replay=lambda *_: None)
     chance = random.Random(0)  # noqa: S311 - the same flips each time
     names = sorted(path.name for path in source.iterdir())
@@ -139,7 +138,7 @@ def test_random_bits_flipped(bundle, tmp_path):
         else:
             TABLE["a flipped bit in the signature's frame, harmless"] += 1
             assert path.name == signing.SIGNATURE
-            place.discard("small-1")
+            place.remove("small-1")
     assert place.install(source).card.id == "small-1"
 
 

@@ -12,9 +12,10 @@ import pytest
 from helpers import pin_again
 from mien_edge import files
 from mien_edge.errors import BundleError, MienError
-from mien_edge.model import bundle as bundles
+from mien_edge.model.bundle import load_bundle
 from mien_edge.update import sandbox, signing
 from mien_edge.update.archive import receive
+from mien_edge.update.disk import Disk
 from mien_edge.update.signing import Trust
 from mien_edge.update.store import Store
 from stores import believe, commit, refused, small, store
@@ -33,33 +34,33 @@ def sources(bundle, tmp_path):
 def test_a_bundle_goes_from_installed_to_asked_for_to_probation_to_committed(place, sources):
     place.install(sources[1])
     assert place.state().installed == ("small-1",)
-    assert (place.state().current, place.state().next) == ("", "")
-    place.activate("small-1")
-    assert place.state().next == "small-1"
-    assert place.begin() == "small-1"
+    assert (place.state().current, place.state().pending) == ("", "")
+    place.request(place.open("small-1"))
+    assert place.state().pending == "small-1"
+    assert place.promote().card.id == "small-1"
     assert place.state().on_probation
     place.commit("small-1")
     assert place.state().record.committed == ("small-1",)
-    assert place.state().record.verdict.kept
-    assert place.begin() == ""
+    assert place.state().record.last_result.passed
+    assert place.promote() is None
 
 
 def test_two_committed_bundles_are_kept_and_one_can_go_back_once(place, sources):
     for version in (1, 2, 3):
         commit(place, sources[version])
     assert place.state().record.committed == ("small-3", "small-2")
-    assert place.rollback("a test") == "small-2"
+    assert place.return_to_previous("a test") == "small-2"
     assert place.state().record.committed == ("small-2",)
-    assert place.state().record.verdict.reason == "a test"
-    assert place.rollback("once more") == "", "the one that came with mien"
-    assert "there is none before it" in refused(lambda: place.rollback("again"))
+    assert place.state().record.last_result.reason == "a test"
+    assert place.return_to_previous("once more") == "", "the one that came with mien"
+    assert "there is none before it" in refused(lambda: place.return_to_previous("again"))
 
 
 def test_a_rollback_of_the_first_bundle_leads_to_the_one_that_came_with_mien(place, sources):
     place.install(sources[1])
-    place.activate("small-1")
-    place.begin()
-    assert place.rollback("a test") == ""
+    place.request(place.open("small-1"))
+    place.promote()
+    assert place.return_to_previous("a test") == ""
     assert not (place.folder / "current").is_symlink()
 
 
@@ -68,11 +69,11 @@ def test_a_verdict_concerns_only_the_bundle_that_it_is_of(place, sources):
     commit(place, sources[1])
     commit(place, sources[2])
     place.install(sources[3])
-    place.activate("small-3")
-    place.begin()
-    place.give_back("small-3", "a fault")
+    place.request(place.open("small-3"))
+    place.promote()
+    place.roll_back("small-3", "a fault")
     for _ in range(3):
-        place.give_back("small-3", "told again")
+        place.roll_back("small-3", "told again")
         place.commit("small-3")
     assert place.state().current == "small-2"
     assert place.state().record.committed == ("small-2", "small-1")
@@ -82,22 +83,22 @@ def test_going_back_by_hand_withdraws_what_was_asked_for(place, sources):
     commit(place, sources[1])
     commit(place, sources[2])
     place.install(sources[3])
-    place.activate("small-3")
-    assert place.rollback("by hand") == "small-1"
-    assert place.state().next == ""
+    place.request(place.open("small-3"))
+    assert place.return_to_previous("by hand") == "small-1"
+    assert place.state().pending == ""
 
 
 def test_a_folder_that_holds_another_bundle_than_it_says_is_refused(place, sources):
     commit(place, sources[2])
     shutil.copytree(sources[1], place.folder / "small-9")
-    assert "holds small-1" in refused(lambda: place.activate("small-9"))
+    assert "holds small-1" in refused(lambda: place.request(place.open("small-9")))
 
 
 def test_a_damaged_record_adopts_nothing_that_has_not_proved_itself(place, sources):
     commit(place, sources[1])
     place.install(sources[2])
-    place.activate("small-2")
-    place.begin()
+    place.request(place.open("small-2"))
+    place.promote()
     (place.folder / "state.json").write_text("{")
     place.recover()
     assert place.state().current == "", "the bundle that came with mien is known to be good"
@@ -121,16 +122,39 @@ def test_a_bundle_that_cannot_be_read_is_left_at_the_next_start(place, sources, 
 def test_a_busy_store_is_waited_for_and_then_given_up(place, sources):
     commit(place, sources[1])
     hasty = store(place.folder)
-    hasty.patience = 0.2
-    with place._changing():
-        assert "another process changes it" in refused(lambda: hasty.activate("small-1"))
+    hasty.lock_timeout = 0.2
+    with place._locked():
+        assert "another process changes it" in refused(lambda: hasty.request(hasty.open("small-1")))
+
+
+class Watched(Disk):
+    """Calls `look` after `current` was replaced."""
+
+    def rename(self, source, target):
+        super().rename(source, target)
+        if target.name == "current":
+            self.look()
+
+
+def test_a_state_in_the_middle_of_a_roll_back_is_not_settled(place, sources):
+    commit(place, sources[1])
+    place.request(place.install(sources[2]))
+    place.promote()
+    place.disk, other, seen = Watched(), store(place.folder), []
+    other.lock_timeout = 0
+    place.disk.look = lambda: seen.append((other.state().record.last_result.name, refused(other.settled_state)))
+    place.roll_back("small-2", "a fault")
+    ((name, reason),) = seen
+    assert name == "small-1", "the link is replaced before the result is written"
+    assert "another process changes it" in reason
+    assert other.settled_state().record.last_result.name == "small-2"
 
 
 def test_what_is_on_probation_at_the_start_is_undone(place, sources):
     commit(place, sources[1])
     place.install(sources[2])
-    place.activate("small-2")
-    place.begin()
+    place.request(place.open("small-2"))
+    place.promote()
     (said,) = place.recover()
     assert "small-2: the service ended before" in said
     assert place.state().current == "small-1"
@@ -144,6 +168,52 @@ def test_a_device_of_an_older_mien_keeps_its_current_bundle(place, sources):
     assert place.state().record.committed == ("small-1",)
 
 
+def asked_by_an_older_mien(place, source):
+    """The link `pending` was called `next`."""
+    place.request(place.install(source))
+    (place.folder / "pending").rename(place.folder / "next")
+
+
+def test_a_request_of_an_older_mien_is_still_pending(place, sources):
+    commit(place, sources[1])
+    asked_by_an_older_mien(place, sources[2])
+    assert place.state().pending == "small-2"
+    assert place.recover() == []
+    assert (place.folder / "pending").readlink().name == "small-2"
+    assert not (place.folder / "next").is_symlink()
+    assert place.state().pending == "small-2"
+
+
+def test_a_request_of_an_older_mien_is_promoted_at_the_first_start(place, sources):
+    commit(place, sources[1])
+    asked_by_an_older_mien(place, sources[2])
+    assert place.promote().card.id == "small-2"
+    assert place.state().current == "small-2"
+    assert place.state().pending == ""
+    assert not (place.folder / "next").is_symlink()
+
+
+def test_a_request_of_an_older_mien_that_ran_in_between_is_the_later_one(place, sources):
+    commit(place, sources[1])
+    place.install(sources[2])
+    place.install(sources[3])
+    asked_by_an_older_mien(place, sources[3])
+    place.folder.joinpath("pending").symlink_to("small-2")
+    assert place.state().pending == "small-3"
+    assert place.promote().card.id == "small-3"
+
+
+@pytest.mark.parametrize(
+    "withdraw", [lambda place: place.cancel("small-2"), lambda place: place.return_to_previous("")]
+)
+def test_a_request_of_an_older_mien_can_be_withdrawn(place, sources, withdraw):
+    commit(place, sources[1])
+    asked_by_an_older_mien(place, sources[2])
+    withdraw(place)
+    assert place.state().pending == ""
+    assert place.promote() is None
+
+
 def test_unused_bundles_make_room_and_those_in_use_stay(place, sources):
     commit(place, sources[1])
     commit(place, sources[2])
@@ -154,11 +224,11 @@ def test_unused_bundles_make_room_and_those_in_use_stay(place, sources):
 
 def test_a_bundle_in_use_cannot_be_discarded_and_a_shadow_ends(place, sources):
     commit(place, sources[1])
-    assert "in use" in refused(lambda: place.discard("small-1"))
+    assert "in use" in refused(lambda: place.remove("small-1"))
     place.install(sources[2])
-    place.shadow("small-2")
+    place.start_shadow(place.open("small-2"))
     assert place.state().shadow == "small-2"
-    place.discard("small-2")
+    place.remove("small-2")
     assert (place.state().shadow, place.state().installed) == ("", ("small-1",))
 
 
@@ -166,9 +236,9 @@ def test_an_older_version_than_has_run_needs_a_word(place, sources):
     commit(place, sources[1])
     commit(place, sources[3])
     assert "older than version 3" in refused(lambda: place.install(sources[2]))
-    assert "older than version 3" in refused(lambda: place.activate("small-1"))
+    assert "older than version 3" in refused(lambda: place.request(place.open("small-1")))
     place.install(sources[2], allow_downgrade=True)
-    assert place.activate("small-2", allow_downgrade=True).next == "small-2"
+    assert place.request(place.open("small-2"), allow_downgrade=True).pending == "small-2"
 
 
 def test_another_bundle_of_the_same_version_is_refused(place, sources):
@@ -182,7 +252,7 @@ def test_only_an_installed_bundle_can_be_chosen(place, sources, name):
     commit(place, sources[1])
     shutil.copytree(sources[1], place.folder.parent / "outside")
     with pytest.raises(BundleError, match="not installed"):
-        place.activate(name)
+        place.open(name)
 
 
 def test_a_damaged_bundle_is_replaced_by_installing_again_and_left_at_the_next_start(place, sources):
@@ -191,7 +261,7 @@ def test_a_damaged_bundle_is_replaced_by_installing_again_and_left_at_the_next_s
     (place.folder / "small-2" / "model.tflite").write_bytes(b"rot")
     assert "back to small-1" in place.recover()[0]
     place.install(sources[2])
-    assert bundles.load(place.folder / "small-2").card.id == "small-2"
+    assert load_bundle(place.folder / "small-2").card.id == "small-2"
 
 
 def test_installing_again_changes_nothing(place, sources):
@@ -211,7 +281,7 @@ def keys(tmp_path):
     folder.mkdir()
     for name in ("good", "old", "other"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", folder / name], check=True)
-    lines = [signing.line(f"{name}@test", folder / f"{name}.pub") for name in ("good", "old")]
+    lines = [signing.allowed_signers_line(f"{name}@test", folder / f"{name}.pub") for name in ("good", "old")]
     (folder / "allowed").write_text("".join(lines))
     (folder / "revoked").write_bytes((folder / "old.pub").read_bytes())
     return folder
@@ -274,10 +344,10 @@ def test_a_key_that_was_revoked_since_cannot_be_activated_until_it_is_signed_ane
     place = strict_store(tmp_path, keys)
     place.install(signed(sources[1], keys / "good"))
     (keys / "revoked").write_bytes((keys / "good.pub").read_bytes())
-    assert "revokes" in refused(lambda: place.activate("small-1"))
-    (keys / "allowed").write_text(signing.line("next@test", keys / "other.pub"))
+    assert "revokes" in refused(lambda: place.request(place.open("small-1")))
+    (keys / "allowed").write_text(signing.allowed_signers_line("next@test", keys / "other.pub"))
     place.install(signed(sources[1], keys / "other"))
-    assert place.activate("small-1").next == "small-1"
+    assert place.request(place.open("small-1")).pending == "small-1"
 
 
 def test_without_a_file_of_signers_the_error_says_what_to_do(tmp_path, keys, sources):

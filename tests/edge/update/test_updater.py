@@ -10,14 +10,13 @@ from helpers import ROOT
 from mien_edge import testing
 from mien_edge.chain import pipeline, sources
 from mien_edge.errors import BundleError
-from mien_edge.model import bundle as bundles
-from mien_edge.model.bundle import Bundle
+from mien_edge.model.bundle import Bundle, find_bundle, load_bundle, shipped_bundle
 from mien_edge.service.run import Events, RunOptions, Service, load_model
 from mien_edge.settings import Settings, UpdateSettings
 from mien_edge.update import compare, updater
 from mien_edge.update.compare import ModelComparison
 from mien_edge.update.probation import FrameRate, LastHour, Probation
-from mien_edge.update.updater import LoadedModel, Updater
+from mien_edge.update.updater import LoadedModel, Serving, Updater
 from mien_edge.values import Box, Face, Frame
 from stores import commit, small, store
 
@@ -51,7 +50,7 @@ class Device:
         commit(self.store, self.sources[1])
         self.store.install(self.sources[2])
         self.answers, self.events, self.now, self.seen = answers, [], 0.0, []
-        first = self.make(bundles.load(bundles.find()))
+        first = self.make(load_bundle(find_bundle()))
         chain = pipeline.Chain(lambda _: (), lambda _, faces: faces, first.classify, first.smooth)
         _, stages = pipeline.timed(chain)
         self.stages = dict(stages)
@@ -59,7 +58,7 @@ class Device:
             SETTINGS, self.store, first, self.make, self.stages, lambda: FPS,
             lambda *event: self.events.append(event), lambda: self.now,
         )  # fmt: skip
-        self.updater.begin()
+        self.updater.request_reload()
 
     def make(self, bundle: Bundle):
         made = self.answers[bundle.card.version]
@@ -77,8 +76,8 @@ class Device:
             assert len(readings) == faces, "no frame may be lost"
             self.seen += readings
             self.updater(frame, readings)
-            if self.updater._work:
-                self.updater._work.exception()
+            if self.updater._task:
+                self.updater._task.future.exception()
 
     def kinds(self):
         return [kind for kind, _ in self.events]
@@ -99,8 +98,8 @@ def device(bundle, tmp_path, monkeypatch):
 
 def activate(device, seconds, **more):
     device.run(20, **more)
-    device.store.activate("small-2")
-    device.updater.ask()
+    device.store.request(device.store.open("small-2"))
+    device.updater.request_reload()
     device.run(seconds, **more)
 
 
@@ -134,7 +133,7 @@ def test_a_model_that_takes_too_long_for_a_face_is_rolled_back(device):
     chosen = device(Answers("happy", "sad"), slow)
     slow_before = Answers("happy", "sad", work=lambda: setattr(chosen, "now", chosen.now + 0.005))
     chosen.stages["classify"].stage = chosen.answers[1] = slow_before
-    chosen.updater.tenant = replace(chosen.updater.tenant, classify=slow_before)
+    chosen.updater.phase = Serving(replace(chosen.updater.phase.model, classify=slow_before))
     activate(chosen, 30)
     assert chosen.kinds()[-1] == "rolled back"
     assert "a face takes 20.0 ms where the model before takes 5.0" in chosen.events[-1][1]
@@ -160,8 +159,8 @@ def test_a_model_that_cannot_be_made_leaves_the_old_one_running(device):
     assert chosen.kinds() == ["model refused"]
     assert "small-1 runs on" in chosen.events[0][1]
     assert chosen.store.state().current == "small-1"
-    assert not chosen.store.state().record.verdict.kept
-    assert chosen.updater.tenant.bundle.card.id == "small-1"
+    assert not chosen.store.state().record.last_result.passed
+    assert chosen.updater.phase.model.bundle.card.id == "small-1"
 
 
 def test_without_faces_it_stays_after_its_patience(device):
@@ -176,17 +175,17 @@ def test_without_faces_it_stays_after_its_patience(device):
 def test_a_rollback_by_hand_reaches_the_running_chain(device):
     chosen = device(Answers("happy", "sad"), Answers("happy", "neutral"))
     activate(chosen, 30)
-    assert chosen.store.rollback("by hand") == "small-1"
-    chosen.updater.ask()
+    assert chosen.store.return_to_previous("by hand") == "small-1"
+    chosen.updater.request_reload()
     chosen.run(1)
     assert chosen.stages["classify"].stage is chosen.answers[1]
-    assert chosen.updater.trial is None
+    assert chosen.updater.phase.probation is None
 
 
 def test_a_shadow_changes_nothing_and_is_compared(device):
     chosen = device(Answers("happy"), Answers("happy", "sad"))
-    chosen.store.shadow("small-2")
-    chosen.updater.ask()
+    chosen.store.start_shadow(chosen.store.open("small-2"))
+    chosen.updater.request_reload()
     chosen.run(10)
     assert {reading.emotion.label for reading in chosen.seen} == {"happy"}
     report = chosen.updater.state().update.shadow
@@ -194,8 +193,8 @@ def test_a_shadow_changes_nothing_and_is_compared(device):
     assert report.agreement == pytest.approx(0.5, abs=0.02)
     assert report.confusion[3][4] == pytest.approx(report.faces / 2, abs=1)
     assert "agrees on" in compare.as_text(report)
-    chosen.store.shadow("")
-    chosen.updater.ask()
+    chosen.store.stop_shadow()
+    chosen.updater.request_reload()
     chosen.run(1)
     assert chosen.kinds() == ["shadow", "shadow ended"]
     assert chosen.stages["classify"].stage is chosen.answers[1]
@@ -203,11 +202,11 @@ def test_a_shadow_changes_nothing_and_is_compared(device):
 
 def test_a_shadow_waits_for_the_end_of_a_probation(device):
     chosen = device(Answers("happy", "sad"), Answers("happy", "neutral"))
-    chosen.store.install(small(bundles.load(chosen.store.folder / "small-1"), chosen.store.folder.parent / "3", 3))
+    chosen.store.install(small(load_bundle(chosen.store.folder / "small-1"), chosen.store.folder.parent / "3", 3))
     chosen.answers[3] = Answers("happy", "crash")
     activate(chosen, 3)
-    chosen.store.shadow("small-3")
-    chosen.updater.ask()
+    chosen.store.start_shadow(chosen.store.open("small-3"))
+    chosen.updater.request_reload()
     chosen.run(3)
     assert chosen.updater.state().update.shadow is None
     chosen.run(20)
@@ -217,15 +216,15 @@ def test_a_shadow_waits_for_the_end_of_a_probation(device):
 
 def test_a_shadow_is_there_again_after_a_restart(device):
     chosen = device(Answers("happy"), Answers("sad"))
-    chosen.store.shadow("small-2")
+    chosen.store.start_shadow(chosen.store.open("small-2"))
     chosen.run(5)
     assert chosen.kinds() == ["shadow"], "the service looks at its start"
 
 
 def test_a_shadow_that_fails_harms_nobody(device):
     chosen = device(Answers("happy"), Answers("crash"))
-    chosen.store.shadow("small-2")
-    chosen.updater.ask()
+    chosen.store.start_shadow(chosen.store.open("small-2"))
+    chosen.updater.request_reload()
     chosen.run(5)
     assert {reading.emotion.label for reading in chosen.seen} == {"happy"}
     assert chosen.kinds() == ["shadow", "shadow ended"]
@@ -243,7 +242,7 @@ def trial(settings, frames=1000, due=1000.0, hour=(1000, 1000.0), pairs=None, ti
     for voice, seconds in zip((seen.first, seen.second), times, strict=True):
         voice.times.extend([seconds, seconds, 0.5])
     made = Probation(settings, seen, FrameRate(*hour))
-    made.pace, made.seconds = FrameRate(frames, due), 1000.0
+    made.frame_rate, made.seconds = FrameRate(frames, due), 1000.0
     return made
 
 
@@ -263,7 +262,7 @@ def trial(settings, frames=1000, due=1000.0, hour=(1000, 1000.0), pairs=None, ti
     ],
 )
 def test_what_is_a_fault_and_what_is_not(given, fault):
-    found = trial(UpdateSettings(), **given).fault()
+    found = trial(UpdateSettings(), **given).failure_reason()
     assert found.startswith(fault)
     assert bool(found) == bool(fault)
 
@@ -272,7 +271,7 @@ def test_the_last_hour_forgets_what_is_older():
     hour = LastHour()
     for minute in range(90):
         hour.add(minute * 60.0, 1.0)
-    assert hour.pace(90 * 60.0).frames == 59
+    assert hour.frame_rate(90 * 60.0).frames == 59
 
 
 def test_a_pause_of_the_camera_is_not_the_models_fault_nor_its_time(device):
@@ -287,9 +286,9 @@ def test_a_pause_of_the_camera_is_not_the_models_fault_nor_its_time(device):
 
 def test_frames_at_rest_say_nothing_of_the_pace(device):
     chosen = device(Answers("happy", "sad"), Answers("happy", "neutral"))
-    chosen.updater.rate = lambda: 0.0
+    chosen.updater.target_fps = lambda: 0.0
     chosen.run(20, fps=1)
-    chosen.updater.rate = lambda: FPS
+    chosen.updater.target_fps = lambda: FPS
     activate(chosen, 30)
     assert chosen.kinds()[-1] == "committed"
 
@@ -301,7 +300,7 @@ def test_a_disk_that_fails_leaves_the_good_model_running_and_is_told_of_once(dev
     def fails(*_):
         raise BundleError("the disk is full")
 
-    monkeypatch.setattr(chosen.store, "give_back", fails)
+    monkeypatch.setattr(chosen.store, "roll_back", fails)
     chosen.run(40)
     assert chosen.kinds()[-1] == "update failed"
     assert chosen.kinds().count("update failed") == 1
@@ -313,12 +312,29 @@ def test_a_disk_that_fails_leaves_the_good_model_running_and_is_told_of_once(dev
     assert chosen.store.state().current == "small-1"
 
 
+def test_a_request_that_the_store_could_not_answer_is_tried_again(device, monkeypatch):
+    chosen = device(Answers("happy", "sad"), Answers("happy", "neutral"))
+    chosen.run(1)
+
+    def fails(*_):
+        raise BundleError("the disk is busy")
+
+    monkeypatch.setattr(chosen.store, "promote", fails)
+    chosen.store.request(chosen.store.open("small-2"))
+    chosen.updater.request_reload()
+    chosen.run(5)
+    assert chosen.kinds() == ["update failed"]
+    monkeypatch.undo()
+    monkeypatch.setenv("MIEN_MODELS", str(chosen.store.folder))
+    chosen.run(30)
+    assert chosen.kinds()[:3] == ["update failed", "model changed", "probation"]
+
+
 def test_the_bundle_that_runs_already_is_tried_and_committed_too(bundle, tmp_path, monkeypatch):
     """The one that came with mien, pushed."""
     monkeypatch.setenv("MIEN_MODELS", str(tmp_path / "models"))
     place = store(tmp_path / "models")
-    place.install(bundle.folder)
-    place.activate(bundle.card.id)
+    place.request(place.install(bundle.folder))
     source = sources.Demo(200, None, forever=True, paced=False)
     chosen = Settings(update=ANY_SPEED)
     events, done, stop = Events(), [], threading.Event()
@@ -329,8 +345,8 @@ def test_the_bundle_that_runs_already_is_tried_and_committed_too(bundle, tmp_pat
             stop.set()
 
     events.add(heard)
-    place.begin()
-    shipped = load_model(chosen, bundles.load(bundles.shipped()))
+    place.promote()
+    shipped = load_model(chosen, load_bundle(shipped_bundle()))
     options = RunOptions(max_frames=3000)
     Service(chosen, shipped, options, place, source=source, events=events, stop=stop).run()
     assert done == ["start", "model changed", "probation", "committed", "stop"]
@@ -346,9 +362,9 @@ def test_the_real_chain_swaps_real_networks(bundle, tmp_path, monkeypatch):
     chosen = Settings(update=ANY_SPEED)
     events, done = Events(), []
     events.add(lambda kind, text: done.append(kind))
-    place.activate(bundle.card.id)
-    assert place.begin() == bundle.card.id
-    found = load_model(chosen, bundles.load(bundles.find()))
+    place.request(place.open(bundle.card.id))
+    assert place.promote().card == bundle.card
+    found = load_model(chosen, load_bundle(find_bundle()))
     options = RunOptions(max_frames=300)
     Service(chosen, found, options, place, source=source, events=events).run()
     assert done[:2] == ["start", "probation"]
@@ -372,7 +388,7 @@ def test_at_the_start_what_computes_otherwise_gives_way(bundle, tmp_path, monkey
     assert updater.load_startup_model(place, make).name == "small-1"
     assert place.state().record.committed == ("small-1",)
     refused.add("small-1")
-    assert updater.load_startup_model(place, make).name == bundles.load(bundles.shipped()).card.id
-    refused.add(bundles.load(bundles.shipped()).card.id)
+    assert updater.load_startup_model(place, make).name == load_bundle(shipped_bundle()).card.id
+    refused.add(load_bundle(shipped_bundle()).card.id)
     with pytest.raises(BundleError, match="computes otherwise"):
         updater.load_startup_model(place, make)

@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 from mien_edge.errors import RunError
-from mien_edge.model import bundle
+from mien_edge.model.bundle import load_bundle, shipped_bundle
 from mien_edge.model.interpreter import Classifier
 from mien_train import cli
 from mien_train.data import augment, read
@@ -205,8 +205,8 @@ def test_what_was_recorded_before_starts_were_is_told_as_it_was():
 
 
 def test_the_shipped_bundles_in_float_say_what_they_say_on_a_device():
-    names = [bundle.shipped().resolve().name.replace("ferplus", head) for head in HEADS]
-    shipped = [bundle.load(bundle.shipped().parent / name) for name in names]
+    names = [shipped_bundle().resolve().name.replace("ferplus", head) for head in HEADS]
+    shipped = [load_bundle(shipped_bundle().parent / name) for name in names]
     recipe = runs.parse_recipe(shipped[0].card.provenance["recipe"])
     model = dequantize.network(shipped, recipe, export.golden_inputs(48, 256, seed=1))
     with np.load(shipped[0].folder / "golden.npz") as golden:
@@ -259,7 +259,7 @@ def test_bundles_that_make_no_network_are_refused(cut_run, student, altered):
 
 def test_heads_of_two_networks_are_refused(cut_run):
     _, bundles = cut_run
-    shipped = bundle.load(bundle.shipped())
+    shipped = load_bundle(shipped_bundle())
     with pytest.raises(RunError, match="are not of one network"):
         dequantize.network([bundles[0], shipped], CUT, export.golden_inputs(48, 8, seed=1))
     wide = dataclasses.replace(CUT, arguments={"widths": (4, 8, 12), "halving": (1, 2)})

@@ -16,8 +16,7 @@ from mien_edge import files
 from mien_edge.chain import detect, score, sources
 from mien_edge.chain.classify import Classify
 from mien_edge.errors import DataError
-from mien_edge.model.bundle import Bundle
-from mien_edge.model.bundle import load as load_bundle
+from mien_edge.model.bundle import Bundle, load_bundle
 from mien_edge.model.interpreter import Classifier
 from mien_edge.settings import DetectSettings, QualitySettings
 from mien_edge.values import Face, Frame

@@ -100,7 +100,7 @@ def network_size(content: bytes) -> dict[str, Any]:
         "parameters": tflite.parameters(content),
         "macs": sum(each.macs for each in found),
         "operators": {name: sum(each.name == name for each in found) for name in names},
-        "estimates": estimates.estimates(found),
+        "estimates": estimates.to_json(estimates.estimate(found)),
     }
 
 
@@ -210,7 +210,7 @@ def evaluate_bundle(bundle: Bundle, dataset: read.Dataset, split: str, against: 
         "figures": measure(logits, on, temperature),
         "device": device_figures(logits, on, found, int8_logits(bundle.model, crops), temperature),
         "network": network_size(bundle.model.read_bytes()),
-        "layers": profile.layers(bundle.model),
+        "layers": [layer.to_json() for layer in profile.profile_layers(bundle.model)],
     }
     if against:
         other = int8_logits(against.model, rows(dataset, chosen, against.card.preprocess).crops)
@@ -252,7 +252,7 @@ def bundle_as_text(found: dict[str, Any]) -> str:
     parts += [
         device_as_text(found["device"]),
         network_as_text(found["network"]),
-        profile.layers_as_text(found["layers"]),
+        profile.layers_as_text([profile.LayerProfile.from_json(layer) for layer in found["layers"]]),
     ]
     if "against" in found:
         other = found["against"]
@@ -280,5 +280,5 @@ def network_as_text(found: dict[str, Any]) -> str:
         f"{found['bytes']:,} bytes, {found['parameters']:,} parameters, {found['macs'] / 1e6:.2f} M "
         f"multiply-accumulates; operators, all integer: {operators}"
     ]
-    lines += [estimates.estimate_as_text(core, each) for core, each in found["estimates"].items()]
+    lines += [estimate.as_text() for estimate in estimates.from_json(found["estimates"])]
     return "\n".join(lines)

@@ -9,8 +9,7 @@ import numpy as np
 from mien_edge import contract, files
 from mien_edge.contract import Calibration, Card, File, Golden
 from mien_edge.errors import RunError
-from mien_edge.model.bundle import Bundle
-from mien_edge.model.bundle import load as load_bundle
+from mien_edge.model.bundle import Bundle, load_bundle
 from mien_edge.model.interpreter import Classifier
 from numpy.typing import NDArray
 from scipy import ndimage

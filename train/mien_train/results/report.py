@@ -8,8 +8,7 @@ import numpy as np
 from mien_edge import files
 from mien_edge.contract import LABELS, softmax
 from mien_edge.errors import RunError
-from mien_edge.model import estimates as device_estimates
-from mien_edge.model import profile, tflite
+from mien_edge.model import estimates, profile, tflite
 
 from mien_train import html, metrics, plots
 from mien_train.results import evaluate
@@ -80,21 +79,13 @@ def _robustness(run: Run) -> list[str]:
 def _layers(run: Run) -> list[str]:
     """Of the first head's file: they differ in the last layer only."""
     content = run.stage("export") / run.recipe.heads[0] / "qat.tflite"
-    found = profile.layers(content)
-    rows = [
-        [
-            each["operator"],
-            "x".join(map(str, each["output"])),
-            f"{each['macs'] / 1e6:.2f}",
-            f"{each['milliseconds']:.4f}",
-        ]
-        for each in found
-    ]
-    estimates = device_estimates.estimates(tflite.operators(content.read_bytes()))
+    layers = profile.profile_layers(content)
+    rows = [[layer.operator, layer.shape, f"{layer.macs / 1e6:.2f}", f"{layer.milliseconds:.4f}"] for layer in layers]
+    operators = tflite.operators(content.read_bytes())
     return [
         html.heading("Layer by layer"),
         html.table(["operator", "output", "M multiply-accumulates", "ms on this machine, one thread"], rows),
-        *(html.note(device_estimates.estimate_as_text(core, each)) for core, each in estimates.items()),
+        *(html.note(estimate.as_text()) for estimate in estimates.estimate(operators)),
     ]
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import tf_keras
 from mien_edge.errors import RunError
-from mien_edge.model import bundle, tflite
-from mien_edge.model.bundle import Bundle
+from mien_edge.model import tflite
+from mien_edge.model.bundle import Bundle, load_bundle
 from numpy.typing import NDArray
 
 from mien_train.data import read, splits
@@ -30,7 +30,7 @@ def members(folders: Sequence[Path], dataset: read.Dataset) -> list[ensemble.Mem
     """
     groups: dict[str, list[Bundle]] = {}
     for folder in folders:
-        found = bundle.load(folder)
+        found = load_bundle(folder)
         origin = {key: value for key, value in found.card.provenance.items() if key != "head"}
         groups.setdefault(json.dumps(origin, sort_keys=True), []).append(found)
     return [_member(group, dataset) for group in groups.values()]
