@@ -11,7 +11,12 @@ from mien_edge.model.bundle import load_bundle
 
 # Where a room's packages are not installed, as in .venv-edge-test, its tests are not collected.
 _NEEDS = {"tensorflow": ["train", "test_docs.py"], "pyinfra": ["deploy"]}
-collect_ignore = [path for package, paths in _NEEDS.items() if not importlib.util.find_spec(package) for path in paths]
+collect_ignore = [
+    path
+    for package, paths in _NEEDS.items()
+    if not importlib.util.find_spec(package)
+    for path in paths
+]
 
 _SYSTEM_FIXTURES = {"analyze", "broker", "chromium", "devices"}
 

@@ -91,7 +91,9 @@ class Devices:
         if os.geteuid() == 0:
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
         self._log = (self.folder / "log").open("w")
-        self._process = subprocess.Popen([SSHD, "-D", "-e", "-f", self.folder / "config"], stderr=self._log)
+        self._process = subprocess.Popen(
+            [SSHD, "-D", "-e", "-f", self.folder / "config"], stderr=self._log
+        )
         until(lambda: _listens(self.hosts[0], self.port), PATIENCE)
         return self
 
@@ -115,9 +117,20 @@ class Devices:
         environment["STATE_DIRECTORY"] = str(folder / "state")
         environment["RUNTIME_DIRECTORY"] = str(folder / "run")
         environment["OPENBLAS_NUM_THREADS"] = "1"
-        command = [sys.executable, "-P", "-m", "mien_edge", "run", "--quiet", "--settings", self.folder / "mien.toml"]
+        command = [
+            sys.executable,
+            "-P",
+            "-m",
+            "mien_edge",
+            "run",
+            "--quiet",
+            "--settings",
+            self.folder / "mien.toml",
+        ]
         with (folder / "log").open("w") as log:
-            self._services[host] = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+            self._services[host] = subprocess.Popen(
+                command, env=environment, stdout=log, stderr=log
+            )
         until(lambda: (folder / "run" / "status.json").exists(), PATIENCE)
 
     def options(self, key="id"):

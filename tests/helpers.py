@@ -38,7 +38,9 @@ def clean_environment():
 def pin_again(folder, **changes):
     """Write a bundle's card anew with the digests of the files as they are."""
     card = contract.parse_card((folder / "card.json").read_text())
-    pins = {n: contract.File(files.sha256(folder / n), (folder / n).stat().st_size) for n in card.files}
+    pins = {
+        n: contract.File(files.sha256(folder / n), (folder / n).stat().st_size) for n in card.files
+    }
     (folder / "card.json").write_text(dataclasses.replace(card, files=pins, **changes).to_json())
 
 
@@ -48,7 +50,11 @@ def collapsed(folder, label):
     """
     model, wanted = folder / "model.tflite", contract.LABELS.index(label)
     interpreter = find_runtime().load(model)
-    biases = [each for each in interpreter.get_tensor_details() if list(each["shape"]) == [len(contract.LABELS)]]
+    biases = [
+        each
+        for each in interpreter.get_tensor_details()
+        if list(each["shape"]) == [len(contract.LABELS)]
+    ]
     content = model.read_bytes()
     for each in biases:
         if each["dtype"] == np.int32:
@@ -61,5 +67,9 @@ def collapsed(folder, label):
     with np.load(folder / "golden.npz") as golden:
         inputs = golden["inputs"]
     classifier = Classifier(model)
-    np.savez(folder / "golden.npz", inputs=inputs, outputs=np.stack([classifier(crop) for crop in inputs]))
+    np.savez(
+        folder / "golden.npz",
+        inputs=inputs,
+        outputs=np.stack([classifier(crop) for crop in inputs]),
+    )
     pin_again(folder)

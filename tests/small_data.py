@@ -10,7 +10,9 @@ def picture(label, rng):
     angle = np.pi * label / len(LABELS)
     y, x = np.mgrid[-1:1:48j, -1:1:48j]
     distance = np.abs(np.cos(angle) * x + np.sin(angle) * y + rng.uniform(-0.1, 0.1))
-    return np.clip(60 + 120 * (distance < 0.2) + rng.normal(0, 12, (48, 48)), 0, 255).astype(np.uint8)
+    return np.clip(60 + 120 * (distance < 0.2) + rng.normal(0, 12, (48, 48)), 0, 255).astype(
+        np.uint8
+    )
 
 
 def rows(counts, seed=0):
@@ -24,7 +26,9 @@ def rows(counts, seed=0):
 
 def write_votes(path, entries):
     """FER+'s file for those rows: six people agree with the label, two say neutral, two do not know."""
-    lines = ["Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"]
+    lines = [
+        "Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
+    ]
     for number, (label, _, usage) in enumerate(entries):
         votes = dict.fromkeys(range(10), 0)
         votes[VOTE_OF_LABEL[label]] += 6
@@ -39,7 +43,11 @@ def write_csv(path, entries, header="emotion,pixels,Usage"):
     """Write Kaggle's format; returns the path."""
     lines = [header]
     for label, image, usage in entries:
-        values = {"emotion": str(label), "pixels": " ".join(map(str, np.ravel(image))), "Usage": usage}
+        values = {
+            "emotion": str(label),
+            "pixels": " ".join(map(str, np.ravel(image))),
+            "Usage": usage,
+        }
         lines.append(",".join(values[column] for column in header.split(",")))
     path.write_text("\n".join(lines) + "\n")
     return path

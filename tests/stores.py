@@ -146,7 +146,9 @@ def digest(folder):
         state.update(f"{path.relative_to(folder)}\0".encode() + content)
     entries = [path for path in folder.iterdir() if path.is_dir() and not path.is_symlink()]
     ages = sorted({path.stat().st_mtime_ns for path in entries})
-    state.update(str(sorted((path.name, ages.index(path.stat().st_mtime_ns)) for path in entries)).encode())
+    state.update(
+        str(sorted((path.name, ages.index(path.stat().st_mtime_ns)) for path in entries)).encode()
+    )
     return state.hexdigest()
 
 

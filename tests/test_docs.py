@@ -9,9 +9,13 @@ from mien_edge.model.bundle import load_bundle
 from mien_train import cli as train_cli
 
 DOCUMENTS = [
-    path for path in ROOT.rglob("*.md") if not set(path.parts) & {"node_modules", "runs"} and ".venv" not in str(path)
+    path
+    for path in ROOT.rglob("*.md")
+    if not set(path.parts) & {"node_modules", "runs"} and ".venv" not in str(path)
 ]
-BUNDLES = sorted(path.parent for path in (ROOT / "models").glob("*/card.json") if not path.parent.is_symlink())
+BUNDLES = sorted(
+    path.parent for path in (ROOT / "models").glob("*/card.json") if not path.parent.is_symlink()
+)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
@@ -27,7 +31,11 @@ def test_every_room_says_what_it_is_for(room):
 
 def test_every_training_command_is_in_the_rooms_readme():
     text = (ROOT / "train" / "README.md").read_text()
-    (actions,) = [a for a in train_cli.parser()._actions if isinstance(a, train_cli.argparse._SubParsersAction)]
+    (actions,) = [
+        a
+        for a in train_cli.parser()._actions
+        if isinstance(a, train_cli.argparse._SubParsersAction)
+    ]
     for name in actions.choices:
         assert f"mien-train {name}" in text, name
 

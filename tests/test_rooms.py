@@ -22,7 +22,9 @@ def named(text):
     """
     names = set()
     for line in text.splitlines():
-        words = [re.sub(r"^mien_\w+/|\.py$|/$", "", word) for word in re.findall(r"`([\w/.]+)`", line)]
+        words = [
+            re.sub(r"^mien_\w+/|\.py$|/$", "", word) for word in re.findall(r"`([\w/.]+)`", line)
+        ]
         names.update(words)
         if re.match(r"\|\s*`[\w/]+/`", line):
             folder = words[0]
@@ -41,7 +43,14 @@ def test_every_module_is_on_the_rooms_map(room):
 
 
 def test_a_module_that_is_not_on_the_map_is_noticed(tmp_path):
-    for name in ("__init__.py", "cli.py", "chain/__init__.py", "chain/track.py", "chain/smooth.py", "log/writer.py"):
+    for name in (
+        "__init__.py",
+        "cli.py",
+        "chain/__init__.py",
+        "chain/track.py",
+        "chain/smooth.py",
+        "log/writer.py",
+    ):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     table = "| `cli` | commands |\n| `chain/` | `track`, `smooth` |\n"

@@ -9,7 +9,11 @@ import sys
 import pytest
 from helpers import ROOT
 
-PACKAGES = {"mien_edge": ROOT / "edge", "mien_train": ROOT / "train", "mien_deploy": ROOT / "deploy"}
+PACKAGES = {
+    "mien_edge": ROOT / "edge",
+    "mien_train": ROOT / "train",
+    "mien_deploy": ROOT / "deploy",
+}
 FORBIDDEN = {
     "mien_edge": ("mien_train", "mien_deploy", "tensorflow", "keras", "tf_keras"),
     "mien_train": ("mien_deploy",),
@@ -125,13 +129,18 @@ def test_a_planted_circle_is_noticed(tmp_path, back):
 
 def test_a_circle_through_a_packages_init_is_noticed_and_a_tree_has_none(tmp_path):
     places = plant(
-        tmp_path, one="import os\n", room__two="from house import one\n", room__three="from house.room import two\n"
+        tmp_path,
+        one="import os\n",
+        room__two="from house import one\n",
+        room__three="from house.room import two\n",
     )
     assert circles(edges(places)) == []
     (tmp_path / "house" / "room" / "__init__.py").write_text("from house.room.two import VALUE\n")
     (tmp_path / "house" / "room" / "two.py").write_text("from house import one\nVALUE = 1\n")
     (tmp_path / "house" / "one.py").write_text("from house.room.three import two\n")
-    assert circles(edges(places)) == [["house.one", "house.room", "house.room.three", "house.room.two"]]
+    assert circles(edges(places)) == [
+        ["house.one", "house.room", "house.room.three", "house.room.two"]
+    ]
 
 
 def strangers(places, forbidden):
@@ -149,7 +158,9 @@ def test_no_package_imports_what_it_must_not():
     assert strangers(PACKAGES, FORBIDDEN) == []
 
 
-@pytest.mark.parametrize("line", ["import tensorflow as tf", "from mien_train import cli", "import mien_deploy.cli"])
+@pytest.mark.parametrize(
+    "line", ["import tensorflow as tf", "from mien_train import cli", "import mien_deploy.cli"]
+)
 def test_a_planted_import_over_a_wall_is_noticed(tmp_path, line):
     places = plant(tmp_path, one=f"def later():\n    {line}\n")
     (line_found,) = strangers(places, {"house": FORBIDDEN["mien_edge"]})
@@ -176,7 +187,9 @@ sys.exit("loaded: " + ", ".join(sorted(loaded)) if loaded else 0)
 def imports_all(place, folders=NO_PIXELS):
     """What a fresh process loads that it must not, importing all of these folders from `place`; '' if all is well."""
     command = [sys.executable, "-P", "-c", IMPORT_ALL.format(folders=folders)]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(place)})
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(place)}
+    )
     assert done.returncode in (0, 1), done.stderr
     return done.stderr.strip()
 
@@ -186,7 +199,9 @@ def test_what_may_have_a_network_loads_nothing_that_knows_pixels(folder):
     assert imports_all(ROOT / "edge", (folder,)) == ""
 
 
-@pytest.mark.parametrize("line", ["import cv2", "import numpy", "from mien_edge.model import bundle"])
+@pytest.mark.parametrize(
+    "line", ["import cv2", "import numpy", "from mien_edge.model import bundle"]
+)
 def test_a_planted_import_of_what_knows_pixels_is_noticed(tmp_path, line):
     without_caches = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "edge" / "mien_edge", tmp_path / "mien_edge", ignore=without_caches)

@@ -43,7 +43,8 @@ COMMANDS = (
     ),
     (
         "doctor",
-        "look for problems of this device and show their fixes; exits 0 for none, 1 for warnings, 2 for errors",
+        "look for problems of this device and show their fixes; "
+        "exits 0 for none, 1 for warnings, 2 for errors",
         "doctor:configure",
     ),
     (
@@ -53,7 +54,8 @@ COMMANDS = (
     ),
     (
         "receive",
-        "install and activate a bundle from a tar archive on standard input; for restricted SSH keys",
+        "install and activate a bundle from a tar archive on standard input; "
+        "for restricted SSH keys",
         "models:configure_receive",
     ),
     (

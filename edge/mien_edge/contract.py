@@ -1,8 +1,8 @@
-"""The contract between training and device: labels, preprocessing, quantisation and the model card. NumPy only.
+"""The contract between training and device: labels, preprocessing, quantisation and the model card.
+NumPy only.
 
-Whatever both sides must agree on stands here once. What can be read from the .tflite file (shapes, dtypes, scales,
-zero points) is never stored a second time.
-"""
+Whatever both sides must agree on stands here once. What can be read from the .tflite file
+(shapes, dtypes, scales, zero points) is never stored a second time."""
 
 import json
 from dataclasses import dataclass, field
@@ -25,40 +25,51 @@ _STANDARD_DEVIATION = 51.0  # +-2.5 standard deviations fill 0..255
 
 
 def _stored(key: str, values: dict[str, str] | None = None) -> dict[str, Any]:
-    """Metadata of a field that files of contract version 1 know by another key, and perhaps other values."""
+    """Metadata of a field that files of contract version 1 know by another key, and perhaps other
+    values.
+    """
     return {"key": key, "values": values or {}}
 
 
 @dataclass(frozen=True, slots=True)
 class Preprocess:
-    """From a gray picture and a face's box to the network's pixels; training and device use this same object.
+    """From a gray picture and a face's box to the network's pixels; training and device use this
+    same object.
 
     size: side of the network's input in pixels.
-    margin: the crop is a square about the box's centre with a side of (1 + margin) times the box's longer side.
-    normalization: 'standardize' shifts and scales each crop to mean 128 and standard deviation 51 (light and contrast
-        drop out), 'none' leaves the pixels as they are.
-    """
+    margin: the crop is a square about the box's centre with a side of (1 + margin) times the box's
+        longer side.
+    normalization: 'standardize' shifts and scales each crop to mean 128 and standard deviation
+        51 (light and contrast drop out), 'none' leaves the pixels as they are."""
 
     size: int
     margin: float
-    normalization: Literal["none", "standardize"] = field(metadata=_stored("tone", {"standard": "standardize"}))
+    normalization: Literal["none", "standardize"] = field(
+        metadata=_stored("tone", {"standard": "standardize"})
+    )
 
     def __post_init__(self) -> None:
         if not 8 <= self.size <= 512:
-            raise ValueError(f"size must be 8 to 512 pixels, not {self.size}; see contract.Preprocess")
+            raise ValueError(
+                f"size must be 8 to 512 pixels, not {self.size}; see contract.Preprocess"
+            )
         if not -0.5 <= self.margin <= 2.0:
-            raise ValueError(f"margin must be -0.5 to 2, not {self.margin}; see contract.Preprocess")
+            raise ValueError(
+                f"margin must be -0.5 to 2, not {self.margin}; see contract.Preprocess"
+            )
 
     def __call__(self, gray: Pixels, box: Box) -> Pixels:
         """The crop of `box` (pixels of `gray`, (height, width) uint8) as (size, size) uint8.
 
-        Pixels are averaged by area when the face is larger than `size`, interpolated linearly when it is smaller;
-        outside of the picture its edge pixels repeat. A FER2013 picture enters as `whole(gray)`.
-        """
+        Pixels are averaged by area when the face is larger than `size`, interpolated linearly
+        when it is smaller; outside of the picture its edge pixels repeat. A FER2013 picture
+        enters as `whole(gray)`."""
         return self.normalize(self.cropped(gray, box.square(1 + self.margin)))
 
     def whole(self, gray: Pixels) -> Pixels:
-        """The whole of a picture that is a face crop already, (height, width) uint8, as (size, size) uint8."""
+        """The whole of a picture that is a face crop already, (height, width) uint8, as (size,
+        size) uint8.
+        """
         height, width = gray.shape
         return self.normalize(self.cropped(gray, Box(0, 0, width, height)))
 
@@ -73,7 +84,9 @@ class Preprocess:
         return np.rint(row_weights @ patch @ column_weights.T).astype(np.uint8)
 
     def normalize(self, crops: Pixels) -> Pixels:
-        """(…, size, size) uint8 in and out; each crop is normalized by itself. A uniform crop turns mid-gray."""
+        """(…, size, size) uint8 in and out; each crop is normalized by itself. A uniform crop turns
+        mid-gray.
+        """
         if self.normalization == "none":
             return crops
         values = crops.astype(np.float32)
@@ -84,11 +97,11 @@ class Preprocess:
 
 
 def _resampling(start: float, length: float, n_in: int, n_out: int) -> tuple[int, Floats]:
-    """How `n_out` pixels are made of the span from `start` to `start + length` on an axis of `n_in` pixels.
+    """How `n_out` pixels are made of the span from `start` to `start + length` on an axis of `n_in`
+    pixels.
 
-    Returns the offset of the first input pixel needed, and weights, (n_out, pixels needed) float32, whose rows sum
-    to 1.
-    """
+    Returns the offset of the first input pixel needed, and weights, (n_out, pixels needed)
+    float32, whose rows sum to 1."""
     first = min(max(int(np.floor(start)) - 1, 0), n_in - 1)
     last = max(min(int(np.ceil(start + length)) + 1, n_in), first + 1)
     step = length / n_out
@@ -100,7 +113,9 @@ def _resampling(start: float, length: float, n_in: int, n_out: int) -> tuple[int
 
 
 def _area_weights(start: float, step: float, n_in: int, n_out: int) -> Floats:
-    """The share of each input pixel in each output pixel of `step` >= 1 input pixels; edge pixels repeat."""
+    """The share of each input pixel in each output pixel of `step` >= 1 input pixels; edge pixels
+    repeat.
+    """
     edges = start + step * np.arange(n_out + 1)
     left = np.arange(n_in, dtype=float)
     right = np.arange(1, n_in + 1, dtype=float)
@@ -118,13 +133,17 @@ def _linear_weights(start: float, step: float, n_in: int, n_out: int) -> Floats:
 
 
 def as_floats(crops: Pixels) -> Floats:
-    """What the float network sees: uint8 0..255 as float32 0..1, with a last axis for the one channel."""
+    """What the float network sees: uint8 0..255 as float32 0..1, with a last axis for the one
+    channel.
+    """
     return (crops.astype(np.float32) / 255)[..., None]
 
 
 @dataclass(frozen=True, slots=True)
 class Quantization:
-    """Affine quantisation of a tensor: real = scale * (q - zero_point) (TensorFlow Lite 8-bit specification)."""
+    """Affine quantisation of a tensor: real = scale * (q - zero_point) (TensorFlow Lite 8-bit
+    specification).
+    """
 
     scale: float
     zero_point: int
@@ -157,7 +176,10 @@ class File:
 
     def __post_init__(self) -> None:
         if len(self.sha256) != 64 or set(self.sha256) - set("0123456789abcdef"):
-            raise ValueError(f"sha256 must be 64 hexadecimal digits, not {self.sha256!r}; export the bundle again")
+            raise ValueError(
+                f"sha256 must be 64 hexadecimal digits, not {self.sha256!r}; "
+                "export the bundle again"
+            )
         if self.bytes <= 0:
             raise ValueError(f"bytes must be positive, not {self.bytes}; export the bundle again")
 
@@ -175,27 +197,35 @@ class Calibration:
 
     def __post_init__(self) -> None:
         if not 0.01 <= self.temperature <= 100:
-            raise ValueError(f"temperature must be 0.01 to 100, not {self.temperature}; export the bundle again")
+            raise ValueError(
+                f"temperature must be 0.01 to 100, not {self.temperature}; export the bundle again"
+            )
         if not 0 <= self.confidence_threshold < 1:
             raise ValueError(
-                f"uncertain must be from 0 to below 1, not {self.confidence_threshold}; export the bundle again"
+                f"uncertain must be from 0 to below 1, not {self.confidence_threshold}; "
+                "export the bundle again"
             )
 
 
 @dataclass(frozen=True, slots=True)
 class Golden:
-    """How far, in steps of the output, a device may be from golden.npz: measured between kernel families at export."""
+    """How far, in steps of the output, a device may be from golden.npz: measured between kernel
+    families at export.
+    """
 
     tolerance: int
 
     def __post_init__(self) -> None:
         if not 0 <= self.tolerance <= 16:
-            raise ValueError(f"tolerance must be 0 to 16 steps, not {self.tolerance}; export the bundle again")
+            raise ValueError(
+                f"tolerance must be 0 to 16 steps, not {self.tolerance}; export the bundle again"
+            )
 
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """The model card, card.json (Mitchell et al. 2019). No defaults: a missing or unknown key is a ContractError.
+    """The model card, card.json (Mitchell et al. 2019). No defaults: a missing or unknown key is a
+    ContractError.
 
     contract: version of this contract, 1.
     name, version: the bundle's folder is NAME-VERSION; versions grow.
@@ -203,10 +233,11 @@ class Card:
     labels: must equal LABELS.
     preprocess, calibration, golden: see their classes.
     files: sha256 and size of each file of the bundle but the card itself.
-    provenance: recipe, data, command and what the weights were before. The key `origin` in card.json.
+    provenance: recipe, data, command and what the weights were before. The key `origin` in
+        card.json.
     metrics: all that `mien-train evaluate` measured. The key `figures`.
-    intended_use, out_of_scope_use, limitations: sentences for people. The keys `intended`, `forbidden`, `limits`.
-    """
+    intended_use, out_of_scope_use, limitations: sentences for people. The keys `intended`,
+    `forbidden`, `limits`."""
 
     contract: int
     name: str
@@ -225,13 +256,19 @@ class Card:
 
     def __post_init__(self) -> None:
         if self.labels != LABELS:
-            raise ValueError(f"labels must be {', '.join(LABELS)} in this order; export the bundle with this mien")
+            raise ValueError(
+                f"labels must be {', '.join(LABELS)} in this order; "
+                "export the bundle with this mien"
+            )
         letters = self.name.replace("-", "").replace("_", "")
         if not self.name.isascii() or not letters.isalnum():
-            raise ValueError(f"name must be letters, digits, - and _, not {self.name!r}; export the bundle again")
+            raise ValueError(
+                f"name must be letters, digits, - and _, not {self.name!r}; export the bundle again"
+            )
         if not 1 <= self.version <= _MAX_VERSION or len(self.name) > _MAX_NAME_LENGTH:
             raise ValueError(
-                f"version must be 1 or more, up to {_MAX_VERSION}, and name of {_MAX_NAME_LENGTH} letters at most; "
+                f"version must be 1 or more, up to {_MAX_VERSION}, and name of {_MAX_NAME_LENGTH} "
+                "letters at most; "
                 "export it again"
             )
 
@@ -242,15 +279,22 @@ class Card:
 
     def to_json(self) -> str:
         """The text of card.json; `parse_card` reads it back to an equal card."""
-        return json.dumps(schema.to_dict(self), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        return (
+            json.dumps(schema.to_dict(self), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        )
 
 
 def parse_card(text: str, where: str = "card.json") -> Card:
-    """Read a card. Raises ContractError naming the first key that is missing, unknown or out of range."""
+    """Read a card.
+
+    Raises ContractError naming the first key that is missing, unknown or out of range.
+    """
     try:
         content = json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as problem:
-        raise ContractError(f"{where} is not valid JSON ({problem}); export or copy the bundle again") from None
+        raise ContractError(
+            f"{where} is not valid JSON ({problem}); export or copy the bundle again"
+        ) from None
     version = content.get("contract") if isinstance(content, dict) else None
     if isinstance(version, int) and version != VERSION:
         raise ContractError(

@@ -11,9 +11,14 @@ from mien_edge.log.plot import Bar, Chart, Line
 from mien_edge.values import Pixels
 
 COLOURS = {
-    "angry": (60, 60, 230), "disgust": (60, 150, 60), "fear": (200, 80, 170), "happy": (40, 190, 250),
-    "sad": (220, 140, 50), "surprise": (200, 200, 60), "neutral": (190, 190, 190),
-}  # fmt: skip
+    "angry": (60, 60, 230),
+    "disgust": (60, 150, 60),
+    "fear": (200, 80, 170),
+    "happy": (40, 190, 250),
+    "sad": (220, 140, 50),
+    "surprise": (200, 200, 60),
+    "neutral": (190, 190, 190),
+}
 """Blue, green, red of each label."""
 
 NO_LABEL = (140, 140, 140)

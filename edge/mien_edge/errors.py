@@ -1,4 +1,7 @@
-"""Every error a user can cause or meet. Each message says what to do next; the CLI prints it as one line."""
+"""Every error a user can cause or meet.
+
+Each message says what to do next; the CLI prints it as one line.
+"""
 
 
 class MienError(Exception):
@@ -10,7 +13,9 @@ class ContractError(MienError, ValueError):
 
 
 class BundleError(MienError, ValueError):
-    """A model bundle that is missing, incomplete, altered or computes something else than its golden vectors."""
+    """A model bundle that is missing, incomplete, altered or computes something else than its
+    golden vectors.
+    """
 
 
 class SettingsError(MienError, ValueError):

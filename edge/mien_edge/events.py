@@ -1,7 +1,7 @@
 """What happens to a device, as kinds of events, and what is made of a face, as quality verdicts.
 
-The words are stored in the log and published over MQTT, where programs read them: they do not change.
-"""
+The words are stored in the log and published over MQTT, where programs read them: they do not
+change."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -90,7 +90,9 @@ CSV_COLUMNS = (
 
 
 def csv_row(reading: Reading) -> list[Any]:
-    """Return the cells of a reading in the order of CSV_COLUMNS; empty where there is no emotion or no label."""
+    """Return the cells of a reading in the order of CSV_COLUMNS; empty where there is no emotion or
+    no label.
+    """
     record = reading_record(reading)
     values: dict[str, Any] = to_dict(record)
     values.update(zip(("x", "y", "width", "height"), record.box, strict=True))

@@ -1,4 +1,4 @@
-"""Where a device keeps things: the folders that systemd sets for a unit, or those of the service."""
+"""Where a device keeps things: the folders that systemd sets for a unit, or the service's."""
 
 import os
 from importlib.util import find_spec

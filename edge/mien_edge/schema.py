@@ -1,8 +1,8 @@
 """Mappings from outside (JSON, TOML) into frozen dataclasses, without guessing.
 
-A key that the dataclass does not know, a missing key of a field without default, a value of another type and a
-number that is not finite are errors; each names the key and, for a misspelt one, its nearest neighbour.
-"""
+A key that the dataclass does not know, a missing key of a field without default, a value of
+another type and a number that is not finite are errors; each names the key and, for a misspelt
+one, its nearest neighbour."""
 
 import dataclasses
 import difflib
@@ -18,14 +18,19 @@ T = TypeVar("T")
 _SCALARS = (str, int, float, bool)
 
 
-def from_dict(cls: type[T], mapping: object, where: str, error: type[MienError], ignore_unknown: bool = False) -> T:
+def from_dict(
+    cls: type[T], mapping: object, where: str, error: type[MienError], ignore_unknown: bool = False
+) -> T:
     """Build the dataclass `cls` from `mapping`; `where` is the dotted place of it in messages.
 
-    ignore_unknown: pass over keys that the dataclass, or a nested one, does not know, instead of refusing them.
-    Raises `error` for anything that does not fit, also for what the dataclass itself refuses with ValueError.
-    """
+    ignore_unknown: pass over keys that the dataclass, or a nested one, does not know, instead of
+    refusing them. Raises `error` for anything that does not fit, also for what the dataclass
+    itself refuses with ValueError."""
     if not isinstance(mapping, Mapping):
-        raise error(f"{where} must be a table of keys and values, not {mapping!r}; see the example in the docs")
+        raise error(
+            f"{where} must be a table of keys and values, not {mapping!r}; "
+            "see the example in the docs"
+        )
     hints = _type_hints(cls)  # type: ignore[arg-type]  # mypy takes type[T] for unhashable
     fields = {_key(field): field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     if ignore_unknown:
@@ -40,7 +45,9 @@ def from_dict(cls: type[T], mapping: object, where: str, error: type[MienError],
     values = {}
     for key, value in mapping.items():
         field = fields[key]
-        values[field.name] = _read_field(field, hints[field.name], value, f"{where}.{key}", error, ignore_unknown)
+        values[field.name] = _read_field(
+            field, hints[field.name], value, f"{where}.{key}", error, ignore_unknown
+        )
     try:
         return cls(**values)
     except ValueError as problem:
@@ -48,12 +55,16 @@ def from_dict(cls: type[T], mapping: object, where: str, error: type[MienError],
 
 
 def to_dict(value: Any) -> dict[str, Any]:
-    """What `from_dict` reads back to an equal dataclass; nested dataclasses become mappings, tuples lists."""
+    """What `from_dict` reads back to an equal dataclass; nested dataclasses become mappings, tuples
+    lists.
+    """
     result = {}
     for field in dataclasses.fields(value):
         content = getattr(value, field.name)
         stored_values = _stored_values(field)
-        result[_key(field)] = stored_values.get(content, content) if stored_values else _plain(content)
+        result[_key(field)] = (
+            stored_values.get(content, content) if stored_values else _plain(content)
+        )
     return result
 
 
@@ -93,7 +104,9 @@ def _key(field: "dataclasses.Field[Any]") -> str:
 
 
 def _stored_values(field: "dataclasses.Field[Any]") -> dict[str, str]:
-    """How files spell the values of a Literal field, by value; empty where they spell them as they are."""
+    """How files spell the values of a Literal field, by value; empty where they spell them as they
+    are.
+    """
     return {value: stored for stored, value in field.metadata.get("values", {}).items()}
 
 
@@ -108,7 +121,9 @@ def _nearest(key: str, known: Mapping[str, object]) -> str:
     return f"; known keys: {', '.join(known)}"
 
 
-def _convert(hint: Any, value: object, where: str, error: type[MienError], ignore_unknown: bool) -> Any:
+def _convert(
+    hint: Any, value: object, where: str, error: type[MienError], ignore_unknown: bool
+) -> Any:
     if hint in _SCALARS:
         return _scalar(hint, value, where, error)
     origin = get_origin(hint)
@@ -126,32 +141,46 @@ def _convert(hint: Any, value: object, where: str, error: type[MienError], ignor
     return _scalar(hint, value, where, error)
 
 
-def _optional(options: tuple[Any, ...], value: object, where: str, error: type[MienError], ignore_unknown: bool) -> Any:
+def _optional(
+    options: tuple[Any, ...],
+    value: object,
+    where: str,
+    error: type[MienError],
+    ignore_unknown: bool,
+) -> Any:
     if value is None:
         return None
     inner = next(option for option in options if option is not type(None))
     return _convert(inner, value, where, error, ignore_unknown)
 
 
-def _tuple(item: Any, value: object, where: str, error: type[MienError], ignore_unknown: bool) -> tuple[Any, ...]:
+def _tuple(
+    item: Any, value: object, where: str, error: type[MienError], ignore_unknown: bool
+) -> tuple[Any, ...]:
     if not isinstance(value, list | tuple):
         raise error(f"{where} must be a list, not {value!r}; change it")
     return tuple(
-        _convert(item, element, f"{where}[{index}]", error, ignore_unknown) for index, element in enumerate(value)
+        _convert(item, element, f"{where}[{index}]", error, ignore_unknown)
+        for index, element in enumerate(value)
     )
 
 
-def _mapping(item: Any, value: object, where: str, error: type[MienError], ignore_unknown: bool) -> dict[str, Any]:
+def _mapping(
+    item: Any, value: object, where: str, error: type[MienError], ignore_unknown: bool
+) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         raise error(f"{where} must be a table, not {value!r}; change it")
     return {
-        str(key): _convert(item, content, f"{where}.{key}", error, ignore_unknown) for key, content in value.items()
+        str(key): _convert(item, content, f"{where}.{key}", error, ignore_unknown)
+        for key, content in value.items()
     }
 
 
 def _choice(options: tuple[Any, ...], value: object, where: str, error: type[MienError]) -> Any:
     if value not in options:
-        raise error(f"{where} must be one of {', '.join(map(str, options))}, not {value!r}; change it")
+        raise error(
+            f"{where} must be one of {', '.join(map(str, options))}, not {value!r}; change it"
+        )
     return value
 
 

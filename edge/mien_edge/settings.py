@@ -5,6 +5,7 @@ them, so the file in systemd/ and these classes cannot drift apart (a test compa
 """
 
 import dataclasses
+import inspect
 import json
 import tomllib
 from collections.abc import Iterator
@@ -18,7 +19,9 @@ from mien_edge.errors import SettingsError
 _Value = TypeVar("_Value")
 
 
-def _setting(default: _Value, text: str, low: float | None = None, high: float | None = None) -> _Value:
+def _setting(
+    default: _Value, text: str, low: float | None = None, high: float | None = None
+) -> _Value:
     """Declare a field with its default, its description for the settings file, and its range."""
     return field(default=default, metadata={"text": text, "low": low, "high": high})
 
@@ -41,18 +44,25 @@ class SourceSettings(_Section):
     """Where the frames come from."""
 
     uri: str = _setting(
-        "picamera", "picamera, v4l2:0, rtsp://…, a video file, a photo, a folder of photos, demo, demo:forever"
+        "picamera",
+        "picamera, v4l2:0, rtsp://…, a video file, a photo, a folder of photos, demo, demo:forever",
     )
     width: int = _setting(640, "pixels; width that is requested from a camera", 64, 4096)
     height: int = _setting(480, "pixels; height that is requested from a camera", 64, 4096)
     fps: float = _setting(
-        15.0, "frames per second; rate that is requested from a camera, and the rate of demo", 0.1, 120
+        15.0,
+        "frames per second; rate that is requested from a camera, and the rate of demo",
+        0.1,
+        120,
     )
     frame_timeout: float = _setting(
         10.0, "seconds; a camera that delivers no frame for this long is opened again", 0.2, 600
     )
     max_retry_delay: float = _setting(
-        30.0, "seconds; a lost camera is tried again after 1, 2, 4 … seconds, up to this delay", 0.1, 3600
+        30.0,
+        "seconds; a lost camera is tried again after 1, 2, 4 … seconds, up to this delay",
+        0.1,
+        3600,
     )
 
 
@@ -61,10 +71,14 @@ class ModelSettings(_Section):
     """Which model runs, and how."""
 
     bundle: str = _setting(
-        "", "folder of the model bundle; empty: the installed bundle, or the one that comes with mien"
+        "",
+        "folder of the model bundle; empty: the installed bundle, or the one that comes with mien",
     )
     threads: int = _setting(
-        1, "threads of the interpreter; with more than one, the latency varies on a busy device", 1, 8
+        1,
+        "threads of the interpreter; with more than one, the latency varies on a busy device",
+        1,
+        8,
     )
 
 
@@ -72,13 +86,25 @@ class ModelSettings(_Section):
 class DetectSettings(_Section):
     """Face detection."""
 
-    method: Literal["yunet", "haar"] = _setting("yunet", "yunet (more accurate) or haar (needs no weights file)")
-    size: int = _setting(
-        320, "pixels; larger frames are scaled down for the detector until the longer side has this length", 64, 2048
+    method: Literal["yunet", "haar"] = _setting(
+        "yunet", "yunet (more accurate) or haar (needs no weights file)"
     )
-    min_score: float = _setting(0.7, "detector score; faces with a lower score are ignored", 0.05, 0.99)
-    interval_frames: int = _setting(5, "frames; without motion, faces are detected only in every Nth frame", 1, 60)
-    blur: bool = _setting(True, "apply a 3x3 blur before detection; it finds more faces in noisy frames")
+    size: int = _setting(
+        320,
+        "pixels; larger frames are scaled down for the detector until the longer side has this "
+        "length",
+        64,
+        2048,
+    )
+    min_score: float = _setting(
+        0.7, "detector score; faces with a lower score are ignored", 0.05, 0.99
+    )
+    interval_frames: int = _setting(
+        5, "frames; without motion, faces are detected only in every Nth frame", 1, 60
+    )
+    blur: bool = _setting(
+        True, "apply a 3x3 blur before detection; it finds more faces in noisy frames"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +119,8 @@ class QualitySettings(_Section):
     )
     max_yaw: float = _setting(
         0.55,
-        "eye distances between nose tip and midline of the eyes; with more, a face is 'turned away'; 9 for no check",
+        "eye distances between nose tip and midline of the eyes; "
+        "with more, a face is 'turned away'; 9 for no check",
         0.1,
         9,
     )
@@ -105,9 +132,14 @@ class TrackSettings(_Section):
     """Face tracking: a face keeps its number from frame to frame."""
 
     min_iou: float = _setting(
-        0.2, "intersection over union; a box that overlaps a face's last box by less is a new face", 0.05, 0.95
+        0.2,
+        "intersection over union; a box that overlaps a face's last box by less is a new face",
+        0.05,
+        0.95,
     )
-    max_age: float = _setting(1.0, "seconds; a face that is not detected keeps its number for this long", 0, 60)
+    max_age: float = _setting(
+        1.0, "seconds; a face that is not detected keeps its number for this long", 0, 60
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +147,20 @@ class SmoothSettings(_Section):
     """Smoothing of the labels over time."""
 
     time_constant: float = _setting(
-        0.6, "seconds; time constant of the moving average of each face's probabilities; 0 turns it off", 0, 60
+        0.6,
+        "seconds; time constant of the moving average of each face's probabilities; 0 turns it off",
+        0,
+        60,
     )
     margin: float = _setting(
-        0.08, "probability; another label replaces the current one only if it leads by this margin", 0, 0.9
+        0.08,
+        "probability; another label replaces the current one only if it leads by this margin",
+        0,
+        0.9,
     )
-    min_frames: int = _setting(3, "frames; the other label must lead in this many frames in a row", 1, 100)
+    min_frames: int = _setting(
+        3, "frames; the other label must lead in this many frames in a row", 1, 100
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,21 +168,38 @@ class ThrottleSettings(_Section):
     """Lower frame rates of a live camera, when the device is hot and when nothing moves."""
 
     hot: float = _setting(
-        75.0, "degrees Celsius; at or above this the frame rate is lowered (a Raspberry Pi throttles at 80)", 30, 100
+        75.0,
+        "degrees Celsius; at or above this the frame rate is lowered (a Raspberry Pi throttles at "
+        "80)",
+        30,
+        100,
     )
-    cool: float = _setting(68.0, "degrees Celsius; at or below this the frame rate is raised again", 20, 100)
-    min_fps: float = _setting(2.0, "frames per second; heat never lowers the frame rate below this", 0.1, 120)
-    idle_after: float = _setting(30.0, "seconds without motion until the service idles; 0 turns idling off", 0, 86400)
-    idle_fps: float = _setting(1.0, "frames per second while idle; motion ends it at once", 0.1, 120)
+    cool: float = _setting(
+        68.0, "degrees Celsius; at or below this the frame rate is raised again", 20, 100
+    )
+    min_fps: float = _setting(
+        2.0, "frames per second; heat never lowers the frame rate below this", 0.1, 120
+    )
+    idle_after: float = _setting(
+        30.0, "seconds without motion until the service idles; 0 turns idling off", 0, 86400
+    )
+    idle_fps: float = _setting(
+        1.0, "frames per second while idle; motion ends it at once", 0.1, 120
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class GpioSettings(_Section):
     """An LED and a button on the device's GPIO pins, through gpiozero."""
 
-    led: int = _setting(0, "BCM pin number of an LED that is on while the camera is on; 0 for none", 0, 27)
+    led: int = _setting(
+        0, "BCM pin number of an LED that is on while the camera is on; 0 for none", 0, 27
+    )
     button: int = _setting(
-        0, "BCM pin number of a button to ground that pauses and resumes the camera; 0 for none", 0, 27
+        0,
+        "BCM pin number of a button to ground that pauses and resumes the camera; 0 for none",
+        0,
+        27,
     )
 
 
@@ -150,19 +207,35 @@ class GpioSettings(_Section):
 class LogSettings(_Section):
     """The log on the device (SQLite)."""
 
-    path: str = _setting("", "file; empty: $STATE_DIRECTORY/readings.db in the service, otherwise no log")
+    path: str = _setting(
+        "", "file; empty: $STATE_DIRECTORY/readings.db in the service, otherwise no log"
+    )
     heartbeat_interval: float = _setting(
-        60.0, "seconds; a face whose label does not change is written again after this time", 0, 3600
+        60.0,
+        "seconds; a face whose label does not change is written again after this time",
+        0,
+        3600,
     )
     commit_interval: float = _setting(
-        5.0, "seconds between two commits; a crash loses at most the readings of this time", 0.1, 300
+        5.0,
+        "seconds between two commits; a crash loses at most the readings of this time",
+        0.1,
+        300,
     )
     sync_interval: float = _setting(
-        60.0, "seconds between two syncs to the disk; a power cut loses at most the readings of this time", 0.1, 3600
+        60.0,
+        "seconds between two syncs to the disk; "
+        "a power cut loses at most the readings of this time",
+        0.1,
+        3600,
     )
     max_days: float = _setting(30.0, "days; older readings and events are deleted", 0.01, 3650)
-    max_summary_days: float = _setting(400.0, "days; older minute summaries are deleted", 0.01, 36500)
-    max_rows: int = _setting(1_000_000, "readings; above this number the oldest are deleted", 100, 100_000_000)
+    max_summary_days: float = _setting(
+        400.0, "days; older minute summaries are deleted", 0.01, 36500
+    )
+    max_rows: int = _setting(
+        1_000_000, "readings; above this number the oldest are deleted", 100, 100_000_000
+    )
     max_megabytes: float = _setting(
         200.0, "megabytes; above this file size the oldest readings are deleted", 1, 100_000
     )
@@ -173,9 +246,13 @@ class SinkSettings(_Section):
     """Files that readings are also written to. mien.service can write only below /var/lib/mien."""
 
     jsonl: str = _setting(
-        "", "file for JSON lines, such as /var/lib/mien/readings.jsonl; rotated, at most 50 MB; empty: none"
+        "",
+        "file for JSON lines, such as /var/lib/mien/readings.jsonl; rotated, at most 50 MB; "
+        "empty: none",
     )
-    csv: str = _setting("", "file for CSV, such as /var/lib/mien/readings.csv; rotated, at most 50 MB; empty: none")
+    csv: str = _setting(
+        "", "file for CSV, such as /var/lib/mien/readings.csv; rotated, at most 50 MB; empty: none"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,15 +263,29 @@ class PublishSettings(_Section):
     port: int = _setting(1883, "port of the broker; with TLS usually 8883", 1, 65535)
     protocol: Literal["5", "3.1.1"] = _setting("5", "MQTT version: 5 or 3.1.1")
     tls: bool = _setting(False, "encrypt the connection and verify the broker's certificate")
-    ca: str = _setting("", "file with the CA certificate of the broker; empty: the system's CA certificates")
-    username: str = _setting("", "user name at the broker; its password is the systemd credential mqtt-password")
-    password_file: str = _setting("", "file with the password, for use without the systemd credential")
+    ca: str = _setting(
+        "", "file with the CA certificate of the broker; empty: the system's CA certificates"
+    )
+    username: str = _setting(
+        "", "user name at the broker; its password is the systemd credential mqtt-password"
+    )
+    password_file: str = _setting(
+        "", "file with the password, for use without the systemd credential"
+    )
     topic: str = _setting("mien", "first part of all topics, as in mien/DEVICE/reading")
     device: str = _setting("", "name of the device in topics and messages; empty: its host name")
-    discovery: str = _setting("homeassistant", "discovery prefix of Home Assistant; empty: no discovery")
-    aggregate: bool = _setting(False, "publish only the emotion shares of each minute, and no single readings")
+    discovery: str = _setting(
+        "homeassistant", "discovery prefix of Home Assistant; empty: no discovery"
+    )
+    aggregate: bool = _setting(
+        False, "publish only the emotion shares of each minute, and no single readings"
+    )
     min_faces: int = _setting(
-        1, "faces in one frame; with aggregate: minutes in which no frame has this many are not published", 1, 1000
+        1,
+        "faces in one frame; with aggregate: minutes in which no frame has this many are not "
+        "published",
+        1,
+        1000,
     )
     state_interval: float = _setting(10.0, "seconds between two state messages", 1, 3600)
     metrics_port: int = _setting(0, "port on 127.0.0.1 for Prometheus; 0 for none", 0, 65535)
@@ -202,14 +293,23 @@ class PublishSettings(_Section):
 
 @dataclass(frozen=True, slots=True)
 class ViewSettings(_Section):
-    """The web page (mien-view.service). Open it through SSH: ssh -L 8765:127.0.0.1:8765 pi@DEVICE."""
+    """The web page (mien-view.service).
 
-    host: str = _setting("127.0.0.1", "address to listen on; any address but a loopback address needs a token")
+    Open it through SSH: ssh -L 8765:127.0.0.1:8765 pi@DEVICE.
+    """
+
+    host: str = _setting(
+        "127.0.0.1", "address to listen on; any address but a loopback address needs a token"
+    )
     port: int = _setting(8765, "port to listen on", 1, 65535)
     allowed_hosts: str = _setting(
-        "", "host names that browsers may use for this page in addition to localhost, separated by spaces"
+        "",
+        "host names that browsers may use for this page in addition to localhost, separated by "
+        "spaces",
     )
-    token_file: str = _setting("", "file with the token, for use without the systemd credential view-token")
+    token_file: str = _setting(
+        "", "file with the token, for use without the systemd credential view-token"
+    )
     show_picture: bool = _setting(True, "show the live picture on the page")
 
 
@@ -221,10 +321,14 @@ class UpdateSettings(_Section):
         "/etc/mien/allowed_signers",
         "file with the public keys whose bundles are accepted (allowed signers, ssh-keygen)",
     )
-    revoked: str = _setting("/etc/mien/revoked_signers", "file with public keys that are no longer accepted")
+    revoked: str = _setting(
+        "/etc/mien/revoked_signers", "file with public keys that are no longer accepted"
+    )
     unsigned: bool = _setting(False, "also accept bundles without a signature")
     probation: float = _setting(60.0, "seconds; minimum probation of a new model", 1, 86400)
-    min_faces: int = _setting(100, "face readings that a new model has to make before probation ends", 0, 1_000_000)
+    min_faces: int = _setting(
+        100, "face readings that a new model has to make before probation ends", 0, 1_000_000
+    )
     max_probation: float = _setting(
         3600.0, "seconds; probation ends after this time even with fewer face readings", 1, 864000
     )
@@ -232,11 +336,16 @@ class UpdateSettings(_Section):
         1.5, "ratio to the previous model's latency per face; a slower model is rolled back", 1, 100
     )
     min_fps_ratio: float = _setting(
-        0.8, "ratio to the frame rate of the hour before; a model with a lower frame rate is rolled back", 0, 1
+        0.8,
+        "ratio to the frame rate of the hour before; "
+        "a model with a lower frame rate is rolled back",
+        0,
+        1,
     )
     max_label_share: float = _setting(
         0.98,
-        "share of one label; at or above it a model is rolled back if the previous model gave less than half of it",
+        "share of one label; at or above it a model is rolled back if the previous model gave less "
+        "than half of it",
         0.3,
         1,
     )
@@ -369,7 +478,9 @@ def as_toml(settings: Settings) -> str:
     lines = [_HEADER]
     for table in dataclasses.fields(settings):
         section = getattr(settings, table.name)
-        lines += ["", f"# {section.__doc__}", f"[{table.name}]"]
+        lines.append("")
+        lines += [f"# {line}" for line in inspect.cleandoc(section.__doc__).splitlines() if line]
+        lines.append(f"[{table.name}]")
         for setting in dataclasses.fields(section):
             value = json.dumps(getattr(section, setting.name), ensure_ascii=False)
             lines.append(f"# {setting.metadata['text']}{_range(setting)}")
@@ -377,7 +488,10 @@ def as_toml(settings: Settings) -> str:
     return "\n".join(lines) + "\n"
 
 
-_HEADER = "# Settings of mien. Each key is shown with its value; you can delete the lines that you do not change."
+_HEADER = (
+    "# Settings of mien. Each key is shown with its value; "
+    "you can delete the lines that you do not change."
+)
 
 
 def _range(setting: "dataclasses.Field[Any]") -> str:

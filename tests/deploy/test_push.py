@@ -44,10 +44,14 @@ def test_a_pushed_bundle_is_verified_replayed_and_asked_for(devices, bundle, cap
     assert "the service takes it at its next start" in out
     assert store(devices.models()).state().pending == bundle.card.id
     for name in ("card.json", *bundle.card.files):
-        assert (devices.models() / bundle.card.id / name).read_bytes() == (bundle.folder / name).read_bytes()
+        assert (devices.models() / bundle.card.id / name).read_bytes() == (
+            bundle.folder / name
+        ).read_bytes()
 
 
-def test_a_running_service_takes_it_and_commits_and_again_changes_nothing(devices, bundle, tmp_path, capsys):
+def test_a_running_service_takes_it_and_commits_and_again_changes_nothing(
+    devices, bundle, tmp_path, capsys
+):
     devices.serve()
     newer = version(bundle, tmp_path / "newer", 50)
     assert devices.call("push", newer) == 0
@@ -158,10 +162,17 @@ def test_words_are_quoted_for_the_devices_shell():
     assert command[-2] == "pi"
 
 
-def test_a_bundle_is_signed_with_an_ordinary_key_and_the_device_takes_it(devices, bundle, tmp_path, capsys):
+def test_a_bundle_is_signed_with_an_ordinary_key_and_the_device_takes_it(
+    devices, bundle, tmp_path, capsys
+):
     newer = tmp_path / "newer"
     version(bundle, newer, 60)
-    assert cli.main(["sign", str(newer), "--key", str(devices.folder / "id"), "--principal", "me@here"]) == 0
+    assert (
+        cli.main(
+            ["sign", str(newer), "--key", str(devices.folder / "id"), "--principal", "me@here"]
+        )
+        == 0
+    )
     line = capsys.readouterr().out.splitlines()[-1]
     assert line.startswith('me@here namespaces="mien-bundle" ssh-ed25519 ')
     (devices.folder / "allowed").write_text(line + "\n")
@@ -201,13 +212,20 @@ def test_an_inventory_that_cannot_be_is_refused(tmp_path, content, reason):
 
 @pytest.mark.parametrize(
     ("plan", "count", "reached"),
-    [("1,10%,100%", 30, [1, 3, 30]), ("100%", 7, [7]), ("1,10%,100%", 3, [1, 1, 3]), ("2,5", 5, [2, 5])],
+    [
+        ("1,10%,100%", 30, [1, 3, 30]),
+        ("100%", 7, [7]),
+        ("1,10%,100%", 3, [1, 1, 3]),
+        ("2,5", 5, [2, 5]),
+    ],
 )
 def test_waves_reach_ever_more(plan, count, reached):
     assert fleet.waves(plan, count) == reached
 
 
-@pytest.mark.parametrize("plan", ["", "10%,1", "1,50%", "some", "1,,100%", "nan%", "-3,100%", "inf%"])
+@pytest.mark.parametrize(
+    "plan", ["", "10%,1", "1,50%", "some", "1,,100%", "nan%", "-3,100%", "inf%"]
+)
 def test_a_plan_that_cannot_be_is_refused(plan):
     with pytest.raises(DeployError, match="--waves"):
         fleet.waves(plan, 10)
@@ -284,7 +302,9 @@ def test_every_command_is_in_the_rooms_readme():
         (["push", "folder", "pi", "--wait", "3"], "--wait is now --timeout; rename it"),
     ],
 )
-def test_an_option_of_an_earlier_version_is_a_usage_error_that_names_the_new_one(arguments, line, capsys):
+def test_an_option_of_an_earlier_version_is_a_usage_error_that_names_the_new_one(
+    arguments, line, capsys
+):
     with pytest.raises(SystemExit) as error:
         cli.main(arguments)
     assert error.value.code == 2

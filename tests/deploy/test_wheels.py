@@ -13,7 +13,9 @@ from packaging.requirements import Requirement
 @pytest.fixture
 def wheel(tmp_path):
     """A wheel that says what pyproject.toml says of the extra `device`."""
-    device = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["device"]
+    device = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]["device"]
     requirements = [Requirement(line) for line in device]
     path = tmp_path / "mien-1-py3-none-any.whl"
     metadata = ["Name: mien", *map(requires_dist, requirements), "", ""]
@@ -40,7 +42,9 @@ def test_the_devices_python_and_machine_count_not_this_ones(wheel):
     """Raspberry Pi OS 12 has a picamera2 for NumPy 1, the one after it for NumPy 2."""
     assert "numpy<2" in numpy_and_opencv(wheel, "3.11", "aarch64")
     assert "opencv-python-headless<4.12" in numpy_and_opencv(wheel, "3.11", "aarch64")
-    assert "numpy<2" not in numpy_and_opencv(wheel, "3.13", "aarch64") | numpy_and_opencv(wheel, "3.11", "x86_64")
+    assert "numpy<2" not in numpy_and_opencv(wheel, "3.13", "aarch64") | numpy_and_opencv(
+        wheel, "3.11", "x86_64"
+    )
     assert wheels.requirements(wheel, "3.13", "aarch64", "train") == []
 
 

@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mien_edge import contract
-from mien_edge.contract import LABELS, Calibration, Card, File, Golden, Preprocess, Quantization, parse_card
+from mien_edge.contract import (
+    LABELS,
+    Calibration,
+    Card,
+    File,
+    Golden,
+    Preprocess,
+    Quantization,
+    parse_card,
+)
 from mien_edge.errors import ContractError
 from mien_edge.values import Box
 
@@ -120,7 +129,9 @@ def test_toning_a_single_tone_gives_mid_gray():
 
 def test_toning_a_batch_is_toning_each():
     batch = np.random.default_rng(3).integers(0, 256, (5, 48, 48), dtype=np.uint8)
-    assert (STANDARD.normalize(batch) == np.stack([STANDARD.normalize(image) for image in batch])).all()
+    assert (
+        STANDARD.normalize(batch) == np.stack([STANDARD.normalize(image) for image in batch])
+    ).all()
 
 
 @given(
@@ -147,7 +158,10 @@ def test_quantising_what_was_dequantised_gives_the_same_step(dtype, offset):
 def test_softmax_sums_to_one_and_flattens_with_temperature():
     logits = np.array([[1.0, 2.0, 1000.0], [0.0, 0.0, 0.0]])
     assert np.allclose(contract.softmax(logits).sum(axis=1), 1)
-    assert contract.softmax(np.array([0.0, 3.0]), 3.0).max() < contract.softmax(np.array([0.0, 3.0])).max()
+    assert (
+        contract.softmax(np.array([0.0, 3.0]), 3.0).max()
+        < contract.softmax(np.array([0.0, 3.0])).max()
+    )
 
 
 def test_a_card_survives_its_json():
@@ -165,7 +179,9 @@ def test_a_missing_key_is_named(key):
 def test_an_unknown_key_is_named_with_its_neighbour():
     content = json.loads(card().to_json())
     content["calibration"]["temprature"] = content["calibration"].pop("temperature")
-    with pytest.raises(ContractError, match=r"calibration: unknown key 'temprature'; did you mean 'temperature'"):
+    with pytest.raises(
+        ContractError, match=r"calibration: unknown key 'temprature'; did you mean 'temperature'"
+    ):
         parse_card(json.dumps(content))
 
 
@@ -184,7 +200,10 @@ def test_another_contract_version_is_named_before_anything_else():
         ({"calibration": {"temperature": 1e999, "uncertain": 0.4}}, "no JSON number|finite"),
         ({"files": {"model.tflite": {"sha256": "zz", "bytes": 1}}}, "64 hexadecimal"),
         ({"preprocess": {"size": 4, "margin": 0.1, "tone": "none"}}, "size must be"),
-        ({"preprocess": {"size": 48, "margin": 0.1, "tone": "loud"}}, "must be one of none, standard"),
+        (
+            {"preprocess": {"size": 48, "margin": 0.1, "tone": "loud"}},
+            "must be one of none, standard",
+        ),
         ({"version": True}, "must be of type int"),
     ],
 )
@@ -203,7 +222,9 @@ def test_no_text_crashes_the_parser(text):
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+        lambda inner: (
+            st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+        ),
         max_leaves=6,
     ),
     st.sampled_from(KEYS),

@@ -35,7 +35,9 @@ def test_the_shipped_file_is_the_one_that_the_command_writes():
     assert (ROOT / "systemd" / "mien.toml").read_text() == settings.as_toml(Settings())
 
 
-@pytest.mark.parametrize(("table", "setting"), FIELDS, ids=lambda value: getattr(value, "name", value))
+@pytest.mark.parametrize(
+    ("table", "setting"), FIELDS, ids=lambda value: getattr(value, "name", value)
+)
 def test_every_setting_is_explained_and_keeps_its_range(table, setting):
     assert setting.metadata["text"]
     for name, step in (("low", -1), ("high", 1)):
@@ -105,7 +107,9 @@ def test_a_whole_old_file_is_told_all_it_needs_in_one_line_and_then_reads():
 
 
 def test_a_misspelt_key_names_its_neighbour():
-    with pytest.raises(SettingsError, match=r"detect: unknown key 'min_scor'; did you mean 'min_score'"):
+    with pytest.raises(
+        SettingsError, match=r"detect: unknown key 'min_scor'; did you mean 'min_score'"
+    ):
         settings.parse_settings("[detect]\nmin_scor = 0.5")
 
 

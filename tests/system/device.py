@@ -38,7 +38,12 @@ state_interval = 1.0
 """
 HOST = "pi@127.0.0.1"
 KEYS = Path(tempfile.mkdtemp(prefix="mien-keys-"))
-SSH = (f"IdentityFile={KEYS}/pi", "IdentitiesOnly=yes", f"UserKnownHostsFile={KEYS}/known", "GlobalKnownHostsFile=none")
+SSH = (
+    f"IdentityFile={KEYS}/pi",
+    "IdentitiesOnly=yes",
+    f"UserKnownHostsFile={KEYS}/known",
+    "GlobalKnownHostsFile=none",
+)
 NETWORK = [*BOX[: BOX.index("-t") + 2], "-n"]  # the box's network, with this machine's files
 
 
@@ -79,7 +84,11 @@ def journal(unit="mien*", lines=12):
 
 def status():
     text = inside(EDGE, "status", "--json", check=False)
-    return json.loads(text) if text.startswith("{") else {"service": {"runs": False}, "problems": ["no answer"]}
+    return (
+        json.loads(text)
+        if text.startswith("{")
+        else {"service": {"runs": False}, "problems": ["no answer"]}
+    )
 
 
 def show(unit, name):
@@ -98,10 +107,22 @@ def frames():
 
 def deploy(command, *words, key="pi", host=HOST, check=True):
     """What mien-deploy prints, called on this machine within the box's network."""
-    called = [*NETWORK, sys.executable, "-P", "-m", "mien_deploy", command, *words, host, *ssh_options(key)]
+    called = [
+        *NETWORK,
+        sys.executable,
+        "-P",
+        "-m",
+        "mien_deploy",
+        command,
+        *words,
+        host,
+        *ssh_options(key),
+    ]
     result = subprocess.run(called, capture_output=True, text=True, timeout=600)
     if check and result.returncode:
-        raise AssertionError(f"{words}\n{result.stdout[-3000:]}\n{result.stderr[-2000:]}\n{journal()}")
+        raise AssertionError(
+            f"{words}\n{result.stdout[-3000:]}\n{result.stderr[-2000:]}\n{journal()}"
+        )
     return result.stdout + result.stderr
 
 
@@ -113,14 +134,19 @@ def ssh_options(key="pi"):
 def setup():
     (KEYS / "mien.toml").write_text(SETTINGS)
     kit = ["--wheel", os.environ["MIEN_WHEEL"], "--offline", "--settings", str(KEYS / "mien.toml")]
-    return deploy("setup", *kit, "--signers", str(KEYS / "allowed"), "--submit-key", str(KEYS / "submit.pub"))
+    return deploy(
+        "setup", *kit, "--signers", str(KEYS / "allowed"), "--submit-key", str(KEYS / "submit.pub")
+    )
 
 
 @pytest.fixture(scope="session", autouse=True)
 def installed():
     """By mien-deploy, over SSH, from nothing."""
     for name in ("pi", "submit", "signer", "stranger"):
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", KEYS / name], check=True)
+        subprocess.run(
+            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", KEYS / name],
+            check=True,
+        )
     (KEYS / "allowed").write_text(signing.allowed_signers_line("tester", KEYS / "signer.pub"))
     put("/home/pi/.ssh/authorized_keys", (KEYS / "pi.pub").read_bytes())
     shell("chown -R pi:pi /home/pi/.ssh && chmod 700 /home/pi/.ssh && systemctl start ssh")
@@ -128,15 +154,26 @@ def installed():
     (KEYS / "known").write_text(f"127.0.0.1 {shell('cat /etc/ssh/ssh_host_ed25519_key.pub')}")
     start = time.monotonic()
     output = setup()
-    say(f"mien-deploy setup --offline, from nothing, in {time.monotonic() - start:.1f} s:", *output.splitlines())
+    say(
+        f"mien-deploy setup --offline, from nothing, in {time.monotonic() - start:.1f} s:",
+        *output.splitlines(),
+    )
     for unit in ("mien", "mien-publish"):
-        put(f"/etc/systemd/system/{unit}.service.d/test.conf", b"[Service]\nWatchdogSec=6\nRestartSec=1\n")
-        put(f"/etc/systemd/system/{unit}-retry.timer.d/test.conf", b"[Timer]\nOnActiveSec=\nOnActiveSec=3\n")
+        put(
+            f"/etc/systemd/system/{unit}.service.d/test.conf",
+            b"[Service]\nWatchdogSec=6\nRestartSec=1\n",
+        )
+        put(
+            f"/etc/systemd/system/{unit}-retry.timer.d/test.conf",
+            b"[Timer]\nOnActiveSec=\nOnActiveSec=3\n",
+        )
     put("/etc/mosquitto/conf.d/box.conf", b"listener 1883 127.0.0.1\nallow_anonymous true\n")
     shell("systemctl daemon-reload && systemctl start mosquitto")
     start = time.monotonic()
     shell("systemctl restart mien && systemctl enable --now mien-publish")
-    say(f"mien.service is ready after {time.monotonic() - start:.1f} s: its first frame has gone through the chain")
+    say(
+        f"mien.service is ready after {time.monotonic() - start:.1f} s: its first frame has gone through the chain"
+    )
     yield
     shutil.rmtree(KEYS)
 
@@ -161,8 +198,12 @@ def test_it_runs_as_its_own_user_and_publishes_what_it_sees():
 
 def test_the_kernel_confirms_what_the_units_promise():
     for unit in ("mien", "mien-publish"):
-        facts = dict(re.findall(r"^(\w+):\s+(.*)$", shell(f"cat /proc/{process(unit)}/status"), re.M))
-        assert (facts["NoNewPrivs"], facts["Seccomp"], facts["CapBnd"]) == ("1", "2", "0" * 16), unit
+        facts = dict(
+            re.findall(r"^(\w+):\s+(.*)$", shell(f"cat /proc/{process(unit)}/status"), re.M)
+        )
+        assert (facts["NoNewPrivs"], facts["Seccomp"], facts["CapBnd"]) == ("1", "2", "0" * 16), (
+            unit
+        )
     own = shell(f"readlink /proc/{process()}/ns/net")
     assert own != shell("readlink /proc/1/ns/net")
     devices = shell(f"nsenter -t {process()} -n ip -brief link")
@@ -172,9 +213,16 @@ def test_the_kernel_confirms_what_the_units_promise():
 
 def test_the_publisher_can_read_the_log_and_not_write_it():
     run = "setpriv --reuid mien-publish --regid mien --clear-groups"
-    assert int(shell(f"{run} {EDGE} logs --log /var/lib/mien/readings.db --kind reading | wc -l")) > 0
+    assert (
+        int(shell(f"{run} {EDGE} logs --log /var/lib/mien/readings.db --kind reading | wc -l")) > 0
+    )
     assert shell(f"{run} touch /var/lib/mien/x", check=False) == ""
-    assert shell("ls /var/lib/mien").split() == ["models", "readings.db", "readings.db-shm", "readings.db-wal"]
+    assert shell("ls /var/lib/mien").split() == [
+        "models",
+        "readings.db",
+        "readings.db-shm",
+        "readings.db-wal",
+    ]
     messages = shell("timeout 5 mosquitto_sub -h 127.0.0.1 -t 'mien/pi/#' -C 3 -v || :")
     say("on the broker:", *(line[:150] for line in messages.splitlines()))
     assert "mien/pi/" in messages
@@ -204,7 +252,10 @@ def test_a_process_that_hangs_is_restarted_by_the_watchdog():
     shell(f"kill -STOP {stopped}")
     seconds = until(lambda: process() not in (0, stopped) and frames())
     output = journal("mien", 12)
-    say(f"SIGSTOP: readings again after {seconds:.1f} s (WatchdogSec=6 here)", *output.splitlines()[-5:])
+    say(
+        f"SIGSTOP: readings again after {seconds:.1f} s (WatchdogSec=6 here)",
+        *output.splitlines()[-5:],
+    )
     assert "Watchdog timeout" in output
 
 
@@ -216,7 +267,9 @@ def test_a_stopped_broker_costs_nothing():
     time.sleep(6)
     waiting = status()["publisher"]["waiting"]
     shell("systemctl start mosquitto")
-    seconds = until(lambda: status()["publisher"]["connected"] and status()["publisher"]["waiting"] < 3)
+    seconds = until(
+        lambda: status()["publisher"]["connected"] and status()["publisher"]["waiting"] < 3
+    )
     text = f"broker away: {waiting} entries waited, published {seconds:.1f} s after it was back"
     say(text, *journal("mien-publish", 2).splitlines())
     assert waiting > 3
@@ -237,7 +290,9 @@ def test_a_program_that_cannot_start_is_tried_again_later():
 
 
 def test_a_full_disk_is_said_and_heals():
-    shell("systemctl stop mien mien-publish && mount -t tmpfs -o size=1200k,mode=755 none /var/lib/mien")
+    shell(
+        "systemctl stop mien mien-publish && mount -t tmpfs -o size=1200k,mode=755 none /var/lib/mien"
+    )
     shell("chown mien:mien /var/lib/mien && systemctl reset-failed mien; systemctl start mien")
     until(lambda: frames() > 10)
     shell("dd if=/dev/zero of=/var/lib/mien/ballast bs=1k count=2000 2>/dev/null || :")
@@ -258,7 +313,9 @@ def test_the_page_is_for_this_device_alone():
     page = "http://127.0.0.1:8765"
     code = "import sys, urllib.request as u; print(u.urlopen(sys.argv[1]).read(700))"
     assert '"runs": true' in inside("/opt/mien/venv/bin/python", "-c", code, f"{page}/api/live")
-    assert "JFIF" in inside("/opt/mien/venv/bin/python", "-c", code, f"{page}/picture"), "from the service's socket"
+    assert "JFIF" in inside("/opt/mien/venv/bin/python", "-c", code, f"{page}/picture"), (
+        "from the service's socket"
+    )
     address = shell("ss -ltnH 'sport = 8765'").split()[3]
     say(f"mien-view.service listens on {address}, and has live status and picture")
     assert address == "127.0.0.1:8765"
@@ -300,16 +357,24 @@ def test_a_pushed_bundle_is_swapped_in_proves_itself_and_stays():
 
 
 def test_a_bad_bundle_goes_by_itself():
-    output = deploy("push", signed_bundle(12, spoil=lambda folder: collapsed(folder, "disgust")), check=False)
+    output = deploy(
+        "push", signed_bundle(12, spoil=lambda folder: collapsed(folder, "disgust")), check=False
+    )
     say("mien-deploy push of a network that sees disgust everywhere:", *lines_of(output))
     assert "was rolled back" in output
     until(lambda: runs(11))
     say("its log:", *inside(EDGE, "logs", "--kind", "event").splitlines()[-4:])
-    until(lambda: f"{CURRENT.name}-11" in shell("timeout 5 mosquitto_sub -h 127.0.0.1 -t mien/pi/state -C 1 || :"))
+    until(
+        lambda: (
+            f"{CURRENT.name}-11"
+            in shell("timeout 5 mosquitto_sub -h 127.0.0.1 -t mien/pi/state -C 1 || :")
+        )
+    )
 
 
 @pytest.mark.parametrize(
-    ("signer", "reason"), [("stranger", "a key that is not in /etc/mien/allowed_signers"), ("", "is not signed")]
+    ("signer", "reason"),
+    [("stranger", "a key that is not in /etc/mien/allowed_signers"), ("", "is not signed")],
 )
 def test_a_bundle_that_nobody_vouches_for_is_refused(signer, reason):
     output = deploy("push", signed_bundle(13, signer), check=False)
@@ -390,8 +455,12 @@ def test_memory_time_and_what_is_written():
         time.sleep(20)
         share = (_ticks(pid) - ticks_before) / 100 / 20
         per_day = (_bytes_written(pid) - bytes_before) / 20 * 86400 / 1e6
-        megabytes[unit] = int(re.search(r"VmRSS:\s+(\d+)", shell(f"cat /proc/{pid}/status"))[1]) / 1000
-        say(f"{unit}: {megabytes[unit]:.0f} MB, {100 * share:.0f} % of a core, {per_day:.0f} MB a day written")
+        megabytes[unit] = (
+            int(re.search(r"VmRSS:\s+(\d+)", shell(f"cat /proc/{pid}/status"))[1]) / 1000
+        )
+        say(
+            f"{unit}: {megabytes[unit]:.0f} MB, {100 * share:.0f} % of a core, {per_day:.0f} MB a day written"
+        )
     assert megabytes["mien-publish"] <= 35
 
 
@@ -415,7 +484,9 @@ def test_it_stops_cleanly():
 def test_it_can_be_taken_off_again():
     output = deploy("remove")
     say("mien-deploy remove:", *output.splitlines()[:3])
-    assert shell("ls /var/lib/mien/readings.db /etc/mien/mien.toml").split(), "what was seen and set stays"
+    assert shell("ls /var/lib/mien/readings.db /etc/mien/mien.toml").split(), (
+        "what was seen and set stays"
+    )
     assert shell("ls /opt/mien /etc/systemd/system/mien.service 2>/dev/null", check=False) == ""
     deploy("remove", "--purge")
     assert shell("ls -d /var/lib/mien /etc/mien 2>/dev/null; getent passwd mien", check=False) == ""

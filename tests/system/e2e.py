@@ -43,7 +43,9 @@ def say(*lines):
 
 
 def vm(action, *words, check=True):
-    result = subprocess.run([VM, action, IMAGE, *words], capture_output=True, text=True, timeout=900)
+    result = subprocess.run(
+        [VM, action, IMAGE, *words], capture_output=True, text=True, timeout=900
+    )
     if check and result.returncode:
         raise AssertionError(f"{action} {words}\n{result.stdout[-2000:]}\n{result.stderr[-2000:]}")
     return result.stdout
@@ -68,7 +70,9 @@ def deploy(*words, check=True):
     command = [sys.executable, "-P", "-m", "mien_deploy", *words, *options()]
     result = subprocess.run(command, capture_output=True, text=True, timeout=1800)
     if check and result.returncode:
-        raise AssertionError(f"{words}\n{result.stdout[-3000:]}\n{result.stderr[-2000:]}\n{journal()}")
+        raise AssertionError(
+            f"{words}\n{result.stdout[-3000:]}\n{result.stderr[-2000:]}\n{journal()}"
+        )
     return (result.stdout + result.stderr).replace(f"{KEYS}/", "")
 
 
@@ -116,7 +120,10 @@ def signed_bundle(version, spoil=None):
 @pytest.fixture(scope="session", autouse=True)
 def machine():
     """Booted; and set up over SSH from nothing."""
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "e2e", "-f", KEYS / "signer"], check=True)
+    subprocess.run(
+        ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "e2e", "-f", KEYS / "signer"],
+        check=True,
+    )
     (KEYS / "allowed").write_text(signing.allowed_signers_line("tester", KEYS / "signer.pub"))
     (KEYS / "mien.toml").write_text(SETTINGS)
     start = time.monotonic()
@@ -134,7 +141,9 @@ def machine():
 def test_setup_from_nothing_and_again():
     start = time.monotonic()
     output = setup()
-    say(f"mien-deploy setup --offline, {time.monotonic() - start:.0f} s:", *output.splitlines()[-6:])
+    say(
+        f"mien-deploy setup --offline, {time.monotonic() - start:.0f} s:", *output.splitlines()[-6:]
+    )
     until(lambda: status().get("frames", 0) > 5)
     say("mien-edge status:", *inside(f"{EDGE} status", check=False).splitlines())
     findings = inside(f"{EDGE} doctor", check=False).splitlines()
@@ -156,7 +165,9 @@ def test_it_computes_what_the_workstation_computes():
         "b = load_bundle(find_bundle()); g = np.load(b.folder / 'golden.npz')['inputs'];"
         "c = Classifier(b.model); o = np.stack([c(x) for x in g]); print(o.tolist())"
     )
-    device_outputs = np.array(json.loads(inside(f'/opt/mien/venv/bin/python -c "{code}" 2>/dev/null')))
+    device_outputs = np.array(
+        json.loads(inside(f'/opt/mien/venv/bin/python -c "{code}" 2>/dev/null'))
+    )
     bundle = load_bundle(ROOT / "models" / "current")
     classifier = Classifier(bundle.model)
     with np.load(bundle.folder / "golden.npz") as golden:
@@ -178,7 +189,12 @@ def test_a_good_bundle_stays():
 
 
 def test_a_bad_bundle_goes():
-    output = deploy("push", signed_bundle(22, lambda folder: collapsed(folder, "disgust")), "pi@127.0.0.1", check=False)
+    output = deploy(
+        "push",
+        signed_bundle(22, lambda folder: collapsed(folder, "disgust")),
+        "pi@127.0.0.1",
+        check=False,
+    )
     say("push of a network that sees disgust everywhere:", *output.splitlines())
     assert "was rolled back" in output
     until(lambda: status().get("model") == bundle_id(21))
@@ -186,7 +202,9 @@ def test_a_bad_bundle_goes():
 
 def test_one_device_that_is_down():
     """Three devices: this one by two names, and one where nobody listens."""
-    output = deploy("push", signed_bundle(23), "pi@127.0.0.1", "pi@127.9.9.9", "pi@localhost", check=False)
+    output = deploy(
+        "push", signed_bundle(23), "pi@127.0.0.1", "pi@127.9.9.9", "pi@localhost", check=False
+    )
     say("push to three devices, one of which is down:", *output.splitlines()[-4:])
     assert "pi@127.9.9.9     1  unreachable" in output
     assert output.count("1  done") == 2

@@ -18,7 +18,10 @@ TURN_SECONDS = 65
 
 
 def main(count):
-    with tempfile.TemporaryDirectory(prefix="mien-fleet-") as name, Devices(Path(name), count) as devices:
+    with (
+        tempfile.TemporaryDirectory(prefix="mien-fleet-") as name,
+        Devices(Path(name), count) as devices,
+    ):
         for host in devices.hosts:
             devices.serve(host)
         good = bundle(Path(name) / "good", 50)
@@ -29,8 +32,12 @@ def main(count):
         say(f"\nthe same with a bundle that sees fear everywhere: --waves {WAVES}")
         push(devices, bad, "--waves", WAVES, hosts=hosts)
         seconds_per_device = push(devices, good, hosts=devices.hosts) / count
-    say(f"\nThree waves took {seconds:.0f} s, probation of 2 s, workstation and devices on one machine.")
-    say(f"Pushing to devices that have the bundle already took {seconds_per_device:.2f} s a device.")
+    say(
+        f"\nThree waves took {seconds:.0f} s, probation of 2 s, workstation and devices on one machine."
+    )
+    say(
+        f"Pushing to devices that have the bundle already took {seconds_per_device:.2f} s a device."
+    )
     say_what_a_thousand_take(seconds_per_device)
 
 

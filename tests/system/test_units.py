@@ -13,14 +13,18 @@ UNITS = ROOT / "systemd"
 SERVICES = {"mien.service": 0.8, "mien-publish.service": 1.4, "mien-view.service": 1.4}
 """The units of programs, and how exposed each may be by `systemd-analyze security` (0 to 10)."""
 
-EVERY = sorted(path.name for path in UNITS.iterdir() if path.suffix in (".service", ".timer", ".socket"))
+EVERY = sorted(
+    path.name for path in UNITS.iterdir() if path.suffix in (".service", ".timer", ".socket")
+)
 
 
 @pytest.fixture
 def analyze():
     if shutil.which("systemd-analyze") is None:
         pytest.skip("systemd is not installed")
-    return lambda *words: subprocess.run(["systemd-analyze", *map(str, words)], capture_output=True, text=True)
+    return lambda *words: subprocess.run(
+        ["systemd-analyze", *map(str, words)], capture_output=True, text=True
+    )
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -48,7 +52,16 @@ def test_no_unit_is_more_exposed_than_its_goal(analyze, name):
 @pytest.mark.parametrize("name", EVERY)
 def test_every_line_has_a_reason_above_it(name):
     """A comment stands above each paragraph's lines or within it; only what names and describes goes without."""
-    plain = ("Description", "Type", "WantedBy", "ExecStart", "RestartSec", "Restart", "After", "OnActiveSec")
+    plain = (
+        "Description",
+        "Type",
+        "WantedBy",
+        "ExecStart",
+        "RestartSec",
+        "Restart",
+        "After",
+        "OnActiveSec",
+    )
     for paragraph in re.split(r"\n\s*\n|\n(?=\[)", (UNITS / name).read_text()):
         lines = [line for line in paragraph.splitlines() if line and not line.startswith("[")]
         keys = [line.partition("=")[0] for line in lines if not line.startswith("#")]

@@ -14,7 +14,9 @@ TRAIN = [sys.executable, "-c", "import sys; from mien_train.cli import main; sys
 def small(tmp_path_factory):
     """fer2013.csv with 40 Training, 8 PublicTest and 4 PrivateTest rows per label."""
     folder = tmp_path_factory.mktemp("data")
-    return write_csv(folder / "fer2013.csv", rows({"Training": 40, "PublicTest": 8, "PrivateTest": 4}))
+    return write_csv(
+        folder / "fer2013.csv", rows({"Training": 40, "PublicTest": 8, "PrivateTest": 4})
+    )
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,9 @@ TRAIN = [sys.executable, "-c", "import sys; from mien_train.cli import main; sys
 
 
 def train(*arguments, **more):
-    process = subprocess.run([*TRAIN, *map(str, arguments)], capture_output=True, text=True, timeout=400, **more)
+    process = subprocess.run(
+        [*TRAIN, *map(str, arguments)], capture_output=True, text=True, timeout=400, **more
+    )
     assert process.returncode == 0, process.stderr[-3000:]
     return process.stdout
 
@@ -38,9 +40,16 @@ def test_the_bundle_is_whole_and_every_operator_is_integer(tiny):
 
     content = tiny.model.read_bytes()
     quantize.check_integer(content)
-    assert {operator.name for operator in tflite.operators(content)} >= {"CONV_2D", "FULLY_CONNECTED"}
+    assert {operator.name for operator in tflite.operators(content)} >= {
+        "CONV_2D",
+        "FULLY_CONNECTED",
+    }
     classifier = Classifier(tiny.model)
-    assert (classifier.input.dtype, classifier.output.dtype, classifier.size) == ("uint8", "int8", 48)
+    assert (classifier.input.dtype, classifier.output.dtype, classifier.size) == (
+        "uint8",
+        "int8",
+        48,
+    )
     assert replay_golden(tiny, classifier).vectors == 64
 
 
@@ -90,7 +99,17 @@ def test_evaluate_measures_the_bundle_as_its_card_says(tiny, small):
 
 def test_the_device_reads_the_photograph_with_the_new_bundle(tiny, capsys, tmp_path):
     log = tmp_path / "r.db"
-    arguments = ["run", "demo", "--model", str(tiny.folder), "--max-frames", "12", "--log", str(log), "--json"]
+    arguments = [
+        "run",
+        "demo",
+        "--model",
+        str(tiny.folder),
+        "--max-frames",
+        "12",
+        "--log",
+        str(log),
+        "--json",
+    ]
     assert edge_cli.main(arguments) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert len(lines) == 13
@@ -130,7 +149,9 @@ def test_a_run_killed_and_resumed_ends_as_if_it_had_not_been(tiny_run, small, tm
         assert set(resumed.files) == set(uninterrupted.files)
         for name in uninterrupted.files:
             if name != "history":
-                np.testing.assert_allclose(resumed[name], uninterrupted[name], rtol=1e-3, atol=1e-4, err_msg=name)
+                np.testing.assert_allclose(
+                    resumed[name], uninterrupted[name], rtol=1e-3, atol=1e-4, err_msg=name
+                )
         histories = [json.loads(str(state["history"])) for state in (resumed, uninterrupted)]
     curves = [[entry["val_loss"] for entry in history] for history in histories]
     np.testing.assert_allclose(*curves, rtol=1e-3)
@@ -149,7 +170,9 @@ def test_two_workers_train_one_network(small, tmp_path):
         task = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
         processes.append(start(tmp_path / "run", small, TF_CONFIG=json.dumps(task)))
     outputs = [process.communicate(timeout=300)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], outputs[0][-2000:] + outputs[1][-2000:]
+    assert [process.returncode for process in processes] == [0, 0], (
+        outputs[0][-2000:] + outputs[1][-2000:]
+    )
     history = json.loads((tmp_path / "run" / "fit" / "history.json").read_text())
     assert len(history) == 3
     assert history[-1]["loss"] < history[0]["loss"]

@@ -47,7 +47,9 @@ def test_the_threshold_reaches_its_target_accuracy():
 
 
 def test_a_target_accuracy_out_of_reach_gives_the_best_threshold_there_is():
-    threshold, coverage = metrics.threshold_for_accuracy(np.full((4, 7), 1 / 7), np.array([1, 2, 3, 4]), 0.9)
+    threshold, coverage = metrics.threshold_for_accuracy(
+        np.full((4, 7), 1 / 7), np.array([1, 2, 3, 4]), 0.9
+    )
     assert 0 <= threshold <= 1
     assert 0 < coverage <= 1
 
@@ -58,4 +60,6 @@ def test_metrics_read_back_from_json_are_equal():
     stored = json.loads(json.dumps(figures.to_json()))
     assert ClassificationMetrics.from_json(stored, "figures") == figures
     with pytest.raises(RunError, match="'nll' is missing"):
-        ClassificationMetrics.from_json({key: stored[key] for key in stored if key != "nll"}, "figures")
+        ClassificationMetrics.from_json(
+            {key: stored[key] for key in stored if key != "nll"}, "figures"
+        )

@@ -77,7 +77,9 @@ def data_path(named: Path | None) -> Path:
     for path in candidates:
         if path.exists():
             return path
-    raise DataError(f"no data at {candidates[0]}; name it with --data, or get it with: mien-train data fetch")
+    raise DataError(
+        f"no data at {candidates[0]}; name it with --data, or get it with: mien-train data fetch"
+    )
 
 
 # Options that several commands share
@@ -383,7 +385,8 @@ def _print_bundle(bundle: "Bundle") -> None:
     evaluation = Evaluation.from_json(bundle.card.metrics, str(bundle.folder / "card.json"))
     print(scores_as_text(evaluation.networks["int8"].reported))  # noqa: T201
     print(  # noqa: T201
-        f"bundle: {bundle.folder} ({evaluation.test_name}, int8); on a device: mien-edge check --model {bundle.folder}"
+        f"bundle: {bundle.folder} ({evaluation.test_name}, int8); "
+        f"on a device: mien-edge check --model {bundle.folder}"
     )
 
 

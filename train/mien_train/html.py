@@ -7,11 +7,17 @@ from html import escape
 _STYLE = """
 :root { color-scheme: light dark; }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; border-bottom: 1px solid #8886; }
-table { border-collapse: collapse; margin: .8rem 0; } td, th { padding: .2rem .6rem; text-align: right; }
-th { border-bottom: 1px solid #8886; } td:first-child, th:first-child { text-align: left; }
-.wide { overflow-x: auto; } img { max-width: 100%; background: white; border-radius: 4px; } figure { margin: 1rem 0; }
-figcaption, .note { color: #777; font-size: .9rem; } pre { white-space: pre-wrap; background: #8882; padding: .7rem; }
+h1 { font-size: 1.6rem; }
+h2 { font-size: 1.2rem; margin-top: 2.2rem; border-bottom: 1px solid #8886; }
+table { border-collapse: collapse; margin: .8rem 0; }
+td, th { padding: .2rem .6rem; text-align: right; }
+th { border-bottom: 1px solid #8886; }
+td:first-child, th:first-child { text-align: left; }
+.wide { overflow-x: auto; }
+img { max-width: 100%; background: white; border-radius: 4px; }
+figure { margin: 1rem 0; }
+figcaption, .note { color: #777; font-size: .9rem; }
+pre { white-space: pre-wrap; background: #8882; padding: .7rem; }
 """
 
 

@@ -156,7 +156,8 @@ _WORDINGS = {
         title="此處的攝影機會估計臉部表情",
         body="一台小型電腦會尋找人臉，並依表情估計七種標籤之一：生氣、厭惡、恐懼、快樂、悲傷、驚訝、平靜。"
         "它判斷的是臉看起來的樣子，不是人的感受，而且經常出錯。",
-        storage="影像不會被儲存，也不會離開裝置。帶時間的標籤保留 {days} 天，每分鐘的統計保留 {months} 個月。",
+        storage="影像不會被儲存，也不會離開裝置。"
+        "帶時間的標籤保留 {days} 天，每分鐘的統計保留 {months} 個月。",
         purpose="用途",
         operator="負責人",
         contact="詢問、反對、刪除",
@@ -175,12 +176,17 @@ body {{ font: 20pt/1.5 system-ui, "Noto Sans", "Noto Sans CJK TC", sans-serif; c
 body {{ max-width: 170mm; margin: 20mm auto }}
 h1 {{ font-size: 36pt; line-height: 1.15; margin: 0 0 12mm }}
 svg {{ width: 36mm; height: 36mm; display: block; margin-bottom: 10mm }}
-dt {{ font-weight: 700; margin-top: 6mm }} dd {{ margin: 0; border-bottom: 1px solid #999; min-height: 1.5em }}
+dt {{ font-weight: 700; margin-top: 6mm }}
+dd {{ margin: 0; border-bottom: 1px solid #999; min-height: 1.5em }}
 small {{ display: block; margin-top: 14mm; font-size: 12pt; color: #444 }}
 </style>
 <svg viewBox="0 0 36 36" fill="none" stroke="#111" stroke-width="2" aria-hidden="true">
-<rect x="2" y="8" width="32" height="22" rx="3"/><path d="M12 8l3-4h6l3 4"/><circle cx="18" cy="19" r="7"/>
-<path d="M15 21q3 3 6 0" stroke-linecap="round"/><path d="M15.5 17v.5M20.5 17v.5" stroke-linecap="round"/></svg>
+<rect x="2" y="8" width="32" height="22" rx="3"/>
+<path d="M12 8l3-4h6l3 4"/>
+<circle cx="18" cy="19" r="7"/>
+<path d="M15 21q3 3 6 0" stroke-linecap="round"/>
+<path d="M15.5 17v.5M20.5 17v.5" stroke-linecap="round"/>
+</svg>
 <h1>{title}</h1>
 <p>{body}</p>
 <p>{storage}</p>
@@ -225,7 +231,9 @@ def write_notice(
 
 def configure_init(parser: argparse.ArgumentParser) -> None:
     """Add the options of `init`."""
-    parser.add_argument("--purpose", choices=PURPOSES, help="the purpose; without it, mien-edge asks")
+    parser.add_argument(
+        "--purpose", choices=PURPOSES, help="the purpose; without it, mien-edge asks"
+    )
     parser.add_argument(
         "--source",
         default="picamera",

@@ -20,26 +20,49 @@ PRAGMA user_version = {VERSION};
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 INSERT OR IGNORE INTO meta VALUES ('log', '{{name}}');
 CREATE TABLE IF NOT EXISTS readings (
-  id INTEGER PRIMARY KEY, time REAL NOT NULL, monotonic REAL NOT NULL, source TEXT NOT NULL, frame INTEGER NOT NULL,
-  track INTEGER NOT NULL, label TEXT, quality TEXT NOT NULL, x INTEGER NOT NULL, y INTEGER NOT NULL,
-  width INTEGER NOT NULL, height INTEGER NOT NULL, {", ".join(f"{label} INTEGER" for label in LABELS)},
-  model TEXT NOT NULL);
+  id INTEGER PRIMARY KEY,
+  time REAL NOT NULL,
+  monotonic REAL NOT NULL,
+  source TEXT NOT NULL,
+  frame INTEGER NOT NULL,
+  track INTEGER NOT NULL,
+  label TEXT,
+  quality TEXT NOT NULL,
+  x INTEGER NOT NULL,
+  y INTEGER NOT NULL,
+  width INTEGER NOT NULL,
+  height INTEGER NOT NULL,
+  {", ".join(f"{label} INTEGER" for label in LABELS)},
+  model TEXT NOT NULL
+);
 CREATE TABLE IF NOT EXISTS events (
-  id INTEGER PRIMARY KEY, time REAL NOT NULL, monotonic REAL NOT NULL, kind TEXT NOT NULL, text TEXT NOT NULL);
+  id INTEGER PRIMARY KEY,
+  time REAL NOT NULL,
+  monotonic REAL NOT NULL,
+  kind TEXT NOT NULL,
+  text TEXT NOT NULL
+);
 CREATE TABLE IF NOT EXISTS minutes (
-  minute INTEGER NOT NULL, label TEXT NOT NULL, run INTEGER NOT NULL, seconds REAL NOT NULL, faces INTEGER NOT NULL,
-  PRIMARY KEY (minute, label, run)) WITHOUT ROWID;
+  minute INTEGER NOT NULL,
+  label TEXT NOT NULL,
+  run INTEGER NOT NULL,
+  seconds REAL NOT NULL,
+  faces INTEGER NOT NULL,
+  PRIMARY KEY (minute, label, run)
+) WITHOUT ROWID;
 """  # noqa: S608 - no values come from outside
 
 INSERT_READING = f"INSERT INTO readings VALUES (NULL, {', '.join('?' * (12 + len(LABELS)))})"  # noqa: S608
 INSERT_EVENT = "INSERT INTO events VALUES (NULL, ?, ?, ?, ?)"
 INSERT_MINUTE = (
-    "INSERT INTO minutes (run, minute, label, seconds, faces) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE "
-    "SET seconds = seconds + excluded.seconds, faces = MAX(faces, excluded.faces)"
+    "INSERT INTO minutes (run, minute, label, seconds, faces) VALUES (?, ?, ?, ?, ?) "
+    "ON CONFLICT DO UPDATE SET seconds = seconds + excluded.seconds, "
+    "faces = MAX(faces, excluded.faces)"
 )
 
 _PRAGMAS = (
-    # Small pages, for each commit rewrites a whole one: a card's life is counted in what is written to it.
+    # Small pages, for each commit rewrites a whole one: a card's life is counted in what is written
+    # to it.
     "PRAGMA page_size=1024",
     "PRAGMA auto_vacuum=INCREMENTAL",
     "PRAGMA journal_mode=WAL",
@@ -47,7 +70,8 @@ _PRAGMAS = (
 )
 _BUSY_TIMEOUT = 5.0  # seconds to wait for another process's lock
 _CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-_MAGIC = b"SQLite format 3\0"  # the first bytes of every SQLite database (sqlite.org/fileformat.html)
+# the first bytes of every SQLite database (sqlite.org/fileformat.html)
+_MAGIC = b"SQLite format 3\0"
 
 _log = logging.getLogger("mien.log")
 
@@ -90,7 +114,8 @@ def append_event(path: Path, kind: EventKind, text: str) -> None:
 
 
 def open_database(path: Path) -> sqlite3.Connection:
-    """Open the log to write, and create it where there is none; a corrupt file is moved aside first.
+    """Open the log to write, and create it where there is none; a corrupt file is moved aside
+    first.
 
     Raises SinkError if it cannot be opened, is no log, or was written by a newer version.
     """
@@ -116,8 +141,8 @@ def is_corrupt(problem: Exception) -> bool:
 
 
 def move_aside(path: Path, why: str, suffix: str) -> None:
-    """Rename the log to NAME.SUFFIX-TIME, so that a new one can take its place; an earlier one of that suffix is
-    removed. Raises OSError.
+    """Rename the log to NAME.SUFFIX-TIME, so that a new one can take its place; an earlier one of
+    that suffix is removed. Raises OSError.
 
     why: what was wrong with it, for the message.
     """
@@ -131,7 +156,9 @@ def move_aside(path: Path, why: str, suffix: str) -> None:
 
 
 def _may_be_a_log(path: Path) -> bool:
-    """Whether a file that SQLite refuses was a database, or is what a power cut leaves: zeros, or nothing."""
+    """Whether a file that SQLite refuses was a database, or is what a power cut leaves: zeros, or
+    nothing.
+    """
     with path.open("rb") as file:
         head = file.read(len(_MAGIC))
     return head == _MAGIC or not any(head)
@@ -176,7 +203,9 @@ def _has_readings(connection: sqlite3.Connection) -> bool:
 
 
 def reading_row(reading: Reading, monotonic: float) -> tuple[float | int | str | None, ...]:
-    """Return a reading in the order of INSERT_READING; `monotonic` is the time of `since_boot` at which it came."""
+    """Return a reading in the order of INSERT_READING; `monotonic` is the time of `since_boot` at
+    which it came.
+    """
     x, y, width, height = (round(value) for value in reading.box)
     scores: list[int | None] = [None] * len(LABELS)
     if reading.emotion is not None:

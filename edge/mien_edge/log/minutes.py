@@ -21,7 +21,8 @@ class MinuteSummary:
     """Face-seconds of a span of time: a minute, or several minutes added up.
 
     time: its start, whole seconds since 1970.
-    seconds: face-seconds per label, and under 'none' those without a label; absent where there were none.
+    seconds: face-seconds per label, and under 'none' those without a label; absent where there were
+        none.
     faces: the most faces in one frame.
     """
 
@@ -35,7 +36,9 @@ class MinuteSummary:
         return sum(self.seconds.values())
 
     def shares(self) -> dict[str, float]:
-        """Return the share of each label and of 'none' in all face-seconds, to four digits; 0 where there are none."""
+        """Return the share of each label and of 'none' in all face-seconds, to four digits; 0 where
+        there are none.
+        """
         total = self.face_seconds or 1.0
         return {label: round(self.seconds.get(label, 0.0) / total, 4) for label in (*LABELS, NONE)}
 
@@ -58,9 +61,9 @@ class MinuteRow(NamedTuple):
 class Minutes:
     """Add up how long faces were seen with each label, by the time of capture.
 
-    A frame counts for the time since the frame before, if that had a face; seconds of several faces add up. Faces are
-    counted in one frame, not by their track: one person who is lost and detected again is one person.
-    """
+    A frame counts for the time since the frame before, if that had a face; seconds of several
+    faces add up. Faces are counted in one frame, not by their track: one person who is lost and
+    detected again is one person."""
 
     def __init__(self) -> None:
         self._seconds: dict[tuple[int, str], float] = {}
@@ -105,8 +108,8 @@ class Minutes:
     def shift(self, step: float, now: float) -> None:
         """Move what was added before the clock was set.
 
-        step: seconds by which the clock was set; now: what it shows since then (seconds since 1970).
-        """
+        step: seconds by which the clock was set; now: what it shows since then (seconds since
+        1970)."""
         old_seconds = self._seconds
         old_faces = self._faces
         self._seconds = {}
@@ -117,7 +120,9 @@ class Minutes:
 
 
 def _shifted(minute: int, step: float, now: float) -> int:
-    """The minute by the clock as it is set now; one that is nearer to `now` as it is was counted after the step."""
+    """The minute by the clock as it is set now; one that is nearer to `now` as it is was counted
+    after the step.
+    """
     is_nearer_shifted = abs(minute + step - now) < abs(minute - now)
     return minute + whole_minutes(step) if is_nearer_shifted else minute
 

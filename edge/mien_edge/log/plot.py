@@ -49,9 +49,8 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A filled rectangle in the colour of a label, NONE for faces without one. All four edges belong
-    to it.
-    """
+    """A filled rectangle in the colour of a label, NONE for faces without one. All four edges
+    belong to it."""
 
     label: str
     left: int
@@ -71,7 +70,8 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A chart in pixels, x to the right and y downwards. It is drawn in the order of its fields, on white.
+    """A chart in pixels, x to the right and y downwards. It is drawn in the order of its fields, on
+    white.
 
     grid: the horizontal lines of the scale.
     bars: the parts of the stacks.

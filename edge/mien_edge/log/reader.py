@@ -1,4 +1,6 @@
-"""The on-device log, its reading side: any number of processes may read while one writes, also as another user."""
+"""The on-device log, its reading side: any number of processes may read while one writes, also as
+another user.
+"""
 
 import sqlite3
 from collections.abc import Iterator
@@ -72,16 +74,17 @@ def open_to_read(path: Path) -> sqlite3.Connection:
 
 
 def _open_mode(path: Path) -> str:
-    """How SQLite opens the file: without a writer there is no write-ahead log, and a reader without write permission
-    in the folder could not create one.
-    """
+    """How SQLite opens the file: without a writer there is no write-ahead log, and a reader
+    without write permission in the folder could not create one."""
     if sidecar(path, "-wal").exists():
         return "mode=ro"
     return "mode=ro&immutable=1"
 
 
 def name(connection: sqlite3.Connection) -> str:
-    """Return the log's name, 16 hexadecimal digits: with an id it identifies an entry among all logs."""
+    """Return the log's name, 16 hexadecimal digits: with an id it identifies an entry among all
+    logs.
+    """
     return str(connection.execute("SELECT value FROM meta WHERE key = 'log'").fetchone()[0])
 
 
@@ -91,7 +94,9 @@ def newest(connection: sqlite3.Connection, table: str) -> int:
     return int(connection.execute(query).fetchone()[0])
 
 
-def readings(connection: sqlite3.Connection, selection: Filter, limit: int = -1) -> Iterator[tuple[int, Reading]]:
+def readings(
+    connection: sqlite3.Connection, selection: Filter, limit: int = -1
+) -> Iterator[tuple[int, Reading]]:
     """Yield (id, reading) in the order written, at most `limit` of them (-1: all)."""
     condition, values = selection.where()
     query = f"SELECT * FROM readings WHERE {condition} ORDER BY id LIMIT ?"  # noqa: S608 - values are bound
@@ -119,7 +124,9 @@ def _emotion(row: sqlite3.Row) -> Emotion | None:
     return Emotion(LABELS, tuple(row[label] / SCORE_SCALE for label in LABELS))
 
 
-def events(connection: sqlite3.Connection, selection: Filter, kind: str | None = None) -> list[Event]:
+def events(
+    connection: sqlite3.Connection, selection: Filter, kind: str | None = None
+) -> list[Event]:
     """Return the events of the selection's time and ids in the order written.
 
     selection: its label and track are ignored; kind: only events of this kind, None for all.
@@ -142,7 +149,8 @@ def read_minutes(
     Spans without a face are left out.
     """
     rows = connection.execute(
-        "SELECT minute / ? * ? AS start, label, SUM(seconds) AS seconds, MAX(faces) AS faces FROM minutes "
+        "SELECT minute / ? * ? AS start, label, SUM(seconds) AS seconds, MAX(faces) AS faces FROM "
+        "minutes "
         "WHERE minute >= ? AND minute < ? GROUP BY start, label ORDER BY start",
         (step, step, since, until),
     )
@@ -156,5 +164,6 @@ def read_minutes(
         else:
             per_label[row["label"]] = row["seconds"]
     return [
-        MinuteSummary(time=start, seconds=per_label, faces=faces.get(start, 0)) for start, per_label in seconds.items()
+        MinuteSummary(time=start, seconds=per_label, faces=faces.get(start, 0))
+        for start, per_label in seconds.items()
     ]

@@ -1,4 +1,6 @@
-"""How the log is kept within its bounds of age, rows and bytes: the oldest entries go first, minutes last."""
+"""How the log is kept within its bounds of age, rows and bytes: the oldest entries go first,
+minutes last.
+"""
 
 import sqlite3
 from pathlib import Path
@@ -13,9 +15,8 @@ _DAY = 86400
 
 
 def delete_expired(connection: sqlite3.Connection, settings: LogSettings, now: float) -> None:
-    """Delete what is too old at `now` (seconds since 1970). The newest of each table stays, so that no id is used
-    twice.
-    """
+    """Delete what is too old at `now` (seconds since 1970). The newest of each table stays, so
+    that no id is used twice."""
     oldest_entry = now - settings.max_days * _DAY
     oldest_minute = now - settings.max_summary_days * _DAY
     with connection:
@@ -33,7 +34,8 @@ def delete_excess_rows(connection: sqlite3.Connection, settings: LogSettings) ->
 
 
 def shrink(connection: sqlite3.Connection, path: Path, settings: LogSettings) -> None:
-    """Delete the oldest entries until the pages in use are within `max_megabytes`, then give some free pages back.
+    """Delete the oldest entries until the pages in use are within `max_megabytes`, then give some
+    free pages back.
 
     The rest of them follows with the next calls, for a slow card must not hold up the frames.
     """
@@ -43,7 +45,9 @@ def shrink(connection: sqlite3.Connection, path: Path, settings: LogSettings) ->
     while used_bytes(connection) > max_bytes and _delete_oldest_minutes(connection):
         pass
     if size_on_disk(path) > max_bytes:
-        connection.executescript(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})")  # execute would free one page
+        connection.executescript(
+            f"PRAGMA incremental_vacuum({_VACUUM_PAGES})"
+        )  # execute would free one page
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 

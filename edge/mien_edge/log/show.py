@@ -32,9 +32,8 @@ _HOUR = 3600  # seconds
 def moment(text: str, now: float) -> float:
     """Return the time that a user wrote, in seconds since 1970.
 
-    text: '90s', '15m', '1h', '7d' or '2w' for so long before `now` (seconds since 1970), or an ISO 8601 date or time,
-    local if it names no zone. Raises SettingsError for anything else.
-    """
+    text: '90s', '15m', '1h', '7d' or '2w' for so long before `now` (seconds since 1970), or an
+    ISO 8601 date or time, local if it names no zone. Raises SettingsError for anything else."""
     ago = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", text)
     if ago:
         return now - float(ago[1]) * _UNITS[ago[2]]
@@ -59,8 +58,8 @@ def lines(path: Path, selection: Filter, form: str, kind: str | None = None) -> 
     """Yield entries oldest first, as lines without a line break.
 
     form: 'text', 'json' or 'csv' (with a header).
-    kind: 'reading', 'event' for all events, or a kind of event; None for all readings, and in text for the events
-    too where the selection names neither label nor track. CSV has no events.
+    kind: 'reading', 'event' for all events, or a kind of event; None for all readings, and in text
+    for the events too where the selection names neither label nor track. CSV has no events.
 
     Raises SinkError if there is no log.
     """
@@ -74,7 +73,9 @@ def lines(path: Path, selection: Filter, form: str, kind: str | None = None) -> 
         yield entry.text
 
 
-def follow(path: Path, selection: Filter, form: str, kind: str | None = None, pause: float = 0.5) -> Iterator[str]:
+def follow(
+    path: Path, selection: Filter, form: str, kind: str | None = None, pause: float = 0.5
+) -> Iterator[str]:
     """Yield entries as `lines` does, and then those that are committed later, without end.
 
     selection: with `since` 0 it begins with what comes from now on.
@@ -91,9 +92,8 @@ def follow(path: Path, selection: Filter, form: str, kind: str | None = None, pa
 
 
 class _LogFollower:
-    """Reads what was committed since the last look. Where the log is replaced by another, it goes on with that from
-    its first entry.
-    """
+    """Reads what was committed since the last look. Where the log is replaced by another, it
+    goes on with that from its first entry."""
 
     def __init__(self, path: Path, selection: Filter, form: str, kind: str | None) -> None:
         self.path = path
@@ -205,7 +205,10 @@ class HourSummary:
 
 
 def summary(path: Path, selection: Filter) -> list[HourSummary]:
-    """Return the hours with faces between the selection's times, oldest first. Raises SinkError if there is no log."""
+    """Return the hours with faces between the selection's times, oldest first.
+
+    Raises SinkError if there is no log.
+    """
     connection = reader.open_to_read(path)
     try:
         spans = reader.read_minutes(connection, selection.since, selection.until, _HOUR)
@@ -223,7 +226,9 @@ def summary(path: Path, selection: Filter) -> list[HourSummary]:
 
 
 def summary_text(hours: list[HourSummary]) -> str:
-    """Return the summary as a legend and one bar per hour, a letter per 2.5 % of the face-minutes; in local time."""
+    """Return the summary as a legend and one bar per hour, a letter per 2.5 % of the face-minutes;
+    in local time.
+    """
     return "\n".join([_LEGEND, *(_bar_line(hour) for hour in hours)])
 
 

@@ -1,17 +1,21 @@
-"""The on-device log, its writing side: readings, events and minutes in one SQLite file. It holds no pixels.
+"""The on-device log, its writing side: readings, events and minutes in one SQLite file. It holds no
+pixels.
 
 What can happen to it, and what it then does:
 
-- Killed: readings are committed every `commit_interval` seconds, events at once; only what was not committed is lost.
-- Power cut: the disk is synced every `sync_interval` seconds and with every event; the file opens in the state of the
-  last sync or later.
-- Disk full, read-only or failing: reported once; readings are dropped and counted, and an event says so when it can be
-  written again.
-- Corrupt file, at the start or later: moved aside as NAME.corrupt-TIME, a new one started, and reported.
-- Clock set by a minute or more: the entries of this run move along, for the clock was wrong until then; an event says
-  so. Nothing is removed for its age until the clock has run for an hour without such a step.
-- Growth: bounded by age, rows and bytes (log/retention.py); the oldest go first. Minutes outlive readings.
-"""
+- Killed: readings are committed every `commit_interval` seconds, events at once; only what was not
+  committed is lost.
+- Power cut: the disk is synced every `sync_interval` seconds and with every event; the file opens
+  in the state of the last sync or later.
+- Disk full, read-only or failing: reported once; readings are dropped and counted, and an event
+  says so when it can be written again.
+- Corrupt file, at the start or later: moved aside as NAME.corrupt-TIME, a new one started, and
+  reported.
+- Clock set by a minute or more: the entries of this run move along, for the clock was wrong until
+  then; an event says so. Nothing is removed for its age until the clock has run for an hour without
+  such a step.
+- Growth: bounded by age, rows and bytes (log/retention.py); the oldest go first. Minutes outlive
+readings."""
 
 import logging
 import math
@@ -44,12 +48,17 @@ from mien_edge.settings import LogSettings
 from mien_edge.values import Reading
 
 _TRIM_INTERVAL = 60.0  # seconds between two checks of the bounds
-_MINUTE_DELAY = 60.0  # seconds that a minute waits for a commit that is due anyway: each costs a card three pages
-_CLOCK_STEP = 60.0  # seconds; a clock that is off by more was set, one that is off by less was adjusted
-_CLOCK_TRUSTED = 3600.0  # seconds that the clock must run without a step before anything is removed for its age
+# seconds that a minute waits for a commit that is due anyway: each costs a card three pages
+_MINUTE_DELAY = 60.0
+# seconds; a clock that is off by more was set, one that is off by less was adjusted
+_CLOCK_STEP = 60.0
+# seconds that the clock must run without a step before anything is removed for its age
+_CLOCK_TRUSTED = 3600.0
 _TRACK_MEMORY = 60.0  # seconds, at least, that the last reading of a face is remembered
 
-_LAST_START_OR_END = "SELECT kind FROM events WHERE kind IN ('start', 'stop', 'failed') ORDER BY id DESC LIMIT 1"
+_LAST_START_OR_END = (
+    "SELECT kind FROM events WHERE kind IN ('start', 'stop', 'failed') ORDER BY id DESC LIMIT 1"
+)
 
 _log = logging.getLogger("mien.log")
 
@@ -98,7 +107,8 @@ class LogWriter:
         self._trimmed_at = now
         self._clock_set_at = now
         self._clock_offset = wall_clock() - now  # what the wall clock shows at the monotonic time 0
-        self._step_to_apply = 0.0  # seconds by which this run's committed entries are still to be shifted
+        # seconds by which this run's committed entries are still to be shifted
+        self._step_to_apply = 0.0
         self._pending: list[_Pending] = []
         self._last_readings: dict[int, Reading] = {}  # the newest one to be written of each track
         self._minutes = Minutes()
@@ -122,9 +132,8 @@ class LogWriter:
         return int(self._connection.execute(query).fetchone()[0])
 
     def __call__(self, readings: tuple[Reading, ...]) -> None:
-        """Take the readings of one frame: write changes, and otherwise one reading per face and heartbeat interval;
-        count all of them in their minutes.
-        """
+        """Take the readings of one frame: write changes, and otherwise one reading per face and
+        heartbeat interval; count all of them in their minutes."""
         now = self._monotonic_clock()
         self._minutes(readings)
         for reading in readings:
@@ -135,7 +144,9 @@ class LogWriter:
             self.commit()
 
     def _is_change(self, reading: Reading) -> bool:
-        """Whether a reading has another label or quality than the face's last one, or that one is old enough."""
+        """Whether a reading has another label or quality than the face's last one, or that one is
+        old enough.
+        """
         last = self._last_readings.get(reading.track)
         if last is None:
             return True
@@ -144,9 +155,8 @@ class LogWriter:
         return abs(reading.time - last.time) >= self.settings.heartbeat_interval
 
     def log_start(self, model: str) -> None:
-        """Write what a run that begins with `model` (NAME-VERSION) can say of the one before: that it was killed, or
-        had another model.
-        """
+        """Write what a run that begins with `model` (NAME-VERSION) can say of the one before:
+        that it was killed, or had another model."""
         last_kind = self._connection.execute(_LAST_START_OR_END).fetchone()
         if last_kind and last_kind[0] not in RUN_ENDS:
             text = "the run before was killed: by the watchdog, for its memory, or with the power"
@@ -193,9 +203,8 @@ class LogWriter:
             return _Outcome.FAILED
 
     def _write(self, events: Sequence[EventRow], ending: bool) -> _Outcome:
-        """Write readings, minutes and events in one transaction, after shifting what is committed if the clock was
-        set. Raises sqlite3.Error.
-        """
+        """Write readings, minutes and events in one transaction, after shifting what is
+        committed if the clock was set. Raises sqlite3.Error."""
         now = self._wall_clock()
         step = self._step_to_apply
         overdue = self._minutes.completed(math.inf if ending else now - _MINUTE_DELAY)
@@ -246,9 +255,11 @@ class LogWriter:
         return replace(pending, reading=replace(reading, time=reading.time + step))
 
     def _shift_committed(self, step: float) -> None:
-        """Shift all that this run has committed: its times are those of the clock that was wrong."""
+        """Shift all that this run has committed: its times are of the clock that was wrong."""
         execute = self._connection.execute
-        execute("UPDATE readings SET time = time + ? WHERE id > ?", (step, self._last_reading_before))
+        execute(
+            "UPDATE readings SET time = time + ? WHERE id > ?", (step, self._last_reading_before)
+        )
         execute("UPDATE events SET time = time + ? WHERE id > ?", (step, self._last_event_before))
         query = "SELECT run, minute, label, seconds, faces FROM minutes WHERE run = ?"
         rows = execute(query, (self._run,)).fetchall()
@@ -258,7 +269,9 @@ class LogWriter:
             execute(INSERT_MINUTE, (run, minute + minutes, label, seconds, faces))
 
     def _drop_pending(self, problem: Exception) -> None:
-        """Count the readings that could not be written as lost; start a new file if this one is damaged."""
+        """Count the readings that could not be written as lost; start a new file if this one is
+        damaged.
+        """
         if not self._is_failing:
             message = "%s: cannot be written (%s); readings are lost until it can"
             _log.error(message, self.path, problem)

@@ -132,7 +132,8 @@ def _check_size(path: Path, name: str, pinned_size: int, shown: Path) -> None:
     size = path.stat().st_size
     if size != pinned_size or size > LARGEST:
         raise BundleError(
-            f"{shown / name}: {size} bytes where the card pins {pinned_size}; copy the bundle again",
+            f"{shown / name}: {size} bytes where the card pins {pinned_size}; "
+            "copy the bundle again",
         )
 
 
@@ -188,7 +189,8 @@ def replay_golden(bundle: Bundle, classifier: Classifier) -> Replay:
     card = bundle.card
     if card.preprocess.size != classifier.size:
         raise BundleError(
-            f"{bundle.folder}: the card's preprocess.size is {card.preprocess.size}, the network takes "
+            f"{bundle.folder}: the card's preprocess.size is {card.preprocess.size}, the network "
+            "takes "
             f"{classifier.size}; export the bundle again",
         )
     crops, expected = _read_golden(bundle, classifier.size)
@@ -216,6 +218,7 @@ def _read_golden(bundle: Bundle, size: int) -> tuple[Pixels, NDArray[np.int_]]:
     crops_fit = crops.dtype == np.uint8 and crops.shape[1:] == (size, size) and len(crops) > 0
     if not crops_fit or outputs.shape != (len(crops), len(bundle.card.labels)):
         raise BundleError(
-            f"{path}: {crops.dtype} {crops.shape} does not fit the network; export the bundle again",
+            f"{path}: {crops.dtype} {crops.shape} does not fit the network; "
+            "export the bundle again",
         )
     return crops, outputs

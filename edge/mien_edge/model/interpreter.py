@@ -79,7 +79,8 @@ class Runtime:
             ) from None
         except SystemError as error:
             raise RuntimeMissingError(
-                f"{self} does not work with NumPy {np.__version__} ({error}); pip install 'numpy<2'",
+                f"{self} does not work with NumPy {np.__version__} ({error}); "
+                "pip install 'numpy<2'",
             ) from None
         return interpreter
 
@@ -200,10 +201,12 @@ def _check_shapes(path: Path, input_details: TensorDetails, output_details: Tens
     is_gray_square = len(input_shape) == 4 and input_shape == [1, input_shape[1], input_shape[1], 1]
     if not is_gray_square:
         raise BundleError(
-            f"{path}: input shape {input_shape} where [1, n, n, 1] is needed; export the bundle again",
+            f"{path}: input shape {input_shape} where [1, n, n, 1] is needed; "
+            "export the bundle again",
         )
     if output_shape != [1, len(LABELS)]:
         raise BundleError(
-            f"{path}: output shape {output_shape} where [1, {len(LABELS)}] is needed; export the bundle again",
+            f"{path}: output shape {output_shape} where [1, {len(LABELS)}] is needed; "
+            "export the bundle again",
         )
     return input_shape[1]

@@ -28,7 +28,8 @@ _CAMERA_STATES = {
 
 
 class StatusWriter:
-    """A watcher that keeps the status file of a folder; add its method `event` to the run's listeners.
+    """A watcher that keeps the status file of a folder; add its method `event` to the run's
+    listeners.
 
     folder: the service's runtime folder.
     source: the source's address, without a password.
@@ -60,7 +61,9 @@ class StatusWriter:
         self._camera = "starting"
         self._labels: dict[int, str | None] = {}
         self._written_at = float("-inf")
-        self._first_count: tuple[float, int] | None = None  # monotonic seconds, bytes written until then
+        self._first_count: tuple[float, int] | None = (
+            None  # monotonic seconds, bytes written until then
+        )
 
     def __call__(self, frame: Frame, readings: tuple[Reading, ...]) -> None:
         """Count a frame that has gone through the chain, and write the status if it is time to."""
@@ -117,7 +120,9 @@ class StatusWriter:
         return round((len(self._frame_times) - 1) / max(seconds, 1e-6), 2)
 
     def _written_per_day(self, now: float) -> float | None:
-        """Megabytes a day at the rate since five minutes after the start; None before that can be said."""
+        """Megabytes a day at the rate since five minutes after the start; None before that can be
+        said.
+        """
         count = health.written_bytes()
         if count is None or time.time() - self._started < _SETTLED:
             return None

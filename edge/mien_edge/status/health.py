@@ -1,9 +1,9 @@
-"""How the device is: temperature, throttling and voltage as a Raspberry Pi's kernel reports them, memory, disk.
+"""How the device is: temperature, throttling and voltage as a Raspberry Pi's kernel reports them,
+memory, disk.
 
-Sources: /sys/class/thermal (kernel documentation), the firmware's get_throttled (bits as for `vcgencmd get_throttled`,
-raspberrypi.com/documentation/computers/os.html), and the rpi_volt sensor where there is no such file (Raspberry Pi 5).
-What a machine does not report is None.
-"""
+Sources: /sys/class/thermal (kernel documentation), the firmware's get_throttled (bits as for
+`vcgencmd get_throttled`, raspberrypi.com/documentation/computers/os.html), and the rpi_volt
+sensor where there is no such file (Raspberry Pi 5). What a machine does not report is None."""
 
 import os
 import shutil
@@ -28,8 +28,8 @@ class Health:
     """The device's health; each field is None where the machine does not report it.
 
     temperature: of the SoC, degrees Celsius.
-    throttled_now: the limits that are active, of 'under-voltage', 'frequency capped', 'throttled' and 'soft temperature
-    limit'.
+    throttled_now: the limits that are active, of 'under-voltage', 'frequency capped', 'throttled'
+    and 'soft temperature limit'.
     throttled_since_boot: the limits that have been active since boot.
     available_megabytes: memory that is available.
     """
@@ -95,7 +95,9 @@ def _available_megabytes(root: Path) -> float | None:
 
 
 def free_megabytes(folder: Path) -> float | None:
-    """Return the free space of the file system that `folder` is, or would be, on; None if that cannot be said."""
+    """Return the free space of the file system that `folder` is, or would be, on; None if that
+    cannot be said.
+    """
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     try:
@@ -105,9 +107,8 @@ def free_megabytes(folder: Path) -> float | None:
 
 
 def written_bytes(root: Path = _ROOT) -> int | None:
-    """Return the bytes that this process has caused to be written to disks since its start (write_bytes of proc(5));
-    None where that is not counted.
-    """
+    """Return the bytes that this process has caused to be written to disks since its start
+    (write_bytes of proc(5)); None where that is not counted."""
     return _value(root / "proc/self/io", "write_bytes:")
 
 

@@ -1,12 +1,13 @@
-"""The status file: what a running process says of itself, one small JSON file in a folder in memory, replaced each
-second. It holds readings and health, no pixels.
+"""The status file: what a running process says of itself, one small JSON file in a folder in
+memory, replaced each second. It holds readings and health, no pixels.
 
-The camera's service writes a `Status`, the publisher a `PublisherStatus`. `mien-edge status`, the page, MQTT and
-Prometheus read them: nothing else of the service can be queried, for it has no network.
+The camera's service writes a `Status`, the publisher a `PublisherStatus`. `mien-edge status`, the
+page, MQTT and Prometheus read them: nothing else of the service can be queried, for it has no
+network.
 
-A file of another version is read as far as it goes: keys that this version does not know are ignored, and a key that
-is missing takes its field's default. Only a value of another type is an error.
-"""
+A file of another version is read as far as it goes: keys that this version does not know are
+ignored, and a key that is missing takes its field's default. Only a value of another type is an
+error."""
 
 import json
 import os
@@ -28,7 +29,11 @@ NAME = "status.json"
 SOCKET = "view.sock"
 STALE = 15.0  # seconds without a frame after which something is wrong
 
-_FLAT = ("health", "throttle", "update")  # fields of Status whose keys stand in the file beside the others
+_FLAT = (
+    "health",
+    "throttle",
+    "update",
+)  # fields of Status whose keys stand in the file beside the others
 _CREDENTIALS = struct.Struct("3i")  # pid, uid and gid of SO_PEERCRED (unix(7))
 
 
@@ -48,9 +53,8 @@ class StatusEvent:
 class ThrottleStatus:
     """How a live source is throttled.
 
-    target_fps: frames per second that are aimed at; idle: whether nothing moves; skipped: frames dropped for a newer
-    one since the start.
-    """
+    target_fps: frames per second that are aimed at; idle: whether nothing moves; skipped: frames
+    dropped for a newer one since the start."""
 
     target_fps: float = 0.0
     idle: bool = False
@@ -61,8 +65,8 @@ class ThrottleStatus:
 class ProbationStatus:
     """How far a new model's probation is.
 
-    seconds, faces: its time and its readings of faces until now; of_seconds, of_faces: how many it takes.
-    """
+    seconds, faces: its time and its readings of faces until now; of_seconds, of_faces: how many
+    it takes."""
 
     seconds: float = 0.0
     of_seconds: float = 0.0
@@ -79,7 +83,8 @@ class ShadowStatus:
     agreement: share of faces with the same label, 0..1; None without a face.
     confusion: counts [label of the current model][label of the candidate], in the order of LABELS.
     milliseconds: median time per face of the current model and of the candidate.
-    degrees_warmer: degrees Celsius by which the SoC is warmer than at the start; None where it is not reported.
+    degrees_warmer: degrees Celsius by which the SoC is warmer than at the start; None where it is
+        not reported.
     problem: why the candidate failed; empty if it did not.
     """
 
@@ -145,7 +150,9 @@ class Status:
     frames: int = 0
     fps: float = 0.0
     faces: tuple[ReadingRecord, ...] = ()
-    stage_milliseconds: dict[str, float] = field(default_factory=dict, metadata={"key": "milliseconds"})
+    stage_milliseconds: dict[str, float] = field(
+        default_factory=dict, metadata={"key": "milliseconds"}
+    )
     health: Health = field(default_factory=Health)
     resident_megabytes: float = field(default=0.0, metadata={"key": "rss"})
     written_per_day: float | None = None
@@ -175,7 +182,10 @@ class Status:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "Status":
-        """Read what `to_json` returned, also in another version. Raises SourceError for a value of another type."""
+        """Read what `to_json` returned, also in another version.
+
+        Raises SourceError for a value of another type.
+        """
         fields = {**content, "health": content, "throttle": None, "update": None}
         if "target_fps" in content:
             fields["throttle"] = content
@@ -193,8 +203,8 @@ class PublisherStatus:
     published, refused: messages that the broker acknowledged, and refused, since the start.
     reconnects: how often the connection was lost and restored.
     waiting: entries of the log that are not acknowledged yet.
-    faces, shares: the most faces in one frame, and the shares of the labels, of the last minute that may be published.
-    """
+    faces, shares: the most faces in one frame, and the shares of the labels, of the last minute
+    that may be published."""
 
     time: float = 0.0
     broker: str = ""
@@ -213,16 +223,18 @@ class PublisherStatus:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "PublisherStatus":
-        """Read what `to_json` returned, also in another version. Raises SourceError for a value of another type."""
+        """Read what `to_json` returned, also in another version.
+
+        Raises SourceError for a value of another type.
+        """
         return from_dict(cls, content, "status", SourceError, ignore_unknown=True)
 
 
 def write(folder: Path, status: Status | PublisherStatus) -> None:
     """Replace the folder's status file.
 
-    Not synced, for it is in memory; renamed, so that a reader never sees half a file. A folder that cannot be written
-    is ignored: a status is no reason to stop.
-    """
+    Not synced, for it is in memory; renamed, so that a reader never sees half a file. A folder
+    that cannot be written is ignored: a status is no reason to stop."""
     path = folder / NAME
     temporary = path.with_suffix(".new")
     with suppress(OSError):
@@ -254,13 +266,19 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(path.read_text()))
     except FileNotFoundError:
-        raise SourceError(f"{path}: the service does not run here; start it with: sudo systemctl start mien") from None
+        raise SourceError(
+            f"{path}: the service does not run here; start it with: sudo systemctl start mien"
+        ) from None
     except (OSError, ValueError, TypeError) as problem:
-        raise SourceError(f"{path}: cannot be read ({problem}); run it as root or as the user mien") from None
+        raise SourceError(
+            f"{path}: cannot be read ({problem}); run it as root or as the user mien"
+        ) from None
 
 
 def _incompatible(path: Path, problem: SourceError) -> SourceError:
-    return SourceError(f"{path}: written by another version of mien ({problem}); restart the service")
+    return SourceError(
+        f"{path}: written by another version of mien ({problem}); restart the service"
+    )
 
 
 def send_reload_signal(folder: Path) -> bool:

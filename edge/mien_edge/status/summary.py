@@ -1,4 +1,6 @@
-"""`mien-edge status`: how the service on this device is, from its status file, its log and the publisher's status."""
+"""`mien-edge status`: how the service on this device is, from its status file, its log and the
+publisher's status.
+"""
 
 import sqlite3
 import time
@@ -31,7 +33,8 @@ class NotRunning:
 class LogSummary:
     """What the log holds.
 
-    path: of the log; megabytes: its files' size; free_megabytes: free space beside it, None without a folder.
+    path: of the log; megabytes: its files' size; free_megabytes: free space beside it, None without
+        a folder.
     readings: how many it holds; newest_reading: seconds since 1970, None where there is none.
     errors: warnings and errors of the last day, the last five, oldest first.
     """
@@ -46,7 +49,9 @@ class LogSummary:
 
 @dataclass(frozen=True, slots=True)
 class NoLog:
-    """Why the log cannot be read; free_megabytes: free space where it would be, None without a folder."""
+    """Why the log cannot be read; free_megabytes: free space where it would be, None without a
+    folder.
+    """
 
     path: str
     why: str
@@ -55,7 +60,9 @@ class NoLog:
 
 @dataclass(frozen=True, slots=True)
 class StatusSummary:
-    """All that `mien-edge status` shows; problems: what is wrong, one line each, empty when all is well."""
+    """All that `mien-edge status` shows; problems: what is wrong, one line each, empty when all is
+    well.
+    """
 
     service: Status | NotRunning
     log: LogSummary | NoLog
@@ -91,7 +98,9 @@ def collect(runtime: Path, log: Path) -> StatusSummary:
 
 
 def read_publisher(runtime: Path) -> PublisherStatus | None:
-    """Return the publisher's status, from the folder beside the service's runtime folder; None if it does not run."""
+    """Return the publisher's status, from the folder beside the service's runtime folder; None if
+    it does not run.
+    """
     try:
         return status_file.read_publisher(runtime.with_name(f"{runtime.name}-publish"))
     except SourceError:

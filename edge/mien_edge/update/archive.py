@@ -73,7 +73,8 @@ class _BoundedStream(io.RawIOBase):
         self._bytes_left -= len(content)
         if self._bytes_left < 0:
             raise BundleError(
-                f"the archive is longer than {_MAX_BYTES / 1e6:.0f} MB, as no bundle is; send another",
+                f"the archive is longer than {_MAX_BYTES / 1e6:.0f} MB, as no bundle is; "
+                "send another",
             )
         return content
 
@@ -94,7 +95,8 @@ def extract(stream: BinaryIO, folder: Path) -> None:
                 is_plain = entry.isfile() and NAME.fullmatch(entry.name) is not None
                 if not is_plain or bytes_left < 0 or files_left < 0:
                     raise BundleError(
-                        f"{entry.name!r} is not a file of a bundle; make the archive with mien-deploy push",
+                        f"{entry.name!r} is not a file of a bundle; "
+                        "make the archive with mien-deploy push",
                     )
                 content = tar.extractfile(entry)
                 assert content is not None  # noqa: S101 - a plain file has content

@@ -60,11 +60,13 @@ def replay(folder: Path, name: str, seconds: float = SECONDS, memory: int = MEMO
         )
     except subprocess.TimeoutExpired:
         raise BundleError(
-            f"{name} refused: its golden vectors took over {seconds:g} s; it does not suit this device",
+            f"{name} refused: its golden vectors took over {seconds:g} s; "
+            "it does not suit this device",
         ) from None
     if process.returncode < 0:
         raise BundleError(
-            f"{name} refused: it ended the interpreter by signal {-process.returncode}; export it again",
+            f"{name} refused: it ended the interpreter by signal {-process.returncode}; "
+            "export it again",
         )
     if process.returncode:
         raise BundleError(f"{name} refused: {_reason(process, folder, memory)}")

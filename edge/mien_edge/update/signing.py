@@ -52,7 +52,8 @@ class Trust:
             if self.unsigned:
                 return ""
             raise BundleError(
-                f"{name} is not signed; sign it with mien-deploy sign, or set update.unsigned on the device",
+                f"{name} is not signed; sign it with mien-deploy sign, or set update.unsigned on "
+                "the device",
             )
         is_plain = signature.is_file() and not signature.is_symlink()
         if not is_plain or signature.stat().st_size > _MAX_BYTES:
@@ -61,7 +62,8 @@ class Trust:
             )
         if not self.signers.is_file():
             raise BundleError(
-                f"{self.signers}: no such file, so no signature can be checked; put the signer's line there "
+                f"{self.signers}: no such file, so no signature can be checked; "
+                "put the signer's line there "
                 "(mien-deploy sign prints it)",
             )
         principal = self._principal(signature, name)
@@ -74,7 +76,8 @@ class Trust:
         principals = process.stdout.split()
         if process.returncode or not principals:
             raise BundleError(
-                f"{name} is signed by a key that is not in {self.signers}; sign it with one that is, or add it",
+                f"{name} is signed by a key that is not in {self.signers}; "
+                "sign it with one that is, or add it",
             )
         return principals[0]
 
@@ -87,7 +90,8 @@ class Trust:
             lines = (process.stderr or process.stdout).splitlines()
             reason = "; ".join(line.strip(". ") for line in lines)
             raise BundleError(
-                f"{name}: its signature is not valid ({reason}); sign it again with a key that is allowed",
+                f"{name}: its signature is not valid ({reason}); "
+                "sign it again with a key that is allowed",
             )
         if not self.revoked.is_file():
             return
@@ -115,7 +119,8 @@ def sign(folder: Path, key: Path) -> Path:
         if process.returncode or not signature.is_file():
             lines = process.stderr.strip().splitlines() or ["no reason given"]
             raise BundleError(
-                f"{key}: cannot sign ({lines[-1]}); name a private SSH key, or one that your agent holds",
+                f"{key}: cannot sign ({lines[-1]}); "
+                "name a private SSH key, or one that your agent holds",
             )
         files.write_bytes(folder / SIGNATURE, signature.read_bytes())
     return folder / SIGNATURE

@@ -4,12 +4,12 @@
     models/pending         link: requested; the service renames it to `current` between two frames
     models/current         link: what runs
     models/shadow          link: what is compared with it on the same faces
-    models/state.json      the bundles that have proved themselves (two, newest first), the last result
+    models/state.json      the committed bundles (two, newest first), the last result
 
 `current` is committed when it heads that list, else on probation. Whatever is on probation when the
 service starts is undone: the process before did not live to commit it. Without any installed bundle
-the one that came with mien runs. Every change is one rename, synced before and after; `disk.Disk` is
-the only way to the files.
+the one that came with mien runs. Every change is one rename, synced before and after; `disk.Disk`
+is the only way to the files.
 
 Earlier versions called the link `pending` `next`. It is read as `pending`, and the first change
 renames it.
@@ -120,7 +120,8 @@ class Store:
             bundle = load_bundle(self.folder / name)
         if bundle.card.id != name:
             raise BundleError(
-                f"{self.folder / name} holds {bundle.card.id}; install that one with: mien-edge models install",
+                f"{self.folder / name} holds {bundle.card.id}; "
+                "install that one with: mien-edge models install",
             )
         return bundle
 
@@ -354,7 +355,8 @@ class Store:
             ) from None
         except OSError as error:
             raise BundleError(
-                f"{self.folder}: cannot be changed ({error.strerror}); free space, or run it as root",
+                f"{self.folder}: cannot be changed ({error.strerror}); "
+                "free space, or run it as root",
             ) from None
 
     def _wait_for_lock(self, handle: int) -> None:
@@ -417,7 +419,8 @@ class Store:
                 return installed
             else:
                 raise BundleError(
-                    f"{target}: another bundle of this name and version is here; export a higher version",
+                    f"{target}: another bundle of this name and version is here; "
+                    "export a higher version",
                 )
         self.disk.rename(staging, target)
         self.disk.sync(self.folder)
@@ -458,7 +461,8 @@ class Store:
         highest = self.state().record.highest.get(versioned[1], 0)
         if int(versioned[2]) < highest:
             raise BundleError(
-                f"{name} is older than version {highest}, which has run here; if that is meant, add --allow-downgrade",
+                f"{name} is older than version {highest}, which has run here; "
+                "if that is meant, add --allow-downgrade",
             )
 
     def _open_sound(self, name: str) -> Bundle | None:

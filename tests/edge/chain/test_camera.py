@@ -67,7 +67,11 @@ class SteppedCamera(FakeCamera):
 def live(*cameras, settings=QUICK, clock=None):
     kinds = []
     source = camera.LiveCamera(
-        openers(*cameras), settings, threading.Event(), lambda kind, text: kinds.append(kind), clock=clock or Clock()
+        openers(*cameras),
+        settings,
+        threading.Event(),
+        lambda kind, text: kinds.append(kind),
+        clock=clock or Clock(),
     )
     return source, kinds
 
@@ -98,7 +102,9 @@ def test_frames_arrive_numbered_with_dropped_ones_counted():
 
 
 def test_a_camera_that_is_pulled_out_comes_back():
-    source, kinds = live(FakeCamera([PICTURES[0], SourceError("pulled out")]), FakeCamera([PICTURES[1]]))
+    source, kinds = live(
+        FakeCamera([PICTURES[0], SourceError("pulled out")]), FakeCamera([PICTURES[1]])
+    )
     frames = take(source, 50)
     assert kinds[:2] == ["camera lost", "camera back"]
     assert {int(frame.image[0, 0]) for frame in frames} == {0, 1}
@@ -114,7 +120,9 @@ def test_a_camera_that_hangs_is_left_and_opened_anew():
 
 
 def test_a_driver_that_raises_anything_is_a_lost_camera():
-    source, kinds = live(FakeCamera([PICTURES[0], ZeroDivisionError("driver bug")]), FakeCamera([PICTURES[1]]))
+    source, kinds = live(
+        FakeCamera([PICTURES[0], ZeroDivisionError("driver bug")]), FakeCamera([PICTURES[1]])
+    )
     take(source, 50)
     assert kinds[:2] == ["camera lost", "camera back"]
 
@@ -156,7 +164,9 @@ def test_the_camera_is_closed_when_the_loop_over_it_ends(way):
 
 def test_any_error_while_opening_anew_is_tried_again():
     source, kinds = live(
-        FakeCamera([PICTURES[0], SourceError("gone")]), RuntimeError("busy"), FakeCamera([PICTURES[1]])
+        FakeCamera([PICTURES[0], SourceError("gone")]),
+        RuntimeError("busy"),
+        FakeCamera([PICTURES[1]]),
     )
     take(source, 50)
     assert kinds[:2] == ["camera lost", "camera back"]
@@ -176,8 +186,12 @@ def test_a_missing_usb_camera_is_named():
 def test_a_stream_that_accepts_and_says_nothing_gives_up_and_hides_the_password():
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        with pytest.raises(SourceError, match=f"rtsp://127.0.0.1:{port}/x: cannot be opened") as caught:
-            devices.Stream(SourceSettings(uri=f"rtsp://user:secret@127.0.0.1:{port}/x", frame_timeout=0.5))
+        with pytest.raises(
+            SourceError, match=f"rtsp://127.0.0.1:{port}/x: cannot be opened"
+        ) as caught:
+            devices.Stream(
+                SourceSettings(uri=f"rtsp://user:secret@127.0.0.1:{port}/x", frame_timeout=0.5)
+            )
     assert "secret" not in str(caught.value)
 
 
@@ -215,8 +229,14 @@ def real_methods():
     if not files:
         pytest.skip("picamera2 0.3.38 is not unpacked; run make .venv-tflite/ready")
     module = ast.parse(files[0].read_text())
-    (definition,) = [node for node in module.body if isinstance(node, ast.ClassDef) and node.name == "Picamera2"]
-    return {node.name: [a.arg for a in node.args.args] for node in definition.body if isinstance(node, ast.FunctionDef)}
+    (definition,) = [
+        node for node in module.body if isinstance(node, ast.ClassDef) and node.name == "Picamera2"
+    ]
+    return {
+        node.name: [a.arg for a in node.args.args]
+        for node in definition.body
+        if isinstance(node, ast.FunctionDef)
+    }
 
 
 def test_the_fake_has_the_real_packages_methods_and_arguments():
@@ -225,7 +245,9 @@ def test_the_fake_has_the_real_packages_methods_and_arguments():
         parameters = list(inspect.signature(method).parameters)
         assert name in real, name
         assert set(parameters) <= set(real[name]), name
-        keywords = list(itertools.takewhile(lambda key: key not in ("buffer_count", "controls"), parameters))
+        keywords = list(
+            itertools.takewhile(lambda key: key not in ("buffer_count", "controls"), parameters)
+        )
         assert real[name][: len(keywords)] == keywords, name
 
 
@@ -251,7 +273,12 @@ def test_the_light_is_on_while_the_camera_is_and_the_button_pauses_both(pins):
     light, button = pins.pin(17), pins.pin(27)
     cameras = [FakeCamera([np.zeros((4, 4), np.uint8)]) for _ in range(2)]
     live = camera.LiveCamera(
-        openers(*cameras), SourceSettings(), stop, lambda *event: events.append(event[0]), switch, Clock()
+        openers(*cameras),
+        SourceSettings(),
+        stop,
+        lambda *event: events.append(event[0]),
+        switch,
+        Clock(),
     )
     frames = iter(live)
 

@@ -6,7 +6,13 @@ from mien_edge import testing
 from mien_edge.chain import classify, detect, pipeline, quality, sources
 from mien_edge.model.interpreter import Classifier
 from mien_edge.service.run import RunOptions, Service, build_chain, load_model
-from mien_edge.settings import DetectSettings, ModelSettings, QualitySettings, Settings, SourceSettings
+from mien_edge.settings import (
+    DetectSettings,
+    ModelSettings,
+    QualitySettings,
+    Settings,
+    SourceSettings,
+)
 from mien_edge.values import Box, Face, Frame
 
 
@@ -43,7 +49,9 @@ def test_a_chain_calls_its_stages_in_order():
     def stage(name, result):
         return lambda *arguments: calls.append((name, len(arguments))) or result
 
-    chain = pipeline.Chain(stage("detect", ()), stage("track", ()), stage("classify", ()), stage("smooth", ("end",)))
+    chain = pipeline.Chain(
+        stage("detect", ()), stage("track", ()), stage("classify", ()), stage("smooth", ("end",))
+    )
     assert chain(Frame(np.zeros((2, 2), np.uint8), 0, 0.0)) == ("end",)
     assert calls == [("detect", 1), ("track", 2), ("classify", 2), ("smooth", 1)]
 
@@ -70,13 +78,18 @@ def test_yunet_tells_where_the_eyes_are(astronaut):
 @pytest.mark.parametrize("shape", [(1, 1, 3), (3, 900, 3), (900, 3), (7, 7)])
 @pytest.mark.parametrize("method", ["yunet", "haar"])
 def test_pictures_too_small_for_a_face_have_none(shape, method):
-    assert detect.detector(DetectSettings(method=method))(Frame(np.full(shape, 80, np.uint8), 0, 0.0)) == ()
+    assert (
+        detect.detector(DetectSettings(method=method))(Frame(np.full(shape, 80, np.uint8), 0, 0.0))
+        == ()
+    )
 
 
 def test_a_12_megapixel_picture_works(astronaut):
     import cv2
 
-    large = cv2.copyMakeBorder(cv2.resize(astronaut, (3000, 3000)), 0, 0, 0, 1000, cv2.BORDER_CONSTANT)
+    large = cv2.copyMakeBorder(
+        cv2.resize(astronaut, (3000, 3000)), 0, 0, 0, 1000, cv2.BORDER_CONSTANT
+    )
     (face,) = detect.YuNet(DetectSettings())(Frame(large, 0, 0.0))
     assert 400 < face.box.height < 900
 
@@ -92,7 +105,11 @@ def test_a_still_picture_is_searched_now_and_then_and_a_movement_at_once():
 
 
 def face(size=80.0, nose=40.0):
-    return Face(Box(0, 0, size, size), 0.9, ((20.0, 30.0), (60.0, 30.0), (nose, 50.0), (25.0, 70.0), (55.0, 70.0)))
+    return Face(
+        Box(0, 0, size, size),
+        0.9,
+        ((20.0, 30.0), (60.0, 30.0), (nose, 50.0), (25.0, 70.0), (55.0, 70.0)),
+    )
 
 
 def test_small_turned_and_blurred_faces_are_told_as_such(astronaut):
@@ -105,7 +122,12 @@ def test_small_turned_and_blurred_faces_are_told_as_such(astronaut):
 
     assert quality.after_crop(cv2.resize(crop, (48, 48)), QualitySettings()) == "good"
     assert quality.after_crop(np.full((48, 48), 9, np.uint8), QualitySettings()) == "blurred"
-    assert quality.after_crop(cv2.GaussianBlur(cv2.resize(crop, (48, 48)), (0, 0), 6), QualitySettings()) == "blurred"
+    assert (
+        quality.after_crop(
+            cv2.GaussianBlur(cv2.resize(crop, (48, 48)), (0, 0), 6), QualitySettings()
+        )
+        == "blurred"
+    )
 
 
 def test_levelling_brings_the_eyes_to_one_height():

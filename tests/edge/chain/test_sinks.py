@@ -43,7 +43,11 @@ def test_json_lines_hold_whole_readings(tmp_path):
     sink(())
     sink.close()
     first, second = map(json.loads, (tmp_path / "r.jsonl").read_text().splitlines())
-    assert (first["label"], first["track"], first["time"]) == ("happy", 1, "1970-01-01T00:00:01.500Z")
+    assert (first["label"], first["track"], first["time"]) == (
+        "happy",
+        1,
+        "1970-01-01T00:00:01.500Z",
+    )
     assert sum(first["scores"].values()) == pytest.approx(1, abs=1e-3)
     assert (second["label"], second["scores"], second["quality"]) == (None, None, "blurred")
 
@@ -79,7 +83,9 @@ def test_a_half_line_from_a_power_cut_is_cut_off(tmp_path):
 
 
 def test_a_full_disk_is_one_clear_error():
-    with pytest.raises(SinkError, match=r"/dev/full: cannot be written \(No space left on device\)"):
+    with pytest.raises(
+        SinkError, match=r"/dev/full: cannot be written \(No space left on device\)"
+    ):
         sinks.RotatingFile(Path("/dev/full")).write("text\n")
 
 

@@ -126,7 +126,8 @@ def test_the_endless_demo_stops_when_told():
 
 
 @pytest.mark.parametrize(
-    ("uri", "kind"), [("picamera", "PiCamera"), ("v4l2:7", "V4l2"), ("rtsp://127.0.0.1:1/x", "Stream")]
+    ("uri", "kind"),
+    [("picamera", "PiCamera"), ("v4l2:7", "V4l2"), ("rtsp://127.0.0.1:1/x", "Stream")],
 )
 def test_each_camera_uri_chooses_its_adapter(uri, kind, monkeypatch):
     monkeypatch.setattr(getattr(devices, kind), "__init__", lambda self, settings: None)
@@ -137,7 +138,11 @@ def test_each_camera_uri_chooses_its_adapter(uri, kind, monkeypatch):
 
 def test_a_demo_with_faults_is_lost_and_comes_back(monkeypatch):
     monkeypatch.setattr(sources.FaultyDemo, "minute", 0.2)
-    faults = {"no frame for 0.3 s", "demo: pulled out; plug it in again", "demo: the driver says no"}
+    faults = {
+        "no frame for 0.3 s",
+        "demo: pulled out; plug it in again",
+        "demo: the driver says no",
+    }
     events, stop = [], Event()
     settings = SourceSettings(uri="demo:faults", fps=60, frame_timeout=0.3, max_retry_delay=0.1)
     source = sources.open_source(settings, stop, lambda kind, text: events.append(text))

@@ -34,7 +34,9 @@ def settle(readings, confidence_threshold=0.3, **settings):
 
 
 def sequence(*labels, fps=15.0, confidence=0.9):
-    return [testing.reading(label, i / fps, confidence=confidence) for i, label in enumerate(labels)]
+    return [
+        testing.reading(label, i / fps, confidence=confidence) for i, label in enumerate(labels)
+    ]
 
 
 def test_a_moving_face_keeps_its_number():
@@ -42,7 +44,10 @@ def test_a_moving_face_keeps_its_number():
 
 
 def test_two_faces_keep_theirs_in_any_order():
-    assert follow(Tracker(TrackSettings()), [face(0), face(300)], [face(305), face(5)]) == [[1, 2], [2, 1]]
+    assert follow(Tracker(TrackSettings()), [face(0), face(300)], [face(305), face(5)]) == [
+        [1, 2],
+        [2, 1],
+    ]
 
 
 def test_a_face_back_within_the_memory_keeps_its_number_and_later_is_new():
@@ -52,7 +57,12 @@ def test_a_face_back_within_the_memory_keeps_its_number_and_later_is_new():
 
 
 def test_without_memory_a_face_that_stays_keeps_its_number():
-    assert follow(Tracker(TrackSettings(max_age=0)), [face(0)], [face(2)], [], [face(2)]) == [[1], [1], [], [2]]
+    assert follow(Tracker(TrackSettings(max_age=0)), [face(0)], [face(2)], [], [face(2)]) == [
+        [1],
+        [1],
+        [],
+        [2],
+    ]
 
 
 def test_a_number_is_given_once_per_frame():
@@ -108,13 +118,19 @@ def test_a_face_without_emotion_passes_as_it_is():
 
 
 def test_a_clock_that_jumps_back_does_no_harm():
-    readings = [*sequence(*["happy"] * 5), testing.reading("happy", -1e6), testing.reading("happy", 1e9)]
+    readings = [
+        *sequence(*["happy"] * 5),
+        testing.reading("happy", -1e6),
+        testing.reading("happy", 1e9),
+    ]
     assert {reading.label for reading in settle(readings)} == {"happy"}
 
 
 @given(st.lists(st.tuples(st.sampled_from(LABELS), st.floats(0.2, 1.0)), min_size=1, max_size=40))
 def test_smoothed_scores_stay_a_distribution(steps):
-    readings = [testing.reading(label, i / 15, confidence=share) for i, (label, share) in enumerate(steps)]
+    readings = [
+        testing.reading(label, i / 15, confidence=share) for i, (label, share) in enumerate(steps)
+    ]
     for reading in settle(readings):
         assert sum(reading.emotion.scores) == pytest.approx(1)
         assert min(reading.emotion.scores) >= -1e-12

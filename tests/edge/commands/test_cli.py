@@ -18,7 +18,9 @@ ENTRY = [sys.executable, "-m", "mien_edge"]
 
 
 def call(*arguments, **more):
-    return subprocess.run([*ENTRY, *map(str, arguments)], capture_output=True, text=True, timeout=120, **more)
+    return subprocess.run(
+        [*ENTRY, *map(str, arguments)], capture_output=True, text=True, timeout=120, **more
+    )
 
 
 def test_a_photo_becomes_one_reading_and_a_picture(tmp_path, astronaut):
@@ -40,7 +42,9 @@ def test_a_folder_with_labels_is_scored(tmp_path, astronaut):
 
 
 def test_every_sink_at_once_and_the_log_is_read_back(tmp_path):
-    options = [word for name in ("jsonl", "csv", "log") for word in (f"--{name}", tmp_path / f"r.{name}")]
+    options = [
+        word for name in ("jsonl", "csv", "log") for word in (f"--{name}", tmp_path / f"r.{name}")
+    ]
     settings = tmp_path / "fast.toml"
     settings.write_text("[source]\nfps = 120.0\n")
     result = call("run", "demo", "--settings", settings, "--max-frames", 60, "--quiet", *options)
@@ -50,12 +54,19 @@ def test_every_sink_at_once_and_the_log_is_read_back(tmp_path):
     logs = call("logs", "--log", tmp_path / "r.log").stdout
     assert "start: demo" in logs
     assert "stop: 60 frames" in logs
-    assert json.loads(call("logs", "--log", tmp_path / "r.log", "--summary", "--json").stdout)[0]["face_minutes"] > 0
+    assert (
+        json.loads(call("logs", "--log", tmp_path / "r.log", "--summary", "--json").stdout)[0][
+            "face_minutes"
+        ]
+        > 0
+    )
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_end_a_run_cleanly_with_its_summary(number):
-    with subprocess.Popen([*ENTRY, "run", "demo:forever"], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [*ENTRY, "run", "demo:forever"], stdout=subprocess.PIPE, text=True
+    ) as process:
         process.stdout.readline()
         process.send_signal(number)
         rest = process.stdout.read()
@@ -104,13 +115,18 @@ def test_an_error_is_one_line_and_exit_code_1(arguments, reason, tmp_path):
     ("arguments", "line"),
     [
         (["models", "discard", "small-1"], "it is now mien-edge models remove; use that word"),
-        (["models", "discard", "--settings", "a.toml", "b"], "it is now mien-edge models remove; use that word"),
+        (
+            ["models", "discard", "--settings", "a.toml", "b"],
+            "it is now mien-edge models remove; use that word",
+        ),
         (["models", "shadow", "--end"], "--end is now --stop; rename it"),
         (["models", "activate", "small-1", "--wait", "3"], "--wait is now --timeout; rename it"),
         (["receive", "--wait=3"], "--wait is now --timeout; rename it"),
     ],
 )
-def test_a_word_of_an_earlier_version_is_a_usage_error_that_names_the_new_one(arguments, line, capsys):
+def test_a_word_of_an_earlier_version_is_a_usage_error_that_names_the_new_one(
+    arguments, line, capsys
+):
     with pytest.raises(SystemExit) as ended:
         cli.main(arguments)
     assert ended.value.code == 2
@@ -143,7 +159,9 @@ def test_a_missing_package_is_one_line_with_what_to_install():
 def test_a_closed_pipe_is_no_error(tmp_path):
     log = tmp_path / "r.db"
     call("run", "demo", "--max-frames", 5, "--log", log)
-    result = subprocess.run(f"{sys.executable} -m mien_edge logs --log {log} | true", shell=True, capture_output=True)  # noqa: S602
+    result = subprocess.run(  # noqa: S602
+        f"{sys.executable} -m mien_edge logs --log {log} | true", shell=True, capture_output=True
+    )
     assert result.stderr == b""
 
 
@@ -175,7 +193,9 @@ print("threads:", len(os.listdir("/proc/self/task")))
 
 def test_numpy_computes_in_one_thread_for_its_others_would_spin_between_frames():
     clean = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
-    result = subprocess.run([sys.executable, "-c", ONE_THREAD], capture_output=True, text=True, env=clean)
+    result = subprocess.run(
+        [sys.executable, "-c", ONE_THREAD], capture_output=True, text=True, env=clean
+    )
     assert result.stdout.splitlines()[-1] == "threads: 1", result.stderr
 
 
@@ -237,7 +257,13 @@ sys.exit(f"loaded: {{loaded}}" if loaded else 0)
 )
 def test_a_process_that_tells_others_has_not_even_the_code_for_pictures(command, module, tmp_path):
     (tmp_path / "mien.toml").write_text('[view]\nhost = "192.0.2.1"\n')
-    arguments = [command, "--settings", str(tmp_path / "mien.toml"), "--log", str(tmp_path / "r.db")]
+    arguments = [
+        command,
+        "--settings",
+        str(tmp_path / "mien.toml"),
+        "--log",
+        str(tmp_path / "r.db"),
+    ]
     if command == "publish":
         arguments += ["--state", str(tmp_path)]
     code = WITHOUT_PICTURES.format(arguments=arguments, module=module)
@@ -253,7 +279,9 @@ def test_the_list_of_commands_imports_none_of_them():
 
 
 def test_a_run_loads_no_tensorflow():
-    code = "import sys; from mien_edge.cli import main; main(['run', 'demo', '--max-frames', '2']); "
+    code = (
+        "import sys; from mien_edge.cli import main; main(['run', 'demo', '--max-frames', '2']); "
+    )
     code += "sys.exit(bool({'tensorflow', 'keras', 'tf_keras', 'matplotlib', 'scipy', 'skimage'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
 
@@ -272,7 +300,9 @@ sys.exit(main(["run", "demo", "--max-frames", "2"]))
 """
 
 
-@pytest.mark.skipif(platform.machine() != "x86_64", reason="the filter names a system call by its x86-64 number")
+@pytest.mark.skipif(
+    platform.machine() != "x86_64", reason="the filter names a system call by its x86-64 number"
+)
 def test_a_run_works_where_the_units_filter_refuses_mbind():
     result = subprocess.run([sys.executable, "-c", UNDER_FILTER], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr

@@ -17,7 +17,9 @@ from mien_edge.update.signing import Trust
 def device(tmp_path, monkeypatch):
     """Options of a device that trusts the key in the test's folder."""
     monkeypatch.setenv("MIEN_MODELS", str(tmp_path / "models"))
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "key"], check=True)
+    subprocess.run(
+        ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "key"], check=True
+    )
     (tmp_path / "signers").write_text(signing.allowed_signers_line("me", tmp_path / "key.pub"))
     (tmp_path / "mien.toml").write_text(
         f'[update]\nsigners = "{tmp_path / "signers"}"\nrevoked = "{tmp_path / "none"}"\n'
@@ -74,7 +76,9 @@ def test_receive_verifies_a_bundle_once(bundle, device, signed, monkeypatch, ver
     assert verifications == ONCE
 
 
-def test_install_verifies_a_bundle_once_and_activate_does_so_again(bundle, device, signed, verifications):
+def test_install_verifies_a_bundle_once_and_activate_does_so_again(
+    bundle, device, signed, verifications
+):
     """They are two processes; the card in the folder is read to know which files belong to it."""
     assert cli.main(["models", "install", str(signed), *device]) == 0
     assert verifications == ONCE | {"card": 2}

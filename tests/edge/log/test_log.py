@@ -124,7 +124,9 @@ def test_events_are_bounded_as_well(tmp_path):
     sink = LogWriter(tmp_path / "log.db", Settings(max_days=3650, max_rows=100))
     sink.commit([(NOW, 0.0, "start", str(i)) for i in range(300)])
     sink._trim()
-    assert [event.text for event in log_reader.events(sink_reader(sink), Filter())] == [str(i) for i in range(200, 300)]
+    assert [event.text for event in log_reader.events(sink_reader(sink), Filter())] == [
+        str(i) for i in range(200, 300)
+    ]
     sink.close()
 
 
@@ -210,7 +212,10 @@ def test_a_full_disk_costs_what_did_not_fit_and_heals(tmp_path):
     script = 'mount -t tmpfs -o size=600k none "$1" && head -c 300k /dev/zero > "$1/ballast" && "$2" -c "$3" "$1" && '
     script += 'cp "$1"/log.db* "$4"'
     command = ["unshare", "--mount", "--map-root-user", "sh", "-c", script, "sh"]
-    if not shutil.which("unshare") or subprocess.run([*command[:3], "true"], capture_output=True).returncode:
+    if (
+        not shutil.which("unshare")
+        or subprocess.run([*command[:3], "true"], capture_output=True).returncode
+    ):
         pytest.skip("no namespaces of our own here")
     (tmp_path / "disk").mkdir()
     done = subprocess.run(
@@ -260,16 +265,26 @@ def test_a_clock_that_is_set_takes_this_runs_entries_along(tmp_path, step):
     sink((testing.reading("angry", clocks.wall()),))
     sink.close()
     end = clocks.wall()
-    assert [reading.time for reading in read_back(path)] == [NOW, end - 183, end - 122, end - 61, end]
+    assert [reading.time for reading in read_back(path)] == [
+        NOW,
+        end - 183,
+        end - 122,
+        end - 61,
+        end,
+    ]
     assert [event.kind for event in events(path)] == ["start", "clock"]
     assert events(path)[0].time == end - 183
     connection = log_reader.open_to_read(path)
     hours = log_reader.read_minutes(connection, 0.0)
-    assert {span.time for span in hours} == {int(time // 60) * 60 for time in (NOW, *(end - 61 * i for i in range(4)))}
+    assert {span.time for span in hours} == {
+        int(time // 60) * 60 for time in (NOW, *(end - 61 * i for i in range(4)))
+    }
 
 
 @pytest.mark.parametrize(("minutes", "step"), [(30, -600.0), (300, -3600.0), (30, 90.0)])
-def test_a_clock_that_is_set_by_less_than_the_run_has_lasted_moves_all_of_it(tmp_path, minutes, step):
+def test_a_clock_that_is_set_by_less_than_the_run_has_lasted_moves_all_of_it(
+    tmp_path, minutes, step
+):
     clocks = Clocks()
     sink = LogWriter(tmp_path / "log.db", Settings(max_days=3650), clocks.wall, clocks.monotonic)
     start = clocks.wall()
@@ -287,8 +302,13 @@ def test_a_clock_that_is_set_by_less_than_the_run_has_lasted_moves_all_of_it(tmp
     assert times[0] == start + step
     connection = log_reader.open_to_read(sink.path)
     minutes_read = log_reader.read_minutes(connection, 0.0)
-    assert sum(span.face_seconds for span in minutes_read) == pytest.approx(10 * (minutes * 6 + 60), rel=0.01)
-    assert minutes_read[0].time == (start + step) // 60 * 60 or abs(minutes_read[0].time - start - step) < 90
+    assert sum(span.face_seconds for span in minutes_read) == pytest.approx(
+        10 * (minutes * 6 + 60), rel=0.01
+    )
+    assert (
+        minutes_read[0].time == (start + step) // 60 * 60
+        or abs(minutes_read[0].time - start - step) < 90
+    )
     assert [event.kind for event in events(sink.path)] == ["clock"]
 
 
@@ -306,7 +326,10 @@ def test_a_log_that_is_removed_is_begun_anew(tmp_path):
 def test_minutes_are_bounded_by_bytes_as_well_and_free_pages_given_back_bit_by_bit(tmp_path):
     clocks = Clocks()
     sink = LogWriter(
-        tmp_path / "log.db", Settings(max_megabytes=1, max_summary_days=36500), clocks.wall, clocks.monotonic
+        tmp_path / "log.db",
+        Settings(max_megabytes=1, max_summary_days=36500),
+        clocks.wall,
+        clocks.monotonic,
     )
     rows = [(1, 60 * i, label, 1.0, 1) for i in range(30000) for label in ("", "happy", "sad")]
     with sink._connection:
@@ -397,7 +420,10 @@ def test_a_log_of_the_version_before_is_read_and_continued(tmp_path):
     connection.executescript(EARLIER_LOG)
     schema_before = schema(connection)
     connection.close()
-    assert [(reading.label, reading.quality) for reading in read_back(path)] == [("happy", "good"), (None, "blurred")]
+    assert [(reading.label, reading.quality) for reading in read_back(path)] == [
+        ("happy", "good"),
+        (None, "blurred"),
+    ]
     assert [event.kind for event in events(path)] == ["start"]
 
     log = LogWriter(path, Settings(max_days=3650))
@@ -421,14 +447,25 @@ def test_a_new_log_has_the_layout_of_the_version_before(tmp_path):
     earlier.executescript(EARLIER_LOG)
     new = sqlite3.connect(write_log(tmp_path / "log.db", []))
     assert schema(new) == schema(earlier)
-    assert new.execute("PRAGMA user_version").fetchone() == earlier.execute("PRAGMA user_version").fetchone()
+    assert (
+        new.execute("PRAGMA user_version").fetchone()
+        == earlier.execute("PRAGMA user_version").fetchone()
+    )
     new.close()
 
 
 def schema(connection):
     """Per table its columns: number, name, type, NOT NULL, default and place in the primary key."""
-    tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")]
-    return {table: [tuple(row) for row in connection.execute(f"PRAGMA table_info({table})")] for table in tables}
+    tables = [
+        row[0]
+        for row in connection.execute(
+            "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name"
+        )
+    ]
+    return {
+        table: [tuple(row) for row in connection.execute(f"PRAGMA table_info({table})")]
+        for table in tables
+    }
 
 
 def test_the_log_can_be_read_by_who_may_not_write_it(tmp_path):
@@ -485,8 +522,14 @@ def test_two_hundred_kills_cost_only_what_was_not_committed(tmp_path):
             continue
         connection = sqlite3.connect(path)
         assert connection.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
-        has_table = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'readings'").fetchone()
-        times = [time for (time,) in connection.execute("SELECT time FROM readings ORDER BY id")] if has_table else []
+        has_table = connection.execute(
+            "SELECT 1 FROM sqlite_master WHERE name = 'readings'"
+        ).fetchone()
+        times = (
+            [time for (time,) in connection.execute("SELECT time FROM readings ORDER BY id")]
+            if has_table
+            else []
+        )
         connection.close()
         assert times == [float(i + 1) for i in range(len(times))], "none missing, none twice"
         assert safe[0] <= len(times)
@@ -514,7 +557,12 @@ def test_a_run_that_was_killed_and_one_with_another_model_are_told_by_the_next(t
     sink.event("stop", "")
     sink.log_start("fake-1")
     sink.close()
-    assert [event.kind for event in events(sink.path)] == ["start", "unclean end", "model changed", "stop"]
+    assert [event.kind for event in events(sink.path)] == [
+        "start",
+        "unclean end",
+        "model changed",
+        "stop",
+    ]
 
 
 def test_events_stand_between_the_readings(tmp_path):
@@ -529,7 +577,10 @@ def test_events_stand_between_the_readings(tmp_path):
 
 def test_json_and_csv_are_readable_by_programs(tmp_path):
     path = write_log(tmp_path / "log.db", stream("happy", None))
-    assert [json.loads(line)["label"] for line in show.lines(path, Filter(), "json")] == ["happy", None]
+    assert [json.loads(line)["label"] for line in show.lines(path, Filter(), "json")] == [
+        "happy",
+        None,
+    ]
     table = list(show.lines(path, Filter(), "csv"))
     assert table[0].startswith("time,source,frame")
     assert len(table) == 3
@@ -542,7 +593,9 @@ def test_following_yields_what_is_committed_later(tmp_path):
     connection = sqlite3.connect(path, check_same_thread=False)
 
     def later():
-        connection.execute(database.INSERT_READING, database.reading_row(testing.reading("sad", NOW + 50), 0.0))
+        connection.execute(
+            database.INSERT_READING, database.reading_row(testing.reading("sad", NOW + 50), 0.0)
+        )
         connection.commit()
 
     threading.Timer(0.2, later).start()
@@ -584,19 +637,28 @@ def test_a_minute_counts_the_time_of_each_face_over_all_frames(tmp_path):
 def test_a_person_who_is_lost_and_found_again_is_one_and_still_ones_count_in_full(tmp_path):
     sink = LogWriter(tmp_path / "log.db", Settings(max_days=3650))
     for i in range(60):
-        sink((testing.reading("happy", NOW + i * 1.07, track=i // 10),))  # a chain that rests: a frame a second or so
+        sink(
+            (testing.reading("happy", NOW + i * 1.07, track=i // 10),)
+        )  # a chain that rests: a frame a second or so
     sink(())
     sink((testing.reading("happy", NOW + 75),))
     sink.close()
     connection = log_reader.open_to_read(sink.path)
     minutes_read = log_reader.read_minutes(connection, 0.0)
     assert [span.faces for span in minutes_read] == [1, 1]
-    assert sum(span.face_seconds for span in minutes_read) == pytest.approx(59 * 1.07 + 0.2, abs=0.2)
+    assert sum(span.face_seconds for span in minutes_read) == pytest.approx(
+        59 * 1.07 + 0.2, abs=0.2
+    )
 
 
 def test_minutes_outlive_readings(tmp_path):
     clocks = Clocks()
-    sink = LogWriter(tmp_path / "log.db", Settings(max_days=1, max_summary_days=10), clocks.wall, clocks.monotonic)
+    sink = LogWriter(
+        tmp_path / "log.db",
+        Settings(max_days=1, max_summary_days=10),
+        clocks.wall,
+        clocks.monotonic,
+    )
     for _ in range(5):
         sink((testing.reading("sad", clocks.wall()),))
         clocks.run(86400 * 3)
@@ -619,7 +681,9 @@ def test_the_plot_stands_for_the_hours(tmp_path):
 
 def test_an_hour_without_a_face_is_a_gap_in_the_chart():
     share = dict.fromkeys((*LABELS, "none"), 0.0) | {"happy": 0.75, "sad": 0.25}
-    hours = [show.HourSummary(f"2027-01-15T{hour:02d}:00:00.000Z", 4.0, 1, share) for hour in (8, 9, 11)]
+    hours = [
+        show.HourSummary(f"2027-01-15T{hour:02d}:00:00.000Z", 4.0, 1, share) for hour in (8, 9, 11)
+    ]
     chart = plot.chart(hours)
     assert [bar.label for bar in chart.bars] == ["happy", "sad"] * 3
     lefts = [bar.left for bar in chart.bars if bar.label == "happy"]
@@ -651,7 +715,9 @@ def test_kinds_choose_readings_events_or_one_sort_of_event(tmp_path):
     assert [entry["text"] for entry in of_kind("camera back")] == ["frames flow"]
 
 
-@pytest.mark.parametrize(("text", "ago"), [("90s", 90), ("15m", 900), ("1h", 3600), ("7d", 604800), ("1.5h", 5400)])
+@pytest.mark.parametrize(
+    ("text", "ago"), [("90s", 90), ("15m", 900), ("1h", 3600), ("7d", 604800), ("1.5h", 5400)]
+)
 def test_moments_may_be_told_as_time_ago(text, ago):
     assert show.moment(text, NOW) == NOW - ago
 

@@ -58,7 +58,9 @@ def test_each_interpreter_alone_passes_the_golden_vectors(bundle, name, runtime)
 
 def test_without_an_interpreter_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setattr(interpreter, "_RUNTIMES", (("no-such-runtime", "no_such_runtime"),))
-    with pytest.raises(RuntimeMissingError, match=r"no-such-runtime is not installed; pip install 'mien\[edge\]'"):
+    with pytest.raises(
+        RuntimeMissingError, match=r"no-such-runtime is not installed; pip install 'mien\[edge\]'"
+    ):
         interpreter.find_runtime()
 
 

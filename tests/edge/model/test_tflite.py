@@ -20,14 +20,18 @@ def test_a_prefix_is_the_network_up_to_there(bundle, tmp_path, count):
     path.write_bytes(tflite.truncate(content, count))
     assert tflite.operators(path.read_bytes()) == wanted
     network = interpreter.find_runtime().load(path)
-    network.set_tensor(network.get_input_details()[0]["index"], np.full((1, 48, 48, 1), 77, np.uint8))
+    network.set_tensor(
+        network.get_input_details()[0]["index"], np.full((1, 48, 48, 1), 77, np.uint8)
+    )
     network.invoke()
     assert network.get_tensor(network.get_output_details()[0]["index"]).shape == wanted[-1].shape
 
 
 def test_each_layer_is_timed(bundle):
     found = profile.profile_layers(bundle.model, repeats=2)
-    assert [each.operator for each in found] == [each.name for each in tflite.operators(bundle.model.read_bytes())]
+    assert [each.operator for each in found] == [
+        each.name for each in tflite.operators(bundle.model.read_bytes())
+    ]
     assert all(each.milliseconds >= 0 for each in found)
     assert sum(each.milliseconds for each in found) > 0
     assert profile.layers_as_text(found).count("\n") == len(found) + 1

@@ -77,8 +77,12 @@ def start_of(path):
 
 
 def test_the_discovery_message():
-    assert homeassistant.discovery_topic("homeassistant", "Büro") == "homeassistant/device/B_ro/config"
-    assert homeassistant.discovery_message("mien/Büro", "Büro") == DISCOVERY.replace("VERSION", __version__)
+    assert (
+        homeassistant.discovery_topic("homeassistant", "Büro") == "homeassistant/device/B_ro/config"
+    )
+    assert homeassistant.discovery_message("mien/Büro", "Büro") == DISCOVERY.replace(
+        "VERSION", __version__
+    )
 
 
 def test_a_state_message_of_a_running_service(tmp_path, publisher):
@@ -113,7 +117,9 @@ def test_the_messages_of_a_reading_and_an_event(tmp_path, log):
     event, reading = Outbox(log.path, SingleReadings(), start).take()
     assert (event.kind, event.number, reading.kind, reading.number) == ("event", 1, "reading", 1)
     time = json.loads(event.text)["time"]
-    assert event.text == (f'{{"id": "{start.log}-e1", "time": "{time}", "kind": "camera lost", "text": "no frame"}}')
+    assert event.text == (
+        f'{{"id": "{start.log}-e1", "time": "{time}", "kind": "camera lost", "text": "no frame"}}'
+    )
     assert reading.text == (
         f'{{"id": "{start.log}-r1", "time": "2023-11-14T22:13:20.000Z", "source": "", "frame": 25500000000, '
         '"track": 1, "label": "happy", "confidence": 0.9, "quality": "good", "box": [10, 20, 60, 80], '

@@ -21,7 +21,17 @@ SERVICE = Status(
 PUBLISHER = PublisherStatus(shares={"happy": 0.75, "none": 0.25}, faces=2, waiting=7)
 
 BASE_UNITS = ("seconds", "celsius", "bytes", "ratio")  # prometheus.io/docs/practices/naming
-OTHER_UNITS = ("milliseconds", "ms", "minutes", "hours", "days", "fahrenheit", "megabytes", "mb", "percent")
+OTHER_UNITS = (
+    "milliseconds",
+    "ms",
+    "minutes",
+    "hours",
+    "days",
+    "fahrenheit",
+    "megabytes",
+    "mb",
+    "percent",
+)
 WITHOUT_UNIT = {
     "mien_up",
     "mien_frames_total",

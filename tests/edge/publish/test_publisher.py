@@ -149,7 +149,10 @@ def test_a_killed_broker_costs_nothing(tmp_path, broker, monkeypatch, has_read):
     publisher = device.publisher()
     for _ in range(10):
         device.write(30)
-        until(publisher, lambda: publisher.outbox.done.reading == len(numbers(subscriber)) == device.count)
+        until(
+            publisher,
+            lambda: publisher.outbox.done.reading == len(numbers(subscriber)) == device.count,
+        )
         broker.freeze()
         device.write(7)
         until(publisher, lambda: len(publisher._inflight) == 7)
@@ -162,7 +165,9 @@ def test_a_killed_broker_costs_nothing(tmp_path, broker, monkeypatch, has_read):
         broker.start()
         back = "the subscriber is back before anything is published that only the broker would have"
         assert subscriber.subscribed.wait(20), back
-    until(publisher, lambda: publisher.reconnects == 10 and len(numbers(subscriber)) == device.count)
+    until(
+        publisher, lambda: publisher.reconnects == 10 and len(numbers(subscriber)) == device.count
+    )
     publisher.close()
     subscriber.close()
     assert numbers(subscriber) == list(range(1, device.count + 1))
@@ -202,8 +207,19 @@ def test_a_hundred_thousand_readings_are_published_in_flat_memory(tmp_path, brok
     device.write(100_000)
     settings = tmp_path / "mien.toml"
     settings.write_text(f'[publish]\nhost = "127.0.0.1"\nport = {broker.port}\ndevice = "pi"\n')
-    command = [sys.executable, "-m", "mien_edge", "publish", "--settings", settings, "--log", device.path]
-    with subprocess.Popen([*command, "--state", tmp_path], env=clean_environment(), text=True) as process:
+    command = [
+        sys.executable,
+        "-m",
+        "mien_edge",
+        "publish",
+        "--settings",
+        settings,
+        "--log",
+        device.path,
+    ]
+    with subprocess.Popen(
+        [*command, "--state", tmp_path], env=clean_environment(), text=True
+    ) as process:
         until(None, lambda: len(subscriber.messages) > 1000 or process.poll() is not None, 240)
         early = megabytes(process, "VmRSS")
         until(None, lambda: len(subscriber.messages) >= 100_000 or process.poll() is not None, 240)
@@ -265,7 +281,9 @@ def test_a_broker_publishes_the_last_will_of_a_device_that_vanishes(tmp_path, br
     assert ("mien/pi/status", "offline", True) in late.messages
 
 
-def test_only_shares_of_enough_faces_leave_where_single_faces_must_not_be_published(tmp_path, broker):
+def test_only_shares_of_enough_faces_leave_where_single_faces_must_not_be_published(
+    tmp_path, broker
+):
     subscriber = Subscriber(broker)
     settings = {"aggregate": True, "min_faces": 3, "state_interval": 1}
     device = Device(tmp_path, broker.port, **settings).from_the_beginning()
@@ -275,7 +293,11 @@ def test_only_shares_of_enough_faces_leave_where_single_faces_must_not_be_publis
             time_of_frame = minute + 60 * faces + frame / 2
             labels = ["sad", "happy", "happy"][:faces]
             faces_of_frame = zip(labels, range(10 * frame, 10 * frame + faces), strict=True)
-            device.log(tuple(testing.reading(label, time_of_frame, track) for label, track in faces_of_frame))
+            device.log(
+                tuple(
+                    testing.reading(label, time_of_frame, track) for label, track in faces_of_frame
+                )
+            )
     device.log.commit()
     publisher = device.publisher()
     until(publisher, lambda: subscriber.payloads("minute") and subscriber.payloads("state"))
@@ -340,7 +362,10 @@ def test_home_assistant_gets_the_device_again_when_it_starts(tmp_path, broker):
 
 
 def test_a_device_may_have_any_name():
-    assert homeassistant.discovery_topic("homeassistant", "Büro/3 #1") == "homeassistant/device/B_ro_3__1/config"
+    assert (
+        homeassistant.discovery_topic("homeassistant", "Büro/3 #1")
+        == "homeassistant/device/B_ro_3__1/config"
+    )
 
 
 # --- security ----------------------------------------------------------------------------------------------------
@@ -351,12 +376,18 @@ def certificates(folder):
         subprocess.run(["openssl", *words.split()], cwd=folder, check=True, capture_output=True)
 
     key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes"
-    authority = "-days 2 -addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign"
+    authority = (
+        "-days 2 -addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign"
+    )
     for name in ("ca", "other"):
         openssl(f"req -x509 {key} {authority} -subj /CN={name} -keyout {name}.key -out {name}.crt")
     openssl(f"req {key} -subj /CN=localhost -keyout server.key -out server.csr")
-    (folder / "ext").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\nextendedKeyUsage=serverAuth\n")
-    openssl("x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile ext -out server.crt")
+    (folder / "ext").write_text(
+        "subjectAltName=DNS:localhost,IP:127.0.0.1\nextendedKeyUsage=serverAuth\n"
+    )
+    openssl(
+        "x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile ext -out server.crt"
+    )
 
 
 @pytest.fixture
@@ -366,7 +397,11 @@ def guarded(tmp_path):
     folder.mkdir()
     certificates(folder)
     Broker(folder)
-    subprocess.run(["mosquitto_passwd", "-b", "-c", folder / "pw", "mien", "secret"], check=True, capture_output=True)
+    subprocess.run(
+        ["mosquitto_passwd", "-b", "-c", folder / "pw", "mien", "secret"],
+        check=True,
+        capture_output=True,
+    )
     lines = ["allow_anonymous false", f"password_file {folder}/pw", f"cafile {folder}/ca.crt"]
     lines += [f"certfile {folder}/server.crt", f"keyfile {folder}/server.key"]
     broker = Broker(folder, *lines).start()
@@ -389,7 +424,11 @@ def test_a_broker_with_tls_and_a_password_is_reached(tmp_path, guarded, monkeypa
     ("settings", "password", "words"),
     [
         ({"tls": True, "ca": "broker/ca.crt", "username": "mien"}, "wrong", "it refuses"),
-        ({"tls": True, "ca": "broker/other.crt", "username": "mien"}, "secret", "certificate verify failed"),
+        (
+            {"tls": True, "ca": "broker/other.crt", "username": "mien"},
+            "secret",
+            "certificate verify failed",
+        ),
         ({"tls": True, "ca": "broker/ca.crt"}, "", "it refuses"),
     ],
     ids=["wrong password", "unknown authority", "no password"],
@@ -430,15 +469,28 @@ def test_prometheus_and_status_say_how_the_publisher_is(tmp_path, broker):
     device.write(5)
     (tmp_path / "publish").mkdir()
     settings = tmp_path / "mien.toml"
-    settings.write_text(f'[publish]\nhost = "127.0.0.1"\nport = {broker.port}\ndevice = "pi"\nmetrics_port = {port}\n')
+    settings.write_text(
+        f'[publish]\nhost = "127.0.0.1"\nport = {broker.port}\ndevice = "pi"\nmetrics_port = {port}\n'
+    )
     environment = {**clean_environment(), "RUNTIME_DIRECTORY": str(tmp_path / "publish")}
-    command = [sys.executable, "-m", "mien_edge", "publish", "--settings", settings, "--log", device.path]
+    command = [
+        sys.executable,
+        "-m",
+        "mien_edge",
+        "publish",
+        "--settings",
+        settings,
+        "--log",
+        device.path,
+    ]
     with subprocess.Popen(
         [*command, "--state", tmp_path], env=environment, text=True, stdout=subprocess.PIPE
     ) as process:
         until(None, lambda: has_published(tmp_path / "publish", 5))
         status = status_file.read_publisher(tmp_path / "publish")
-        page = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10).read().decode()
+        page = (
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10).read().decode()
+        )
         process.terminate()
         printed = process.stdout.read()
     assert (status.connected, status.waiting, status.problem) == (True, 0, "")
@@ -472,7 +524,9 @@ def test_another_mode_publishes_no_history(tmp_path):
     device = Device(tmp_path, 1).from_the_beginning()
     clock = [NOW + 5000.0]
     device.write(5)
-    sums = Outbox(device.path, MinuteSums(2), Cursor.read(tmp_path / "cursor.json"), lambda: clock[0])
+    sums = Outbox(
+        device.path, MinuteSums(2), Cursor.read(tmp_path / "cursor.json"), lambda: clock[0]
+    )
     sums.take()
     single = Outbox(device.path, SingleReadings(), sums.done, lambda: clock[0])
     assert single.take() == [], "what was held back stays so"
@@ -484,7 +538,12 @@ def test_a_clock_that_was_ahead_does_not_silence_the_sums(tmp_path):
     device = Device(tmp_path, 1)
     clock = [NOW + 86400.0]
     connection = reader.open_to_read(device.path)
-    outbox = Outbox(device.path, MinuteSums(1), Cursor(reader.name(connection), minute=int(clock[0])), lambda: clock[0])
+    outbox = Outbox(
+        device.path,
+        MinuteSums(1),
+        Cursor(reader.name(connection), minute=int(clock[0])),
+        lambda: clock[0],
+    )
     clock[0] = NOW
     outbox.take()
     for i in range(120):

@@ -53,7 +53,11 @@ class FakeConnection:
 
     def numbers(self, topic):
         """Numbers of the messages whose topic ends so."""
-        return [number for number, message in enumerate(self.sent, start=1) if message[0].endswith(topic)]
+        return [
+            number
+            for number, message in enumerate(self.sent, start=1)
+            if message[0].endswith(topic)
+        ]
 
 
 class Stage:
@@ -70,7 +74,9 @@ class Stage:
         self.count = 0
         settings = PublishSettings(host="broker", device="pi", state_interval=10.0)
         folders = tmp_path / "log.db", tmp_path / "run", tmp_path
-        self.publisher = Publisher(settings, *folders, clock=lambda: self.now, wall_clock=lambda: NOW)
+        self.publisher = Publisher(
+            settings, *folders, clock=lambda: self.now, wall_clock=lambda: NOW
+        )
 
     def open(self, *arguments):
         """In place of Connection."""
@@ -182,7 +188,11 @@ def test_what_was_not_acknowledged_is_sent_again_after_a_lost_connection(stage):
     assert Cursor.read(stage.cursor_path).reading == 2, "saved at once"
     stage.now += 1.0
     again = stage.connect()
-    ids = [json.loads(text)["id"].rpartition("-")[2] for topic, text in again.sent if topic.endswith("/reading")]
+    ids = [
+        json.loads(text)["id"].rpartition("-")[2]
+        for topic, text in again.sent
+        if topic.endswith("/reading")
+    ]
     assert ids == ["r3", "r4"]
     assert stage.publisher.reconnects == 1
 

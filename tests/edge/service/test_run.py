@@ -113,7 +113,9 @@ def test_a_sink_that_fails_ends_the_run_and_closes_the_others(model):
     assert capture.closed
 
 
-def test_a_service_has_its_log_in_its_state_folder_unless_the_settings_name_another(model, tmp_path):
+def test_a_service_has_its_log_in_its_state_folder_unless_the_settings_name_another(
+    model, tmp_path
+):
     options = RunOptions(max_frames=1, state_folder=tmp_path / "state")
     Service(Settings(), model, options, source=demo()).run()
     assert kinds(tmp_path / "state" / "readings.db") == ["start", "stop"]
@@ -167,7 +169,9 @@ def test_a_summary_names_no_password(model):
 
 def test_a_summary_is_one_sentence_and_json_without_what_is_not_there():
     summary = Summary("demo", "edge-1", 30, 1, 20, 2, 2.0)
-    assert str(summary) == ("30 frames in 2.0 s (15.0 fps), 1 skipped, 20 readings of 2 faces, model edge-1")
+    assert str(summary) == (
+        "30 frames in 2.0 s (15.0 fps), 1 skipped, 20 readings of 2 faces, model edge-1"
+    )
     assert "score" not in summary.as_dict()
     scored = dataclasses.replace(summary, score={"accuracy": 1.0})
     assert scored.as_dict()["score"] == {"accuracy": 1.0}

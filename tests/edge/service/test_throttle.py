@@ -44,7 +44,9 @@ def device(tmp_path, **files):
 
 
 def test_a_pi_tells_its_heat_and_what_throttles_it(tmp_path):
-    root = device(tmp_path, temp="81234", throttled="50005", memory="MemTotal: 1 kB\nMemAvailable:  500000 kB")
+    root = device(
+        tmp_path, temp="81234", throttled="50005", memory="MemTotal: 1 kB\nMemAvailable:  500000 kB"
+    )
     found = health.read(root)
     assert found.temperature == 81.2
     assert found.throttled_now == ("under-voltage", "throttled")
@@ -68,10 +70,16 @@ def test_what_the_process_writes_is_counted(tmp_path):
 
 
 def test_the_rate_falls_before_the_soc_throttles_and_comes_back(tmp_path):
-    events, heat = [], iter(["60000", "76000", "76000", "72000", "69000", "76000", *["67000"] * 6, "76000"])
+    events, heat = (
+        [],
+        iter(["60000", "76000", "76000", "72000", "69000", "76000", *["67000"] * 6, "76000"]),
+    )
     settings = ThrottleSettings(hot=75, cool=68, min_fps=5)
     governor = throttle.Governor(
-        settings, 15.0, lambda *event: events.append(event), lambda: health.read(device(tmp_path, temp=next(heat)))
+        settings,
+        15.0,
+        lambda *event: events.append(event),
+        lambda: health.read(device(tmp_path, temp=next(heat))),
     )
     rates = [round(governor(now * 5.0), 2) for now in range(13)]
     assert rates == [15, 12, 9.6, 9.6, 9.6, 7.68, 9.6, 12, 15, 15, 15, 15, 12]
@@ -81,15 +89,21 @@ def test_the_rate_falls_before_the_soc_throttles_and_comes_back(tmp_path):
 
 def test_the_rate_never_falls_below_the_slowest(tmp_path):
     governor = throttle.Governor(
-        ThrottleSettings(min_fps=5), 15.0, read_health=lambda: Health(99.0, ("throttled",), (), None)
+        ThrottleSettings(min_fps=5),
+        15.0,
+        read_health=lambda: Health(99.0, ("throttled",), (), None),
     )
     assert [governor(i * 5.0) for i in range(20)][-1] == 5
-    slow = throttle.Governor(ThrottleSettings(min_fps=5), 1.0, read_health=lambda: Health(99.0, (), (), None))
+    slow = throttle.Governor(
+        ThrottleSettings(min_fps=5), 1.0, read_health=lambda: Health(99.0, (), (), None)
+    )
     assert slow(0.0) == 1.0
 
 
 def test_throttling_counts_as_heat_where_no_temperature_is_told():
-    governor = throttle.Governor(ThrottleSettings(), 15.0, read_health=lambda: Health(None, ("throttled",), (), None))
+    governor = throttle.Governor(
+        ThrottleSettings(), 15.0, read_health=lambda: Health(None, ("throttled",), (), None)
+    )
     assert governor(0.0) == 12
 
 
@@ -130,7 +144,9 @@ def test_where_nothing_moves_the_chain_rests_and_a_movement_wakes_it_at_once():
     pictures[450:] = moving(150)
     indices = passed(pictures, ThrottleSettings(idle_after=10, idle_fps=1))
     assert indices[:150] == list(range(150)), "full rate before it rests"
-    assert 19 <= len([index for index in indices if 151 <= index < 450]) <= 21, "one a second for twenty seconds"
+    assert 19 <= len([index for index in indices if 151 <= index < 450]) <= 21, (
+        "one a second for twenty seconds"
+    )
     assert [index for index in indices if index >= 451] == list(range(451, 600)), "full rate again"
 
 
@@ -141,7 +157,10 @@ def test_a_chain_that_may_not_rest_does_not():
 def test_a_weak_power_supply_does_not_make_the_rate_swing():
     events, limits = [], []
     governor = throttle.Governor(
-        ThrottleSettings(), 15.0, lambda *event: events.append(event), lambda: Health(50.0, limits[-1], (), None)
+        ThrottleSettings(),
+        15.0,
+        lambda *event: events.append(event),
+        lambda: Health(50.0, limits[-1], (), None),
     )
     rates = []
     for i in range(120):

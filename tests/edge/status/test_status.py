@@ -41,14 +41,21 @@ FRAME = Frame(np.zeros((2, 2), np.uint8), 0, 0.0)
 def status_writer_of(folder):
     stage = Timed(lambda: time.sleep(0.002))
     stage()
-    return status_writer.StatusWriter(folder, "demo", lambda: ModelStatus("fake-1"), [("detect", stage)])
+    return status_writer.StatusWriter(
+        folder, "demo", lambda: ModelStatus("fake-1"), [("detect", stage)]
+    )
 
 
 def test_the_status_is_one_whole_file_with_what_the_service_does(tmp_path):
     watcher = status_writer_of(tmp_path)
     watcher(FRAME, (testing.reading("happy"),))
     status = status_file.read_status(tmp_path)
-    assert (status.model, status.camera, status.frames, status.pid) == ("fake-1", "ok", 1, os.getpid())
+    assert (status.model, status.camera, status.frames, status.pid) == (
+        "fake-1",
+        "ok",
+        1,
+        os.getpid(),
+    )
     assert status.faces[0].label == "happy"
     assert status.stage_milliseconds["detect"] >= 2
     assert status.resident_megabytes > 1
@@ -93,7 +100,9 @@ def test_problems_are_named_with_what_to_do(tmp_path):
     service = status_file.read_status(tmp_path)
 
     def problems(publisher=None, later=0.0, **changes):
-        return summary.find_problems(dataclasses.replace(service, **changes), publisher, now + later)
+        return summary.find_problems(
+            dataclasses.replace(service, **changes), publisher, now + later
+        )
 
     assert "journalctl" in problems(camera="lost")[0]
     assert "no frame for 60 s" in problems(later=60.0)[0]
@@ -132,7 +141,10 @@ FULL_STATUS = Status(
     written_per_day=3.2,
     events=(StatusEvent(NOW, EventKind.THROTTLED, "hot"),),
     throttle=ThrottleStatus(target_fps=15.0, idle=False, skipped=7),
-    update=UpdateStatus(ProbationStatus(12.3, 600.0, 3, 200), ShadowStatus("small-3", 60, 1, 1.0, ((1,),), (2.1, 3.0))),
+    update=UpdateStatus(
+        ProbationStatus(12.3, 600.0, 3, 200),
+        ShadowStatus("small-3", 60, 1, 1.0, ((1,),), (2.1, 3.0)),
+    ),
 )
 FULL_JSON = (
     '{"time": 1800000000.0, "started": 1799999000.0, "pid": 42, "model": "small-2", "bundle": "/models/small-2", '
@@ -159,7 +171,13 @@ def test_without_throttle_and_update_the_status_file_has_none_of_their_keys(tmp_
     status = dataclasses.replace(FULL_STATUS, throttle=None, update=None)
     status_file.write(tmp_path, status)
     content = json.loads((tmp_path / "status.json").read_text())
-    assert set(json.loads(FULL_JSON)) - set(content) == {"target_fps", "idle", "skipped", "probation", "shadow"}
+    assert set(json.loads(FULL_JSON)) - set(content) == {
+        "target_fps",
+        "idle",
+        "skipped",
+        "probation",
+        "shadow",
+    }
     assert status_file.read_status(tmp_path) == status
 
 
@@ -178,17 +196,24 @@ def test_a_status_of_an_earlier_version_may_lack_any_key(tmp_path, key):
     (tmp_path / "status.json").write_text(json.dumps(content))
     summary.as_text(summary.collect(tmp_path, tmp_path / "none.db"))
     status = status_file.read_status(tmp_path)
-    assert (status.frames, status.source) == (0 if key == "frames" else 5, "" if key == "source" else "v4l2:0")
+    assert (status.frames, status.source) == (
+        0 if key == "frames" else 5,
+        "" if key == "source" else "v4l2:0",
+    )
 
 
 def test_an_empty_status_is_no_reason_to_fail(tmp_path):
     (tmp_path / "status.json").write_text("{}")
     assert status_file.read_status(tmp_path) == Status()
     assert status_file.read_publisher(tmp_path) == PublisherStatus()
-    assert "? " not in summary.as_text(summary.collect(tmp_path, tmp_path / "none.db")).splitlines()[0]
+    assert (
+        "? " not in summary.as_text(summary.collect(tmp_path, tmp_path / "none.db")).splitlines()[0]
+    )
 
 
-@pytest.mark.parametrize("content", ['{"fps": "fast"}', '{"faces": 3}', '{"health": 1, "memory": "much"}', "[1]", "{"])
+@pytest.mark.parametrize(
+    "content", ['{"fps": "fast"}', '{"faces": 3}', '{"health": 1, "memory": "much"}', "[1]", "{"]
+)
 def test_a_status_with_other_values_is_one_clear_error(tmp_path, content):
     (tmp_path / "status.json").write_text(content)
     with pytest.raises(SourceError, match=r"status\.json: "):
@@ -210,7 +235,10 @@ def test_the_summary_has_the_keys_that_programs_know(tmp_path):
     log = tmp_path / "log.db"
     absent = summary.collect(tmp_path / "run", log).to_json()
     assert list(absent) == ["service", "log", "publisher", "problems"]
-    assert (list(absent["service"]), list(absent["log"])) == (["runs", "why"], ["path", "why", "free_megabytes"])
+    assert (list(absent["service"]), list(absent["log"])) == (
+        ["runs", "why"],
+        ["path", "why", "free_megabytes"],
+    )
     status_file.write(tmp_path / "run", FULL_STATUS)
     log_writer = writer.LogWriter(log, LogSettings())
     log_writer.event("camera lost", "no frame")
@@ -233,13 +261,20 @@ def _frames(folder):
 def test_a_running_service_has_a_status_of_its_own(tmp_path):
     """The real program, with the folders that systemd would give it."""
     (tmp_path / "run").mkdir()
-    variables = {"STATE_DIRECTORY": str(tmp_path / "state"), "RUNTIME_DIRECTORY": str(tmp_path / "run")}
+    variables = {
+        "STATE_DIRECTORY": str(tmp_path / "state"),
+        "RUNTIME_DIRECTORY": str(tmp_path / "run"),
+    }
     environment = {**clean_environment(), **variables}
     command = [sys.executable, "-m", "mien_edge"]
     with subprocess.Popen([*command, "run", "demo:forever", "--quiet"], env=environment) as process:
         until(lambda: _frames(tmp_path / "run") > 1)
-        done = subprocess.run([*command, "status", "--json"], env=environment, capture_output=True, text=True)
-        text = subprocess.run([*command, "status"], env=environment, capture_output=True, text=True).stdout
+        done = subprocess.run(
+            [*command, "status", "--json"], env=environment, capture_output=True, text=True
+        )
+        text = subprocess.run(
+            [*command, "status"], env=environment, capture_output=True, text=True
+        ).stdout
         process.terminate()
     printed = json.loads(done.stdout)
     assert (done.returncode, printed["problems"]) == (0, []), done.stderr
@@ -277,7 +312,9 @@ def pi(tmp_path, **files):
 
 def findings_of(root, subject, uri="v4l2:0"):
     device_settings = Settings(source=settings.SourceSettings(uri=uri))
-    return [finding for finding in doctor.examine(device_settings, root) if finding.subject == subject]
+    return [
+        finding for finding in doctor.examine(device_settings, root) if finding.subject == subject
+    ]
 
 
 def test_a_healthy_device_has_nothing_wrong_that_a_tree_can_tell(tmp_path):
@@ -292,8 +329,18 @@ def test_a_healthy_device_has_nothing_wrong_that_a_tree_can_tell(tmp_path):
     [
         ("heat", {"sys/class/thermal/thermal_zone0/temp": "82000"}, "error", "heat sink"),
         ("heat", {"sys/class/thermal/thermal_zone0/temp": "71000"}, "warning", "fan"),
-        ("power", {"sys/devices/platform/soc/soc:firmware/get_throttled": "1"}, "error", "power supply"),
-        ("power", {"sys/devices/platform/soc/soc:firmware/get_throttled": "50000"}, "warning", "since the start"),
+        (
+            "power",
+            {"sys/devices/platform/soc/soc:firmware/get_throttled": "1"},
+            "error",
+            "power supply",
+        ),
+        (
+            "power",
+            {"sys/devices/platform/soc/soc:firmware/get_throttled": "50000"},
+            "warning",
+            "since the start",
+        ),
         ("memory", {"proc/meminfo": "MemAvailable: 90000 kB"}, "error", "more memory"),
         ("wear", {"sys/block/mmcblk0/ro": "1"}, "error", "replace it"),
         ("wear", {"sys/block/mmcblk0/device/life_time": "0x0a 0x02"}, "error", "90 %"),
@@ -303,7 +350,9 @@ def test_a_healthy_device_has_nothing_wrong_that_a_tree_can_tell(tmp_path):
 )
 def test_each_trouble_is_found_and_has_a_fix(tmp_path, subject, files, severity, words):
     trouble = findings_of(pi(tmp_path, **files), subject)
-    assert any(finding.severity == severity and words in finding.text + finding.fix for finding in trouble), trouble
+    assert any(
+        finding.severity == severity and words in finding.text + finding.fix for finding in trouble
+    ), trouble
     assert all(finding.fix for finding in trouble if finding.severity in ("warning", "error"))
 
 
@@ -315,7 +364,10 @@ def test_a_pi_camera_that_the_kernel_does_not_see_is_an_error(tmp_path):
 def test_journald_is_read_as_journald_reads_it(tmp_path):
     later = {"etc/systemd/journald.conf.d/zz.conf": "[Journal]\nStorage=none"}
     assert findings_of(pi(tmp_path, **later), "journal")[0].severity == "warning"
-    hidden = {"usr/lib/systemd/journald.conf.d/mien.conf": "[Journal]\nStorage=volatile", **dict.fromkeys(later)}
+    hidden = {
+        "usr/lib/systemd/journald.conf.d/mien.conf": "[Journal]\nStorage=volatile",
+        **dict.fromkeys(later),
+    }
     assert findings_of(pi(tmp_path, **hidden), "journal")[0].severity == "ok", (
         "a file in /etc hides its namesake in /usr/lib"
     )
@@ -323,8 +375,13 @@ def test_journald_is_read_as_journald_reads_it(tmp_path):
 
 def test_doctor_tells_whose_bundles_are_taken(tmp_path):
     assert "names nobody" in findings_of(pi(tmp_path), "signers")[0].text
-    keys = {"etc/mien/allowed_signers": 'me namespaces="mien-bundle" ssh-ed25519 AAAA\n# a remark\n'}
-    assert "names whose bundles are accepted (lines: 1)" in findings_of(pi(tmp_path, **keys), "signers")[0].text
+    keys = {
+        "etc/mien/allowed_signers": 'me namespaces="mien-bundle" ssh-ed25519 AAAA\n# a remark\n'
+    }
+    assert (
+        "names whose bundles are accepted (lines: 1)"
+        in findings_of(pi(tmp_path, **keys), "signers")[0].text
+    )
 
 
 def test_the_exit_code_is_the_worst_finding():

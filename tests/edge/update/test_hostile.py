@@ -105,7 +105,9 @@ def test_a_huge_file_is_not_read(device, copy):
 
 @pytest.mark.slow
 def test_a_small_archive_of_golden_vectors_that_unpacks_to_much(device, copy):
-    np.savez_compressed(copy / "golden.npz", inputs=np.zeros((9000, 48, 48, 48), np.uint8), outputs=np.zeros(1))
+    np.savez_compressed(
+        copy / "golden.npz", inputs=np.zeros((9000, 48, 48, 48), np.uint8), outputs=np.zeros(1)
+    )
     pin_again(copy)
     is_refused(device, copy, "golden vectors that unpack to 1 GB", "refused")
 
@@ -118,7 +120,9 @@ def test_random_bits_flipped(bundle, tmp_path):
     source = small(bundle, tmp_path / "source", 1)
     signing.sign(source, key)
     (tmp_path / "allowed").write_text(signing.allowed_signers_line("me", tmp_path / "key.pub"))
-    place = Store(tmp_path / "models", Trust(tmp_path / "allowed", tmp_path / "none"), replay=lambda *_: None)
+    place = Store(
+        tmp_path / "models", Trust(tmp_path / "allowed", tmp_path / "none"), replay=lambda *_: None
+    )
     chance = random.Random(0)  # noqa: S311 - the same flips each time
     names = sorted(path.name for path in source.iterdir())
     for _ in range(FLIPS):
@@ -202,7 +206,12 @@ def test_a_network_that_does_harm(device, copy, layers, model, reason):
 @pytest.mark.slow
 def test_a_network_that_takes_for_ever(device, copy, layers):
     """As far as a second goes."""
-    replaced(copy, network(layers.UpSampling2D(3), *[layers.Conv2D(192, 3, padding="same") for _ in range(16)]))
+    replaced(
+        copy,
+        network(
+            layers.UpSampling2D(3), *[layers.Conv2D(192, 3, padding="same") for _ in range(16)]
+        ),
+    )
     device.replay = lambda *given: sandbox.replay(*given, seconds=1)
     is_refused(device, copy, "a network that hangs", "took over 1 s")
 
@@ -222,7 +231,11 @@ def _with_custom_operator(content):
 
     model = schema.ModelT.InitFromPackedBuf(content, 0)
     for code in model.operatorCodes:
-        code.builtinCode, code.deprecatedBuiltinCode, code.customCode = 32, 32, b"MienNoSuchOperator"
+        code.builtinCode, code.deprecatedBuiltinCode, code.customCode = (
+            32,
+            32,
+            b"MienNoSuchOperator",
+        )
     import flatbuffers
 
     builder = flatbuffers.Builder(len(content))
@@ -251,7 +264,9 @@ def test_a_full_disk_costs_nothing(device, copy, tmp_path):
     """A real one: a file system of some hundred kilobytes."""
     place = tmp_path / "full"
     place.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=600k", "none", place], capture_output=True)
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=600k", "none", place], capture_output=True
+    )
     if done.returncode:
         pytest.skip("no file system can be mounted here: it needs root")
     try:

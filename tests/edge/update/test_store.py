@@ -28,7 +28,9 @@ def place(tmp_path):
 
 @pytest.fixture
 def sources(bundle, tmp_path):
-    return {version: small(bundle, tmp_path / f"source-{version}", version) for version in range(1, 7)}
+    return {
+        version: small(bundle, tmp_path / f"source-{version}", version) for version in range(1, 7)
+    }
 
 
 def test_a_bundle_goes_from_installed_to_asked_for_to_probation_to_committed(place, sources):
@@ -142,7 +144,9 @@ def test_a_state_in_the_middle_of_a_roll_back_is_not_settled(place, sources):
     place.promote()
     place.disk, other, seen = Watched(), store(place.folder), []
     other.lock_timeout = 0
-    place.disk.look = lambda: seen.append((other.state().record.last_result.name, refused(other.settled_state)))
+    place.disk.look = lambda: seen.append(
+        (other.state().record.last_result.name, refused(other.settled_state))
+    )
     place.roll_back("small-2", "a fault")
     ((name, reason),) = seen
     assert name == "small-1", "the link is replaced before the result is written"
@@ -255,7 +259,9 @@ def test_only_an_installed_bundle_can_be_chosen(place, sources, name):
         place.open(name)
 
 
-def test_a_damaged_bundle_is_replaced_by_installing_again_and_left_at_the_next_start(place, sources):
+def test_a_damaged_bundle_is_replaced_by_installing_again_and_left_at_the_next_start(
+    place, sources
+):
     commit(place, sources[1])
     commit(place, sources[2])
     (place.folder / "small-2" / "model.tflite").write_bytes(b"rot")
@@ -280,8 +286,14 @@ def keys(tmp_path):
     folder = tmp_path / "keys"
     folder.mkdir()
     for name in ("good", "old", "other"):
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", folder / name], check=True)
-    lines = [signing.allowed_signers_line(f"{name}@test", folder / f"{name}.pub") for name in ("good", "old")]
+        subprocess.run(
+            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", folder / name],
+            check=True,
+        )
+    lines = [
+        signing.allowed_signers_line(f"{name}@test", folder / f"{name}.pub")
+        for name in ("good", "old")
+    ]
     (folder / "allowed").write_text("".join(lines))
     (folder / "revoked").write_bytes((folder / "old.pub").read_bytes())
     return folder
@@ -300,7 +312,9 @@ def strict_store(tmp_path, keys, unsigned=False):
 def test_a_signed_bundle_is_taken_and_keeps_its_signature(tmp_path, keys, sources):
     place = strict_store(tmp_path, keys)
     place.install(signed(sources[1], keys / "good"))
-    assert (place.folder / "small-1" / "card.json.sig").read_bytes() == (sources[1] / "card.json.sig").read_bytes()
+    assert (place.folder / "small-1" / "card.json.sig").read_bytes() == (
+        sources[1] / "card.json.sig"
+    ).read_bytes()
     assert Trust(keys / "allowed", keys / "revoked")(sources[1], "x") == "good@test"
 
 
@@ -328,19 +342,25 @@ def test_a_card_changed_after_it_was_signed_is_refused(tmp_path, keys, sources):
 
 def test_a_key_that_has_run_out_is_not_believed(tmp_path, keys, sources):
     line = (keys / "allowed").read_text().splitlines()[0]
-    (keys / "allowed").write_text(line.replace("namespaces", 'valid-before="20200101",namespaces') + "\n")
+    (keys / "allowed").write_text(
+        line.replace("namespaces", 'valid-before="20200101",namespaces') + "\n"
+    )
     with pytest.raises(BundleError, match=r"not in|not valid"):
         strict_store(tmp_path, keys).install(signed(sources[1], keys / "good"))
 
 
 def test_a_signature_for_another_purpose_is_refused(tmp_path, keys, sources):
     card = sources[1] / "card.json"
-    subprocess.run(["ssh-keygen", "-q", "-Y", "sign", "-f", keys / "good", "-n", "git", card], check=True)
+    subprocess.run(
+        ["ssh-keygen", "-q", "-Y", "sign", "-f", keys / "good", "-n", "git", card], check=True
+    )
     with pytest.raises(BundleError, match=r"signature is not valid|not in"):
         strict_store(tmp_path, keys).install(sources[1])
 
 
-def test_a_key_that_was_revoked_since_cannot_be_activated_until_it_is_signed_anew(tmp_path, keys, sources):
+def test_a_key_that_was_revoked_since_cannot_be_activated_until_it_is_signed_anew(
+    tmp_path, keys, sources
+):
     place = strict_store(tmp_path, keys)
     place.install(signed(sources[1], keys / "good"))
     (keys / "revoked").write_bytes((keys / "good.pub").read_bytes())
@@ -389,11 +409,17 @@ def test_a_replay_that_eats_memory_is_ended(bundle):
 
 def test_a_replay_has_no_network():
     """Where the kernel lets an ordinary user, or root, have a network of its own."""
-    command = [sys.executable, "-c", "import os; print(sorted(os.listdir('/proc/self/net/dev_snmp6')))"]
+    command = [
+        sys.executable,
+        "-c",
+        "import os; print(sorted(os.listdir('/proc/self/net/dev_snmp6')))",
+    ]
     there = subprocess.run(command, capture_output=True, text=True).stdout
     if "eth" not in there and "en" not in there:
         pytest.skip("this machine has no network device to be cut off from")
-    cut = subprocess.run(command, capture_output=True, text=True, preexec_fn=sandbox._unshare_network).stdout
+    cut = subprocess.run(
+        command, capture_output=True, text=True, preexec_fn=sandbox._unshare_network
+    ).stdout
     assert cut.strip() == "['lo']"
 
 
@@ -436,7 +462,9 @@ def test_a_hostile_archive_is_refused_and_writes_nothing(stream, tmp_path):
 
 
 def test_a_cut_off_archive_is_refused(bundle, tmp_path):
-    content = archive((tarfile.TarInfo("card.json"), (bundle.folder / "card.json").read_bytes())).getvalue()
+    content = archive(
+        (tarfile.TarInfo("card.json"), (bundle.folder / "card.json").read_bytes())
+    ).getvalue()
     with pytest.raises(MienError):
         receive(io.BytesIO(content[: len(content) // 2]), store(tmp_path / "models"))
 

@@ -22,7 +22,9 @@ from stores import commit, small, store
 
 SETTINGS = UpdateSettings(probation=10, min_faces=50, max_probation=100)
 FPS = 15
-ANY_SPEED = UpdateSettings(probation=1, min_faces=5, max_probation=1, max_latency_ratio=100, min_fps_ratio=0)
+ANY_SPEED = UpdateSettings(
+    probation=1, min_faces=5, max_probation=1, max_latency_ratio=100, min_fps_ratio=0
+)
 """A probation on real networks in real time, which is over soon and judges no speed."""
 
 
@@ -46,7 +48,9 @@ class Device:
 
     def __init__(self, bundle, folder, answers):
         self.store = store(folder / "models")
-        self.sources = {version: small(bundle, folder / str(version), version) for version in (1, 2)}
+        self.sources = {
+            version: small(bundle, folder / str(version), version) for version in (1, 2)
+        }
         commit(self.store, self.sources[1])
         self.store.install(self.sources[2])
         self.answers, self.events, self.now, self.seen = answers, [], 0.0, []
@@ -202,7 +206,9 @@ def test_a_shadow_changes_nothing_and_is_compared(device):
 
 def test_a_shadow_waits_for_the_end_of_a_probation(device):
     chosen = device(Answers("happy", "sad"), Answers("happy", "neutral"))
-    chosen.store.install(small(load_bundle(chosen.store.folder / "small-1"), chosen.store.folder.parent / "3", 3))
+    chosen.store.install(
+        small(load_bundle(chosen.store.folder / "small-1"), chosen.store.folder.parent / "3", 3)
+    )
     chosen.answers[3] = Answers("happy", "crash")
     activate(chosen, 3)
     chosen.store.start_shadow(chosen.store.open("small-3"))
@@ -256,7 +262,10 @@ def trial(settings, frames=1000, due=1000.0, hour=(1000, 1000.0), pairs=None, ti
         ({"frames": 700, "hour": (0, 0.0)}, ""),
         ({"times": (0.0035, 0.001)}, "a face takes 3.5 ms where the model before takes 1.0"),
         ({"times": (0.0025, 0.001)}, ""),
-        ({"pairs": {("sad", "happy"): 500, ("sad", "sad"): 400}}, "100 % of all faces are 'sad' to it, 44 % to"),
+        (
+            {"pairs": {("sad", "happy"): 500, ("sad", "sad"): 400}},
+            "100 % of all faces are 'sad' to it, 44 % to",
+        ),
         ({"pairs": {("sad", "sad"): 1000}}, ""),
         ({"pairs": {("sad", "happy"): 500, ("happy", "sad"): 400}}, ""),
     ],

@@ -88,7 +88,9 @@ def served(service, settings=""):
     path.write_text(f"[view]\nport = {port}\n{settings}")
     options = ["--settings", path, "--log", service.folder / "log.db", "--runtime", service.folder]
     command = [sys.executable, "-m", "mien_edge", "view", *map(str, options)]
-    with subprocess.Popen(command, env=clean_environment(), stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, env=clean_environment(), stdout=subprocess.PIPE, text=True
+    ) as process:
         assert "look at" in process.stdout.readline()
         try:
             yield f"http://127.0.0.1:{port}"
@@ -124,7 +126,9 @@ def test_who_calls_by_another_name_or_from_another_page_is_refused(service):
     service.see("happy")
     with served(service) as page:
         assert get(page).status == 200
-        assert get(page, Host="localhost:1234").status == 200, "through a tunnel the port may be another"
+        assert get(page, Host="localhost:1234").status == 200, (
+            "through a tunnel the port may be another"
+        )
         for path in ("/", "/api/live", "/api/history", "/picture"):
             for headers in (
                 {"Host": "evil.example"},
@@ -136,7 +140,9 @@ def test_who_calls_by_another_name_or_from_another_page_is_refused(service):
             ):
                 assert get(page + path, **headers).status == 403, (path, headers)
         with pytest.raises(urllib.error.HTTPError, match="403"):
-            urllib.request.urlopen(urllib.request.Request(page, data=b"x", method="POST"), timeout=10)
+            urllib.request.urlopen(
+                urllib.request.Request(page, data=b"x", method="POST"), timeout=10
+            )
 
 
 def test_every_answer_carries_a_strict_policy(service):
@@ -144,12 +150,17 @@ def test_every_answer_carries_a_strict_policy(service):
     with served(service) as page:
         for path in ("/", "/page.js", "/api/history", "/api/model", "/none"):
             headers = get(page + path).headers
-            policy = dict(part.split(" ", 1) for part in headers["Content-Security-Policy"].split("; "))
+            policy = dict(
+                part.split(" ", 1) for part in headers["Content-Security-Policy"].split("; ")
+            )
             assert policy["default-src"] == "'none'"
             assert policy["script-src"] == "'self'"
             assert policy["frame-ancestors"] == "'none'"
             assert "unsafe" not in headers["Content-Security-Policy"]
-            assert (headers["X-Content-Type-Options"], headers["Cache-Control"]) == ("nosniff", "no-store")
+            assert (headers["X-Content-Type-Options"], headers["Cache-Control"]) == (
+                "nosniff",
+                "no-store",
+            )
 
 
 def test_no_asset_comes_from_elsewhere():
@@ -159,8 +170,12 @@ def test_no_asset_comes_from_elsewhere():
 
 
 def test_both_languages_say_everything():
-    blocks = re.findall(r"^  (?:en|\"zh-TW\"): \{$(.*?)^  \}", page_file("page.js"), re.DOTALL | re.MULTILINE)
-    english, chinese = (re.findall(r'^    "?([A-Za-z][A-Za-z ]*)"?: "', block, re.MULTILINE) for block in blocks)
+    blocks = re.findall(
+        r"^  (?:en|\"zh-TW\"): \{$(.*?)^  \}", page_file("page.js"), re.DOTALL | re.MULTILINE
+    )
+    english, chinese = (
+        re.findall(r'^    "?([A-Za-z][A-Za-z ]*)"?: "', block, re.MULTILINE) for block in blocks
+    )
     assert english == chinese
     assert len(set(english)) == len(english) > 50
     in_markup = re.findall(r'data-text="(\w+)"', page_file("page.html"))
@@ -199,7 +214,9 @@ def test_the_stream_is_whole_pictures_with_the_boxes_drawn(service):
     with served(service) as page:
         service.see("happy")
         looked = threading.Event()
-        thread = threading.Thread(target=lambda: until(lambda: service.see("happy") or looked.is_set()))
+        thread = threading.Thread(
+            target=lambda: until(lambda: service.see("happy") or looked.is_set())
+        )
         thread.start()
         with urllib.request.urlopen(page + "/picture", timeout=10) as answer:
             assert answer.headers["Content-Type"].startswith("multipart/x-mixed-replace")
@@ -262,7 +279,11 @@ def test_with_a_token_only_who_has_it_may_look(service):
 
 @pytest.fixture(scope="module")
 def chromium():
-    program = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
+    program = (
+        shutil.which("chromium")
+        or shutil.which("google-chrome")
+        or shutil.which("chromium-browser")
+    )
     playwright = pytest.importorskip("playwright.sync_api")
     if program is None:
         pytest.skip("chromium is not installed")
@@ -303,9 +324,15 @@ def test_the_page_fits_a_desk_and_a_phone(service, chromium, width, scheme):
     with served(service) as address, opened(chromium, address, width, color_scheme=scheme) as page:
         page.wait_for_selector("#model strong")
         page.wait_for_selector("#events li")
-        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "nothing sticks out"
-        assert "<b>fake</b> & co" in page.inner_text("#events"), "what the log says is text, never markup"
-        dark = page.evaluate("getComputedStyle(document.body).backgroundColor") != "rgb(244, 244, 242)"
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), (
+            "nothing sticks out"
+        )
+        assert "<b>fake</b> & co" in page.inner_text("#events"), (
+            "what the log says is text, never markup"
+        )
+        dark = (
+            page.evaluate("getComputedStyle(document.body).backgroundColor") != "rgb(244, 244, 242)"
+        )
         assert dark == (scheme == "dark")
         buttons = "[...document.querySelectorAll('button:not([hidden])')]"
         sizes = page.evaluate(f"{buttons}.map(button => button.getBoundingClientRect().height)")
@@ -341,7 +368,11 @@ def test_the_page_can_be_used_without_a_mouse_and_without_eyes(service, chromium
         focused = []
         for _ in range(8):
             page.keyboard.press("Tab")
-            focused.append(page.evaluate("document.activeElement.id || document.activeElement.textContent.trim()"))
+            focused.append(
+                page.evaluate(
+                    "document.activeElement.id || document.activeElement.textContent.trim()"
+                )
+            )
         assert focused[:4] == ["Skip to content", "English", "中文", "toggle"]
         assert "As a table" in focused
         assert page.get_attribute("#announcement", "aria-live") == "polite"

@@ -69,7 +69,11 @@ class _Memory(LibcameraAllocator):
 
 def _modes(self):
     formats = self.camera.generate_configuration([libcamera.StreamRole.Viewfinder]).at(0).formats
-    return [{"format": str(f), "size": (s.width, s.height)} for f in formats.pixel_formats for s in formats.sizes(f)]
+    return [
+        {"format": str(f), "size": (s.width, s.height)}
+        for f in formats.pixel_formats
+        for s in formats.sizes(f)
+    ]
 
 
 _configure = Picamera2.configure

@@ -15,11 +15,15 @@ from mien_train.training.samples import TrainingSet
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 48, 48), dtype=np.uint8)
 LABELS = np.arange(40, dtype=np.int8) % 7
 TARGETS = smoothed_targets(LABELS, 0.1)
-TRAINING = TrainingSet(IMAGES, TARGETS[:, None], IMAGES[:7], LABELS[:7, None], Preprocess(48, 0.0, "none"))
+TRAINING = TrainingSet(
+    IMAGES, TARGETS[:, None], IMAGES[:7], LABELS[:7, None], Preprocess(48, 0.0, "none")
+)
 
 
 def warp(strengths, seed=0, squares=None):
-    return augment.apply(IMAGES, augment.draw(len(IMAGES), strengths, np.random.default_rng(seed)), squares)
+    return augment.apply(
+        IMAGES, augment.draw(len(IMAGES), strengths, np.random.default_rng(seed)), squares
+    )
 
 
 def batches(seed=1, first_epoch=0, strengths=None, count=8, training=TRAINING):
@@ -29,7 +33,9 @@ def batches(seed=1, first_epoch=0, strengths=None, count=8, training=TRAINING):
 
 def test_the_same_seed_gives_the_same_batches_and_another_others():
     first, again, other = batches(), batches(), batches(seed=2)
-    assert all((a[0] == b[0]).all() and (a[1] == b[1]).all() for a, b in zip(first, again, strict=True))
+    assert all(
+        (a[0] == b[0]).all() and (a[1] == b[1]).all() for a, b in zip(first, again, strict=True)
+    )
     assert (first[0][0] != other[0][0]).any()
 
 
@@ -41,7 +47,9 @@ def test_starting_at_an_epoch_gives_what_would_have_come():
 
 def test_an_epoch_shows_every_row_once():
     shown = np.concatenate([images for images, _ in batches(strengths=OFF, count=4)])[..., 0] * 255
-    assert sorted(shown.sum(axis=(1, 2)).round().tolist()) == sorted(IMAGES.sum(axis=(1, 2)).tolist())
+    assert sorted(shown.sum(axis=(1, 2)).round().tolist()) == sorted(
+        IMAGES.sum(axis=(1, 2)).tolist()
+    )
 
 
 def test_all_strengths_off_changes_nothing():
@@ -89,7 +97,9 @@ def test_rows_taken_alone_look_as_they_do_among_all():
 def distilled(weight, *values):
     """The training set with a teacher who gives every label the same probability, one value a view."""
     probabilities = tuple(np.full((40, 1, 7), value, np.float16) for value in values)
-    return dataclasses.replace(TRAINING, teacher_probabilities=probabilities, distillation_weight=weight)
+    return dataclasses.replace(
+        TRAINING, teacher_probabilities=probabilities, distillation_weight=weight
+    )
 
 
 def test_epochs_cycle_the_views_that_the_teacher_saw():
@@ -98,7 +108,9 @@ def test_epochs_cycle_the_views_that_the_teacher_saw():
     assert [float(targets[0, 0, 0]) for _, targets in shown[::4]] == [0.25, 0.75, 0.25]
     view = samples.teacher_view(training, Augment(mixup=0), 1, 1)(np.arange(40))
     # Erasing aside, the second epoch's pictures are the second view's.
-    pictures = np.rint(np.concatenate([images for images, _ in shown[4:8]])[..., 0] * 255).astype(np.uint8)
+    pictures = np.rint(np.concatenate([images for images, _ in shown[4:8]])[..., 0] * 255).astype(
+        np.uint8
+    )
     assert sum(any((picture == other).all() for other in view) for picture in pictures) > 20
 
 

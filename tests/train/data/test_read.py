@@ -48,7 +48,11 @@ def test_packed_files_and_any_column_order_give_the_same(tmp_path, suffix):
 
 def test_image_folders_tell_label_and_split(tmp_path):
     for index, (label, image, _) in enumerate(rows({"Training": 1})):
-        for split, name in (("train", f"Training_{index}"), ("test", f"PrivateTest_{index}"), ("test", f"im{index}")):
+        for split, name in (
+            ("train", f"Training_{index}"),
+            ("test", f"PrivateTest_{index}"),
+            ("test", f"im{index}"),
+        ):
             folder = tmp_path / split / LABELS[label]
             folder.mkdir(parents=True, exist_ok=True)
             cv2.imwrite(str(folder / f"{name}.png"), image)
@@ -115,7 +119,8 @@ def test_a_file_cut_off_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "reason"), [("", "names no column 'emotion'"), ("emotion,pixels,Usage\n", "no usable row")]
+    ("text", "reason"),
+    [("", "names no column 'emotion'"), ("emotion,pixels,Usage\n", "no usable row")],
 )
 def test_an_empty_file_is_refused(tmp_path, text, reason):
     (tmp_path / "f.csv").write_text(text)
@@ -140,7 +145,10 @@ def votes_csv(path, entries):
 def test_votes_join_in_order_or_by_row_number(tmp_path):
     csv = write_csv(tmp_path / "f.csv", rows({"Training": 1}))
     happy, tie, nobody = [0, 8, 0, 0, 0, 0, 0, 0, 0, 2], [5, 5] + [0] * 8, [0] * 9 + [10]
-    seven = [("Training", f"fer{i:07d}.png", vote) for i, vote in enumerate([happy, tie, nobody] + [happy] * 4)]
+    seven = [
+        ("Training", f"fer{i:07d}.png", vote)
+        for i, vote in enumerate([happy, tie, nobody] + [happy] * 4)
+    ]
     ordered = read.load_dataset(csv, votes_csv(tmp_path / "v.csv", seven))
     assert ordered.majority().tolist() == [3, -1, -1, 3, 3, 3, 3]
     more = [*seven, ("PublicTest", "fer0000007.png", happy)]
@@ -184,7 +192,9 @@ def test_the_deduplicated_split_keeps_all_duplicates_apart(doubled):
     near = duplicates.near_groups(doubled.images)
     for seed in range(5):
         parts = splits.split_dataset(doubled, "deduplicated", seed, validation_fraction=0.3)
-        groups = [set(near[rows_].tolist()) for rows_ in (parts.train, parts.validation, parts.test)]
+        groups = [
+            set(near[rows_].tolist()) for rows_ in (parts.train, parts.validation, parts.test)
+        ]
         assert not groups[0] & groups[1]
         assert not (groups[0] | groups[1]) & groups[2]
         assert parts.test.tolist() == [38]
@@ -245,7 +255,9 @@ def test_the_real_split_shares_no_near_duplicate(fer2013):
     dataset = read.load_dataset(fer2013)
     groups = duplicates.cached_near_groups(dataset)
     parts = splits.split_dataset(dataset, "deduplicated")
-    train, validation, test = (set(groups[rows_].tolist()) for rows_ in (parts.train, parts.validation, parts.test))
+    train, validation, test = (
+        set(groups[rows_].tolist()) for rows_ in (parts.train, parts.validation, parts.test)
+    )
     assert not train & validation
     assert not (train | validation) & test
     assert len(parts.validation) > 2500
@@ -290,21 +302,35 @@ def test_the_same_pictures_are_held_whatever_file_they_come_in(small, tmp_path, 
 def test_the_real_data_holds_the_rows_that_the_committed_teachers_left_out(fer2013):
     dataset = read.load_dataset(fer2013)
     facts = json.loads((ROOT / "models" / "teachers" / "ensemble.json").read_text())["facts"]
-    assert splits.validation_digest(dataset, splits.split_dataset(dataset, "official")) == facts["held rows"]
+    assert (
+        splits.validation_digest(dataset, splits.split_dataset(dataset, "official"))
+        == facts["held rows"]
+    )
 
 
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
         (["data", "audit", "x.csv", "--plus", "votes.csv"], "--plus is now --ferplus; rename it"),
-        (["fit", "edge", "--split", "honest"], "argument --split: honest is now official; rename it"),
-        (["evaluate", "runs/edge", "--split", "strict"], "argument --split: strict is now deduplicated; rename it"),
+        (
+            ["fit", "edge", "--split", "honest"],
+            "argument --split: honest is now official; rename it",
+        ),
+        (
+            ["evaluate", "runs/edge", "--split", "strict"],
+            "argument --split: strict is now deduplicated; rename it",
+        ),
         (["tune", "--rows", "8000"], "--rows is now --max-rows; rename it"),
         (["tune", "--most-macs", "20"], "--most-macs is now --max-macs; rename it"),
-        (["ablate", "--teacher", "t", "--aware-epochs", "1"], "--aware-epochs is now --qat-epochs; rename it"),
+        (
+            ["ablate", "--teacher", "t", "--aware-epochs", "1"],
+            "--aware-epochs is now --qat-epochs; rename it",
+        ),
     ],
 )
-def test_a_word_of_an_earlier_version_is_a_usage_error_that_names_the_new_one(arguments, line, capsys):
+def test_a_word_of_an_earlier_version_is_a_usage_error_that_names_the_new_one(
+    arguments, line, capsys
+):
     with pytest.raises(SystemExit) as ended:
         cli.main(arguments)
     assert ended.value.code == 2
@@ -312,5 +338,7 @@ def test_a_word_of_an_earlier_version_is_a_usage_error_that_names_the_new_one(ar
 
 
 def test_a_split_of_an_earlier_version_keeps_its_meaning():
-    assert [splits.current_split_name(name) for name in ("honest", "strict", "deck")] == list(splits.SPLITS)
+    assert [splits.current_split_name(name) for name in ("honest", "strict", "deck")] == list(
+        splits.SPLITS
+    )
     assert [splits.current_split_name(name) for name in splits.SPLITS] == list(splits.SPLITS)

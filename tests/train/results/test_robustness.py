@@ -29,7 +29,9 @@ def test_stronger_is_further_from_the_original(faces, corruption):
 
 @pytest.mark.parametrize("corruption", CORRUPTIONS, ids=lambda corruption: corruption.name)
 def test_the_same_call_gives_the_same_pictures(faces, corruption):
-    first, again = (robustness.corrupt(faces, corruption, corruption.strengths[2]) for _ in range(2))
+    first, again = (
+        robustness.corrupt(faces, corruption, corruption.strengths[2]) for _ in range(2)
+    )
     assert first.dtype == np.uint8
     assert first.shape == faces.shape
     assert (first == again).all()

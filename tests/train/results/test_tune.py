@@ -33,7 +33,14 @@ def trials(*pairs):
 
 def test_a_trial_that_nothing_cheaper_beats_is_promoted():
     running = trials((0.5, 10), (0.6, 20), (0.4, 5), (0.45, 12), (0.3, 25), (0.35, 11))
-    assert [tune.is_promoted(running, number, 1) for number in range(6)] == [True, True, True, False, False, False]
+    assert [tune.is_promoted(running, number, 1) for number in range(6)] == [
+        True,
+        True,
+        True,
+        False,
+        False,
+        False,
+    ]
 
 
 def test_trials_that_have_not_come_so_far_do_not_count():
@@ -46,7 +53,11 @@ def test_trials_that_have_not_come_so_far_do_not_count():
 def test_each_block_makes_a_network_with_integer_operators(block, tmp_path):
     from mien_edge.model import tflite
 
-    small = {f"depth {stage}": 1 for stage in range(1, 5)} | {"block": block, "width": 16, "growth": 1.5}
+    small = {f"depth {stage}": 1 for stage in range(1, 5)} | {
+        "block": block,
+        "width": 16,
+        "growth": 1.5,
+    }
     rest = {
         "augmentation": 1.0, "mixup": 0.2, "batch size": 64, "optimizer": "sgd", "schedule": "linear",
         "learning rate": 1e-3, "weight decay": 1e-2, "smoothing": 0.1,
@@ -106,7 +117,9 @@ def test_a_killed_study_goes_on_with_its_trial_and_two_processes_share_it(voted,
     assert (folder / "tune.csv").read_text().startswith("trial,accuracy after 1,")
 
 
-def test_a_study_is_not_begun_twice_by_mistake_nor_resumed_where_there_is_none(tmp_path, voted, capsys):
+def test_a_study_is_not_begun_twice_by_mistake_nor_resumed_where_there_is_none(
+    tmp_path, voted, capsys
+):
     tune.open_study(tmp_path / "study", "", "random", 0, resume=False, config={"rows": 7})
     common = ["tune", "--data", str(voted), "--folder"]
     with pytest.raises(RunError, match="another rows"):
@@ -118,7 +131,9 @@ def test_a_study_is_not_begun_twice_by_mistake_nor_resumed_where_there_is_none(t
 
 
 def test_a_study_with_a_split_name_of_an_earlier_version_is_resumed(tmp_path):
-    study = tune.open_study(tmp_path, "", "random", 0, resume=False, config={"split": "deduplicated"})
+    study = tune.open_study(
+        tmp_path, "", "random", 0, resume=False, config={"split": "deduplicated"}
+    )
     study.set_user_attr("split", "strict")
     tune.open_study(tmp_path, "", "random", 0, resume=True, config={"split": "deduplicated"})
     with pytest.raises(RunError, match="another split"):

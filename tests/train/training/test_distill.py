@@ -32,7 +32,9 @@ from mien_train.training.run import RunRequest, begin, open_run
 
 pytestmark = pytest.mark.slow
 
-TWO_HEADS = dataclasses.replace(TINY, heads=tuple(HEADS), fit=dataclasses.replace(TINY.fit, epochs=2))
+TWO_HEADS = dataclasses.replace(
+    TINY, heads=tuple(HEADS), fit=dataclasses.replace(TINY.fit, epochs=2)
+)
 DISTILLED = dataclasses.replace(
     TWO_HEADS,
     name="distilled",
@@ -59,8 +61,15 @@ def begin_run(voted, tmp_path_factory):
 @pytest.fixture(scope="module")
 def teachers(begin_run):
     """Two fitted runs of other networks, and their ensemble's folder and figures."""
-    plain = {"network": "plain", "arguments": {"widths": (8, 12), "depths": (1, 1)}, "precision": "mixed_bfloat16"}
-    runs = [begin_run(TWO_HEADS, "first"), begin_run(dataclasses.replace(TWO_HEADS, seed=1, **plain), "second")]
+    plain = {
+        "network": "plain",
+        "arguments": {"widths": (8, 12), "depths": (1, 1)},
+        "precision": "mixed_bfloat16",
+    }
+    runs = [
+        begin_run(TWO_HEADS, "first"),
+        begin_run(dataclasses.replace(TWO_HEADS, seed=1, **plain), "second"),
+    ]
     for run in runs:
         fit.fit(run)
     folder = runs[0].folder.parent / "teachers"
@@ -70,7 +79,9 @@ def teachers(begin_run):
 def gather(folder, runs):
     """`mien-train ensemble`."""
     paths = [run.folder for run in runs]
-    return ensemble.make_ensemble(folder, members.open_members(paths, runs[0].data), runs[0].dataset)
+    return ensemble.make_ensemble(
+        folder, members.open_members(paths, runs[0].data), runs[0].dataset
+    )
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +97,9 @@ def test_the_ensemble_is_the_weighted_mean_of_its_members(teachers):
     folder, _, _ = teachers
     teacher = ensemble.load_ensemble(folder)
     crops = np.random.default_rng(0).integers(0, 256, (5, 48, 48), np.uint8)
-    parts = [member.share * member.probabilities(member.logits(crops)) for member in teacher.members]
+    parts = [
+        member.share * member.probabilities(member.logits(crops)) for member in teacher.members
+    ]
     probabilities = teacher(crops)
     assert probabilities == pytest.approx(sum(parts))
     assert probabilities.shape == (5, 2, 7)
@@ -114,7 +127,9 @@ def test_an_ensemble_needs_nothing_but_its_folder_and_can_grow(begin_run, teache
     folder, _, result = teachers
     shutil.copytree(folder, tmp_path / "moved", ignore=shutil.ignore_patterns("soft-targets"))
     crops = np.random.default_rng(0).integers(0, 256, (5, 48, 48), np.uint8)
-    assert (ensemble.load_ensemble(tmp_path / "moved")(crops) == ensemble.load_ensemble(folder)(crops)).all()
+    assert (
+        ensemble.load_ensemble(tmp_path / "moved")(crops) == ensemble.load_ensemble(folder)(crops)
+    ).all()
     third = begin_run(dataclasses.replace(TWO_HEADS, seed=2), "third")
     fit.fit(third)
     joined = members.open_members([tmp_path / "moved", third.folder], third.data)
@@ -136,7 +151,9 @@ def test_a_taught_recipe_without_a_teacher_says_how_to_get_one_and_that_helps(be
     assert begin_run(DISTILLED, "untaught", teachers[0]).teacher.folder == teachers[0]
 
 
-ONCE = dataclasses.replace(TINY.fit, epochs=1, learning_rate=0.0, distillation_weight=0.8, teacher_views=1)
+ONCE = dataclasses.replace(
+    TINY.fit, epochs=1, learning_rate=0.0, distillation_weight=0.8, teacher_views=1
+)
 CUT = dataclasses.replace(
     EDGE, name="small", arguments={"widths": (4, 8, 8), "halving": (1, 2)}, fit=ONCE, quantize=ONCE
 )
@@ -146,7 +163,10 @@ CUT = dataclasses.replace(
 def faces(begin_run):
     """The folder of an ensemble whose only network is a `face`."""
     stage = dataclasses.replace(ONCE, distillation_weight=0.0)
-    run = begin_run(dataclasses.replace(TEACHER_FACE, initial_weights="random", fit=stage, quantize=stage), "face")
+    run = begin_run(
+        dataclasses.replace(TEACHER_FACE, initial_weights="random", fit=stage, quantize=stage),
+        "face",
+    )
     fit.fit(run)
     gather(run.folder.parent / "faces", [run])
     return run.folder.parent / "faces"
@@ -170,29 +190,51 @@ def assert_kernels(run, expected):
 
 
 def test_a_cut_recipe_starts_from_its_teachers_face_network(begin_run, teachers, faces, cut_run):
-    with pytest.raises(RunError, match="small starts from a network of its own shape, or a pruned `face`, and there"):
+    with pytest.raises(
+        RunError,
+        match="small starts from a network of its own shape, or a pruned `face`, and there",
+    ):
         begin_run(CUT, "uncut", teachers[0])
     with pytest.raises(RunError, match="its `fit` needs distillation"):
-        begin_run(dataclasses.replace(CUT, fit=dataclasses.replace(ONCE, distillation_weight=0.0)), "untaught", faces)
+        begin_run(
+            dataclasses.replace(CUT, fit=dataclasses.replace(ONCE, distillation_weight=0.0)),
+            "untaught",
+            faces,
+        )
     run, bundles = cut_run
     expected = networks.build(CUT)
     crops = CUT.preprocess.normalize(fit.training_set(run, CUT.fit).images)
     prune.prune(expected, start.initial_member(CUT, ensemble.load_ensemble(faces)).network(), crops)
     assert_kernels(run, expected.get_weights())
-    assert bundles[0].card.provenance["start"] == run.start == "pruned from face, before that: random weights"
+    assert (
+        bundles[0].card.provenance["start"]
+        == run.start
+        == "pruned from face, before that: random weights"
+    )
 
 
-def test_a_network_of_the_same_shape_is_gone_on_from_even_beside_a_face(begin_run, faces, cut_run, voted, tmp_path):
+def test_a_network_of_the_same_shape_is_gone_on_from_even_beside_a_face(
+    begin_run, faces, cut_run, voted, tmp_path
+):
     run, bundles = cut_run
     (member,) = dequantize.members([each.folder for each in bundles], run.dataset)
     assert member.name == "small-fer2013-1+small-ferplus-1"
-    command = ["ensemble", tmp_path / "grown", faces, *(each.folder for each in bundles), "--data", voted]
+    command = [
+        "ensemble",
+        tmp_path / "grown",
+        faces,
+        *(each.folder for each in bundles),
+        "--data",
+        voted,
+    ]
     assert cli.main(list(map(str, command))) == 0
     share_alike(tmp_path / "grown")
     again = begin_run(CUT, "again", tmp_path / "grown")
     fit.fit(again)
     assert_kernels(again, member.weights)
-    assert again.start == f"{member.name}, before that: pruned from face, before that: random weights"
+    assert (
+        again.start == f"{member.name}, before that: pruned from face, before that: random weights"
+    )
     only = begin_run(dataclasses.replace(CUT, initial_weights="pruned"), "only", tmp_path / "grown")
     assert only.start == "pruned from face, before that: random weights"
 
@@ -212,7 +254,9 @@ def test_what_was_recorded_before_starts_were_is_told_as_it_was():
     old = ({"pretrained": True}, {"cut": True}, {}, {"start": "cut"}, {"start": ""})
     kinds = [parse_recipe({**values, **field}).initial_weights for field in old]
     assert kinds == ["pretrained", "pruned", "random", "pruned", "random"]
-    texts = [start.describe(dataclasses.replace(CUT, initial_weights=kind), None) for kind in kinds[:3]]
+    texts = [
+        start.describe(dataclasses.replace(CUT, initial_weights=kind), None) for kind in kinds[:3]
+    ]
     assert "HSE-FaceRes" in texts[0]
     assert texts[1:] == ["a network of its teacher's", "random weights"]
 
@@ -264,10 +308,15 @@ def test_bundles_that_make_no_network_are_refused(cut_run, student, altered):
     refused([student[1]["fer2013"].folder], "its network is a `residual`")
     refused([altered("fer2013", recipe={})], r"origin does not fit this mien \('network'\)")
     refused([altered("fer2013", data=None)], "origin does not fit this mien")
-    refused([altered(head, data=data | {"validation_rows": "others"}) for head in HEADS], "trained on other data")
+    refused(
+        [altered(head, data=data | {"validation_rows": "others"}) for head in HEADS],
+        "trained on other data",
+    )
     old = {key: value for key, value in data.items() if key != "validation_rows"}
     assert dequantize.members([altered(head, data=old) for head in HEADS], dataset)
-    refused([altered(head, data=old | {"sha256": "other"}) for head in HEADS], "trained on other data")
+    refused(
+        [altered(head, data=old | {"sha256": "other"}) for head in HEADS], "trained on other data"
+    )
 
 
 def test_heads_of_two_networks_are_refused(cut_run):
@@ -287,7 +336,9 @@ def test_a_teacher_that_saw_other_rows_is_refused(begin_run, teachers, monkeypat
         fit.fit(run)
 
 
-def test_runs_and_ensembles_with_a_split_name_of_an_earlier_version_still_open(begin_run, teachers, tmp_path):
+def test_runs_and_ensembles_with_a_split_name_of_an_earlier_version_still_open(
+    begin_run, teachers, tmp_path
+):
     run = begin_run(TWO_HEADS, "old-split")
     record = run.record | {"split": "honest"}
     (run.folder / "run.json").write_text(json.dumps(record))
@@ -320,9 +371,15 @@ def test_a_member_whose_training_is_not_over_is_refused(begin_run, tmp_path):
 def test_soft_targets_are_what_the_teacher_predicts_on_the_very_view(student, teachers):
     run, _ = student
     training = fit.training_set(run, run.recipe.fit)
-    view = samples.teacher_view(training, run.recipe.fit.augment, run.recipe.seed, 1)(np.arange(len(training)))
+    view = samples.teacher_view(training, run.recipe.fit.augment, run.recipe.seed, 1)(
+        np.arange(len(training))
+    )
     assert (
-        np.abs(training.teacher_probabilities[1].astype(float) - ensemble.load_ensemble(teachers[0])(view)).max() < 0.01
+        np.abs(
+            training.teacher_probabilities[1].astype(float)
+            - ensemble.load_ensemble(teachers[0])(view)
+        ).max()
+        < 0.01
     )
 
 
@@ -344,19 +401,31 @@ def test_each_heads_bundle_computes_that_heads_logits(student):
     crops = np.random.default_rng(0).integers(0, 256, (20, 48, 48), np.uint8)
     for head in HEADS:
         logits = evaluate.int8_logits(bundles[head].model, crops)
-        aware = quantize.quantized_network(run, head).predict(crops[..., None] / np.float32(255), verbose=0)
+        aware = quantize.quantized_network(run, head).predict(
+            crops[..., None] / np.float32(255), verbose=0
+        )
         assert np.abs(logits - aware).max() < 0.1 * np.ptp(aware)
-    heads = [fit.float_network(run, head).predict(crops[..., None] / np.float32(255), verbose=0) for head in HEADS]
+    heads = [
+        fit.float_network(run, head).predict(crops[..., None] / np.float32(255), verbose=0)
+        for head in HEADS
+    ]
     assert np.abs(heads[0] - heads[1]).max() > 1e-3
 
 
 def test_bundles_are_named_after_their_heads_and_say_who_taught_them(student, teachers):
     _, bundles = student
-    assert [loaded.card.id for loaded in bundles.values()] == ["distilled-fer2013-1", "distilled-ferplus-1"]
+    assert [loaded.card.id for loaded in bundles.values()] == [
+        "distilled-fer2013-1",
+        "distilled-ferplus-1",
+    ]
     for head, loaded in bundles.items():
         assert loaded.card.provenance["head"] == head
-        assert sum(member["share"] for member in loaded.card.provenance["teacher"]) == pytest.approx(1)
-        assert loaded.card.metrics["device"]["faces"] + loaded.card.metrics["device"]["missed"] == 56
+        assert sum(
+            member["share"] for member in loaded.card.provenance["teacher"]
+        ) == pytest.approx(1)
+        assert (
+            loaded.card.metrics["device"]["faces"] + loaded.card.metrics["device"]["missed"] == 56
+        )
 
 
 def test_the_report_shows_both_heads(student):

@@ -26,7 +26,9 @@ def arrays():
         values[f"conv_dw_{block}/depthwise_kernel"] = rng.normal(0, 0.4, (3, 3, before, 1))
         values[f"conv_dw_{block}_bn/batchnorm_1/mul"] = rng.uniform(0.5, 1.5, before)
         values[f"conv_dw_{block}_bn/batchnorm_1/sub"] = rng.normal(0, 0.5, before)
-        values[f"conv_pw_{block}/convolution/merged_input"] = rng.normal(0, before**-0.5, (1, 1, before, width))
+        values[f"conv_pw_{block}/convolution/merged_input"] = rng.normal(
+            0, before**-0.5, (1, 1, before, width)
+        )
         values[f"conv_pw_{block}_bn/batchnorm_1/sub"] = rng.normal(0, 0.5, width)
         before = width
     return {name: value.astype(np.float32) for name, value in values.items()}
@@ -34,7 +36,10 @@ def arrays():
 
 def package(path, arrays):
     """A .tgz as npm makes it."""
-    weights = [{"name": name, "shape": list(value.shape), "dtype": "float32"} for name, value in arrays.items()]
+    weights = [
+        {"name": name, "shape": list(value.shape), "dtype": "float32"}
+        for name, value in arrays.items()
+    ]
     listing = json.dumps({"weightsManifest": [{"weights": weights}]}).encode()
     content = b"".join(value.tobytes() for value in arrays.values())
     with tarfile.open(path, "w:gz") as archive:
@@ -47,15 +52,27 @@ def package(path, arrays):
 
 def folded(arrays, crops):
     """What the package's network computes, its normalisations folded into kernels and biases."""
-    x = tf.repeat(tf.keras.layers.UpSampling2D(2, interpolation="bilinear")(as_floats(crops) * 255 - 127.5), 3, axis=-1)
+    x = tf.repeat(
+        tf.keras.layers.UpSampling2D(2, interpolation="bilinear")(as_floats(crops) * 255 - 127.5),
+        3,
+        axis=-1,
+    )
     x = tf.nn.relu6(
-        tf.nn.conv2d(x, arrays["conv1/convolution/merged_input"], 2, "SAME") + arrays["conv1_bn/batchnorm_1/sub"]
+        tf.nn.conv2d(x, arrays["conv1/convolution/merged_input"], 2, "SAME")
+        + arrays["conv1_bn/batchnorm_1/sub"]
     )
     for block in range(1, 14):
         stride = 2 if block in (2, 4, 6) else 1
-        x = tf.nn.depthwise_conv2d(x, arrays[f"conv_dw_{block}/depthwise_kernel"], (1, stride, stride, 1), "SAME")
-        x = x * arrays[f"conv_dw_{block}_bn/batchnorm_1/mul"] + arrays[f"conv_dw_{block}_bn/batchnorm_1/sub"]
-        x = tf.nn.conv2d(tf.nn.relu6(x), arrays[f"conv_pw_{block}/convolution/merged_input"], 1, "SAME")
+        x = tf.nn.depthwise_conv2d(
+            x, arrays[f"conv_dw_{block}/depthwise_kernel"], (1, stride, stride, 1), "SAME"
+        )
+        x = (
+            x * arrays[f"conv_dw_{block}_bn/batchnorm_1/mul"]
+            + arrays[f"conv_dw_{block}_bn/batchnorm_1/sub"]
+        )
+        x = tf.nn.conv2d(
+            tf.nn.relu6(x), arrays[f"conv_pw_{block}/convolution/merged_input"], 1, "SAME"
+        )
         x = tf.nn.relu6(x + arrays[f"conv_pw_{block}_bn/batchnorm_1/sub"])
     return tf.reduce_mean(x, (1, 2)).numpy()
 
@@ -77,4 +94,6 @@ def test_a_file_that_is_no_package_is_named(arrays, tmp_path):
         pretrained.load_weights(model, tmp_path / "other.tgz", np.zeros((8, 48, 48), np.uint8))
     arrays = {name: value for name, value in arrays.items() if not name.startswith("conv_pw_13/")}
     with pytest.raises(RunError, match=r"does not fit the network"):
-        pretrained.load_weights(model, package(tmp_path / "less.tgz", arrays), np.zeros((8, 48, 48), np.uint8))
+        pretrained.load_weights(
+            model, package(tmp_path / "less.tgz", arrays), np.zeros((8, 48, 48), np.uint8)
+        )

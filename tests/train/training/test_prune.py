@@ -39,14 +39,18 @@ def large(crops):
 
 
 def small(widths, halving, batch=None):
-    return networks.build(replace(recipes.EDGE, arguments={"widths": widths, "halving": halving}), batch)
+    return networks.build(
+        replace(recipes.EDGE, arguments={"widths": widths, "halving": halving}), batch
+    )
 
 
 def activations(model, layer, crops):
     """What the layer computes from crops, away from the border: there the large network's picture is padded with grey,
     the small one's with black.
     """
-    return tf_keras.Model(model.input, layer.output).predict(as_floats(crops), verbose=0)[:, 3:-3, 3:-3]
+    return tf_keras.Model(model.input, layer.output).predict(as_floats(crops), verbose=0)[
+        :, 3:-3, 3:-3
+    ]
 
 
 def of_kind(model, kind):
@@ -56,20 +60,31 @@ def of_kind(model, kind):
 def test_a_network_from_which_nothing_is_pruned_computes_the_same(large, crops):
     model = small((32, 64, 128), ())
     prune.prune(model, large, crops)
-    for index in (0, 1):  # the first convolution, over a doubled picture in the large network; the depthwise one
-        pair = [(network, of_kind(network, tf_keras.layers.ReLU)[index]) for network in (model, large)]
+    for index in (
+        0,
+        1,
+    ):  # the first convolution, over a doubled picture in the large network; the depthwise one
+        pair = [
+            (network, of_kind(network, tf_keras.layers.ReLU)[index]) for network in (model, large)
+        ]
         student, teacher = (activations(network, layer, crops) for network, layer in pair)
         assert teacher.std() > 0.1
         np.testing.assert_allclose(student, teacher, atol=2e-3)
 
 
-def test_a_pruned_network_computes_on_other_pictures_what_the_large_one_does_and_better_the_wider_it_is(large, crops):
+def test_a_pruned_network_computes_on_other_pictures_what_the_large_one_does_and_better_the_wider_it_is(
+    large, crops
+):
     others = export.golden_inputs(48, 24, seed=4)
 
     def explained(model):
         """How much of the selected channels' variance after the second block."""
-        student, teacher = (of_kind(network, tf_keras.layers.BatchNormalization)[4] for network in (model, large))
-        scales = teacher.get_weights()[0].tolist()  # each channel's own: they show which were selected
+        student, teacher = (
+            of_kind(network, tf_keras.layers.BatchNormalization)[4] for network in (model, large)
+        )
+        scales = teacher.get_weights()[
+            0
+        ].tolist()  # each channel's own: they show which were selected
         channels = [scales.index(scale) for scale in student.get_weights()[0].tolist()]
         outputs = activations(model, student, others)
         targets = activations(large, teacher, others)[..., channels]
@@ -90,12 +105,16 @@ def test_a_pruned_network_computes_on_other_pictures_what_the_large_one_does_and
 def test_the_channels_selected_are_those_that_the_others_follow_from():
     rng = np.random.default_rng(0)
     own = rng.normal(size=(500, 3))
-    channels = np.stack([own[:, 0], own[:, 0] + own[:, 1], own[:, 1], 2 * own[:, 2], 0.01 * rng.normal(size=500)], 1)
+    channels = np.stack(
+        [own[:, 0], own[:, 0] + own[:, 1], own[:, 1], 2 * own[:, 2], 0.01 * rng.normal(size=500)], 1
+    )
     covariance = channels.T @ channels / len(channels)
     selected = prune.select_greedily(covariance, np.eye(5), 3)
     assert 3 in selected
     assert 4 not in selected
-    blind = prune.select_greedily(covariance, np.diag([1.0, 1, 1, 0, 0]), 2)  # what nobody looks at needs no channel
+    blind = prune.select_greedily(
+        covariance, np.diag([1.0, 1, 1, 0, 0]), 2
+    )  # what nobody looks at needs no channel
     assert set(blind) <= {0, 1, 2}
     assert len(prune.select_greedily(covariance, np.eye(5), 5)) == 5
 

@@ -45,15 +45,21 @@ def odd_targets(dataset, label_smoothing):
 
 
 def test_a_third_head_is_one_entry_and_a_recipe(folder, small, monkeypatch):
-    third = Head("odd", "odd labels", "It predicts whether a label is odd.", 0.5, odd_labels, odd_targets)
+    third = Head(
+        "odd", "odd labels", "It predicts whether a label is odd.", 0.5, odd_labels, odd_targets
+    )
     monkeypatch.setitem(heads.HEADS, "odd", third)
     two_steps = replace(TINY.fit, epochs=1, batch_size=120)
-    run = begin(request(folder / "third", small, replace(TINY, heads=("fer2013", "odd"), fit=two_steps)))
+    run = begin(
+        request(folder / "third", small, replace(TINY, heads=("fer2013", "odd"), fit=two_steps))
+    )
     assert len(run.split.train) // two_steps.batch_size == 2
     (entry,) = fit.fit(run)
     assert {"val_accuracy_0", "val_accuracy_1"} <= set(entry)
     rows = evaluate.rows(run.dataset, run.split.test, run.recipe.preprocess)
-    logits = fit.float_network(run, "odd").predict(rows.crops[..., None] / np.float32(255), verbose=0)
+    logits = fit.float_network(run, "odd").predict(
+        rows.crops[..., None] / np.float32(255), verbose=0
+    )
     figures = evaluate.measure(logits, rows, 1.0)
     assert list(figures) == ["fer2013", "odd"]
     assert figures["odd"]["rows"] == 48
@@ -162,7 +168,11 @@ def test_a_run_folder_of_an_earlier_version_opens_and_is_continued(folder, voted
     again = begin(RunRequest(folder / "old", TINY, DataSource(voted, votes), "official", "test"))
     assert again.start == "chance"
     with pytest.raises(RunError, match="another recipe"):
-        begin(RunRequest(folder / "old", replace(TINY, seed=1), DataSource(voted, votes), "official", "test"))
+        begin(
+            RunRequest(
+                folder / "old", replace(TINY, seed=1), DataSource(voted, votes), "official", "test"
+            )
+        )
 
 
 def test_a_run_that_lacks_a_key_names_it(folder, voted):
@@ -189,7 +199,9 @@ def test_the_committed_teachers_are_read_with_todays_names():
     teacher = ensemble.load_ensemble(MODELS / "teachers")
     assert teacher.facts.validation_rows == record["facts"]["held rows"]
     assert teacher.facts.split == "official"
-    assert [member.name for member in teacher.members] == [member["name"] for member in record["members"]]
+    assert [member.name for member in teacher.members] == [
+        member["name"] for member in record["members"]
+    ]
     member = start.initial_member(EDGE, teacher)
     assert member.has_shape_of(EDGE)
     crops = np.random.default_rng(0).integers(0, 256, (4, 48, 48), np.uint8)

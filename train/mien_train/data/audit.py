@@ -128,8 +128,10 @@ def as_text(figures: AuditFigures) -> str:
     if figures.ferplus is not None:
         votes = figures.ferplus
         lines.append(
-            f"FER+: {votes.without_face} rows without a face, {votes.with_majority} with a majority "
-            f"for one of the seven, which differs from FER2013's label in {votes.disagreement:.1%} of them"
+            f"FER+: {votes.without_face} rows without a face, {votes.with_majority} with a "
+            "majority "
+            f"for one of the seven, which differs from FER2013's label in {votes.disagreement:.1%} "
+            "of them"
         )
     return "\n".join(lines)
 
@@ -183,7 +185,7 @@ def _differ(values: Array) -> bool:
 
 
 def _duplicate_rows(groups: Indices, labels: Labels | None = None) -> Indices:
-    """Rows of the first groups of more than one; with `labels`, only of groups whose labels differ."""
+    """Rows of the first groups of several; with `labels`, only of groups whose labels differ."""
     examples: list[int] = []
     for rows in _duplicate_groups(groups):
         if labels is None or _differ(labels[rows]):
@@ -235,7 +237,8 @@ def _usage_line(name: str, figures: UsageFigures) -> str:
 def _duplicates_line(name: str, figures: DuplicateFigures) -> str:
     return (
         f"{name}: {figures.groups} groups, {figures.across_splits} across splits, "
-        f"{figures.with_different_labels} with different labels, {figures.surplus_rows} surplus rows"
+        f"{figures.with_different_labels} with different labels, {figures.surplus_rows} surplus "
+        "rows"
     )
 
 

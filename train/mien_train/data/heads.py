@@ -63,7 +63,8 @@ def _vote_shares(dataset: Dataset, label_smoothing: float) -> Floats:
     """
     if dataset.votes is None:
         raise DataError(
-            "this recipe learns from FER+ votes; put fer2013new.csv next to the data, or name it with --ferplus"
+            "this recipe learns from FER+ votes; "
+            "put fer2013new.csv next to the data, or name it with --ferplus"
         )
     votes = dataset.votes.astype(np.float32)
     total = np.maximum(votes.sum(axis=1, keepdims=True), 1)
@@ -73,7 +74,9 @@ def _vote_shares(dataset: Dataset, label_smoothing: float) -> Floats:
 FER2013 = Head(
     name="fer2013",
     title="FER2013 labels",
-    card_sentence=("It predicts what an expression looks like to FER2013's labellers, not what a person feels."),
+    card_sentence=(
+        "It predicts what an expression looks like to FER2013's labellers, not what a person feels."
+    ),
     target_accuracy=0.75,
     labels=_fer2013_labels,
     targets=_fer2013_targets,
@@ -84,7 +87,10 @@ FER2013 = Head(
 FERPLUS = Head(
     name="ferplus",
     title="FER+ majorities",
-    card_sentence=("It predicts what an expression looks like to most of ten FER+ labellers, not what a person feels."),
+    card_sentence=(
+        "It predicts what an expression looks like to most of ten FER+ labellers, not what a "
+        "person feels."
+    ),
     target_accuracy=0.9,
     labels=Dataset.majority,
     targets=_vote_shares,

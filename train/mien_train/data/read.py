@@ -306,7 +306,9 @@ def _find_columns(path: Path, header: list[str]) -> _Columns:
     names = [name.strip().lower() for name in header]
     for column in _COLUMNS:
         if column.lower() not in names:
-            raise DataError(f"{path}: line 1 names no column {column!r} but {header}; give fer2013.csv")
+            raise DataError(
+                f"{path}: line 1 names no column {column!r} but {header}; give fer2013.csv"
+            )
     return _Columns(*(names.index(column.lower()) for column in _COLUMNS))
 
 
@@ -332,7 +334,9 @@ def _parse_pixels(text: str) -> Pixels:
     if pixels.size != SIZE * SIZE:
         raise ValueError(f"{pixels.size} pixels where {SIZE * SIZE} are needed")
     if pixels.min() < 0 or pixels.max() > 255:
-        raise ValueError(f"pixel values {pixels.min()} to {pixels.max()} where 0 to 255 are allowed")
+        raise ValueError(
+            f"pixel values {pixels.min()} to {pixels.max()} where 0 to 255 are allowed"
+        )
     return pixels.astype(np.uint8)
 
 
@@ -350,12 +354,16 @@ def _read_folder(folder: Path, digest: str) -> Dataset:
         label = path.parent.name.lower()
         if label not in LABELS or part not in ("train", "test"):
             names = ", ".join(LABELS)
-            raise DataError(f"{path}: not in train/LABEL or test/LABEL with LABEL of {names}; move it")
+            raise DataError(
+                f"{path}: not in train/LABEL or test/LABEL with LABEL of {names}; move it"
+            )
         images.append(_read_picture(path))
         labels.append(LABELS.index(label))
         usages.append(_usage_of_file(path.name, part))
     if not images:
-        raise DataError(f"{folder}: no pictures in train/LABEL or test/LABEL; give Kaggle's folders")
+        raise DataError(
+            f"{folder}: no pictures in train/LABEL or test/LABEL; give Kaggle's folders"
+        )
     return Dataset(
         images=np.stack(images).astype(np.uint8),
         labels=np.array(labels, np.int8),
@@ -430,5 +438,7 @@ def _rows_of_votes(dataset: Dataset, row_numbers: Sequence[int | None], path: Pa
     missing = [row for row in csv_rows if row not in position]
     if missing:
         count = f"{len(missing)} rows"
-        raise DataError(f"{path}: no votes for row {missing[0]} ({count}); give FER+'s fer2013new.csv")
+        raise DataError(
+            f"{path}: no votes for row {missing[0]} ({count}); give FER+'s fer2013new.csv"
+        )
     return [position[row] for row in csv_rows]

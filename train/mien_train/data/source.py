@@ -60,7 +60,10 @@ class DataSource:
 
     @staticmethod
     def from_record(record: dict[str, Any]) -> "DataSource":
-        """Return the source that `to_record` described, unread. Raises KeyError for a missing key."""
+        """Return the source that `to_record` described, unread.
+
+        Raises KeyError for a missing key.
+        """
         ferplus = Path(record["ferplus"]) if record["ferplus"] else None
         return DataSource(Path(record["path"]), ferplus, record["skip_bad"])
 

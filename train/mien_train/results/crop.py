@@ -80,7 +80,9 @@ def crop(run: OpenRun, bundle_folder: Path, photographs: Path | None) -> CropRes
     rows = run.split.validation[:_MAX_PICTURES]
     sides = longer_sides(cached_boxes(run.dataset)[rows])
     if not len(sides):
-        raise DataError(f"{run.folder}: no face is detected in its validation pictures; use FER2013")
+        raise DataError(
+            f"{run.folder}: no face is detected in its validation pictures; use FER2013"
+        )
     median = float(np.median(sides))
     result = CropResult(
         pictures=len(sides),
@@ -114,7 +116,7 @@ def read_crop(folder: Path) -> CropResult | None:
 
 
 def longer_sides(boxes: Doubles) -> Doubles:
-    """The longer side of each of the (n, 4) boxes that is not NaN: (m,), in the unit of the boxes."""
+    """The longer side of each of the (n, 4) boxes that is not NaN: (m,), in the boxes' unit."""
     longer = boxes[:, 2:].max(axis=1)
     return longer[np.isfinite(longer)]
 
@@ -131,8 +133,12 @@ def photograph_accuracies(bundle: Bundle, folder: Path) -> dict[str, tuple[float
     accuracies = {}
     for name, align in (("upright", False), ("levelled", True)):
         settings = QualitySettings(align=align)
-        classifiers = [Classify(_with_margin(bundle, margin), classifier, settings) for margin in MARGINS]
-        accuracies[name] = tuple(_accuracy(classify, photographs, labels) for classify in classifiers)
+        classifiers = [
+            Classify(_with_margin(bundle, margin), classifier, settings) for margin in MARGINS
+        ]
+        accuracies[name] = tuple(
+            _accuracy(classify, photographs, labels) for classify in classifiers
+        )
     return accuracies
 
 

@@ -177,7 +177,7 @@ def labelled_crops(
     preprocess: Preprocess,
     is_unseen: Mask | None = None,
 ) -> LabelledCrops:
-    """The crops of `rows` as a network takes them, with every head's labels that the dataset has."""
+    """The crops of `rows` as a network takes them, with the labels of every head that has any."""
     part = dataset.take(rows)
     labels = {head.name: head.labels(part) for head in HEADS.values() if head.has_labels(part)}
     return LabelledCrops(preprocess.normalize(part.images), labels, is_unseen)
@@ -360,7 +360,9 @@ def _logits_path(run: OpenRun, head: str, network: str) -> Path:
     return run.folder / "logits" / head / f"{network}.npz"
 
 
-def _compare(samples: LabelledCrops, logits: Array, other: Bundle, other_crops: Pixels) -> BundleComparison:
+def _compare(
+    samples: LabelledCrops, logits: Array, other: Bundle, other_crops: Pixels
+) -> BundleComparison:
     """McNemar's test of (n, 7) logits against another bundle, by each head that the rows have
     labels of. other_crops: the samples' crops as the other bundle takes them.
     """

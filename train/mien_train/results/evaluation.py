@@ -172,7 +172,8 @@ class BundleComparison:
     def as_text(self) -> str:
         """A line for each kind of labels."""
         lines = [
-            f"against {self.model}, {head}: {test.gained} rows gained, {test.lost} lost, McNemar's p = {test.p:.2g}"
+            f"against {self.model}, {head}: {test.gained} rows gained, {test.lost} lost, McNemar's "
+            f"p = {test.p:.2g}"
             for head, test in self.tests.items()
         ]
         return "\n".join(lines)

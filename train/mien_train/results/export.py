@@ -27,14 +27,18 @@ INTENDED_USE = (
     "Installations, games and assistive tools whose users know of it and have agreed.",
 )
 OUT_OF_SCOPE_USE = (
-    "Inferring emotions of people at work or in education, medical and safety reasons aside (EU AI Act, Art. 5(1)(f)).",
+    "Inferring emotions of people at work or in education, medical and safety reasons aside (EU AI "
+    "Act, Art. 5(1)(f)).",
     "Decisions about people: hiring, credit, policing, border control, insurance, health.",
     "Watching people who have not been informed (EU AI Act, Article 50(3)).",
 )
 LIMITATIONS = (
-    "FER2013 was collected by web search; ages, skin tones and cultures are unevenly represented and not annotated.",
-    "Its labels are noisy: people reach about 65 % on them (Goodfellow et al. 2013). Disgust is rare (1.5 %).",
-    "Frontal faces of 48 pixels and more; turned, covered, blurred and badly lit faces are less certain.",
+    "FER2013 was collected by web search; ages, skin tones and cultures are unevenly represented "
+    "and not annotated.",
+    "Its labels are noisy: people reach about 65 % on them (Goodfellow et al. 2013). Disgust is "
+    "rare (1.5 %).",
+    "Frontal faces of 48 pixels and more; turned, covered, blurred and badly lit faces are less "
+    "certain.",
 )
 
 _BLURS = (0.5, 1, 2, 4, 8)  # standard deviations in pixels of the golden inputs' noise

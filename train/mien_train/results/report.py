@@ -140,7 +140,9 @@ def _worst_mistakes(images: Pixels, probabilities: Array, labels: Labels) -> str
     confidence = probabilities.max(axis=1)
     mistakes_first = np.where(predicted != labels, -confidence, 1)
     rows = np.argsort(mistakes_first, kind="stable")[:_MAX_MISTAKES]
-    titles = [f"{LABELS[labels[row]]}\n→ {LABELS[predicted[row]]} {confidence[row]:.0%}" for row in rows]
+    titles = [
+        f"{LABELS[labels[row]]}\n→ {LABELS[predicted[row]]} {confidence[row]:.0%}" for row in rows
+    ]
     caption = "Worst mistakes: label → prediction, and its confidence"
     return html.picture(plots.faces(images[rows], titles), caption)
 
@@ -149,8 +151,13 @@ def _robustness(run: OpenRun) -> Iterator[str]:
     results = robustness.read_robustness(run.folder)
     if not results:
         return
-    means = [f"{result.model} {result.clean:.1%} clean, {result.mean:.1%} over all" for result in results]
-    caption = f"Accuracy on the test rows under eight corruptions, by the labels that each predicts: {', '.join(means)}"
+    means = [
+        f"{result.model} {result.clean:.1%} clean, {result.mean:.1%} over all" for result in results
+    ]
+    caption = (
+        "Accuracy on the test rows under eight corruptions, by the labels that each predicts: "
+        f"{', '.join(means)}"
+    )
     yield html.heading("When pictures get worse")
     yield html.picture(robustness.draw(results), caption)
 

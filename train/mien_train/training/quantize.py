@@ -91,7 +91,9 @@ def check_integer(content: bytes) -> None:
             floating.add(operator.name)
     if floating:
         names = ", ".join(sorted(floating))
-        raise RunError(f"the converted network has float operators ({names}); change the recipe's layers")
+        raise RunError(
+            f"the converted network has float operators ({names}); change the recipe's layers"
+        )
 
 
 def write_models(run: OpenRun, head: str) -> tuple[Path, Path]:

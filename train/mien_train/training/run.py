@@ -1,9 +1,11 @@
 """A run folder: everything that one training run reads and writes.
 
 run.json            what was asked: recipe, data and its sha256, split, seed, command, versions
-fit/, quantize/     state.npz (to resume from), best.npz (weights), history.json, curves.png, tensorboard/
+fit/, quantize/     state.npz (to resume from), best.npz (weights), history.json, curves.png,
+                    tensorboard/
 export/HEAD/        qat.tflite and ptq.tflite
-models/NAME-N/      a bundle for each head, unless --models names another place; bundles.json says where they are
+models/NAME-N/      a bundle for each head, unless --models names another place; bundles.json says
+                    where they are
 evaluation-HEAD.json, robustness.json  every figure; report.html shows them
 """
 
@@ -105,7 +107,10 @@ class OpenRun:
             return None
         folder = Path(recorded["folder"])
         if _teacher_record(folder) != recorded:
-            raise RunError(f"{folder} has changed since {self.folder} began; begin another run in another folder")
+            raise RunError(
+                f"{folder} has changed since {self.folder} began; "
+                "begin another run in another folder"
+            )
         return ensemble.load_ensemble(folder)
 
     @property
@@ -170,11 +175,17 @@ def open_run(folder: Path, data: DataSource | None = None) -> OpenRun:
         recipe = parse_recipe(record["recipe"])
         own_data = DataSource.from_record(record["data"])
     except json.JSONDecodeError as problem:
-        raise RunError(f"{path} is damaged ({problem}); begin the run again in another folder") from None
+        raise RunError(
+            f"{path} is damaged ({problem}); begin the run again in another folder"
+        ) from None
     except (KeyError, TypeError, ValueError) as problem:
-        raise RunError(f"{path}: {problem} does not fit this mien; use the one that began it") from None
+        raise RunError(
+            f"{path}: {problem} does not fit this mien; use the one that began it"
+        ) from None
     except FileNotFoundError:
-        raise RunError(f"{folder}: no run here; begin one with: mien-train fit RECIPE --folder {folder}") from None
+        raise RunError(
+            f"{folder}: no run here; begin one with: mien-train fit RECIPE --folder {folder}"
+        ) from None
     is_own = data is not None and data.resolve() == own_data
     return OpenRun(folder, recipe, record, data if data and is_own else own_data)
 
@@ -193,7 +204,8 @@ def _refuse_missing_inputs(request: RunRequest) -> None:
         )
     if recipe.is_distilled and not request.teacher:
         raise RunError(
-            f"the recipe {recipe.name} is distilled; name an ensemble with --teacher (see mien-train ensemble)"
+            f"the recipe {recipe.name} is distilled; "
+            "name an ensemble with --teacher (see mien-train ensemble)"
         )
     if recipe.starts_from_teacher and not recipe.fit.distillation_weight:
         raise RunError(
@@ -234,7 +246,10 @@ def _reopen(request: RunRequest, record: dict[str, Any]) -> OpenRun:
     if run.recipe != parse_recipe(record["recipe"]):
         differing.append("recipe")
     if differing:
-        raise RunError(f"{request.folder} holds a run with another {differing[0]}; name another folder with --folder")
+        raise RunError(
+            f"{request.folder} holds a run with another {differing[0]}; "
+            "name another folder with --folder"
+        )
     return run
 
 
@@ -253,7 +268,9 @@ def _read_record(path: Path) -> dict[str, Any]:
 def _teacher_record(folder: Path) -> dict[str, str]:
     path = folder / "ensemble.json"
     if not path.exists():
-        raise RunError(f"{path}: no ensemble here; make one with: mien-train ensemble {folder} MEMBER …")
+        raise RunError(
+            f"{path}: no ensemble here; make one with: mien-train ensemble {folder} MEMBER …"
+        )
     return {"folder": str(folder), "sha256": files.sha256(path)}
 
 
@@ -261,4 +278,6 @@ def _pretrained_record(path: Path) -> dict[str, str]:
     try:
         return {"path": str(path), "sha256": files.sha256(path)}
     except OSError as problem:
-        raise RunError(f"{path}: cannot be read ({problem.strerror}); name the .tgz with --pretrained") from None
+        raise RunError(
+            f"{path}: cannot be read ({problem.strerror}); name the .tgz with --pretrained"
+        ) from None

@@ -16,7 +16,8 @@ from mien_train.data.augment import Augment
 from mien_train.data.read import Dataset
 from mien_train.data.splits import Split
 
-# First numbers of seeds: they keep the draws of views apart from each other and from an epoch's order.
+# First numbers of seeds: they keep the draws of views apart from each other and from an epoch's
+# order.
 _STUDENT_VIEW = 0x51E3
 _TEACHER_VIEW = 0x51E4
 
