@@ -32,6 +32,6 @@ def tiny_run(small, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     environment = {**os.environ, "XDG_CACHE_HOME": str(folder.parent / "cache")}
     command = [*TRAIN, "run", "tiny", "--data", str(small), "--folder", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr[-3000:]
+    process = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert process.returncode == 0, process.stderr[-3000:]
     return folder

@@ -1,4 +1,4 @@
-"""The whole training line with the `tiny` recipe: fit, quantise, export, evaluate, report; killed, resumed, in two."""
+"""The training line with the `tiny` recipe: fit, quantize, export, evaluate, report; killed, resumed, in two."""
 
 import json
 import os
@@ -22,9 +22,9 @@ TRAIN = [sys.executable, "-c", "import sys; from mien_train.cli import main; sys
 
 
 def train(*arguments, **more):
-    done = subprocess.run([*TRAIN, *map(str, arguments)], capture_output=True, text=True, timeout=400, **more)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
+    process = subprocess.run([*TRAIN, *map(str, arguments)], capture_output=True, text=True, timeout=400, **more)
+    assert process.returncode == 0, process.stderr[-3000:]
+    return process.stdout
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def test_the_bundle_is_whole_and_every_operator_is_integer(tiny):
 
     content = tiny.model.read_bytes()
     quantize.check_integer(content)
-    assert {each.name for each in tflite.operators(content)} >= {"CONV_2D", "FULLY_CONNECTED"}
+    assert {operator.name for operator in tflite.operators(content)} >= {"CONV_2D", "FULLY_CONNECTED"}
     classifier = Classifier(tiny.model)
     assert (classifier.input.dtype, classifier.output.dtype, classifier.size) == ("uint8", "int8", 48)
     assert replay_golden(tiny, classifier).vectors == 64
@@ -49,7 +49,7 @@ def test_the_input_steps_are_the_pixels_themselves(tiny):
     assert np.abs(classifier._steps_of_gray.astype(int) - np.arange(256)).max() <= 1
 
 
-def test_int8_tells_what_the_fake_quantised_network_told(tiny):
+def test_int8_predicts_what_the_fake_quantized_network_predicts(tiny):
     assert tiny.card.metrics["agreement"]["qat/int8"] > 0.95
     assert set(tiny.card.metrics["networks"]) == {"float", "qat", "int8", "int8-ptq"}
 
@@ -82,30 +82,30 @@ def test_a_finished_run_has_nothing_left_to_do(tiny_run, small):
 
 
 def test_evaluate_measures_the_bundle_as_its_card_says(tiny, small):
-    found = json.loads(train("evaluate", tiny.folder, "--data", small, "--json"))
+    result = json.loads(train("evaluate", tiny.folder, "--data", small, "--json"))
     card = tiny.card.metrics["networks"]["int8"]["test"]["fer2013"]
-    assert found["figures"]["fer2013"]["accuracy"] == card["accuracy"]
-    assert found["figures"]["fer2013"]["rows"] == 56
+    assert result["figures"]["fer2013"]["accuracy"] == card["accuracy"]
+    assert result["figures"]["fer2013"]["rows"] == 56
 
 
 def test_the_device_reads_the_photograph_with_the_new_bundle(tiny, capsys, tmp_path):
     log = tmp_path / "r.db"
     arguments = ["run", "demo", "--model", str(tiny.folder), "--max-frames", "12", "--log", str(log), "--json"]
     assert edge_cli.main(arguments) == 0
-    lines = [json.loads(each) for each in capsys.readouterr().out.splitlines()]
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert len(lines) == 13
-    assert {each["model"] for each in lines[:-1]} == {"tiny-1"}
+    assert {reading["model"] for reading in lines[:-1]} == {"tiny-1"}
     assert lines[-1]["summary"]["faces"] == 1
 
 
 def test_another_recipe_in_the_same_folder_is_refused(tiny_run, small):
-    done = subprocess.run(
+    process = subprocess.run(
         [*TRAIN, "fit", "tiny", "--seed", "5", "--data", str(small), "--folder", str(tiny_run)],
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 1
-    assert "holds a run with another recipe" in done.stderr.splitlines()[-1]
+    assert process.returncode == 1
+    assert "holds a run with another recipe" in process.stderr.splitlines()[-1]
 
 
 def start(folder, small, **environment):
@@ -126,12 +126,13 @@ def test_a_run_killed_and_resumed_ends_as_if_it_had_not_been(tiny_run, small, tm
     with np.load(state) as killed:
         assert 1 <= len(json.loads(str(killed["history"]))) < 3
     train("fit", "tiny", "--data", small, "--folder", tmp_path / "run")
-    with np.load(state) as resumed, np.load(tiny_run / "fit" / "state.npz") as whole:
-        assert set(resumed.files) == set(whole.files)
-        for name in whole.files:
+    with np.load(state) as resumed, np.load(tiny_run / "fit" / "state.npz") as uninterrupted:
+        assert set(resumed.files) == set(uninterrupted.files)
+        for name in uninterrupted.files:
             if name != "history":
-                np.testing.assert_allclose(resumed[name], whole[name], rtol=1e-3, atol=1e-4, err_msg=name)
-        curves = [[e["val_loss"] for e in json.loads(str(each["history"]))] for each in (resumed, whole)]
+                np.testing.assert_allclose(resumed[name], uninterrupted[name], rtol=1e-3, atol=1e-4, err_msg=name)
+        histories = [json.loads(str(state["history"])) for state in (resumed, uninterrupted)]
+    curves = [[entry["val_loss"] for entry in history] for history in histories]
     np.testing.assert_allclose(*curves, rtol=1e-3)
 
 

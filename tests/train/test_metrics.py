@@ -1,23 +1,28 @@
 """Figures, checked by hand or against known cases."""
 
+import json
+
 import numpy as np
 import pytest
 from mien_edge.contract import LABELS, softmax
+from mien_edge.errors import RunError
 from mien_train import metrics
+from mien_train.metrics import ClassificationMetrics
 
 
-def logits_for(told, confidence=8.0):
-    return np.eye(len(LABELS))[told] * confidence
+def logits_for(predicted, confidence=8.0):
+    return np.eye(len(LABELS))[predicted] * confidence
 
 
 def test_figures_of_a_case_counted_by_hand():
-    labels, told = np.array([0, 0, 1, 1, 3, 3]), np.array([0, 1, 1, 1, 3, 0])
-    found = metrics.figures(logits_for(told), labels)
-    assert found["accuracy"] == pytest.approx(4 / 6)
-    assert found["precision"]["disgust"] == pytest.approx(2 / 3)
-    assert found["recall"]["happy"] == pytest.approx(1 / 2)
-    assert found["macro_f1"] == pytest.approx((0.5 + 0.8 + 2 / 3) / 7)
-    assert found["confusion"][0][1] == 1
+    labels = np.array([0, 0, 1, 1, 3, 3])
+    predicted = np.array([0, 1, 1, 1, 3, 0])
+    figures = metrics.classification_metrics(logits_for(predicted), labels)
+    assert figures.accuracy == pytest.approx(4 / 6)
+    assert figures.precision["disgust"] == pytest.approx(2 / 3)
+    assert figures.recall["happy"] == pytest.approx(1 / 2)
+    assert figures.macro_f1 == pytest.approx((0.5 + 0.8 + 2 / 3) / 7)
+    assert figures.confusion[0][1] == 1
 
 
 def test_calibration_error_is_zero_when_confidence_is_the_accuracy():
@@ -30,18 +35,27 @@ def test_calibration_error_is_zero_when_confidence_is_the_accuracy():
     assert metrics.fit_temperature(logits * 4, labels) == pytest.approx(4, rel=0.05)
 
 
-def test_the_trust_threshold_reaches_what_is_wanted():
+def test_the_threshold_reaches_its_target_accuracy():
     rng = np.random.default_rng(1)
     logits = rng.normal(0, 1.5, (20000, 7))
     probabilities = softmax(logits)
     labels = np.array([rng.choice(7, p=row) for row in probabilities])
-    threshold, coverage = metrics.trust_threshold(probabilities, labels, 0.7)
+    threshold, coverage = metrics.threshold_for_accuracy(probabilities, labels, 0.7)
     accepted = probabilities.max(axis=1) >= threshold
     assert accepted.mean() == pytest.approx(coverage, abs=0.01)
     assert (probabilities.argmax(axis=1) == labels)[accepted].mean() == pytest.approx(0.7, abs=0.01)
 
 
-def test_a_trust_that_cannot_be_reached_takes_the_best_there_is():
-    threshold, coverage = metrics.trust_threshold(np.full((4, 7), 1 / 7), np.array([1, 2, 3, 4]), 0.9)
+def test_a_target_accuracy_out_of_reach_gives_the_best_threshold_there_is():
+    threshold, coverage = metrics.threshold_for_accuracy(np.full((4, 7), 1 / 7), np.array([1, 2, 3, 4]), 0.9)
     assert 0 <= threshold <= 1
     assert 0 < coverage <= 1
+
+
+def test_metrics_read_back_from_json_are_equal():
+    rng = np.random.default_rng(2)
+    figures = metrics.classification_metrics(rng.normal(0, 1, (50, 7)), rng.integers(0, 7, 50))
+    stored = json.loads(json.dumps(figures.to_json()))
+    assert ClassificationMetrics.from_json(stored, "figures") == figures
+    with pytest.raises(RunError, match="'nll' is missing"):
+        ClassificationMetrics.from_json({key: stored[key] for key in stored if key != "nll"}, "figures")

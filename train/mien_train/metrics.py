@@ -1,100 +1,216 @@
-"""Figures of a classifier, from calibrated probabilities and labels. NumPy and SciPy only."""
+"""Metrics of a classifier, from logits or calibrated probabilities and labels. NumPy and SciPy
+only.
+"""
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
+from mien_edge import schema
 from mien_edge.contract import LABELS, softmax
-from numpy.typing import NDArray
+from mien_edge.errors import RunError
 from scipy import stats
 
-BINS = 15
-WANTED = (0.8, 0.9, 0.95)
+from mien_train.arrays import Array, Doubles, Indices, Mask
+
+CONFIDENCE_BINS = 15
+TARGET_ACCURACIES = (0.8, 0.9, 0.95)
 """Accuracies that the risk-coverage table is made for."""
 
+_TEMPERATURES = (0.1, 10.0)
+_GRID_POINTS = 41
 
-def confusion(labels: NDArray[Any], told: NDArray[Any]) -> NDArray[np.int64]:
-    """(7, 7) counts; row: label, column: what was told."""
+
+@dataclass(frozen=True)
+class ClassificationMetrics:
+    """How good predictions are against the labels of `rows` rows.
+
+    accuracy, macro_f1: 0..1. precision, recall: by label, 0..1; 0 where nothing was predicted, or
+    no row has the label.
+    confusion: 7 rows of 7 counts; row: label, column: prediction. calibration_error: expected
+    calibration error, 0..1.
+    nll: mean negative log-likelihood in nats. coverage: for each of TARGET_ACCURACIES ('80%' …) the
+    share of rows whose confidence is high enough for it.
+    """
+
+    rows: int
+    accuracy: float
+    macro_f1: float
+    precision: dict[str, float]
+    recall: dict[str, float]
+    confusion: tuple[tuple[int, ...], ...]
+    calibration_error: float
+    nll: float
+    coverage: dict[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """The metrics as JSON's values, under the fields' names."""
+        return schema.to_dict(self)
+
+    @classmethod
+    def from_json(cls, values: Any, where: str) -> "ClassificationMetrics":
+        """Read back what `to_json` gave. Raises RunError that names `where` and the key that does
+        not fit.
+        """
+        return schema.from_dict(cls, values, where, RunError)
+
+
+class ReliabilityBin(NamedTuple):
+    """One bin of a reliability diagram: mean confidence and accuracy (0..1) of its rows, and their
+    number.
+    """
+
+    confidence: float
+    accuracy: float
+    rows: int
+
+
+class ConfidenceThreshold(NamedTuple):
+    """A threshold of the confidence, and the share of rows that reach it; both 0..1."""
+
+    threshold: float
+    coverage: float
+
+
+class RiskCoverage(NamedTuple):
+    """(n,) confidences from the greatest down; (n,) accuracies of the rows with at least each."""
+
+    confidence: Doubles
+    accuracy: Doubles
+
+
+class McNemar(NamedTuple):
+    """McNemar's test: rows that only the first classifier has right, only the second, and the exact
+    two-sided p.
+    """
+
+    gained: int
+    lost: int
+    p: float
+
+
+def confusion_matrix(labels: Array, predicted: Array) -> Indices:
+    """Count (n,) predictions against (n,) labels: (7, 7) int64; row: label, column: prediction."""
     counts = np.zeros((len(LABELS), len(LABELS)), np.int64)
-    np.add.at(counts, (labels.astype(int), told.astype(int)), 1)
+    np.add.at(counts, (labels.astype(int), predicted.astype(int)), 1)
     return counts
 
 
-def figures(logits: NDArray[Any], labels: NDArray[Any], temperature: float = 1.0) -> dict[str, Any]:
-    """Accuracy, macro-F1, precision and recall per class, confusion matrix, expected calibration error, negative
-    log-likelihood (nats) and risk-coverage of (n, 7) logits against (n,) labels.
-    """
+def classification_metrics(
+    logits: Array,
+    labels: Array,
+    temperature: float = 1.0,
+) -> ClassificationMetrics:
+    """All metrics of (n, 7) logits, divided by `temperature`, against (n,) labels."""
     probabilities = softmax(logits, temperature)
-    table = confusion(labels, probabilities.argmax(axis=1))
-    right, asked, told = np.diag(table), table.sum(axis=1), table.sum(axis=0)
-    precision, recall = _ratio(right, told), _ratio(right, asked)
-    f1 = _ratio(2 * right, asked + told)
-    return {
-        "rows": len(labels),
-        "accuracy": float(right.sum() / max(len(labels), 1)),
-        "macro_f1": float(f1.mean()),
-        "precision": dict(zip(LABELS, precision.tolist(), strict=True)),
-        "recall": dict(zip(LABELS, recall.tolist(), strict=True)),
-        "confusion": table.tolist(),
-        "calibration_error": calibration_error(probabilities, labels),
-        "nll": nll(logits, labels, temperature),
-        "coverage": {f"{wanted:.0%}": trust_threshold(probabilities, labels, wanted)[1] for wanted in WANTED},
-    }
+    matrix = confusion_matrix(labels, probabilities.argmax(axis=1))
+    correct = np.diag(matrix)
+    labelled = matrix.sum(axis=1)
+    predicted = matrix.sum(axis=0)
+    precision = _ratio(correct, predicted)
+    recall = _ratio(correct, labelled)
+    f1 = _ratio(2 * correct, labelled + predicted)
+    return ClassificationMetrics(
+        rows=len(labels),
+        accuracy=float(correct.sum() / max(len(labels), 1)),
+        macro_f1=float(f1.mean()),
+        precision=dict(zip(LABELS, precision.tolist(), strict=True)),
+        recall=dict(zip(LABELS, recall.tolist(), strict=True)),
+        confusion=tuple(tuple(counts) for counts in matrix.tolist()),
+        calibration_error=calibration_error(probabilities, labels),
+        nll=nll(logits, labels, temperature),
+        coverage={
+            f"{target:.0%}": threshold_for_accuracy(probabilities, labels, target).coverage
+            for target in TARGET_ACCURACIES
+        },
+    )
 
 
-def _ratio(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
-    return np.divide(a, b, out=np.zeros(len(a)), where=b > 0)
+def reliability(probabilities: Array, labels: Array) -> list[ReliabilityBin]:
+    """The bins of a reliability diagram that are not empty, of 15 equal ones.
 
-
-def reliability(probabilities: NDArray[Any], labels: NDArray[Any]) -> list[tuple[float, float, int]]:
-    """(mean confidence, accuracy, rows) of each of 15 equal confidence bins that is not empty."""
-    confidence = probabilities.max(axis=1)
-    right = probabilities.argmax(axis=1) == labels
-    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    chosen = [bins == i for i in range(BINS) if (bins == i).any()]
-    return [(float(confidence[rows].mean()), float(right[rows].mean()), int(rows.sum())) for rows in chosen]
-
-
-def calibration_error(probabilities: NDArray[Any], labels: NDArray[Any]) -> float:
-    """Expected calibration error over 15 equal bins (Naeini et al. 2015, Guo et al. 2017), 0..1."""
-    rows = reliability(probabilities, labels)
-    return sum(count * abs(confidence - accuracy) for confidence, accuracy, count in rows) / max(len(labels), 1)
-
-
-def nll(logits: NDArray[Any], labels: NDArray[Any], temperature: float) -> float:
-    """Mean negative log-likelihood in nats."""
-    chosen = softmax(logits, temperature)[np.arange(len(labels)), labels.astype(int)]
-    return float(-np.log(np.maximum(chosen, 1e-12)).mean())
-
-
-def fit_temperature(logits: NDArray[Any], labels: NDArray[Any]) -> float:
-    """The temperature of 0.1 to 10 with the least negative log-likelihood, to three digits (Guo et al. 2017)."""
-    grid = np.geomspace(0.1, 10, 41)
-    for _ in range(3):
-        losses = [nll(logits, labels, float(value)) for value in grid]
-        best = int(np.argmin(losses))
-        grid = np.geomspace(grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)], 41)
-    return round(float(grid[len(grid) // 2]), 3)
-
-
-def trust_threshold(probabilities: NDArray[Any], labels: NDArray[Any], wanted: float) -> tuple[float, float]:
-    """(threshold, coverage): the least confidence such that rows at or above it are right in a share of at least
-    `wanted`; coverage is those rows' share of all. Where no threshold reaches it, the one with the best accuracy.
+    probabilities: (n, 7). labels: (n,).
     """
-    confidence, accuracy = risk_coverage(probabilities, labels)
-    reached = np.flatnonzero(accuracy >= wanted)
-    last = int(reached[-1]) if len(reached) else int(accuracy.argmax())
-    return round(float(confidence[last]), 4), (last + 1) / len(labels)
+    confidence = probabilities.max(axis=1)
+    is_correct = probabilities.argmax(axis=1) == labels
+    numbers = np.minimum((confidence * CONFIDENCE_BINS).astype(int), CONFIDENCE_BINS - 1)
+    bins = []
+    for number in np.unique(numbers):
+        rows = numbers == number
+        mean_confidence = float(confidence[rows].mean())
+        accuracy = float(is_correct[rows].mean())
+        bins.append(ReliabilityBin(mean_confidence, accuracy, int(rows.sum())))
+    return bins
 
 
-def risk_coverage(probabilities: NDArray[Any], labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """(n,) confidences, falling, and the accuracy of the rows with at least each (Geifman & El-Yaniv 2017)."""
+def calibration_error(probabilities: Array, labels: Array) -> float:
+    """Expected calibration error over 15 equal bins, 0..1 (Naeini et al. 2015, Guo et al. 2017)."""
+    bins = reliability(probabilities, labels)
+    errors = sum(rows * abs(confidence - accuracy) for confidence, accuracy, rows in bins)
+    return errors / max(len(labels), 1)
+
+
+def nll(logits: Array, labels: Array, temperature: float) -> float:
+    """Mean negative log-likelihood of (n,) labels in nats, given (n, 7) logits."""
+    rows = np.arange(len(labels))
+    likelihoods = softmax(logits, temperature)[rows, labels.astype(int)]
+    return float(-np.log(np.maximum(likelihoods, 1e-12)).mean())
+
+
+def fit_temperature(logits: Array, labels: Array) -> float:
+    """The temperature of 0.1 to 10 with the least negative log-likelihood, to three digits (Guo et
+    al. 2017).
+    """
+    grid = np.geomspace(*_TEMPERATURES, _GRID_POINTS)
+    for _ in range(3):
+        losses = [nll(logits, labels, float(temperature)) for temperature in grid]
+        best = int(np.argmin(losses))
+        low = grid[max(best - 1, 0)]
+        high = grid[min(best + 1, _GRID_POINTS - 1)]
+        grid = np.geomspace(low, high, _GRID_POINTS)
+    return round(float(grid[_GRID_POINTS // 2]), 3)
+
+
+def threshold_for_accuracy(
+    probabilities: Array,
+    labels: Array,
+    target: float,
+) -> ConfidenceThreshold:
+    """The least confidence such that a share of at least `target` of the rows at or above it is
+    right (selective prediction). Where none reaches the target, the one with the best accuracy.
+
+    probabilities: (n, 7). labels: (n,), at least one.
+    """
+    curve = risk_coverage(probabilities, labels)
+    sufficient = np.flatnonzero(curve.accuracy >= target)
+    last = int(sufficient[-1]) if len(sufficient) else int(curve.accuracy.argmax())
+    threshold = round(float(curve.confidence[last]), 4)
+    return ConfidenceThreshold(threshold, (last + 1) / len(labels))
+
+
+def risk_coverage(probabilities: Array, labels: Array) -> RiskCoverage:
+    """The risk-coverage curve of (n, 7) probabilities against (n,) labels (Geifman & El-Yaniv
+    2017).
+    """
     confidence = probabilities.max(axis=1)
     order = np.argsort(-confidence, kind="stable")
-    right = (probabilities.argmax(axis=1) == labels)[order]
-    return confidence[order], np.cumsum(right) / np.arange(1, len(right) + 1)
+    is_correct = (probabilities.argmax(axis=1) == labels)[order]
+    accuracy = np.cumsum(is_correct) / np.arange(1, len(order) + 1)
+    return RiskCoverage(confidence[order], accuracy)
 
 
-def mcnemar(right: NDArray[np.bool_], other: NDArray[np.bool_]) -> tuple[int, int, float]:
-    """(rows that only the first got right, only the other, exact two-sided p) of McNemar's test on the same rows."""
-    gained, lost = int((right & ~other).sum()), int((~right & other).sum())
-    return gained, lost, float(stats.binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
+def mcnemar(is_correct: Mask, other_is_correct: Mask) -> McNemar:
+    """McNemar's exact test of two classifiers on the same rows, from (n,) flags of each; p is 1
+    where they agree.
+    """
+    gained = int((is_correct & ~other_is_correct).sum())
+    lost = int((~is_correct & other_is_correct).sum())
+    if gained + lost == 0:
+        return McNemar(gained, lost, 1.0)
+    return McNemar(gained, lost, float(stats.binomtest(gained, gained + lost).pvalue))
+
+
+def _ratio(numerators: Array, denominators: Array) -> Doubles:
+    """Element by element; 0 where the denominator is 0."""
+    zeros = np.zeros(len(numerators))
+    return np.divide(numerators, denominators, out=zeros, where=denominators > 0)

@@ -2,16 +2,55 @@
 
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from mien_edge.contract import LABELS
-from numpy.typing import NDArray
+
+from mien_train.arrays import Doubles, Pixels
+from mien_train.metrics import ReliabilityBin, RiskCoverage
 
 mpl.use("agg")
-mpl.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "figure.dpi": 110})
+mpl.rcParams["font.size"] = 9
+mpl.rcParams["axes.spines.top"] = False
+mpl.rcParams["axes.spines.right"] = False
+mpl.rcParams["figure.dpi"] = 110
+
+_GRAY = "#999999"
+_DARK_GRAY = "#555555"
+_BLUE = "#1f5fa8"
+_RED = "#c0392b"
+_GROUP_WIDTH = 0.8  # of the distance between two groups of bars
+
+
+class CorruptionAccuracy(NamedTuple):
+    """Accuracy, 0..1, at each strength of one corruption, and the strengths' unit."""
+
+    unit: str
+    strengths: Sequence[float]
+    accuracy: Sequence[float]
+
+
+class RobustnessCurves(NamedTuple):
+    """What `robustness` draws of one model: its accuracy, 0..1, on clean pictures and under each
+    corruption.
+    """
+
+    model: str
+    clean: float
+    corruptions: Mapping[str, CorruptionAccuracy]
+
+
+class TrialPoint(NamedTuple):
+    """One trained design: accuracy 0..1, million multiply-accumulates, milliseconds, its blocks."""
+
+    accuracy: float
+    macs: float
+    milliseconds: float
+    block: str
 
 
 def png(figure: Figure) -> bytes:
@@ -21,99 +60,105 @@ def png(figure: Figure) -> bytes:
     return out.getvalue()
 
 
-def _figure(width: float, height: float, columns: int = 1) -> tuple[Figure, Any]:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.subplots(1, columns)
+def curves(history: Sequence[Mapping[str, float]], plateau: int, title: str) -> bytes:
+    """Loss and accuracy per epoch, of training and validation.
 
-
-def curves(history: list[dict[str, float]], plateau: int, title: str) -> bytes:
-    """Loss and accuracy per epoch; a line marks where validation accuracy is within 0.2 points of its best."""
+    history: one entry per epoch with `epoch`, `loss`, `accuracy`, `val_loss` and `val_accuracy`.
+    plateau: the epoch from which validation accuracy is within 0.2 points of its best, marked by a
+    line; 0 for none.
+    """
     figure, (left, right) = _figure(9, 3.2, 2)
-    epochs = [entry["epoch"] for entry in history]
     for axes, name in ((left, "loss"), (right, "accuracy")):
-        axes.plot(epochs, [entry[name] for entry in history], label="training (augmented)", color="#999999")
-        axes.plot(epochs, [entry[f"val_{name}"] for entry in history], label="validation", color="#1f5fa8")
+        _plot_history(axes, history, name)
         axes.set(xlabel="epoch", ylabel=name, title=f"{title}: {name}")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
         if plateau:
-            axes.axvline(plateau, color="#c0392b", linestyle="--", linewidth=1)
-            axes.text(
-                plateau, 0.02, f"flat from epoch {plateau}", transform=axes.get_xaxis_transform(),
-                rotation=90, ha="right", va="bottom", fontsize=8, color="#c0392b",
-            )  # fmt: skip
+            _mark_plateau(axes, plateau)
         axes.legend(frameon=False)
     return png(figure)
 
 
-def confusion(tables: dict[str, list[list[int]]]) -> bytes:
-    """Confusion matrices side by side, rows in per cent of each label."""
-    figure, axes = _figure(4.6 * len(tables), 4.2, len(tables))
-    for each, (name, table) in zip(np.atleast_1d(axes), tables.items(), strict=True):
-        counts = np.array(table, float)
-        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-        each.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-        for (row, column), share in np.ndenumerate(shares):
-            each.text(
-                column,
-                row,
-                f"{share:.0%}",
-                ha="center",
-                va="center",
-                fontsize=8,
-                color="white" if share > 0.5 else "black",
-            )
-        each.set_xticks(range(len(LABELS)), LABELS, rotation=45, ha="right")
-        each.set_yticks(range(len(LABELS)), LABELS)
-        each.set(xlabel="predicted", ylabel="label", title=name)
+def confusion(matrices: Mapping[str, Sequence[Sequence[int]]]) -> bytes:
+    """(7, 7) confusion matrices by name, side by side, rows in per cent of each label."""
+    figure, axes = _figure(4.6 * len(matrices), 4.2, len(matrices))
+    for panel, (name, matrix) in zip(np.atleast_1d(axes), matrices.items(), strict=True):
+        _draw_matrix(panel, np.array(matrix, float))
+        panel.set(xlabel="predicted", ylabel="label", title=name)
     return png(figure)
 
 
-def reliability(curves_by_name: dict[str, list[tuple[float, float, int]]]) -> bytes:
-    """Accuracy against confidence; the dashed line is perfect calibration, a point's size its number of rows."""
+def reliability(bins_by_name: Mapping[str, Sequence[ReliabilityBin]]) -> bytes:
+    """Accuracy against confidence; the dashed line is perfect calibration, a point's size its
+    number of rows.
+    """
     figure, axes = _figure(4.6, 4.2)
-    axes.plot([0, 1], [0, 1], color="#999999", linestyle="--", linewidth=1)
-    for name, points in curves_by_name.items():
-        confidence, accuracy, count = (np.array(values) for values in zip(*points, strict=True))
+    axes.plot([0, 1], [0, 1], color=_GRAY, linestyle="--", linewidth=1)
+    for name, bins in bins_by_name.items():
+        confidence = np.array([bin_.confidence for bin_ in bins])
+        accuracy = np.array([bin_.accuracy for bin_ in bins])
+        rows = np.array([bin_.rows for bin_ in bins])
+        sizes = 10 + 300 * rows / rows.sum()
         axes.plot(confidence, accuracy, linewidth=1)
-        axes.scatter(confidence, accuracy, s=10 + 300 * count / count.sum(), alpha=0.6, label=name)
+        axes.scatter(confidence, accuracy, s=sizes, alpha=0.6, label=name)
     axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1), title="reliability")
     axes.legend(frameon=False)
     return png(figure)
 
 
-def bars(values: Mapping[str, Sequence[float]], names: Sequence[str], ylabel: str, floor: float = 0.0) -> bytes:
+def bars(
+    values: Mapping[str, Sequence[float]],
+    names: Sequence[str],
+    ylabel: str,
+    floor: float = 0.0,
+) -> bytes:
     """Grouped bars from `floor` up: one group per name, one colour per key of `values`."""
     figure, axes = _figure(9, 3)
-    width = 0.8 / len(values)
-    for i, (label, heights) in enumerate(values.items()):
-        axes.bar(np.arange(len(names)) + i * width, heights, width, label=label)
-    axes.set_xticks(np.arange(len(names)) + 0.4 - width / 2, names)
+    positions = np.arange(len(names))
+    width = _GROUP_WIDTH / len(values)
+    for number, (label, heights) in enumerate(values.items()):
+        axes.bar(positions + number * width, heights, width, label=label)
+    axes.set_xticks(positions + _GROUP_WIDTH / 2 - width / 2, names)
     axes.set(ylabel=ylabel)
     axes.set_ylim(bottom=floor)
     axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(values))
     return png(figure)
 
 
-def coverage(series: Mapping[str, tuple[NDArray[Any], NDArray[Any]]], marks: Sequence[float]) -> bytes:
-    """Accuracy of the faces that get a label against their share, for (confidences, accuracies) per name."""
+def coverage(series: Mapping[str, RiskCoverage], targets: Sequence[float]) -> bytes:
+    """Accuracy of the faces that get a label against their share; dashed lines at the target
+    accuracies.
+    """
     figure, axes = _figure(6, 3.4)
-    for name, (_, accuracy) in series.items():
-        axes.plot(np.arange(1, len(accuracy) + 1) / len(accuracy), accuracy, label=name)
-    for mark in marks:
-        axes.axhline(mark, color="#999999", linestyle="--", linewidth=0.8)
-    axes.set(xlabel="share of faces that get a label", ylabel="accuracy on them", xlim=(0, 1), ylim=(0.5, 1))
+    for name, curve in series.items():
+        rows = len(curve.accuracy)
+        shares = np.arange(1, rows + 1) / rows
+        axes.plot(shares, curve.accuracy, label=name)
+    for target in targets:
+        axes.axhline(target, color=_GRAY, linestyle="--", linewidth=0.8)
+    axes.set(
+        xlabel="share of faces that get a label",
+        ylabel="accuracy on them",
+        xlim=(0, 1),
+        ylim=(0.5, 1),
+    )
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     return png(figure)
 
 
-def lines(x: Sequence[float], series: Mapping[str, Sequence[float]], xlabel: str, ylabel: str, mark: float) -> bytes:
-    """Lines over x, with a vertical line at `mark`."""
+def lines(
+    x: Sequence[float],
+    series: Mapping[str, Sequence[float]],
+    xlabel: str,
+    ylabel: str,
+    mark: float,
+) -> bytes:
+    """Lines over `x`, one per key of `series`, with a vertical line at `mark`."""
     figure, axes = _figure(6, 3.4)
     for name, values in series.items():
         axes.plot(x, values, marker="o", markersize=3, label=name)
-    axes.axvline(mark, color="#c0392b", linestyle="--", linewidth=1)
+    axes.axvline(mark, color=_RED, linestyle="--", linewidth=1)
     axes.set(xlabel=xlabel, ylabel=ylabel)
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
@@ -121,69 +166,69 @@ def lines(x: Sequence[float], series: Mapping[str, Sequence[float]], xlabel: str
 
 
 def steps(values: Mapping[str, Sequence[float]], names: Sequence[str]) -> bytes:
-    """Lying bars, one group per name from the top down, each with its figure; a value of 0 is left out."""
+    """Horizontal bars of accuracies, one group per name from the top down, each with its figure; 0
+    is left out.
+    """
     figure, axes = _figure(8, 0.5 * len(names) + 1)
-    height = 0.8 / len(values)
+    rows = np.arange(len(names))
+    height = _GROUP_WIDTH / len(values)
     for number, (label, lengths) in enumerate(values.items()):
-        places = np.arange(len(names)) + number * height
-        axes.barh(places, lengths, height, label=label)
-        for place, length in zip(places, lengths, strict=True):
+        positions = rows + number * height
+        axes.barh(positions, lengths, height, label=label)
+        for position, length in zip(positions, lengths, strict=True):
             if length:
-                axes.text(length, place, f" {length:.1%}", va="center", fontsize=8)
-    axes.set_yticks(np.arange(len(names)) + 0.4 - height / 2, names)
+                axes.text(length, position, f" {length:.1%}", va="center", fontsize=8)
+    axes.set_yticks(rows + _GROUP_WIDTH / 2 - height / 2, names)
     axes.invert_yaxis()
     axes.set(xlabel="accuracy", xlim=(0.3, 1))
     axes.legend(frameon=False, loc="upper right")
     return png(figure)
 
 
-def pareto(points: Sequence[tuple[float, float, float, str]], importances: Mapping[str, float]) -> bytes:
-    """(accuracy, M MACs, milliseconds, block) of each trial: accuracy against both costs, each with its front, and the
-    importances as bars.
+def pareto(trials: Sequence[TrialPoint], importances: Mapping[str, float]) -> bytes:
+    """Accuracy against multiply-accumulates and against milliseconds, each with its Pareto front;
+    and the importances, shares by name, as bars.
     """
-    figure, axes = _figure(12, 3.8, 3)
-    blocks = sorted({block for *_, block in points})
-    for place, (axis, label) in enumerate(((1, "M multiply-accumulates"), (2, "milliseconds, int8, this machine"))):
-        for number, block in enumerate(blocks):
-            chosen = [point for point in points if point[3] == block]
-            axes[place].scatter(
-                [p[axis] for p in chosen], [p[0] for p in chosen], s=18, label=block, color=f"C{number}"
-            )
-        best, front = -1.0, []
-        for point in sorted(points, key=lambda point: (point[axis], -point[0])):
-            if point[0] > best:
-                best = point[0]
-                front.append((point[axis], best))
-        axes[place].plot(*zip(*front, strict=True), color="#555555", linewidth=1, drawstyle="steps-post")
-        axes[place].set(xlabel=label, ylabel="validation accuracy")
-        axes[place].grid(alpha=0.3)
-    axes[0].legend(frameon=False)
+    figure, (macs_axes, time_axes, importance_axes) = _figure(12, 3.8, 3)
+    _plot_cost(macs_axes, trials, [trial.macs for trial in trials])
+    _plot_cost(time_axes, trials, [trial.milliseconds for trial in trials])
+    macs_axes.set(xlabel="M multiply-accumulates")
+    macs_axes.legend(frameon=False)
+    time_axes.set(xlabel="milliseconds, int8, this machine")
     names = sorted(importances, key=lambda name: importances[name])
-    axes[2].barh(names, [importances[name] for name in names], color="#1f5fa8")
-    axes[2].set(xlabel="share of what decides accuracy" if names else "too few trials for importances")
+    importance_axes.barh(names, [importances[name] for name in names], color=_BLUE)
+    label = "share of what decides accuracy" if names else "too few trials for importances"
+    importance_axes.set(xlabel=label)
     return png(figure)
 
 
-def robustness(found: Sequence[Mapping[str, Any]]) -> bytes:
-    """One small plot per corruption: accuracy at its strengths for each bundle; dashed: on clean pictures."""
-    names = list(found[0]["corruptions"])
+def robustness(models: Sequence[RobustnessCurves]) -> bytes:
+    """One panel per corruption: accuracy at its strengths for each model; dashed: on clean
+    pictures.
+    """
+    names = list(models[0].corruptions)
+    columns = -(-len(names) // 2)
     figure = Figure(figsize=(11, 5), layout="constrained")
-    for place, name in enumerate(names):
-        axes = figure.add_subplot(2, -(-len(names) // 2), place + 1)
-        for number, each in enumerate(found):
-            one = each["corruptions"][name]
-            steps = np.arange(1, len(one["strengths"]) + 1)
-            axes.plot(steps, one["accuracy"], marker="o", markersize=3, label=each["model"], color=f"C{number}")
-            axes.axhline(each["clean"], color=f"C{number}", linestyle="--", linewidth=0.8)
-        axes.set_xticks(steps, [f"{strength:g}" for strength in one["strengths"]])
-        axes.set(title=name, xlabel=one["unit"], ylim=(0.2, 0.95))
+    for index, name in enumerate(names):
+        axes = figure.add_subplot(2, columns, index + 1)
+        for number, model in enumerate(models):
+            colour = f"C{number}"
+            accuracy = model.corruptions[name].accuracy
+            positions = np.arange(1, len(accuracy) + 1)
+            label = model.model
+            axes.plot(positions, accuracy, marker="o", markersize=3, label=label, color=colour)
+            axes.axhline(model.clean, color=colour, linestyle="--", linewidth=0.8)
+        corruption = models[-1].corruptions[name]
+        labels = [f"{strength:g}" for strength in corruption.strengths]
+        axes.set_xticks(np.arange(1, len(labels) + 1), labels)
+        axes.set(title=name, xlabel=corruption.unit, ylim=(0.2, 0.95))
         axes.grid(alpha=0.3)
     figure.axes[0].legend(frameon=False, fontsize=8)
     return png(figure)
 
 
-def faces(images: NDArray[np.uint8], titles: Sequence[str], columns: int = 10) -> bytes:
-    """Face crops in a grid, each with a short title."""
+def faces(images: Pixels, titles: Sequence[str], columns: int = 10) -> bytes:
+    """(n, s, s) face crops in a grid of `columns`, each with a short title."""
     rows = -(-len(images) // columns)
     figure = Figure(figsize=(1.15 * columns, 1.45 * rows), layout="constrained")
     for index, (image, title) in enumerate(zip(images, titles, strict=True)):
@@ -192,3 +237,72 @@ def faces(images: NDArray[np.uint8], titles: Sequence[str], columns: int = 10) -
         axes.set_title(title, fontsize=7)
         axes.axis("off")
     return png(figure)
+
+
+def _figure(width: float, height: float, columns: int = 1) -> tuple[Figure, Any]:
+    """A figure of so many inches, and its panel, or an array of its panels."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(1, columns)
+
+
+def _plot_history(axes: Axes, history: Sequence[Mapping[str, float]], name: str) -> None:
+    epochs = [entry["epoch"] for entry in history]
+    training = [entry[name] for entry in history]
+    validation = [entry[f"val_{name}"] for entry in history]
+    axes.plot(epochs, training, label="training (augmented)", color=_GRAY)
+    axes.plot(epochs, validation, label="validation", color=_BLUE)
+
+
+def _mark_plateau(axes: Axes, epoch: int) -> None:
+    axes.axvline(epoch, color=_RED, linestyle="--", linewidth=1)
+    axes.text(
+        epoch,
+        0.02,
+        f"flat from epoch {epoch}",
+        transform=axes.get_xaxis_transform(),
+        rotation=90,
+        ha="right",
+        va="bottom",
+        fontsize=8,
+        color=_RED,
+    )
+
+
+def _draw_matrix(axes: Axes, counts: Doubles) -> None:
+    """A confusion matrix in shades, each cell with its share of the row."""
+    labelled = counts.sum(axis=1, keepdims=True)
+    shares = counts / np.maximum(labelled, 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), share in np.ndenumerate(shares):
+        colour = "white" if share > 0.5 else "black"
+        axes.text(column, row, f"{share:.0%}", ha="center", va="center", fontsize=8, color=colour)
+    axes.set_xticks(range(len(LABELS)), LABELS, rotation=45, ha="right")
+    axes.set_yticks(range(len(LABELS)), LABELS)
+
+
+def _plot_cost(axes: Axes, trials: Sequence[TrialPoint], costs: Sequence[float]) -> None:
+    """Accuracy against one cost, a colour per kind of block, and the front."""
+    blocks = sorted({trial.block for trial in trials})
+    for number, block in enumerate(blocks):
+        rows = [row for row, trial in enumerate(trials) if trial.block == block]
+        x = [costs[row] for row in rows]
+        y = [trials[row].accuracy for row in rows]
+        axes.scatter(x, y, s=18, label=block, color=f"C{number}")
+    accuracies = [trial.accuracy for trial in trials]
+    front = _pareto_front(list(zip(costs, accuracies, strict=True)))
+    x = [cost for cost, _ in front]
+    y = [accuracy for _, accuracy in front]
+    axes.plot(x, y, color=_DARK_GRAY, linewidth=1, drawstyle="steps-post")
+    axes.set(ylabel="validation accuracy")
+    axes.grid(alpha=0.3)
+
+
+def _pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Those (cost, accuracy) that nothing cheaper is as accurate as, from the cheapest up."""
+    front: list[tuple[float, float]] = []
+    best = -1.0
+    for cost, accuracy in sorted(points, key=lambda point: (point[0], -point[1])):
+        if accuracy > best:
+            best = accuracy
+            front.append((cost, accuracy))
+    return front

@@ -8,21 +8,23 @@ import pytest
 from mien_edge.contract import Preprocess
 from mien_train.data import augment
 from mien_train.data.augment import OFF, Augment
-from mien_train.training import samples as materials
+from mien_train.data.heads import smoothed_targets
+from mien_train.training import samples
 from mien_train.training.samples import TrainingSet
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 48, 48), dtype=np.uint8)
 LABELS = np.arange(40, dtype=np.int8) % 7
-TARGETS = materials.soft_targets(LABELS, 0.1)
-MATERIAL = TrainingSet(IMAGES, TARGETS[:, None], IMAGES[:7], LABELS[:7, None], Preprocess(48, 0.0, "none"))
+TARGETS = smoothed_targets(LABELS, 0.1)
+TRAINING = TrainingSet(IMAGES, TARGETS[:, None], IMAGES[:7], LABELS[:7, None], Preprocess(48, 0.0, "none"))
 
 
 def warp(strengths, seed=0, squares=None):
     return augment.apply(IMAGES, augment.draw(len(IMAGES), strengths, np.random.default_rng(seed)), squares)
 
 
-def batches(seed=1, first_epoch=0, strengths=None, count=8, material=MATERIAL):
-    return list(itertools.islice(materials.batches(material, strengths or Augment(), 10, seed, first_epoch), count))
+def batches(seed=1, first_epoch=0, strengths=None, count=8, training=TRAINING):
+    endless = samples.batches(training, strengths or Augment(), 10, seed, first_epoch)
+    return list(itertools.islice(endless, count))
 
 
 def test_the_same_seed_gives_the_same_batches_and_another_others():
@@ -32,8 +34,9 @@ def test_the_same_seed_gives_the_same_batches_and_another_others():
 
 
 def test_starting_at_an_epoch_gives_what_would_have_come():
-    whole, resumed = batches(count=8), batches(first_epoch=1, count=4)
-    assert all((a[0] == b[0]).all() for a, b in zip(whole[4:], resumed, strict=True))
+    uninterrupted = batches(count=8)
+    resumed = batches(first_epoch=1, count=4)
+    assert all((a[0] == b[0]).all() for a, b in zip(uninterrupted[4:], resumed, strict=True))
 
 
 def test_an_epoch_shows_every_row_once():
@@ -65,11 +68,9 @@ def test_the_devices_crop_is_taken_from_the_picture():
     squares = np.tile([24.0, 20.0, 24.0], (len(IMAGES), 1))
     cropped = warp(dataclasses.replace(OFF, device=1.0), squares=squares)
     # Twice enlarged: the middle of the square lies in the middle, half a pixel away on both sides.
-    wanted = (
-        IMAGES[:, 19:21, 23:25].astype(int).mean(axis=(1, 2)),
-        cropped[:, 23:25, 23:25].astype(int).mean(axis=(1, 2)),
-    )
-    assert np.abs(wanted[0] - wanted[1]).max() <= 1
+    expected = IMAGES[:, 19:21, 23:25].astype(int).mean(axis=(1, 2))
+    middle = cropped[:, 23:25, 23:25].astype(int).mean(axis=(1, 2))
+    assert np.abs(expected - middle).max() <= 1
 
 
 def test_a_mirrored_crop_is_the_mirror_image_of_the_crop():
@@ -81,24 +82,28 @@ def test_a_mirrored_crop_is_the_mirror_image_of_the_crop():
 
 def test_rows_taken_alone_look_as_they_do_among_all():
     rows = np.array([3, 17, 29])
-    view = materials.View(MATERIAL, Augment(jpeg=0.5, gamma=0.3), (5, 2))
+    view = samples.View(TRAINING, Augment(jpeg=0.5, gamma=0.3), (5, 2))
     assert (view(rows) == view(np.arange(len(IMAGES)))[rows]).all()
 
 
-def test_epochs_go_round_the_views_that_the_teacher_judged():
-    opinions = tuple(np.full((40, 1, 7), value, np.float16) for value in (0.25, 0.75))
-    taught = dataclasses.replace(MATERIAL, opinions=opinions, share=1.0)
-    shown = batches(material=taught, strengths=Augment(mixup=0), count=12)
+def distilled(weight, *values):
+    """The training set with a teacher who gives every label the same probability, one value a view."""
+    probabilities = tuple(np.full((40, 1, 7), value, np.float16) for value in values)
+    return dataclasses.replace(TRAINING, teacher_probabilities=probabilities, distillation_weight=weight)
+
+
+def test_epochs_cycle_the_views_that_the_teacher_saw():
+    training = distilled(1.0, 0.25, 0.75)
+    shown = batches(training=training, strengths=Augment(mixup=0), count=12)
     assert [float(targets[0, 0, 0]) for _, targets in shown[::4]] == [0.25, 0.75, 0.25]
-    view = materials.judged(taught, Augment(mixup=0), 1, 1)(np.arange(40))
+    view = samples.teacher_view(training, Augment(mixup=0), 1, 1)(np.arange(40))
     # Erasing aside, the second epoch's pictures are the second view's.
-    seen = np.rint(np.concatenate([images for images, _ in shown[4:8]])[..., 0] * 255).astype(np.uint8)
-    assert sum(any((each == other).all() for other in view) for each in seen) > 20
+    pictures = np.rint(np.concatenate([images for images, _ in shown[4:8]])[..., 0] * 255).astype(np.uint8)
+    assert sum(any((picture == other).all() for other in view) for picture in pictures) > 20
 
 
-def test_a_share_of_the_target_is_the_teachers():
-    taught = dataclasses.replace(MATERIAL, opinions=(np.zeros((40, 1, 7), np.float16),), share=0.75)
-    targets = batches(material=taught, strengths=OFF, count=1)[0][1]
+def test_the_distillation_weight_of_a_target_is_the_teachers():
+    targets = batches(training=distilled(0.75, 0.0), strengths=OFF, count=1)[0][1]
     assert targets.sum(axis=2) == pytest.approx(0.25)
 
 

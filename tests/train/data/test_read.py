@@ -17,24 +17,25 @@ from mien_train import cli
 from mien_train.data import audit, duplicates, fetch, read, splits
 from mien_train.data import cache as data_cache
 from mien_train.results import evaluate
+from mien_train.results.evaluation import Evaluation
 from small_data import rows, write_csv
 
 PACKERS = {".gz": gzip.compress, ".xz": lzma.compress, ".bz2": bz2.compress}
 
 
 def test_rows_come_back_as_they_stand_in_the_file(small):
-    found = read.load(small)
-    assert (found.images.shape, found.images.dtype) == ((364, 48, 48), np.uint8)
+    dataset = read.load_dataset(small)
+    assert (dataset.images.shape, dataset.images.dtype) == ((364, 48, 48), np.uint8)
     expected = list(rows({"Training": 40, "PublicTest": 8, "PrivateTest": 4}))
-    assert (found.images == np.stack([image for _, image, _ in expected])).all()
-    assert found.labels.tolist() == [label for label, _, _ in expected]
-    assert [read.USAGES[i] for i in found.usages] == [usage for _, _, usage in expected]
+    assert (dataset.images == np.stack([image for _, image, _ in expected])).all()
+    assert dataset.labels.tolist() == [label for label, _, _ in expected]
+    assert [read.USAGES[i] for i in dataset.usages] == [usage for _, _, usage in expected]
 
 
 @pytest.mark.parametrize("suffix", [".gz", ".xz", ".bz2", ".zip"])
 def test_packed_files_and_any_column_order_give_the_same(tmp_path, suffix):
     entries = list(rows({"Training": 2}))
-    plain = read.load(write_csv(tmp_path / "fer2013.csv", entries))
+    plain = read.load_dataset(write_csv(tmp_path / "fer2013.csv", entries))
     other = write_csv(tmp_path / "other.csv", entries, header="Usage,emotion,pixels")
     packed = tmp_path / f"fer2013.csv{suffix}"
     if suffix == ".zip":
@@ -42,7 +43,7 @@ def test_packed_files_and_any_column_order_give_the_same(tmp_path, suffix):
             archive.write(other, "fer2013/fer2013.csv")
     else:
         packed.write_bytes(PACKERS[suffix](other.read_bytes()))
-    assert (read.load(packed).images == plain.images).all()
+    assert (read.load_dataset(packed).images == plain.images).all()
 
 
 def test_image_folders_tell_label_and_split(tmp_path):
@@ -51,10 +52,10 @@ def test_image_folders_tell_label_and_split(tmp_path):
             folder = tmp_path / split / LABELS[label]
             folder.mkdir(parents=True, exist_ok=True)
             cv2.imwrite(str(folder / f"{name}.png"), image)
-    found = read.load(tmp_path)
-    assert np.bincount(found.usages).tolist() == [7, 7, 7]
-    first = next(image for label, image, _ in rows({"Training": 1}) if label == found.labels[0])
-    assert (found.images[0] == first).all()
+    dataset = read.load_dataset(tmp_path)
+    assert np.bincount(dataset.usages).tolist() == [7, 7, 7]
+    first = next(image for label, image, _ in rows({"Training": 1}) if label == dataset.labels[0])
+    assert (dataset.images[0] == first).all()
 
 
 def test_votes_beside_folders_are_left_alone_for_they_go_by_the_csv(tmp_path, voted, capsys):
@@ -74,10 +75,10 @@ def test_a_folder_with_anything_else_is_refused_by_name(tmp_path):
     (tmp_path / "train" / "angry").mkdir(parents=True)
     cv2.imwrite(str(tmp_path / "train" / "angry" / "a.png"), np.zeros((50, 48), np.uint8))
     with pytest.raises(DataError, match=r"a.png: 48x50 pixels"):
-        read.load(tmp_path)
+        read.load_dataset(tmp_path)
     (tmp_path / "train" / "angry").rename(tmp_path / "train" / "bored")
     with pytest.raises(DataError, match=r"not in train/LABEL"):
-        read.load(tmp_path)
+        read.load_dataset(tmp_path)
 
 
 BAD = {
@@ -97,9 +98,9 @@ def test_a_bad_row_is_named_and_left_out_only_when_asked(tmp_path, row, reason):
     lines = path.read_text().splitlines()
     path.write_text("\n".join([*lines[:2], row, *lines[2:]]) + "\n")
     with pytest.raises(DataError, match=reason):
-        read.load(path)
-    found = read.load(path, skip_bad=True)
-    assert (len(found), found.skipped) == (7, 1)
+        read.load_dataset(path)
+    dataset = read.load_dataset(path, skip_bad=True)
+    assert (len(dataset), dataset.skipped) == (7, 1)
 
 
 def test_a_file_cut_off_is_refused(tmp_path):
@@ -107,10 +108,10 @@ def test_a_file_cut_off_is_refused(tmp_path):
     packed = tmp_path / "f.csv.xz"
     packed.write_bytes(lzma.compress(path.read_bytes())[:-4000])
     with pytest.raises(DataError, match="ends early or is damaged"):
-        read.load(packed)
+        read.load_dataset(packed)
     path.write_bytes(path.read_bytes()[:-3000])
     with pytest.raises(DataError, match="line 22"):
-        read.load(path)
+        read.load_dataset(path)
 
 
 @pytest.mark.parametrize(
@@ -119,14 +120,14 @@ def test_a_file_cut_off_is_refused(tmp_path):
 def test_an_empty_file_is_refused(tmp_path, text, reason):
     (tmp_path / "f.csv").write_text(text)
     with pytest.raises(DataError, match=reason):
-        read.load(tmp_path / "f.csv")
+        read.load_dataset(tmp_path / "f.csv")
 
 
 def test_a_damaged_cache_is_read_anew(small):
-    read.load(small)
+    read.load_dataset(small)
     (cache,) = data_cache.cache_folder().glob("*.npz")
     cache.write_bytes(cache.read_bytes()[:1000])
-    assert len(read.load(small)) == 364
+    assert len(read.load_dataset(small)) == 364
 
 
 def votes_csv(path, entries):
@@ -140,19 +141,21 @@ def test_votes_join_in_order_or_by_row_number(tmp_path):
     csv = write_csv(tmp_path / "f.csv", rows({"Training": 1}))
     happy, tie, nobody = [0, 8, 0, 0, 0, 0, 0, 0, 0, 2], [5, 5] + [0] * 8, [0] * 9 + [10]
     seven = [("Training", f"fer{i:07d}.png", vote) for i, vote in enumerate([happy, tie, nobody] + [happy] * 4)]
-    ordered = read.load(csv, votes_csv(tmp_path / "v.csv", seven))
+    ordered = read.load_dataset(csv, votes_csv(tmp_path / "v.csv", seven))
     assert ordered.majority().tolist() == [3, -1, -1, 3, 3, 3, 3]
     more = [*seven, ("PublicTest", "fer0000007.png", happy)]
-    assert read.load(csv, votes_csv(tmp_path / "w.csv", more)).majority().tolist() == ordered.majority().tolist()
+    named = read.load_dataset(csv, votes_csv(tmp_path / "w.csv", more))
+    assert named.majority().tolist() == ordered.majority().tolist()
 
 
 def test_votes_of_another_file_are_refused(tmp_path):
     csv = write_csv(tmp_path / "f.csv", rows({"Training": 1}))
     wrong = [("PublicTest", f"fer{i:07d}.png", [10] + [0] * 9) for i in range(7)]
     with pytest.raises(DataError, match="row 0 is PublicTest here but Training"):
-        read.load(csv, votes_csv(tmp_path / "v.csv", wrong))
+        read.load_dataset(csv, votes_csv(tmp_path / "v.csv", wrong))
+    few = [("Training", f"fer{i:07d}.png", [1] * 10) for i in range(3)]
     with pytest.raises(DataError, match="no votes for row 3"):
-        read.load(csv, votes_csv(tmp_path / "w.csv", [("Training", f"fer{i:07d}.png", [1] * 10) for i in range(3)]))
+        read.load_dataset(csv, votes_csv(tmp_path / "w.csv", few))
 
 
 @pytest.fixture
@@ -164,7 +167,7 @@ def doubled(tmp_path):
         (1, images[0], "Training"), (1, images[1][:, ::-1], "Training"),
         (2, np.clip(images[2].astype(int) + 9, 0, 255), "Training"), (3, images[3], "PublicTest"),
     ]  # fmt: skip
-    return read.load(write_csv(tmp_path / "f.csv", entries + more))
+    return read.load_dataset(write_csv(tmp_path / "f.csv", entries + more))
 
 
 def test_exact_and_near_duplicates_are_found(doubled):
@@ -180,7 +183,7 @@ def test_exact_and_near_duplicates_are_found(doubled):
 def test_the_deduplicated_split_keeps_all_duplicates_apart(doubled):
     near = duplicates.near_groups(doubled.images)
     for seed in range(5):
-        parts = splits.split(doubled, "deduplicated", seed, share=0.3)
+        parts = splits.split_dataset(doubled, "deduplicated", seed, validation_fraction=0.3)
         groups = [set(near[rows_].tolist()) for rows_ in (parts.train, parts.validation, parts.test)]
         assert not groups[0] & groups[1]
         assert not (groups[0] | groups[1]) & groups[2]
@@ -190,21 +193,22 @@ def test_the_deduplicated_split_keeps_all_duplicates_apart(doubled):
 def test_the_official_split_validates_on_the_same_rows_and_trains_on_all_others(doubled):
     near = duplicates.near_groups(doubled.images)
     for seed in range(5):
-        deduplicated, official = (splits.split(doubled, kind, seed, share=0.3) for kind in ("deduplicated", "official"))
+        deduplicated = splits.split_dataset(doubled, "deduplicated", seed, validation_fraction=0.3)
+        official = splits.split_dataset(doubled, "official", seed, validation_fraction=0.3)
         assert official.validation.tolist() == deduplicated.validation.tolist()
         assert len(official.train) + len(official.validation) == 38
         assert not set(near[official.train].tolist()) & set(near[official.validation].tolist())
-        assert splits.unseen(doubled, deduplicated).tolist() == [True]
-        assert splits.unseen(doubled, official).tolist() == [False]
+        assert splits.without_near_duplicates(doubled, deduplicated).tolist() == [True]
+        assert splits.without_near_duplicates(doubled, official).tolist() == [False]
 
 
 def test_the_decks_split_validates_on_both_tests(small):
-    parts = splits.split(read.load(small), "deck")
+    parts = splits.split_dataset(read.load_dataset(small), "deck")
     assert (len(parts.train), len(parts.validation), len(parts.test)) == (280, 84, 0)
 
 
 def test_the_audit_counts_what_is_wrong(doubled):
-    figures = audit.audit(doubled).figures
+    figures = audit.audit(doubled).figures.to_json()
     assert figures["exact_duplicates"] == {
         "groups": 2, "across_splits": 1, "with_different_labels": 1, "surplus_rows": 2,
     }  # fmt: skip
@@ -213,8 +217,8 @@ def test_the_audit_counts_what_is_wrong(doubled):
 
 
 def test_the_audit_page_and_the_grid_are_drawn(doubled):
-    found = audit.audit(doubled)
-    page = audit.as_html(found, doubled)
+    result = audit.audit(doubled)
+    page = audit.as_html(result, doubled)
     assert page.count("data:image/png;base64,") >= 2
     assert 'src="http' not in page
     assert audit.show(doubled, 12).startswith(b"\x89PNG")
@@ -229,18 +233,18 @@ def test_without_a_kaggle_token_the_error_tells_how_to_get_one(monkeypatch, tmp_
 
 
 def test_the_real_file_has_the_real_counts(fer2013):
-    found = read.load(fer2013, fer2013.with_name("fer2013new.csv"))
-    assert np.bincount(found.usages).tolist() == [28560, 3579]
-    assert found.labels[0] == 0
-    figures = audit.audit(found).figures
-    assert figures["exact_duplicates"]["groups"] == 1272
-    assert figures["exact_duplicates"]["across_splits"] == 269
+    dataset = read.load_dataset(fer2013, fer2013.with_name("fer2013new.csv"))
+    assert np.bincount(dataset.usages).tolist() == [28560, 3579]
+    assert dataset.labels[0] == 0
+    figures = audit.audit(dataset).figures
+    assert figures.exact_duplicates.groups == 1272
+    assert figures.exact_duplicates.across_splits == 269
 
 
 def test_the_real_split_shares_no_near_duplicate(fer2013):
-    found = read.load(fer2013)
-    groups = duplicates.cached_near_groups(found)
-    parts = splits.split(found, "deduplicated")
+    dataset = read.load_dataset(fer2013)
+    groups = duplicates.cached_near_groups(dataset)
+    parts = splits.split_dataset(dataset, "deduplicated")
     train, validation, test = (set(groups[rows_].tolist()) for rows_ in (parts.train, parts.validation, parts.test))
     assert not train & validation
     assert not (train | validation) & test
@@ -248,43 +252,45 @@ def test_the_real_split_shares_no_near_duplicate(fer2013):
 
 
 def test_the_committed_bundle_is_as_good_on_publictest_as_its_card_says(fer2013, bundle):
-    dataset = read.load(fer2013, fer2013.with_name("fer2013new.csv"))
-    found = evaluate.evaluate_bundle(bundle, dataset, "official")
-    card = bundle.card.metrics
-    assert found["test"] == "PublicTest"
-    for labels, figures in found["figures"].items():
-        pinned = card["networks"]["int8"]["test"][labels]["accuracy"]
+    dataset = read.load_dataset(fer2013, fer2013.with_name("fer2013new.csv"))
+    result = evaluate.evaluate_bundle(bundle, dataset, "official")
+    card = Evaluation.from_json(bundle.card.metrics, "card.json")
+    assert result.test_name == "PublicTest"
+    for labels, scores in result.scores.items():
+        pinned = card.networks["int8"].test[labels].accuracy
         # Another processor may round a few rows otherwise.
-        assert figures["accuracy"] == pytest.approx(pinned, abs=0.003)
-    own, floating = found["figures"][found["head"]], card["networks"]["float"]["test"][found["head"]]
-    assert found["head"] == "ferplus"
-    assert own["accuracy"] >= 0.83
-    assert floating["accuracy"] - own["accuracy"] <= 0.003
-    assert own["calibration_error"] <= 0.03
-    assert found["device"]["cost"]["ferplus"] <= 0.03
-    assert found["network"]["bytes"] <= 1_000_000
-    assert found["network"]["macs"] <= 30_000_000
+        assert scores.accuracy == pytest.approx(pinned, abs=0.003)
+    own = result.scores[result.head]
+    floating = card.networks["float"].test[result.head]
+    assert result.head == "ferplus"
+    assert own.accuracy >= 0.83
+    assert floating.accuracy - own.accuracy <= 0.003
+    assert own.calibration_error <= 0.03
+    assert result.device.cost["ferplus"] <= 0.03
+    assert result.cost.bytes <= 1_000_000
+    assert result.cost.macs <= 30_000_000
 
 
 def test_the_same_pictures_are_held_whatever_file_they_come_in(small, tmp_path, monkeypatch):
-    found = read.load(small)
-    first = splits.split(found, "official")
+    dataset = read.load_dataset(small)
+    first = splits.split_dataset(dataset, "official")
     names = tmp_path / "validation_ids.txt"
-    names.write_text("\n".join(splits.digest(found.images[row]) for row in first.validation))
-    monkeypatch.setattr(read, "_HELD", names)
-    order = np.random.default_rng(3).permutation(len(found))
-    other = dataclasses.replace(found.take(order), sha256="another file")
-    again = splits.split(other, "official")
-    assert splits.held_digest(other, again) == splits.held_digest(found, first)
+    names.write_text("\n".join(splits.picture_id(dataset.images[row]) for row in first.validation))
+    monkeypatch.setattr(splits, "_VALIDATION_IDS", names)
+    order = np.random.default_rng(3).permutation(len(dataset))
+    other = dataclasses.replace(dataset.take(order), sha256="another file")
+    again = splits.split_dataset(other, "official")
+    assert splits.validation_digest(other, again) == splits.validation_digest(dataset, first)
     assert sorted(order[again.train]) == first.train.tolist()
-    part = dataclasses.replace(found.take(first.validation[1:]), sha256="a part")
-    assert splits.held_digest(part, splits.split(part, "official")) != splits.held_digest(found, first)
+    part = dataclasses.replace(dataset.take(first.validation[1:]), sha256="a part")
+    split_of_part = splits.split_dataset(part, "official")
+    assert splits.validation_digest(part, split_of_part) != splits.validation_digest(dataset, first)
 
 
 def test_the_real_data_holds_the_rows_that_the_committed_teachers_left_out(fer2013):
-    found = read.load(fer2013)
+    dataset = read.load_dataset(fer2013)
     facts = json.loads((ROOT / "models" / "teachers" / "ensemble.json").read_text())["facts"]
-    assert splits.held_digest(found, splits.split(found, "official")) == facts["held rows"]
+    assert splits.validation_digest(dataset, splits.split_dataset(dataset, "official")) == facts["held rows"]
 
 
 @pytest.mark.parametrize(
@@ -306,5 +312,5 @@ def test_a_word_of_an_earlier_version_is_a_usage_error_that_names_the_new_one(ar
 
 
 def test_a_split_of_an_earlier_version_keeps_its_meaning():
-    assert [splits.split_name(name) for name in ("honest", "strict", "deck")] == list(splits.SPLITS)
-    assert [splits.split_name(name) for name in splits.SPLITS] == list(splits.SPLITS)
+    assert [splits.current_split_name(name) for name in ("honest", "strict", "deck")] == list(splits.SPLITS)
+    assert [splits.current_split_name(name) for name in splits.SPLITS] == list(splits.SPLITS)

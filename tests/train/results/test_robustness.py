@@ -17,19 +17,19 @@ def faces():
     return np.stack([cv2.resize(crop, (48, 48), interpolation=cv2.INTER_AREA) for crop in crops])
 
 
-@pytest.mark.parametrize("corruption", CORRUPTIONS, ids=lambda each: each.name)
+@pytest.mark.parametrize("corruption", CORRUPTIONS, ids=lambda corruption: corruption.name)
 def test_stronger_is_further_from_the_original(faces, corruption):
     distances = [
-        np.abs(robustness.corrupted(faces, corruption, strength).astype(int) - faces).mean()
+        np.abs(robustness.corrupt(faces, corruption, strength).astype(int) - faces).mean()
         for strength in corruption.strengths
     ]
     assert distances[0] > 0
     assert distances == sorted(distances)
 
 
-@pytest.mark.parametrize("corruption", CORRUPTIONS, ids=lambda each: each.name)
+@pytest.mark.parametrize("corruption", CORRUPTIONS, ids=lambda corruption: corruption.name)
 def test_the_same_call_gives_the_same_pictures(faces, corruption):
-    first, again = (robustness.corrupted(faces, corruption, corruption.strengths[2]) for _ in range(2))
+    first, again = (robustness.corrupt(faces, corruption, corruption.strengths[2]) for _ in range(2))
     assert first.dtype == np.uint8
     assert first.shape == faces.shape
     assert (first == again).all()

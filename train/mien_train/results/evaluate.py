@@ -1,284 +1,378 @@
-"""What a run's networks, or a bundle, are worth: figures on validation and PublicTest rows."""
+"""Measure a run's networks, or a bundle, on validation and PublicTest rows."""
 
-import json
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from mien_edge import files
-from mien_edge.contract import LABELS, Calibration, Preprocess
+from mien_edge.contract import LABELS, Calibration, Preprocess, softmax
 from mien_edge.errors import RunError
-from mien_edge.model import estimates, profile, tflite
+from mien_edge.model import estimates, tflite
 from mien_edge.model.bundle import Bundle
 from mien_edge.model.interpreter import Classifier
-from numpy.typing import NDArray
+from mien_edge.model.profile import profile_layers
 from tqdm import tqdm
 
 from mien_train import metrics
-from mien_train.data import faces, read, splits
+from mien_train.arrays import Array, Floats, Indices, Labels, Mask, Pixels
+from mien_train.data import faces
+from mien_train.data.heads import FER2013, HEADS, Head, calibration_head
+from mien_train.data.read import Dataset
+from mien_train.data.splits import split_dataset, without_near_duplicates
+from mien_train.metrics import McNemar
+from mien_train.results.evaluation import (
+    BundleComparison,
+    BundleEvaluation,
+    DeviceMetrics,
+    EvaluatedData,
+    Evaluation,
+    NetworkCost,
+    NetworkEvaluation,
+    Scores,
+    write_evaluation,
+)
 from mien_train.training import fit, loop, quantize
-from mien_train.training.run import Run
-
-TRUST = {"ferplus": 0.9, "fer2013": 0.75}
-"""Share of right labels, on validation data, that the 'uncertain' threshold is set for: on FER+ majorities where there
-are votes, for they are what people see, else on FER2013's labels."""
+from mien_train.training.run import OpenRun
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
-    """Rows to measure on: toned crops, FER2013 labels; FER+ majorities (-1 for none, all -1 without votes); which rows
-    have no near duplicate among the training rows where that was asked for.
+class LabelledCrops:
+    """Rows to measure on.
+
+    crops: normalized (n, s, s) uint8.
+    labels: (n,) int8 by the name of each head that the data has labels for, -1 for a row without
+    one.
+    is_unseen: (n,) whether a row has no near duplicate among the training rows, or None.
     """
 
-    crops: NDArray[np.uint8]
-    labels: NDArray[np.int8]
-    majority: NDArray[np.int8]
-    unseen: NDArray[np.bool_] | None = None
+    crops: Pixels
+    labels: dict[str, Labels]
+    is_unseen: Mask | None = None
 
-    def known(self, head: str) -> tuple[NDArray[np.bool_], NDArray[np.int8]]:
-        """Which rows have a label of that kind, and those labels."""
-        labels = self.labels if head == "fer2013" else self.majority
-        return labels >= 0, labels[labels >= 0]
+    def __len__(self) -> int:
+        return len(self.crops)
 
-    def take(self, rows: NDArray[Any]) -> "Rows":
-        """Some of the rows."""
-        return Rows(self.crops[rows], self.labels[rows], self.majority[rows])
+    @property
+    def heads(self) -> list[str]:
+        """The heads that any of the rows has a label of."""
+        return [head for head, labels in self.labels.items() if (labels >= 0).any()]
+
+    @property
+    def calibration_head(self) -> Head:
+        """The head whose labels the confidence threshold goes by."""
+        return calibration_head(self.heads)
+
+    def labelled(self, head: str) -> tuple[Mask, Labels]:
+        """Which rows have a label of that head, (n,), and those labels, (m,)."""
+        labels = self.labels.get(head, np.full(len(self), -1, np.int8))
+        has_label = labels >= 0
+        return has_label, labels[has_label]
+
+    def take(self, rows: Array) -> "LabelledCrops":
+        """The rows of these numbers, or of this mask; without `is_unseen`."""
+        labels = {head: labels[rows] for head, labels in self.labels.items()}
+        return LabelledCrops(self.crops[rows], labels)
 
 
-def rows(
-    dataset: read.Dataset, chosen: NDArray[Any], preprocess: Preprocess, unseen: NDArray[np.bool_] | None = None
-) -> Rows:
-    """The chosen rows of a dataset, ready for a network."""
-    part = dataset.take(chosen)
-    majority = np.full(len(part), -1, np.int8) if part.votes is None else part.majority()
-    return Rows(preprocess.normalize(part.images), part.labels, majority, unseen)
+class DeviceCrops(NamedTuple):
+    """What a device crops of pictures: (m,) positions of those with a detected face, (m, s, s)
+    normalized crops.
+    """
+
+    positions: Indices
+    crops: Pixels
 
 
-def int8_logits(model: Path, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(n, 7) logits of a .tflite through the device's own interpreter class."""
+class FittedCalibration(NamedTuple):
+    """A calibration, and the share of the rows that it was fitted on, 0..1, which reach its
+    threshold.
+    """
+
+    calibration: Calibration
+    coverage: float
+
+
+def evaluate_run(run: OpenRun, head: str) -> Evaluation:
+    """Measure one head's float, fake-quantised, int8 and post-training-quantised networks.
+
+    Writes evaluation-HEAD.json and the logits on test rows into the run's folder. Raises RunError
+    where the run has no .tflite files yet.
+    """
+    validation = labelled_crops(run.dataset, run.split.validation, run.recipe.preprocess)
+    test = _test_crops(run)
+    crops = np.concatenate([validation.crops, test.crops])
+    networks: dict[str, NetworkEvaluation] = {}
+    predictions: dict[str, Indices] = {}
+    for name, logits in _network_logits(run, head, crops):
+        validation_logits, test_logits = np.split(logits, [len(validation)])
+        networks[name] = _evaluate_network(head, validation, validation_logits, test, test_logits)
+        predictions[name] = logits.argmax(axis=1)
+        _write_test_logits(run, head, name, test_logits)
+    target = validation.calibration_head
+    evaluation = Evaluation(
+        head=head,
+        test_name=run.split.test_name,
+        networks=networks,
+        cost=network_cost(_int8_path(run, head).read_bytes()),
+        agreement=_agreement(predictions),
+        device=_device_metrics_of_run(run, head, test, networks["int8"].temperature),
+        target_accuracy={target.name: target.target_accuracy},
+        data=EvaluatedData(len(run.dataset), run.dataset.sha256, run.record["split"]),
+    )
+    write_evaluation(run.folder, evaluation)
+    return evaluation
+
+
+def evaluate_bundle(
+    bundle: Bundle, dataset: Dataset, split_name: str, against: Bundle | None = None
+) -> BundleEvaluation:
+    """Measure a bundle's int8 network on the test rows, or on validation rows where the split has
+    no test rows.
+
+    split_name: one of splits.SPLITS. against: another bundle to compare with, by McNemar's test on
+    the same rows.
+    """
+    split = split_dataset(dataset, split_name)
+    rows = split.validation
+    test_name = "validation"
+    is_unseen = None
+    if len(split.test):
+        rows = split.test
+        test_name = split.test_name
+        is_unseen = without_near_duplicates(dataset, split)
+    samples = labelled_crops(dataset, rows, bundle.card.preprocess, is_unseen)
+    logits = int8_logits(bundle.model, samples.crops)
+    temperature = bundle.card.calibration.temperature
+    detected = device_crops(dataset, rows, bundle.card.preprocess)
+    device_logits = int8_logits(bundle.model, detected.crops)
+    comparison = None
+    if against is not None:
+        other_crops = labelled_crops(dataset, rows, against.card.preprocess).crops
+        comparison = _compare(samples, logits, against, other_crops)
+    return BundleEvaluation(
+        model=bundle.card.id,
+        head=bundle_head(bundle),
+        test_name=test_name,
+        scores=measure(samples, logits, temperature),
+        device=device_metrics(samples, logits, detected.positions, device_logits, temperature),
+        cost=network_cost(bundle.model.read_bytes()),
+        layers=profile_layers(bundle.model),
+        comparison=comparison,
+    )
+
+
+def bundle_head(bundle: Bundle) -> str:
+    """The head whose labels the bundle predicts; cards of before there were two heads do not say,
+    and mean FER2013's.
+    """
+    return bundle.card.provenance.get("head", FER2013.name)
+
+
+def labelled_crops(
+    dataset: Dataset,
+    rows: Array,
+    preprocess: Preprocess,
+    is_unseen: Mask | None = None,
+) -> LabelledCrops:
+    """The crops of `rows` as a network takes them, with every head's labels that the dataset has."""
+    part = dataset.take(rows)
+    labels = {head.name: head.labels(part) for head in HEADS.values() if head.has_labels(part)}
+    return LabelledCrops(preprocess.normalize(part.images), labels, is_unseen)
+
+
+def device_crops(dataset: Dataset, rows: Array, preprocess: Preprocess) -> DeviceCrops:
+    """Crop pictures as a device does when a camera shows them: through its detector and the card's
+    own crop.
+
+    rows: (n,) row numbers of the dataset; the positions that are returned index it.
+    """
+    boxes = faces.cached_boxes(dataset)[rows]
+    positions = np.flatnonzero(np.isfinite(boxes[:, 0]))
+    crops = np.zeros((len(positions), preprocess.size, preprocess.size), np.uint8)
+    for index, position in enumerate(positions):
+        frame = faces.frame_of(dataset.images[rows[position]])
+        crops[index] = preprocess(frame, faces.box_in_frame(boxes[position]))
+    return DeviceCrops(positions, crops)
+
+
+def int8_logits(model: Path, crops: Pixels) -> Floats:
+    """(n, 7) logits of a .tflite for normalized (n, s, s) crops, through the device's own
+    interpreter class.
+    """
     classifier = Classifier(model, threads=1)
-    shown: Iterable[Any] = tqdm(crops, desc=model.stem, unit=" crops", leave=False, disable=None)
-    return np.array([classifier.logits(crop) for crop in shown], np.float32).reshape(-1, len(LABELS))
+    progress = tqdm(crops, desc=model.stem, unit=" crops", leave=False, disable=None)
+    logits = [classifier.logits(crop) for crop in progress]
+    return np.array(logits, np.float32).reshape(-1, len(LABELS))
 
 
-def measure(logits: NDArray[Any], on: Rows, temperature: float) -> dict[str, Any]:
-    """Figures against FER2013 labels; the same on unseen rows only; against FER+ majorities where there are votes."""
-    found = {"fer2013": metrics.figures(logits, on.labels, temperature)}
-    if on.unseen is not None and on.unseen.any():
-        found["fer2013-unseen"] = metrics.figures(logits[on.unseen], on.labels[on.unseen], temperature)
-    known, majority = on.known("ferplus")
-    if known.any():
-        found["ferplus"] = metrics.figures(logits[known], majority, temperature)
-    return found
-
-
-def calibrate(logits: NDArray[Any], on: Rows, head: str) -> tuple[Calibration, float]:
-    """Temperature, by the labels that the head learnt, and 'uncertain' threshold (see TRUST) from validation logits;
-    and the share of rows that gets a label.
-    """
-    known, labels = on.known(head)
-    temperature = metrics.fit_temperature(logits[known], labels)
-    judge = judged_by(on)
-    known, labels = on.known(judge)
-    threshold, coverage = metrics.trust_threshold(metrics.softmax(logits[known], temperature), labels, TRUST[judge])
-    return Calibration(temperature, threshold), coverage
-
-
-def judged_by(on: Rows) -> str:
-    """Whose labels the threshold goes by."""
-    return "ferplus" if (on.majority >= 0).any() else "fer2013"
-
-
-def network_size(content: bytes) -> dict[str, Any]:
-    """Bytes, parameters, multiply-accumulates and operators (name: count) of a .tflite."""
-    found = tflite.operators(content)
-    names = sorted({each.name for each in found})
-    return {
-        "bytes": len(content),
-        "parameters": tflite.parameters(content),
-        "macs": sum(each.macs for each in found),
-        "operators": {name: sum(each.name == name for each in found) for name in names},
-        "estimates": estimates.to_json(estimates.estimate(found)),
-    }
-
-
-def device_rows(dataset: read.Dataset, chosen: NDArray[Any], preprocess: Preprocess) -> tuple[NDArray[Any], Any]:
-    """What a device makes of the chosen pictures when a camera shows them: (which of them it finds a face in, the
-    toned (n, s, s) crops of those), through the real detector and the card's own crop.
-    """
-    boxes = faces.known_boxes(dataset)[chosen]
-    found = np.flatnonzero(np.isfinite(boxes[:, 0]))
-    crops = [preprocess(faces.framed(dataset.images[chosen[i]]), faces.in_frame(boxes[i])) for i in found]
-    return found, np.stack(crops) if crops else np.zeros((0, preprocess.size, preprocess.size), np.uint8)
-
-
-def device_figures(
-    logits: NDArray[Any], on: Rows, found: NDArray[Any], seen: NDArray[Any], temperature: float
-) -> dict[str, Any]:
-    """Accuracy on the device's crops of faces beside that on FER2013's crops of the same faces."""
-    accuracy: dict[str, dict[str, float]] = {"whole": {}, "device": {}}
-    for name, each in (("whole", logits[found]), ("device", seen)) if len(found) else ():
-        measured = measure(each, on.take(found), temperature)
-        accuracy[name] = {head: figures["accuracy"] for head, figures in measured.items()}
-    cost = {head: value - accuracy["device"][head] for head, value in accuracy["whole"].items()}
-    return {"faces": len(found), "missed": len(on.labels) - len(found), **accuracy, "cost": cost}
-
-
-def evaluate_run(run: Run, head: str) -> dict[str, Any]:
-    """Measure one head's float, fake-quantised, int8 and post-training-quantised networks; write and return
-    evaluation-HEAD.json.
-    """
-    dataset = run.dataset()
-    parts = run.split(dataset)
-    preprocess = run.recipe.preprocess
-    validation = rows(dataset, parts.validation, preprocess)
-    test = rows(dataset, parts.test, preprocess, splits.unseen(dataset, parts))
-    result: dict[str, Any] = {"head": head, "test": parts.test_name, "networks": {}, "network": {}}
-    told = {}
-    for name, both in _all_logits(run, head, np.concatenate([validation.crops, test.crops])):
-        on_validation, on_test = both[: len(validation.labels)], both[len(validation.labels) :]
-        calibration, coverage = calibrate(on_validation, validation, head)
-        told[name] = both.argmax(axis=1)
-        result["networks"][name] = {
-            "temperature": calibration.temperature,
-            "uncertain": calibration.confidence_threshold,
-            "coverage": coverage,
-            "validation": measure(on_validation, validation, calibration.temperature),
-            "test": measure(on_test, test, calibration.temperature) if len(test.labels) else {},
-        }
-        _keep_logits(run, head, name, on_test)
-    names = list(told)
-    result["agreement"] = {
-        f"{a}/{b}": float((told[a] == told[b]).mean()) for i, a in enumerate(names) for b in names[i + 1 :]
-    }
-    model = run.stage("export") / head / "qat.tflite"
-    result["network"] = network_size(model.read_bytes())
-    if len(test.labels):
-        found, crops = device_rows(dataset, parts.test, preprocess)
-        temperature = result["networks"]["int8"]["temperature"]
-        seen = int8_logits(model, crops)
-        result["device"] = device_figures(test_logits(run, head, "int8"), test, found, seen, temperature)
-    result["trust"] = {judged_by(validation): TRUST[judged_by(validation)]}
-    result["data"] = {"rows": len(dataset), "sha256": dataset.sha256, "split": run.record["split"]}
-    files.write_text(run.folder / f"evaluation-{head}.json", json.dumps(result, indent=1) + "\n")
-    return result
-
-
-def _all_logits(run: Run, head: str, crops: NDArray[np.uint8]) -> Iterable[tuple[str, NDArray[np.float32]]]:
-    yield "float", loop.predict(fit.fitted(run, head), crops)
-    yield "qat", loop.predict(quantize.quantized(run, head), crops)
-    for name, file in (("int8", "qat.tflite"), ("int8-ptq", "ptq.tflite")):
-        path = run.stage("export") / head / file
-        if not path.exists():
-            raise RunError(f"{path}: not converted yet; run: mien-train export {run.folder}")
-        yield name, int8_logits(path, crops)
-
-
-def _keep_logits(run: Run, head: str, name: str, logits: NDArray[np.float32]) -> None:
-    with files.atomic_write(run.folder / "logits" / head / f"{name}.npz") as temporary:
-        np.savez(temporary, logits=logits)
-
-
-def test_logits(run: Run, head: str, name: str) -> NDArray[np.float32]:
-    """The test logits that `evaluate_run` kept."""
-    with np.load(run.folder / "logits" / head / f"{name}.npz") as stored:
+def read_test_logits(run: OpenRun, head: str, network: str) -> Floats:
+    """The (n, 7) logits on test rows that `evaluate_run` stored for a network, such as 'int8'."""
+    with np.load(_logits_path(run, head, network)) as stored:
         return stored["logits"]
 
 
-def head_of(bundle: Bundle) -> str:
-    """Which labels the bundle's network learnt to tell; bundles from before there were two tell FER2013's."""
-    return bundle.card.provenance.get("head", "fer2013")
-
-
-def evaluate_bundle(bundle: Bundle, dataset: read.Dataset, split: str, against: Bundle | None = None) -> dict[str, Any]:
-    """Figures of a bundle's int8 network on the test rows (on validation where the split has no test), its cost layer
-    by layer, and, with `against`, McNemar's test against another bundle on the same rows.
+def measure(samples: LabelledCrops, logits: Array, temperature: float) -> Scores:
+    """Metrics of (n, 7) logits against the labels of each head; against FER2013's on unseen rows
+    only, too.
     """
-    parts = splits.split(dataset, split)
-    chosen, name = (parts.test, parts.test_name) if len(parts.test) else (parts.validation, "validation")
-    unseen = splits.unseen(dataset, parts) if len(parts.test) else None
-    on = rows(dataset, chosen, bundle.card.preprocess, unseen)
-    logits = int8_logits(bundle.model, on.crops)
-    temperature = bundle.card.calibration.temperature
-    found, crops = device_rows(dataset, chosen, bundle.card.preprocess)
-    result = {
-        "model": bundle.card.id,
-        "head": head_of(bundle),
-        "test": name,
-        "figures": measure(logits, on, temperature),
-        "device": device_figures(logits, on, found, int8_logits(bundle.model, crops), temperature),
-        "network": network_size(bundle.model.read_bytes()),
-        "layers": [layer.to_json() for layer in profile.profile_layers(bundle.model)],
-    }
-    if against:
-        other = int8_logits(against.model, rows(dataset, chosen, against.card.preprocess).crops)
-        result["against"] = {"model": against.card.id} | _compare(logits, other, on)
-    return result
+    scores: Scores = {}
+    for head in samples.heads:
+        has_label, labels = samples.labelled(head)
+        scores[head] = metrics.classification_metrics(logits[has_label], labels, temperature)
+        is_unseen = samples.is_unseen
+        if head == FER2013.name and is_unseen is not None and is_unseen.any():
+            scores[f"{head}-unseen"] = metrics.classification_metrics(
+                logits[is_unseen], samples.labels[head][is_unseen], temperature
+            )
+    return scores
 
 
-def _compare(logits: NDArray[Any], other: NDArray[Any], on: Rows) -> dict[str, Any]:
-    found = {}
-    for head in ("fer2013", "ferplus"):
-        known, labels = on.known(head)
-        if known.any():
-            right, others = (each[known].argmax(axis=1) == labels for each in (logits, other))
-            gained, lost, p = metrics.mcnemar(right, others)
-            found[head] = {"gained": gained, "lost": lost, "p": p}
-    return found
+def calibrate(samples: LabelledCrops, logits: Array, head: str) -> FittedCalibration:
+    """Fit temperature and confidence threshold on (n, 7) logits of validation rows.
+
+    The temperature goes by the labels of `head`, which the network learnt; the threshold by those
+    of `samples.calibration_head`, whose target accuracy it is set for.
+    """
+    has_label, labels = samples.labelled(head)
+    temperature = metrics.fit_temperature(logits[has_label], labels)
+    target = samples.calibration_head
+    has_label, labels = samples.labelled(target.name)
+    probabilities = softmax(logits[has_label], temperature)
+    fitted = metrics.threshold_for_accuracy(probabilities, labels, target.target_accuracy)
+    return FittedCalibration(Calibration(temperature, fitted.threshold), fitted.coverage)
 
 
-def as_text(figures: dict[str, dict[str, Any]]) -> str:
-    """Accuracy, macro-F1, calibration error, risk-coverage per set of labels, then precision and recall per class."""
-    lines = []
-    for labels, found in figures.items():
-        coverage = ", ".join(f"{share:.1%} at {wanted}" for wanted, share in found["coverage"].items())
-        lines.append(
-            f"{labels:<14} {found['rows']:>5} rows  accuracy {found['accuracy']:.2%}  "
-            f"macro-F1 {found['macro_f1']:.2%}  calibration error {found['calibration_error']:.2%}\n"
-            f"    faces that get a label for an accuracy of: {coverage}"
-        )
-        lines += [
-            f"    {label:<9} precision {found['precision'][label]:.1%}  recall {found['recall'][label]:.1%}"
-            for label in found["recall"]
-        ]
-    return "\n".join(lines)
-
-
-def bundle_as_text(found: dict[str, Any]) -> str:
-    """Everything that `evaluate_bundle` found."""
-    parts = [f"{found['model']} on {found['test']}, predicts {found['head']} labels", as_text(found["figures"])]
-    parts += [
-        device_as_text(found["device"]),
-        network_as_text(found["network"]),
-        profile.layers_as_text([profile.LayerProfile.from_json(layer) for layer in found["layers"]]),
-    ]
-    if "against" in found:
-        other = found["against"]
-        parts += [
-            f"against {other['model']}, {head}: {each['gained']} rows gained, {each['lost']} lost, "
-            f"McNemar's p = {each['p']:.2g}"
-            for head, each in other.items()
-            if head != "model"
-        ]
-    return "\n".join(parts)
-
-
-def device_as_text(found: dict[str, Any]) -> str:
-    """What the device's crop costs."""
-    costs = ", ".join(
-        f"{head} {found['device'][head]:.2%} (FER2013's own crops {found['whole'][head]:.2%})" for head in found["cost"]
+def network_cost(content: bytes) -> NetworkCost:
+    """Size, multiply-accumulates and operators of a .tflite's bytes, with estimates for a Raspberry
+    Pi.
+    """
+    operators = tflite.operators(content)
+    names = [operator.name for operator in operators]
+    return NetworkCost(
+        bytes=len(content),
+        parameters=tflite.parameters(content),
+        macs=sum(operator.macs for operator in operators),
+        operators={name: names.count(name) for name in sorted(set(names))},
+        estimates=estimates.to_json(estimates.estimate(operators)),
     )
-    return f"through the detector: {found['faces']} faces found, {found['missed']} missed; on its crops {costs}"
 
 
-def network_as_text(found: dict[str, Any]) -> str:
-    """Size, cost and operators."""
-    operators = ", ".join(f"{count} {name}" for name, count in found["operators"].items())
-    lines = [
-        f"{found['bytes']:,} bytes, {found['parameters']:,} parameters, {found['macs'] / 1e6:.2f} M "
-        f"multiply-accumulates; operators, all integer: {operators}"
-    ]
-    lines += [estimate.as_text() for estimate in estimates.from_json(found["estimates"])]
-    return "\n".join(lines)
+def device_metrics(
+    samples: LabelledCrops,
+    logits: Array,
+    positions: Indices,
+    device_logits: Array,
+    temperature: float,
+) -> DeviceMetrics:
+    """Accuracy on the device's crops of faces beside that on FER2013's crops of the same faces.
+
+    logits: (n, 7) of the samples. positions: (m,) samples with a detected face. device_logits: (m,
+    7) of the device's crops of them.
+    """
+    detected = samples.take(positions)
+    fer2013_crops: dict[str, float] = {}
+    device: dict[str, float] = {}
+    if len(positions):
+        fer2013_crops = _accuracies(measure(detected, logits[positions], temperature))
+        device = _accuracies(measure(detected, device_logits, temperature))
+    return DeviceMetrics(
+        faces=len(positions),
+        missed=len(samples) - len(positions),
+        fer2013_crops=fer2013_crops,
+        device=device,
+        cost={labels: accuracy - device[labels] for labels, accuracy in fer2013_crops.items()},
+    )
+
+
+def _test_crops(run: OpenRun) -> LabelledCrops:
+    is_unseen = without_near_duplicates(run.dataset, run.split)
+    return labelled_crops(run.dataset, run.split.test, run.recipe.preprocess, is_unseen)
+
+
+def _network_logits(run: OpenRun, head: str, crops: Pixels) -> Iterator[tuple[str, Floats]]:
+    """Yield the name of each of a head's networks, and its (n, 7) logits."""
+    yield "float", loop.predict(fit.float_network(run, head), crops)
+    yield "qat", loop.predict(quantize.quantized_network(run, head), crops)
+    yield "int8", int8_logits(_int8_path(run, head), crops)
+    yield "int8-ptq", int8_logits(_converted(run, head, "ptq.tflite"), crops)
+
+
+def _int8_path(run: OpenRun, head: str) -> Path:
+    return _converted(run, head, "qat.tflite")
+
+
+def _converted(run: OpenRun, head: str, name: str) -> Path:
+    path = run.stage_folder("export") / head / name
+    if not path.exists():
+        raise RunError(f"{path}: not converted yet; run: mien-train export {run.folder}")
+    return path
+
+
+def _evaluate_network(
+    head: str,
+    validation: LabelledCrops,
+    validation_logits: Floats,
+    test: LabelledCrops,
+    test_logits: Floats,
+) -> NetworkEvaluation:
+    calibration, coverage = calibrate(validation, validation_logits, head)
+    temperature = calibration.temperature
+    return NetworkEvaluation(
+        temperature=temperature,
+        confidence_threshold=calibration.confidence_threshold,
+        coverage=coverage,
+        validation=measure(validation, validation_logits, temperature),
+        test=measure(test, test_logits, temperature),
+    )
+
+
+def _agreement(predictions: dict[str, Indices]) -> dict[str, float]:
+    """Share of rows for which two networks predict the same label, for each pair."""
+    return {
+        f"{first}/{second}": float((predictions[first] == predictions[second]).mean())
+        for first, second in combinations(predictions, 2)
+    }
+
+
+def _device_metrics_of_run(
+    run: OpenRun,
+    head: str,
+    test: LabelledCrops,
+    temperature: float,
+) -> DeviceMetrics | None:
+    if not len(test):
+        return None
+    detected = device_crops(run.dataset, run.split.test, run.recipe.preprocess)
+    device_logits = int8_logits(_int8_path(run, head), detected.crops)
+    logits = read_test_logits(run, head, "int8")
+    return device_metrics(test, logits, detected.positions, device_logits, temperature)
+
+
+def _write_test_logits(run: OpenRun, head: str, network: str, logits: Floats) -> None:
+    with files.atomic_write(_logits_path(run, head, network)) as temporary:
+        np.savez(temporary, logits=logits)
+
+
+def _logits_path(run: OpenRun, head: str, network: str) -> Path:
+    return run.folder / "logits" / head / f"{network}.npz"
+
+
+def _compare(samples: LabelledCrops, logits: Array, other: Bundle, other_crops: Pixels) -> BundleComparison:
+    """McNemar's test of (n, 7) logits against another bundle, by each head that the rows have
+    labels of. other_crops: the samples' crops as the other bundle takes them.
+    """
+    other_logits = int8_logits(other.model, other_crops)
+    tests: dict[str, McNemar] = {}
+    for head in samples.heads:
+        has_label, labels = samples.labelled(head)
+        is_correct = logits[has_label].argmax(axis=1) == labels
+        other_is_correct = other_logits[has_label].argmax(axis=1) == labels
+        tests[head] = metrics.mcnemar(is_correct, other_is_correct)
+    return BundleComparison(other.card.id, tests)
+
+
+def _accuracies(scores: Scores) -> dict[str, float]:
+    return {labels: score.accuracy for labels, score in scores.items()}

@@ -7,59 +7,62 @@ from typing import Any
 
 import numpy as np
 from mien_edge import contract, files
-from mien_edge.contract import Calibration, Card, File, Golden
+from mien_edge.contract import Card, File, Golden
 from mien_edge.errors import RunError
 from mien_edge.model.bundle import Bundle, load_bundle
 from mien_edge.model.interpreter import Classifier
-from numpy.typing import NDArray
 from scipy import ndimage
 
-from mien_train.results import evaluate
+from mien_train.arrays import Labels, Pixels
+from mien_train.data.heads import find_head
+from mien_train.results.evaluate import evaluate_run
+from mien_train.results.evaluation import Evaluation
 from mien_train.training import ensemble, quantize
-from mien_train.training.run import Run
+from mien_train.training.run import OpenRun
 
 GOLDEN_VECTORS = 64
 
-INTENDED = (
+INTENDED_USE = (
     "Research and teaching about facial expression recognition on small devices.",
     "Installations, games and assistive tools whose users know of it and have agreed.",
 )
-FORBIDDEN = (
+OUT_OF_SCOPE_USE = (
     "Inferring emotions of people at work or in education, medical and safety reasons aside (EU AI Act, Art. 5(1)(f)).",
     "Decisions about people: hiring, credit, policing, border control, insurance, health.",
     "Watching people who have not been informed (EU AI Act, Article 50(3)).",
 )
-_TELLS = {
-    "fer2013": "It predicts what an expression looks like to FER2013's labellers, not what a person feels.",
-    "ferplus": "It predicts what an expression looks like to most of ten FER+ labellers, not what a person feels.",
-}
-LIMITS = (
+LIMITATIONS = (
     "FER2013 was collected by web search; ages, skin tones and cultures are unevenly represented and not annotated.",
     "Its labels are noisy: people reach about 65 % on them (Goodfellow et al. 2013). Disgust is rare (1.5 %).",
     "Frontal faces of 48 pixels and more; turned, covered, blurred and badly lit faces are less certain.",
 )
 
+_BLURS = (0.5, 1, 2, 4, 8)  # standard deviations in pixels of the golden inputs' noise
+_CANDIDATES_PER_VECTOR = 16
 
-def export(run: Run, models: Path, head: str, name: str = "", version: int = 0) -> Bundle:
-    """Convert one head, measure it, and write its bundle; `name` defaults to the recipe's, with the head's where there
-    are several, `version` to the next free one.
 
-    The bundle's folder appears whole. Raises RunError if it exists already.
+def export(run: OpenRun, models: Path, head: str, name: str = "", version: int = 0) -> Bundle:
+    """Convert one head of a quantized run, measure it, and write its bundle into the folder
+    `models`.
+
+    name: defaults to the recipe's, with the head's where there are several. version: defaults to
+    the next free one. The bundle's folder appears complete or not at all. Raises RunError if it
+    exists already.
     """
-    name = (name or run.recipe.name) + (f"-{head}" if len(run.recipe.heads) > 1 else "")
-    version = version or next_version(models, name)
-    target = models / f"{name}-{version}"
+    bundle_name = _bundle_name(run, head, name)
+    number = version or next_version(models, bundle_name)
+    target = models / f"{bundle_name}-{number}"
     if target.exists():
         raise RunError(f"{target} exists; choose another --version")
-    content = quantize.write_models(run, head)[0].read_bytes()
-    figures = evaluate.evaluate_run(run, head)
+    int8_path, _ = quantize.write_models(run, head)
+    evaluation = evaluate_run(run, head)
     models.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=models) as folder:
         staged = Path(folder) / target.name
         staged.mkdir()
-        files.write_bytes(staged / "model.tflite", content)
+        files.write_bytes(staged / "model.tflite", int8_path.read_bytes())
         tolerance = write_golden(staged, run.recipe.seed)
-        card = _card(run, name, version, staged, figures, tolerance)
+        card = _card(run, bundle_name, number, staged, evaluation, tolerance)
         files.write_text(staged / "card.json", card.to_json())
         staged.chmod(0o755)
         load_bundle(staged)
@@ -69,19 +72,21 @@ def export(run: Run, models: Path, head: str, name: str = "", version: int = 0) 
 
 
 def next_version(models: Path, name: str) -> int:
-    """One more than the highest version of that name."""
+    """One more than the highest version of that name in the folder `models`; 1 for the first."""
     endings = [path.name.removeprefix(f"{name}-") for path in models.glob(f"{name}-*")]
-    return 1 + max([int(ending) for ending in endings if ending.isdigit()], default=0)
+    versions = [int(ending) for ending in endings if ending.isdigit()]
+    return 1 + max(versions, default=0)
 
 
-def golden_inputs(size: int, count: int, seed: int) -> NDArray[np.uint8]:
-    """(count, size, size) uint8 pictures made of smoothed noise at several scales: nobody's faces, yet they drive
-    every layer.
+def golden_inputs(size: int, count: int, seed: int) -> Pixels:
+    """Make (count, size, size) uint8 pictures of smoothed noise at several scales: nobody's faces,
+    yet they drive every layer. The same for the same seed.
     """
     rng = np.random.default_rng(seed)
     pictures = []
     for index in range(count):
-        noise = ndimage.gaussian_filter(rng.standard_normal((size, size)), (0.5, 1, 2, 4, 8)[index % 5], mode="wrap")
+        blur = _BLURS[index % len(_BLURS)]
+        noise = ndimage.gaussian_filter(rng.standard_normal((size, size)), blur, mode="wrap")
         low, high = np.sort(rng.integers(0, 256, 2))
         scaled = (noise - noise.min()) / np.ptp(noise) * (high - low) + low
         pictures.append(np.rint(scaled).astype(np.uint8))
@@ -89,39 +94,60 @@ def golden_inputs(size: int, count: int, seed: int) -> NDArray[np.uint8]:
 
 
 def write_golden(folder: Path, seed: int) -> int:
-    """Write golden.npz with the reference kernels' outputs; return the tolerance in steps: two more than the greatest
-    difference of this machine's fast kernels, for other processors and interpreters round otherwise again
-    (tflite-runtime 2.14 was seen one step further off). A wrong network is off by tens.
+    """Write golden.npz of a folder's model.tflite with the reference kernels' outputs; return the
+    tolerance in steps.
+
+    The tolerance is two more than the greatest difference of this machine's fast kernels, for other
+    processors and interpreters round differently again (tflite-runtime 2.14 was seen one step
+    further off). A wrong network is off by tens.
     """
-    reference = Classifier(folder / "model.tflite", reference=True)
-    inputs = _spread(reference, golden_inputs(reference.size, 16 * GOLDEN_VECTORS, seed))
-    outputs = np.stack([reference(crop) for crop in inputs])
-    fast = Classifier(folder / "model.tflite")
-    difference = int(np.abs(np.stack([fast(crop) for crop in inputs]).astype(int) - outputs.astype(int)).max())
+    model = folder / "model.tflite"
+    reference = Classifier(model, reference=True)
+    candidates = golden_inputs(reference.size, _CANDIDATES_PER_VECTOR * GOLDEN_VECTORS, seed)
+    inputs = _select_inputs(reference, candidates)
+    outputs = _outputs(reference, inputs)
+    fast_outputs = _outputs(Classifier(model), inputs)
+    difference = np.abs(fast_outputs.astype(int) - outputs.astype(int))
     with files.atomic_write(folder / "golden.npz") as temporary:
         np.savez_compressed(temporary, inputs=inputs, outputs=outputs)
-    return difference + 2
+    return int(difference.max()) + 2
 
 
-def _spread(classifier: Classifier, inputs: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """GOLDEN_VECTORS of the inputs, as evenly over the told labels as they allow, clear ones first."""
-    outputs = np.stack([classifier(crop) for crop in inputs]).astype(int)
+def _bundle_name(run: OpenRun, head: str, name: str) -> str:
+    name = name or run.recipe.name
+    return f"{name}-{head}" if len(run.recipe.heads) > 1 else name
+
+
+def _outputs(classifier: Classifier, crops: Pixels) -> Labels:
+    """(n, 7) raw outputs of the network."""
+    return np.stack([classifier(crop) for crop in crops])
+
+
+def _select_inputs(classifier: Classifier, candidates: Pixels) -> Pixels:
+    """GOLDEN_VECTORS of the candidates, as evenly over the predicted labels as they allow, clear
+    ones first.
+    """
+    outputs = _outputs(classifier, candidates).astype(int)
     ordered = np.sort(outputs, axis=1)
-    clear = ordered[:, -1] - ordered[:, -2]
-    told = outputs.argmax(axis=1)
-    rank = np.zeros(len(inputs), int)
-    for label in np.unique(told):
-        members = np.flatnonzero(told == label)
-        rank[members[np.argsort(-clear[members], kind="stable")]] = np.arange(len(members))
-    return inputs[np.sort(np.argsort(rank, kind="stable")[:GOLDEN_VECTORS])]
+    margins = ordered[:, -1] - ordered[:, -2]
+    predicted = outputs.argmax(axis=1)
+    ranks = np.zeros(len(candidates), int)
+    for label in np.unique(predicted):
+        rows = np.flatnonzero(predicted == label)
+        clearest_first = rows[np.argsort(-margins[rows], kind="stable")]
+        ranks[clearest_first] = np.arange(len(rows))
+    selected = np.argsort(ranks, kind="stable")[:GOLDEN_VECTORS]
+    return candidates[np.sort(selected)]
 
 
-def _card(run: Run, name: str, version: int, folder: Path, figures: dict[str, Any], tolerance: int) -> Card:
-    pinned = {
-        file: File(files.sha256(folder / file), (folder / file).stat().st_size)
-        for file in ("model.tflite", "golden.npz")
-    }
-    int8 = figures["networks"]["int8"]
+def _card(
+    run: OpenRun,
+    name: str,
+    version: int,
+    folder: Path,
+    evaluation: Evaluation,
+    tolerance: int,
+) -> Card:
     return Card(
         contract=contract.VERSION,
         name=name,
@@ -129,28 +155,34 @@ def _card(run: Run, name: str, version: int, folder: Path, figures: dict[str, An
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         labels=contract.LABELS,
         preprocess=run.recipe.preprocess,
-        calibration=Calibration(int8["temperature"], int8["uncertain"]),
+        calibration=evaluation.networks["int8"].calibration,
         golden=Golden(tolerance),
-        files=pinned,
-        provenance={"head": figures["head"], **_origin(run)},
-        metrics=figures,
-        intended_use=INTENDED,
-        out_of_scope_use=FORBIDDEN,
-        limitations=(_TELLS[figures["head"]], *LIMITS),
+        files={file: _pin(folder / file) for file in ("model.tflite", "golden.npz")},
+        provenance={"head": evaluation.head, **_provenance(run)},
+        metrics=evaluation.to_json(),
+        intended_use=INTENDED_USE,
+        out_of_scope_use=OUT_OF_SCOPE_USE,
+        limitations=(find_head(evaluation.head).card_sentence, *LIMITATIONS),
     )
 
 
-def _origin(run: Run) -> dict[str, Any]:
-    """Where a run's weights come from, and who taught it."""
+def _pin(path: Path) -> File:
+    return File(files.sha256(path), path.stat().st_size)
+
+
+def _provenance(run: OpenRun) -> dict[str, Any]:
+    """Where a run's weights come from, and its teacher."""
     record = run.record
     epochs = {stage: len(run.history(stage)) for stage in ("fit", "quantize")}
+    data = {key: record["data"][key] for key in ("sha256", "ferplus_sha256", "rows", "skipped")}
+    data["split"] = record["split"]
+    data["validation_rows"] = run.facts.validation_rows
     return {
         "recipe": record["recipe"],
-        "start": run.began,
+        "start": run.start,
         "command": record["command"],
         "epochs": {stage: count for stage, count in epochs.items() if count},
-        "data": {key: record["data"][key] for key in ("sha256", "plus_sha256", "rows", "skipped")}
-        | {"split": record["split"], "held rows": ensemble.of_run(run)["held rows"]},
+        "data": data,
         "versions": record["versions"],
-        "teacher": ensemble.origin(teacher) if (teacher := run.teacher()) else None,
+        "teacher": ensemble.provenance(run.teacher) if run.teacher else None,
     }

@@ -1,74 +1,132 @@
-"""`mien-train robustness`: what accuracy is left when pictures get worse, in eight ways at five strengths each.
+"""`mien-train robustness`: what accuracy is left when pictures get worse, in eight ways at five
+strengths each.
 
-After ImageNet-C (Hendrycks & Dietterich 2019), with what cameras, detectors and people do to a face of 48 pixels. All
-randomness comes from a fixed seed.
+After ImageNet-C (Hendrycks & Dietterich 2019), with what cameras, detectors and people do to a face
+of 48 pixels. All randomness comes from a fixed seed.
 """
 
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-from mien_edge import files
+from mien_edge import files, schema
+from mien_edge.errors import RunError
 from mien_edge.model.bundle import Bundle
-from numpy.typing import NDArray
 
-from mien_train.data import augment, read, splits
-from mien_train.results import evaluate
-from mien_train.training.run import Run
-
-Picture = NDArray[np.uint8]
+from mien_train import plots
+from mien_train.arrays import Labels, Pixels
+from mien_train.data import augment
+from mien_train.data.read import Dataset
+from mien_train.data.splits import require_test, split_dataset
+from mien_train.results.evaluate import bundle_head, int8_logits, labelled_crops
+from mien_train.training.run import OpenRun
 
 
 @dataclass(frozen=True)
 class Corruption:
-    """A way in which pictures get worse: its five strengths, their unit, and what it does to one picture."""
+    """A way in which pictures get worse.
+
+    unit: of the five strengths. apply(image, strength, rng): a corrupted copy of one (s, s) uint8
+    picture.
+    """
 
     name: str
     unit: str
     strengths: tuple[float, ...]
-    apply: Callable[[Picture, float, np.random.Generator], Picture]
+    apply: Callable[[Pixels, float, np.random.Generator], Pixels]
 
 
-def _noise(image: Picture, deviation: float, rng: np.random.Generator) -> Picture:
+@dataclass(frozen=True)
+class CorruptionResult:
+    """Accuracy, 0..1, at each strength of one corruption, and the unit of the strengths."""
+
+    unit: str
+    strengths: tuple[float, ...]
+    accuracy: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class RobustnessResult:
+    """One bundle's accuracy, 0..1, on the test rows, by the labels of its head.
+
+    model: NAME-VERSION. rows: how many were measured. clean: on the pictures as they are. mean:
+    over all corruptions and strengths.
+    """
+
+    model: str
+    head: str
+    rows: int
+    clean: float
+    mean: float
+    corruptions: dict[str, CorruptionResult]
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON's values, as robustness.json and `--json` hold them."""
+        return schema.to_dict(self)
+
+    def as_text(self) -> str:
+        """A line for each corruption, for a terminal."""
+        lines = [
+            f"{self.model}, {self.head} labels, {self.rows} test rows: clean {self.clean:.1%}",
+            *(_line(name, result) for name, result in self.corruptions.items()),
+            f"mean over all {self.mean:.1%}",
+        ]
+        return "\n".join(lines)
+
+
+def _blur(image: Pixels, deviation: float, rng: np.random.Generator) -> Pixels:
+    return cv2.GaussianBlur(image, (0, 0), deviation)  # type: ignore[return-value]
+
+
+def _noise(image: Pixels, deviation: float, rng: np.random.Generator) -> Pixels:
     noisy = image + rng.standard_normal(image.shape, np.float32) * deviation
     return np.rint(noisy.clip(0, 255)).astype(np.uint8)
 
 
-def _low_light(image: Picture, share: float, rng: np.random.Generator) -> Picture:
-    """A sensor's picture with that share of the light: Poisson noise of 255 electrons at white, then stretched back."""
+def _low_light(image: Pixels, share: float, rng: np.random.Generator) -> Pixels:
+    """What a sensor makes of that share of the light: Poisson noise of 255 electrons at white, then
+    stretched back.
+    """
     electrons = rng.poisson(image * share)
     return np.rint((electrons / share).clip(0, 255)).astype(np.uint8)
 
 
-def _shift(image: Picture, pixels: float, rng: np.random.Generator) -> Picture:
-    angle = rng.uniform(0, 2 * np.pi)
-    return augment.turn(image, 0, 1, (pixels * np.cos(angle), pixels * np.sin(angle)))
+def _jpeg(image: Pixels, quality: float, rng: np.random.Generator) -> Pixels:
+    return augment.compress(image, int(quality))
 
 
-def _scale(image: Picture, share: float, rng: np.random.Generator) -> Picture:
-    return augment.turn(image, 0, rng.choice([1 / (1 + share), 1 + share]))
+def _shift(image: Pixels, pixels: float, rng: np.random.Generator) -> Pixels:
+    direction = rng.uniform(0, 2 * np.pi)
+    shift = (pixels * np.cos(direction), pixels * np.sin(direction))
+    return augment.warp(image, 0, 1, shift)
 
 
-def _rotate(image: Picture, degrees: float, rng: np.random.Generator) -> Picture:
-    return augment.turn(image, rng.choice([-degrees, degrees]), 1)
+def _scale(image: Pixels, share: float, rng: np.random.Generator) -> Pixels:
+    return augment.warp(image, 0, rng.choice([1 / (1 + share), 1 + share]))
 
 
-def _occlude(image: Picture, side: float, rng: np.random.Generator) -> Picture:
+def _rotate(image: Pixels, degrees: float, rng: np.random.Generator) -> Pixels:
+    return augment.warp(image, rng.choice([-degrees, degrees]), 1)
+
+
+def _occlude(image: Pixels, side: float, rng: np.random.Generator) -> Pixels:
     """A gray square of that side somewhere on the face."""
-    covered, pixels = image.copy(), int(side)
+    pixels = int(side)
     top, left = rng.integers(0, image.shape[0] - pixels + 1, 2)
-    covered[top : top + pixels, left : left + pixels] = 128
-    return covered
+    occluded = image.copy()
+    occluded[top : top + pixels, left : left + pixels] = 128
+    return occluded
 
 
 CORRUPTIONS = (
-    Corruption("blur", "pixels, Gaussian", (0.5, 0.8, 1.1, 1.5, 2.0), lambda i, s, _: cv2.GaussianBlur(i, (0, 0), s)),  # type: ignore[arg-type, return-value]
+    Corruption("blur", "pixels, Gaussian", (0.5, 0.8, 1.1, 1.5, 2.0), _blur),
     Corruption("noise", "gray levels", (5, 10, 15, 20, 30), _noise),
     Corruption("low light", "share of the light", (0.5, 0.25, 0.12, 0.06, 0.03), _low_light),
-    Corruption("JPEG", "quality", (60, 40, 25, 15, 8), lambda i, s, _: augment.compress(i, int(s))),
+    Corruption("JPEG", "quality", (60, 40, 25, 15, 8), _jpeg),
     Corruption("shift", "pixels", (2, 4, 6, 8, 10), _shift),
     Corruption("scale", "share larger or smaller", (0.1, 0.2, 0.3, 0.4, 0.5), _scale),
     Corruption("rotation", "degrees", (5, 10, 15, 20, 30), _rotate),
@@ -76,58 +134,109 @@ CORRUPTIONS = (
 )
 
 
-def corrupted(images: Picture, corruption: Corruption, strength: float) -> Picture:
-    """(n, s, s) pictures made worse; the same for the same arguments."""
+def corrupt(images: Pixels, corruption: Corruption, strength: float) -> Pixels:
+    """Corrupt (n, s, s) uint8 pictures; the same for the same arguments."""
     rng = np.random.default_rng(0)
     return np.stack([corruption.apply(image, strength, rng) for image in images])
 
 
-def measure(bundle: Bundle, dataset: read.Dataset, split: str) -> dict[str, Any]:
-    """Accuracy on the test rows, by the labels that the bundle tells: clean, and for each corruption and strength."""
-    head = evaluate.head_of(bundle)
-    chosen = splits.with_test(splits.split(dataset, split)).test
-    known, labels = evaluate.rows(dataset, chosen, bundle.card.preprocess).known(head)
-    images = dataset.images[chosen[known]]
+def measure(bundle: Bundle, dataset: Dataset, split_name: str) -> RobustnessResult:
+    """Measure a bundle on the test rows: clean, and under each corruption at each strength.
 
-    def accuracy(pictures: Picture) -> float:
-        logits = evaluate.int8_logits(bundle.model, bundle.card.preprocess.normalize(pictures))
-        return float((logits.argmax(axis=1) == labels).mean())
-
-    found = {
-        each.name: {"unit": each.unit, "strengths": list(each.strengths), "accuracy": [
-            accuracy(corrupted(images, each, strength)) for strength in each.strengths
-        ]}
-        for each in CORRUPTIONS
-    }  # fmt: skip
-    mean = float(np.mean([each["accuracy"] for each in found.values()]))
-    return {
-        "model": bundle.card.id, "head": head, "rows": len(labels), "clean": accuracy(images), "mean": mean,
-        "corruptions": found,
-    }  # fmt: skip
-
-
-def of_run(run: Run, bundles: Sequence[Bundle]) -> list[dict[str, Any]]:
-    """`measure` of a run's bundles, kept in its robustness.json; those that are there are not measured again. Empty for
-    a split without test rows.
+    split_name: one of splits.SPLITS. Raises DataError where the split has no test rows.
     """
-    path, dataset = run.folder / "robustness.json", run.dataset()
-    if not len(run.split(dataset).test):
+    head = bundle_head(bundle)
+    rows = require_test(split_dataset(dataset, split_name)).test
+    has_label, labels = labelled_crops(dataset, rows, bundle.card.preprocess).labelled(head)
+    images = dataset.images[rows[has_label]]
+    corruptions = {}
+    for corruption in CORRUPTIONS:
+        result = _measure_corruption(bundle, images, labels, corruption)
+        corruptions[corruption.name] = result
+    return RobustnessResult(
+        model=bundle.card.id,
+        head=head,
+        rows=len(labels),
+        clean=_accuracy(bundle, images, labels),
+        mean=float(np.mean([result.accuracy for result in corruptions.values()])),
+        corruptions=corruptions,
+    )
+
+
+def measure_run(run: OpenRun, bundles: Sequence[Bundle]) -> list[RobustnessResult]:
+    """Measure a run's bundles and write robustness.json into its folder; those it holds are not
+    measured again.
+
+    Empty for a split without test rows.
+    """
+    if not len(run.split.test):
         return []
-    known = {each["model"]: each for each in json.loads(path.read_text())} if path.exists() else {}
-    found = []
-    for each in bundles:
-        found.append(known.get(each.card.id) or measure(each, dataset, run.record["split"]))
-        files.write_text(path, json.dumps(found, indent=1) + "\n")
-    return found
+    measured = {result.model: result for result in read_robustness(run.folder)}
+    results: list[RobustnessResult] = []
+    for bundle in bundles:
+        result = measured.get(bundle.card.id)
+        if result is None:
+            result = measure(bundle, run.dataset, run.record["split"])
+        results.append(result)
+        text = json.dumps([result.to_json() for result in results], indent=1)
+        files.write_text(_path(run.folder), text + "\n")
+    return results
 
 
-def as_text(found: dict[str, Any]) -> str:
-    """The table."""
-    lines = [f"{found['model']}, {found['head']} labels, {found['rows']} test rows: clean {found['clean']:.1%}"]
-    for name, each in found["corruptions"].items():
-        cells = [
-            f"{strength:g}: {accuracy:.1%}"
-            for strength, accuracy in zip(each["strengths"], each["accuracy"], strict=True)
-        ]
-        lines.append(f"{name:<10}{''.join(f'{cell:>14}' for cell in cells)}   ({each['unit']})")
-    return "\n".join([*lines, f"mean over all {found['mean']:.1%}"])
+def read_robustness(folder: Path) -> list[RobustnessResult]:
+    """The results in robustness.json of a run's folder; empty where there is no such file.
+
+    Raises RunError where it is damaged.
+    """
+    path = _path(folder)
+    if not path.exists():
+        return []
+    try:
+        values = json.loads(path.read_text())
+    except ValueError as problem:
+        raise RunError(f"{path} is damaged ({problem}); remove it") from None
+    return [schema.from_dict(RobustnessResult, value, str(path), RunError) for value in values]
+
+
+def draw(results: Sequence[RobustnessResult]) -> bytes:
+    """A PNG of the bundles' accuracies, one panel per corruption."""
+    return plots.robustness([_curves(result) for result in results])
+
+
+def _measure_corruption(
+    bundle: Bundle,
+    images: Pixels,
+    labels: Labels,
+    corruption: Corruption,
+) -> CorruptionResult:
+    accuracies = []
+    for strength in corruption.strengths:
+        corrupted = corrupt(images, corruption, strength)
+        accuracies.append(_accuracy(bundle, corrupted, labels))
+    return CorruptionResult(corruption.unit, corruption.strengths, tuple(accuracies))
+
+
+def _accuracy(bundle: Bundle, images: Pixels, labels: Labels) -> float:
+    logits = int8_logits(bundle.model, bundle.card.preprocess.normalize(images))
+    return float((logits.argmax(axis=1) == labels).mean())
+
+
+def _path(folder: Path) -> Path:
+    return folder / "robustness.json"
+
+
+def _curves(result: RobustnessResult) -> plots.RobustnessCurves:
+    corruptions = {
+        name: plots.CorruptionAccuracy(corruption.unit, corruption.strengths, corruption.accuracy)
+        for name, corruption in result.corruptions.items()
+    }
+    return plots.RobustnessCurves(result.model, result.clean, corruptions)
+
+
+def _line(name: str, result: CorruptionResult) -> str:
+    """'blur   0.5: 80.1%   0.8: …   (pixels)'."""
+    cells = ""
+    for strength, accuracy in zip(result.strengths, result.accuracy, strict=True):
+        cell = f"{strength:g}: {accuracy:.1%}"
+        cells += f"{cell:>14}"
+    return f"{name:<10}{cells}   ({result.unit})"

@@ -1,10 +1,12 @@
-"""Bundles' networks in float again: to teach, and to be gone on from.
+"""Bundles' networks in float again: as teachers, and to fine-tune from.
 
-What int8 kept of each weight is there. Batch normalisations were folded; each gets its own back.
+Each weight is what int8 left of it. Batch normalizations were folded into the kernels; each gets
+its own back.
 """
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,75 +15,158 @@ import tf_keras
 from mien_edge.errors import RunError
 from mien_edge.model import tflite
 from mien_edge.model.bundle import Bundle, load_bundle
-from numpy.typing import NDArray
 
-from mien_train.data import read, splits
-from mien_train.training import ensemble, networks, run
-from mien_train.training.recipes import Recipe
+from mien_train.arrays import Floats, Pixels
+from mien_train.data import splits
+from mien_train.data.read import Dataset
+from mien_train.training import ensemble, networks
+from mien_train.training.ensemble import Member
+from mien_train.training.recipes import Recipe, parse_recipe
 
-_KIND = "mobile"  # the network that networks.unfold knows and a bundle can hold
+_NETWORK = "mobile"  # the one that networks.unfuse_batchnorm knows and a bundle can hold
 
 
-def members(folders: Sequence[Path], dataset: read.Dataset) -> list[ensemble.Member]:
-    """Bundles as members of an ensemble; those of one run are the heads of one network, and all are needed.
+def members(folders: Sequence[Path], dataset: Dataset) -> list[Member]:
+    """Return bundles as members of an ensemble; those of one run are the heads of one network, and
+    all are needed.
 
-    Raises BundleError for what is no whole bundle, and RunError where heads are missing, the network is of another
-    kind, or other rows of the dataset were held when it was trained.
+    Raises BundleError for what is no complete bundle, and RunError where heads are missing, the
+    network is of another kind, or it was trained with other validation rows than the dataset's.
     """
-    groups: dict[str, list[Bundle]] = {}
+    runs: dict[str, list[Bundle]] = {}
     for folder in folders:
-        found = load_bundle(folder)
-        origin = {key: value for key, value in found.card.provenance.items() if key != "head"}
-        groups.setdefault(json.dumps(origin, sort_keys=True), []).append(found)
-    return [_member(group, dataset) for group in groups.values()]
+        loaded = load_bundle(folder)
+        of_run = {key: value for key, value in loaded.card.provenance.items() if key != "head"}
+        runs.setdefault(json.dumps(of_run, sort_keys=True), []).append(loaded)
+    return [_member(bundles, dataset) for bundles in runs.values()]
 
 
-def _member(found: Sequence[Bundle], dataset: read.Dataset) -> ensemble.Member:
-    folder, origin = found[0].folder, found[0].card.provenance
-    try:
-        if (kind := origin["recipe"]["network"]) != _KIND:
-            raise RunError(f"{folder}: its network is a `{kind}`; only a `{_KIND}` can be had from a bundle")
-        recipe, start, command = run.parse_recipe(origin["recipe"]), origin["start"], origin["command"]
-        heads = [each.card.provenance["head"] for each in found]
-        split = splits.split_name(origin["data"]["split"])
-        was_held = origin["data"].get("held rows")
-        sha256 = origin["data"]["sha256"]
-    except (KeyError, TypeError, ValueError, AttributeError) as problem:
-        raise RunError(f"{folder}: its card's origin does not fit this mien ({problem}); export it again") from None
-    if sorted(heads) != sorted(recipe.heads):
-        wanted = ", ".join(recipe.heads)
-        raise RunError(f"{folder} is one head of a network; name one bundle of each head of its run: {wanted}")
-    parts = splits.split(dataset, split)
-    facts = ensemble.facts(dataset, parts, split, recipe)
-    if was_held != facts["held rows"] if was_held else sha256 != dataset.sha256:
-        raise RunError(f"{folder} was trained on other data; give the data that it was trained on with --data")
-    ordered = [found[heads.index(head)] for head in recipe.heads]
-    weights = network(ordered, recipe, recipe.preprocess.normalize(dataset.images[parts.train])).get_weights()
-    name = "+".join(each.card.id for each in ordered)
-    return ensemble.Member(name, recipe, command, facts, ensemble.halved(weights), start)
+def network(bundles: Sequence[Bundle], recipe: Recipe, crops: Pixels) -> tf_keras.Model:
+    """Build the recipe's float network with all its heads from their bundles, which are in the
+    order of the heads.
 
-
-def network(found: Sequence[Bundle], recipe: Recipe, crops: NDArray[np.uint8]) -> tf_keras.Model:
-    """The recipe's network with all its heads, from the bundles of its heads in order. crops: toned (n, s, s) of the
-    training rows. Raises RunError where bundles are no heads of one such network.
+    crops: normalized (n, s, s) uint8 of the training rows. Raises RunError where the bundles are
+    not heads of one such network.
     """
     try:
-        stored = [tflite.weights(each.model.read_bytes()) for each in found]
-        bodies = [weights[:-1] for weights in stored]
-        for each, body in zip(found, bodies, strict=True):
-            if not _alike(body, bodies[0]):
-                raise RunError(f"{each.folder} and {found[0].folder} are not of one network; give bundles of one run")
+        layers = [tflite.weights(head.model.read_bytes()) for head in bundles]
+        _refuse_other_bodies(bundles, layers)
         model = networks.build(recipe)
-        kernels = [np.moveaxis(kernel, 0, -1) for _, kernel, _ in bodies[0]]
-        networks.unfold(model, kernels, [bias for _, _, bias in bodies[0]], crops)
-        heads = [(kernel.T, bias) for _, kernel, bias in (weights[-1] for weights in stored)]
-        model.layers[-1].set_weights([np.concatenate(each, axis=-1) for each in zip(*heads, strict=True)])
+        body = layers[0][:-1]
+        kernels = [np.moveaxis(kernel, 0, -1) for _, kernel, _ in body]
+        biases = [bias for _, _, bias in body]
+        networks.unfuse_batchnorm(model, kernels, biases, crops)
+        model.layers[-1].set_weights(_join_heads([own[-1] for own in layers]))
     except (ValueError, TypeError, IndexError) as problem:
-        raise RunError(f"{found[0].model} does not fit its card's recipe ({problem}); copy the bundle again") from None
+        raise RunError(
+            f"{bundles[0].model} does not fit its card's recipe ({problem}); copy the bundle again"
+        ) from None
     return model
 
 
-def _alike(one: Sequence[tuple[Any, ...]], other: Sequence[tuple[Any, ...]]) -> bool:
-    return len(one) == len(other) and all(
-        np.array_equal(mine, its) for a, b in zip(one, other, strict=True) for mine, its in zip(a, b, strict=True)
+@dataclass(frozen=True)
+class _Provenance:
+    """What a card says of its network. validation_rows: see ensemble.Facts; None in cards of
+    earlier versions.
+    """
+
+    head: str
+    recipe: Recipe
+    start: str
+    command: str
+    split: str
+    data_sha256: str
+    validation_rows: str | None
+
+    def is_of(self, dataset: Dataset, facts: ensemble.Facts) -> bool:
+        """Whether the network was trained on the dataset's training rows."""
+        if self.validation_rows is None:
+            return self.data_sha256 == dataset.sha256
+        return self.validation_rows == facts.validation_rows
+
+
+def _read_provenance(loaded: Bundle) -> _Provenance:
+    """Read the card. Raises RunError for a network that cannot be rebuilt, or a card that this
+    version cannot read.
+    """
+    card = loaded.card.provenance
+    try:
+        kind = card["recipe"]["network"]
+        if kind != _NETWORK:
+            raise RunError(
+                f"{loaded.folder}: its network is a `{kind}`; only a `{_NETWORK}` can be rebuilt from a bundle"
+            )
+        data = card["data"]
+        return _Provenance(
+            head=card["head"],
+            recipe=parse_recipe(card["recipe"]),
+            start=card["start"],
+            command=card["command"],
+            split=splits.current_split_name(data["split"]),
+            data_sha256=data["sha256"],
+            validation_rows=data.get("validation_rows") or data.get("held rows"),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as problem:
+        raise RunError(
+            f"{loaded.folder}: its card's origin does not fit this mien ({problem}); export it again"
+        ) from None
+
+
+def _member(bundles: Sequence[Bundle], dataset: Dataset) -> Member:
+    """Return the network that these bundles are the heads of."""
+    provenance = _read_provenance(bundles[0])
+    recipe = provenance.recipe
+    bundles = _in_order_of_heads(bundles, recipe)
+    split = splits.split_dataset(dataset, provenance.split)
+    facts = ensemble.facts(dataset, split, provenance.split, recipe)
+    if not provenance.is_of(dataset, facts):
+        raise RunError(
+            f"{bundles[0].folder} was trained on other data; give the data that it was trained on with --data"
+        )
+    crops = recipe.preprocess.normalize(dataset.images[split.train])
+    weights = network(bundles, recipe, crops).get_weights()
+    return Member(
+        name="+".join(head.card.id for head in bundles),
+        recipe=recipe,
+        command=provenance.command,
+        facts=facts,
+        weights=ensemble.round_kernels(weights),
+        start=provenance.start,
     )
+
+
+def _in_order_of_heads(bundles: Sequence[Bundle], recipe: Recipe) -> list[Bundle]:
+    """Return the bundles as the recipe names their heads. Raises RunError unless there is one of
+    each.
+    """
+    heads = [_read_provenance(loaded).head for loaded in bundles]
+    if sorted(heads) != sorted(recipe.heads):
+        raise RunError(
+            f"{bundles[0].folder} is one head of a network; "
+            f"name one bundle of each head of its run: {', '.join(recipe.heads)}"
+        )
+    return [bundles[heads.index(head)] for head in recipe.heads]
+
+
+def _refuse_other_bodies(bundles: Sequence[Bundle], layers: Sequence[Sequence[Any]]) -> None:
+    """Raise RunError unless all layers but the last are the same in all bundles."""
+    first = layers[0][:-1]
+    for loaded, own in zip(bundles, layers, strict=True):
+        if not _are_equal(own[:-1], first):
+            raise RunError(f"{loaded.folder} and {bundles[0].folder} are not of one network; give bundles of one run")
+
+
+def _are_equal(layers: Sequence[Any], others: Sequence[Any]) -> bool:
+    if len(layers) != len(others):
+        return False
+    pairs = zip(layers, others, strict=True)
+    return all(all(map(np.array_equal, layer, other)) for layer, other in pairs)
+
+
+def _join_heads(layers: Sequence[Any]) -> list[Floats]:
+    """Return the kernel and the bias of one dense layer that computes the logits of all heads, one
+    after the other.
+    """
+    kernels = [kernel.T for _, kernel, _ in layers]
+    biases = [bias for _, _, bias in layers]
+    return [np.concatenate(kernels, axis=-1), np.concatenate(biases, axis=-1)]

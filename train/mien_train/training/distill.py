@@ -1,59 +1,89 @@
-"""Distillation (Hinton et al. 2015): a teacher's opinions on augmented views of the training rows, cached.
+"""Distillation (Hinton et al. 2015): a teacher's probabilities on augmented views of the training
+rows, cached.
 
-The student then sees the very views that the teacher judged (Beyer et al. 2021), so a teacher of any size costs one
-pass a view, once for all students of the same augmentation.
+The student then sees the very views that the teacher saw (Beyer et al. 2021), so a teacher of any
+size costs one pass a view, once for all students of the same augmentation.
 """
 
 import hashlib
 import json
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from mien_edge import schema
+from mien_edge.errors import RunError
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from mien_train.data import cache as data_cache
+from mien_train.data import cache
 from mien_train.training import ensemble
+from mien_train.training.ensemble import Ensemble
 from mien_train.training.recipes import Stage
-from mien_train.training.run import Run
-from mien_train.training.samples import TrainingSet, judged
+from mien_train.training.run import OpenRun
+from mien_train.training.samples import TrainingSet, View, teacher_view
+
+_FOLDER = "soft-targets"
+_EARLIER_FOLDER = "opinions"
 
 
-def taught(run: Run, stage: Stage, material: TrainingSet) -> TrainingSet:
-    """The material with the opinions of the run's teacher on `stage.views` views; asks the teacher for those that are
-    not cached yet, so it goes on where a killed call was. Raises RunError where the teacher does not fit the run.
+def with_soft_targets(run: OpenRun, stage: Stage, training: TrainingSet) -> TrainingSet:
+    """Return the training set with the probabilities of the run's teacher on `stage.teacher_views`
+    views.
+
+    Views that are not cached yet are computed and cached one by one, so a killed call is continued
+    by the next. Raises RunError where the run has no teacher, or one with other facts.
     """
-    folder = run.teacher()
-    assert folder is not None  # noqa: S101 - runs.begin has seen to it
-    asked = ensemble.load(folder)
-    ensemble.check_alike(str(run.folder), ensemble.of_run(run), str(folder), asked.members[0].facts)
-    cache = folder / "opinions" / _key(run, stage)
-    numbers = tqdm(range(stage.views), desc="asking the teacher", unit=" views", leave=False, disable=None)
-    found = [_opinions(cache / f"{number:02d}.npz", asked, material, run, stage, number) for number in numbers]
-    return replace(material, opinions=tuple(found), share=stage.taught)
+    teacher = run.teacher
+    if teacher is None:
+        raise RunError(
+            f"{run.folder}: this stage is distilled, and its run has no teacher; begin another with --teacher"
+        )
+    ensemble.check_alike(str(run.folder), run.facts, str(teacher.folder), teacher.facts)
+    folder = _cache_folder(teacher) / _cache_key(run, stage)
+    numbers = range(stage.teacher_views)
+    probabilities = []
+    for number in tqdm(numbers, "computing soft targets", unit=" views", leave=False, disable=None):
+        view = teacher_view(training, stage.augment, run.recipe.seed, number)
+        path = folder / f"{number:02d}.npz"
+        probabilities.append(cache.cached(path, partial(_predict, teacher, view)))
+    return replace(
+        training,
+        teacher_probabilities=tuple(probabilities),
+        distillation_weight=stage.distillation_weight,
+    )
 
 
-def _key(run: Run, stage: Stage) -> str:
-    """Names what the opinions depend on: the views' pictures, the rows, the teacher."""
-    seen = {key: value for key, value in asdict(stage.augment).items() if key not in ("erase", "mixup")}
-    facts = [
-        seen,
+def _cache_folder(teacher: Ensemble) -> Path:
+    """Return where a teacher's soft targets are cached; one of an earlier version gets today's
+    name.
+    """
+    folder = teacher.folder / _FOLDER
+    earlier = teacher.folder / _EARLIER_FOLDER
+    if earlier.is_dir() and not folder.exists():
+        earlier.rename(folder)
+    return folder
+
+
+def _cache_key(run: OpenRun, stage: Stage) -> str:
+    """Return 16 hexadecimal digits that name what soft targets depend on: the views, the rows, the
+    teacher.
+    """
+    strengths = asdict(stage.augment)
+    for later in ("erase", "mixup"):  # what the teacher does not see
+        del strengths[later]
+    values = [
+        strengths,
         schema.to_dict(run.recipe.preprocess),
         run.recipe.seed,
         run.record["data"]["sha256"],
         run.record["split"],
+        run.record["teacher"]["sha256"],
     ]
-    facts.append(run.record["teacher"]["sha256"])
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _opinions(
-    path: Path, teacher: ensemble.Ensemble, material: TrainingSet, run: Run, stage: Stage, number: int
-) -> NDArray[np.float16]:
-    def asked() -> NDArray[np.float16]:
-        view = judged(material, stage.augment, run.recipe.seed, number)
-        return teacher(view(np.arange(len(material.images)))).astype(np.float16)
-
-    return data_cache.kept(path, asked)
+def _predict(teacher: Ensemble, view: View) -> NDArray[np.float16]:
+    rows = np.arange(len(view.training))
+    return teacher(view(rows)).astype(np.float16)

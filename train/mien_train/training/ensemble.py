@@ -1,213 +1,213 @@
-"""Several trained networks as one teacher: their probabilities averaged, weighted by what validation rows say.
+"""Several trained networks as one teacher: their probabilities averaged, weighted by what
+validation rows say.
 
-An ensemble's folder needs nothing else: ensemble.json holds each member's recipe, weight, temperatures and every
-figure, NAME.npz its network (kernels in half precision), ensemble.png draws them. The weights are chosen on validation
-rows only; PublicTest is reported.
+An ensemble's folder needs nothing else: ensemble.json holds each member's recipe, share,
+temperatures and every figure, NAME.npz its network (kernels in half precision), ensemble.png draws
+them. The shares are chosen on validation rows only; PublicTest is reported.
 """
 
 import json
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tf_keras
 from mien_edge import files, schema
-from mien_edge.contract import LABELS, softmax
+from mien_edge.contract import LABELS, Preprocess, softmax
 from mien_edge.errors import RunError
-from numpy.typing import NDArray
 
 from mien_train import metrics, plots
-from mien_train.data import read, splits
+from mien_train.arrays import Array, Doubles, Floats, Indices, Labels, Pixels
+from mien_train.data import heads, splits
+from mien_train.data.read import Dataset
+from mien_train.data.splits import Split
 from mien_train.training import loop, networks, pretrained
-from mien_train.training import run as runs
-from mien_train.training import samples as materials
-from mien_train.training.recipes import Recipe
-from mien_train.training.run import Run
+from mien_train.training.recipes import Recipe, parse_recipe
 
-_ROUNDS = 40
+_SELECTIONS = 40
+_RENAMED_FACTS = {"held rows": "validation_rows"}
+"""Keys in an ensemble.json of earlier versions, and what they are now."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What networks must have in common to be averaged, or to teach one another. With other
+    validation rows a teacher would have been trained on the rows that its student is measured on.
+
+    validation_rows: hexadecimal SHA-256 that names them. split: one of splits.SPLITS. heads: names.
+    preprocessing: of the crops.
+    """
+
+    validation_rows: str
+    split: str
+    heads: tuple[str, ...]
+    preprocessing: Preprocess
+
+    def to_record(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "validation_rows": self.validation_rows,
+            "split": self.split,
+            "heads": list(self.heads),
+            "preprocessing": schema.to_dict(self.preprocessing),
+        }
+
+    @staticmethod
+    def from_record(record: dict[str, Any]) -> "Facts":
+        """Return the facts that `to_record` described, of this version or an earlier one. Raises
+        KeyError, RunError.
+        """
+        values = {_RENAMED_FACTS.get(key, key): value for key, value in record.items()}
+        crops = schema.from_dict(Preprocess, values["preprocessing"], "preprocessing", RunError)
+        split = splits.current_split_name(values["split"])
+        return Facts(values["validation_rows"], split, tuple(values["heads"]), crops)
 
 
 @dataclass(frozen=True, eq=False)
 class Member:
-    """A trained network. facts: what it must have in common with others, see `facts`. start: what its weights began as.
-    share: how much it counts (the shares of an ensemble sum to 1). temperatures: one for each head.
+    """A trained network.
+
+    facts: what it must have in common with others. weights: as `model.set_weights` takes them.
+    start: what its weights were before its first epoch. share: how much it counts, 0..1; the shares
+    of an ensemble sum to 1. temperatures: one for each head.
     """
 
     name: str
     recipe: Recipe
     command: str
-    facts: dict[str, Any]
-    weights: list[NDArray[Any]]
+    facts: Facts
+    weights: list[Array]
     start: str
     share: float = 0.0
     temperatures: tuple[float, ...] = ()
 
     def network(self) -> tf_keras.Model:
-        """The network with its weights."""
+        """Build the network with its weights."""
         model = networks.build(self.recipe, precision=self.recipe.precision)
         model.set_weights(self.weights)
         return model
 
     def has_shape_of(self, recipe: Recipe) -> bool:
         """Whether the recipe's network is the same, by the same arguments, but for its weights."""
-        kinds = [(each.network, each.arguments, each.heads, each.preprocess.size) for each in (self.recipe, recipe)]
-        own, other = (json.dumps(each, sort_keys=True) for each in kinds)  # in JSON a tuple is a list
-        return own == other
+        return _shape(self.recipe) == _shape(recipe)
 
-    def logits(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """(n, heads, 7) of toned (n, s, s) crops."""
+    def logits(self, crops: Pixels) -> Floats:
+        """Return (n, heads, 7) logits of normalized (n, s, s) crops."""
         return loop.predict(self.network(), crops).reshape(len(crops), -1, len(LABELS))
 
-    def calibrated(self, logits: NDArray[Any]) -> NDArray[np.float64]:
-        """(n, heads, 7) probabilities of the member's logits."""
+    def probabilities(self, logits: Array) -> Doubles:
+        """Return (n, heads, 7) probabilities of the member's (n, heads, 7) logits, each head at its
+        temperature.
+        """
         return softmax(logits / np.array(self.temperatures)[:, None])  # type: ignore[return-value]
 
 
 @dataclass(frozen=True, eq=False)
 class Ensemble:
-    """The members; they have the same facts."""
+    """The members of an ensemble's folder; they have the same facts."""
 
+    folder: Path
     members: tuple[Member, ...]
 
-    def __call__(self, crops: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """(n, heads, 7) probabilities of toned (n, s, s) crops."""
-        asked = [member for member in self.members if member.share]
-        return sum(member.share * member.calibrated(member.logits(crops)) for member in asked)  # type: ignore[return-value]
+    def __call__(self, crops: Pixels) -> Doubles:
+        """Return (n, heads, 7) probabilities of normalized (n, s, s) crops."""
+        total = np.zeros(())
+        for member in self.members:
+            if member.share:
+                total = total + member.share * member.probabilities(member.logits(crops))
+        return total
+
+    @property
+    def facts(self) -> Facts:
+        """What its members have in common."""
+        return self.members[0].facts
 
 
-def load(folder: Path) -> Ensemble:
-    """The ensemble of a folder. Raises RunError where there is none, or a damaged one."""
+def load_ensemble(folder: Path) -> Ensemble:
+    """Load the ensemble of a folder. Raises RunError where there is none, or a damaged one."""
     path = folder / "ensemble.json"
     try:
-        found = json.loads(path.read_text())
-        facts = found["facts"] | {"split": splits.split_name(found["facts"]["split"])}
-        return Ensemble(tuple(_read(folder, each, facts) for each in found["members"]))
+        record = json.loads(path.read_text())
+        facts = Facts.from_record(record["facts"])
+        members = [_load_member(folder, member, facts) for member in record["members"]]
     except FileNotFoundError as problem:
         raise RunError(
             f"{problem.filename}: not here; make the ensemble with: mien-train ensemble {folder} MEMBER …"
         ) from None
     except (ValueError, KeyError, TypeError, zipfile.BadZipFile) as problem:
         raise RunError(f"{path} is damaged ({problem}); make it again with: mien-train ensemble") from None
+    return Ensemble(folder, tuple(members))
 
 
-def _read(folder: Path, found: dict[str, Any], facts: dict[str, Any]) -> Member:
-    path = folder / f"{found['name']}.npz"
-    if files.sha256(path) != found["sha256"]:
-        raise RunError(f"{path}: not the file that ensemble.json names; copy the folder again")
-    with np.load(path) as stored:
-        weights = [stored[f"w{i}"].astype(np.float32) for i in range(len(stored.files))]
-    recipe = runs.parse_recipe(found["recipe"])
-    temperatures = tuple(found["temperatures"][head] for head in recipe.heads)
-    start = found.get("start") or pretrained.origin(recipe)
-    return Member(found["name"], recipe, found["command"], facts, weights, start, found["share"], temperatures)
+def facts(dataset: Dataset, split: Split, split_name: str, recipe: Recipe) -> Facts:
+    """Return the facts of a network that the recipe trains on that split of the dataset."""
+    return Facts(splits.validation_digest(dataset, split), split_name, recipe.heads, recipe.preprocess)
 
 
-def members(path: Path) -> list[Member]:
-    """The members of an ensemble's folder, or a run as the only one. Raises RunError where its training is not over."""
-    if (path / "ensemble.json").exists():
-        return list(load(path).members)
-    run = runs.load(path)
-    if not loop.is_over(run.history("fit"), run.recipe.fit):
-        raise RunError(f"{path}: its training is not finished; resume it with: mien-train fit {run.recipe.name}")
-    weights = halved(loop.best_weights(run.stage("fit")))
-    return [Member(path.name, run.recipe, run.record["command"], of_run(run), weights, run.began)]
+def check_alike(name: str, own: Facts, other_name: str, other: Facts) -> None:
+    """Raise RunError, which names what differs, unless the facts of two networks are the same."""
+    for field in fields(Facts):
+        if getattr(own, field.name) != getattr(other, field.name):
+            what = field.name.replace("_", " ")
+            raise RunError(f"{other_name} has other {what} than {name}; they must be the same")
 
 
-def halved(weights: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
-    """Kernels in half precision: as they are kept, so that what is measured is what teaches."""
-    return [each.astype(np.float16).astype(np.float32) if each.ndim > 1 else each for each in weights]
-
-
-def of_run(run: Run) -> dict[str, Any]:
-    """The facts of a run's network."""
-    dataset = run.dataset()
-    return facts(dataset, run.split(dataset), run.record["split"], run.recipe)
-
-
-def facts(dataset: read.Dataset, parts: splits.Split, split: str, recipe: Recipe) -> dict[str, Any]:
-    """What networks must have in common to be averaged, or to teach one another. Other held rows would let a teacher
-    tell a student what the student is measured on.
+def round_kernels(weights: Sequence[Array]) -> list[Array]:
+    """Return float32 weights with kernels rounded to half precision, as they are stored, so that
+    what is measured is what teaches.
     """
-    held = splits.held_digest(dataset, parts)
-    return {
-        "held rows": held, "split": split, "heads": list(recipe.heads), "preprocessing": schema.to_dict(recipe.preprocess),
-    }  # fmt: skip
+    return [_round(values).astype(values.dtype) for values in weights]
 
 
-def check_alike(name: str, known: dict[str, Any], other_name: str, other: dict[str, Any]) -> None:
-    """Raise RunError unless the facts of two networks are the same."""
-    differing = [key for key, value in known.items() if other.get(key) != value]
-    if differing:
-        fact = differing[0].replace("held rows", "validation rows")
-        raise RunError(f"{other_name} has other {fact} than {name}; they must be the same")
+def make_ensemble(folder: Path, members: Sequence[Member], dataset: Dataset) -> dict[str, Any]:
+    """Weigh the members on validation rows, measure each and all together, and write the ensemble's
+    folder.
 
-
-def make(folder: Path, found: Sequence[Member], dataset: read.Dataset) -> dict[str, Any]:
-    """Weigh the members on validation rows, measure each and the whole, and write the ensemble's folder.
-
-    Raises RunError where members differ in data, split, heads or preprocessing, or share a name.
+    Returns the values of ensemble.json. Raises RunError where members differ in data, split, heads
+    or preprocessing, or share a name.
     """
-    first = found[0]
-    for member in found[1:]:
-        check_alike(first.name, first.facts, member.name, member.facts)
-    parts = splits.with_test(splits.split(dataset, first.facts["split"]))
-    given = first.facts | {"held rows": splits.held_digest(dataset, parts)}
-    check_alike(first.name, first.facts, "the data given", given)
-    if len({member.name for member in found}) < len(found):
-        raise RunError(f"{folder}: two members have the same name; leave one out, or rename a run's folder")
-    recipe = first.recipe
-    chosen = np.concatenate([parts.validation, parts.test])
-    crops = recipe.preprocess.normalize(dataset.images[chosen])
-    labels = materials.labels(dataset.take(chosen), recipe.heads)
-    held = slice(len(parts.validation))
-    logits = [member.logits(crops) for member in found]
-    fitted = [
-        replace(member, temperatures=_temperatures(each[held], labels[held]))
-        for member, each in zip(found, logits, strict=True)
-    ]
-    told = [member.calibrated(each) for member, each in zip(fitted, logits, strict=True)]
-    shares = best_weights([each[held] for each in told], labels[held])
-    rows = {
-        "validation": np.arange(len(parts.validation)),
-        parts.test_name: np.arange(len(parts.validation), len(chosen)),
-    }
-    rows[f"{parts.test_name} unseen"] = rows[parts.test_name][splits.unseen(dataset, parts)]
-
-    def figures(probabilities: NDArray[Any]) -> dict[str, Any]:
-        return {name: _figures(probabilities[at], labels[at], recipe.heads) for name, at in rows.items() if len(at)}
-
+    first = members[0]
+    split = splits.require_test(splits.split_dataset(dataset, first.facts.split))
+    _refuse_unlike(folder, members, facts(dataset, split, first.facts.split, first.recipe))
+    rows = _measured_rows(dataset, split, first.recipe)
+    measured = [rows.measure(member) for member in members]
+    probabilities = [member.probabilities for member in measured]
+    shares = rows.select_shares(probabilities)
     result = {
-        "facts": first.facts,
-        "members": [
-            {
-                "name": member.name, "share": round(float(share), 4), "sha256": _write(folder, member),
-                "temperatures": dict(zip(recipe.heads, member.temperatures, strict=True)), "figures": figures(each),
-                "recipe": member.recipe.to_dict(), "command": member.command, "start": member.start,
-            }
-            for member, share, each in zip(fitted, shares, told, strict=True)
-        ],
-        "figures": figures(np.tensordot(shares, np.stack(told), 1)),
-        "equal": figures(np.mean(told, axis=0)),
-    }  # fmt: skip
+        "facts": first.facts.to_record(),
+        "members": _write_members(folder, rows, measured, shares),
+        "figures": rows.figures(np.tensordot(shares, np.stack(probabilities), 1)),
+        "equal": rows.figures(np.mean(probabilities, axis=0)),
+    }
     files.write_text(folder / "ensemble.json", json.dumps(result, indent=1) + "\n")
     files.write_bytes(folder / "ensemble.png", _picture(result))
     return result
 
 
-def _write(folder: Path, member: Member) -> str:
-    """Keep the member's weights in the folder; returns the file's sha256."""
-    path = folder / f"{member.name}.npz"
-    arrays = {f"w{i}": each.astype(np.float16) if each.ndim > 1 else each for i, each in enumerate(member.weights)}
-    with files.atomic_write(path) as temporary:
-        np.savez(temporary, **arrays)  # type: ignore[arg-type]
-    return files.sha256(path)
+def select_shares(probabilities: Sequence[Array], labels: Array) -> Doubles:
+    """Return the members' shares, which sum to 1: starting from nothing, the member is added, again
+    and again, that makes the mean's negative log-likelihood least (greedy selection with
+    replacement, Caruana et al. 2004).
+
+    probabilities: (n, heads, 7) of each member. labels: (n, heads), -1 for none.
+    """
+    counts = np.zeros(len(probabilities))
+    total = np.zeros_like(probabilities[0])
+    for _ in range(_SELECTIONS):
+        losses = [_nll((total + values) / (counts.sum() + 1), labels) for values in probabilities]
+        best = int(np.argmin(losses))
+        counts[best] += 1
+        total = total + probabilities[best]
+    return counts / counts.sum()
 
 
-def origin(folder: Path) -> list[dict[str, Any]]:
-    """What a card says of a teacher: each member that counts, with its share, recipe and command."""
+def provenance(ensemble: Ensemble) -> list[dict[str, Any]]:
+    """Return what a card says of a teacher: each member that counts, with its share, recipe,
+    command and start.
+    """
     return [
         {
             "name": member.name,
@@ -216,62 +216,197 @@ def origin(folder: Path) -> list[dict[str, Any]]:
             "command": member.command,
             "start": member.start,
         }
-        for member in load(folder).members
+        for member in ensemble.members
         if member.share
     ]
 
 
-def best_weights(told: Sequence[NDArray[Any]], labels: NDArray[Any]) -> NDArray[np.float64]:
-    """Weights that sum to 1: starting from nothing, the member is added, again and again, that makes the sum's
-    negative log-likelihood least (greedy selection with replacement, Caruana et al. 2004).
-    """
-    counts = np.zeros(len(told))
-    total = np.zeros_like(told[0])
-    for _ in range(_ROUNDS):
-        losses = [_nll((total + each) / (counts.sum() + 1), labels) for each in told]
-        counts[int(np.argmin(losses))] += 1
-        total = total + told[int(np.argmin(losses))]
-    return counts / counts.sum()
-
-
 def as_text(result: dict[str, Any]) -> str:
-    """A row per member, then the whole by chosen and by equal weights."""
-    parts = list(result["figures"])
-    heads = result["facts"]["heads"]
-    columns = [f"{part} {head}" for part in parts for head in heads]
-    rows = [(f"{each['name']} ({each['share']:.2f})", each["figures"]) for each in result["members"]]
-    rows += [("equal weights", result["equal"]), ("ensemble", result["figures"])]
-    width = max(len(name) for name, _ in rows)
-    lines = [" " * width + "".join(f"{column:>28}" for column in columns)]
-    for name, figures in rows:
-        cells = [f"{figures[part][head]['accuracy']:>28.2%}" for part in parts for head in heads]
-        lines.append(f"{name:<{width}}" + "".join(cells))
+    """Return the accuracies of an ensemble.json as a table: a row a member, then all by equal and
+    by chosen shares.
+    """
+    figures = {f"{member['name']} ({member['share']:.2f})": member["figures"] for member in result["members"]}
+    figures["equal weights"] = result["equal"]
+    figures["ensemble"] = result["figures"]
+    columns = [(rows, head) for rows in result["figures"] for head in result["facts"]["heads"]]
+    width = max(map(len, figures))
+    lines = [" " * width + "".join(f"{f'{rows} {head}':>28}" for rows, head in columns)]
+    for title, row in figures.items():
+        cells = [f"{row[rows][head]['accuracy']:>28.2%}" for rows, head in columns]
+        lines.append(f"{title:<{width}}" + "".join(cells))
     return "\n".join(lines)
 
 
-def _temperatures(logits: NDArray[Any], labels: NDArray[Any]) -> tuple[float, ...]:
-    known = labels >= 0
-    return tuple(
-        metrics.fit_temperature(logits[known[:, i], i], labels[known[:, i], i]) for i in range(labels.shape[1])
+@dataclass(frozen=True, eq=False)
+class _MeasuredRows:
+    """The rows that an ensemble is measured on.
+
+    crops: normalized (n, s, s). labels: (n, heads), -1 for none. sets: row numbers by 'validation',
+    the test's name, and that with ' unseen', for those without a near duplicate among the training
+    rows.
+    """
+
+    crops: Pixels
+    labels: Labels
+    heads: tuple[str, ...]
+    sets: dict[str, Indices]
+
+    def measure(self, member: Member) -> "_MeasuredMember":
+        """Return the member, calibrated on the validation rows, with its probabilities on all rows."""
+        logits = member.logits(self.crops)
+        rows = self.sets["validation"]
+        temperatures = _fit_temperatures(logits[rows], self.labels[rows])
+        calibrated = replace(member, temperatures=temperatures)
+        return _MeasuredMember(calibrated, calibrated.probabilities(logits))
+
+    def select_shares(self, probabilities: Sequence[Array]) -> Doubles:
+        """Return the shares of members with these (n, heads, 7) probabilities, selected on the
+        validation rows.
+        """
+        rows = self.sets["validation"]
+        return select_shares([values[rows] for values in probabilities], self.labels[rows])
+
+    def figures(self, probabilities: Array) -> dict[str, Any]:
+        """Return the figures of (n, heads, 7) probabilities: of each set of rows, by each head."""
+        return {
+            name: self._head_figures(probabilities[rows], self.labels[rows])
+            for name, rows in self.sets.items()
+            if len(rows)
+        }
+
+    def _head_figures(self, probabilities: Array, labels: Array) -> dict[str, Any]:
+        logits = np.log(np.maximum(probabilities, 1e-9))
+        figures = {}
+        for index, head in enumerate(self.heads):
+            labelled = labels[:, index] >= 0
+            head_metrics = metrics.classification_metrics(logits[labelled, index], labels[labelled, index])
+            figures[head] = head_metrics.to_json()
+        return figures
+
+
+@dataclass(frozen=True, eq=False)
+class _MeasuredMember:
+    """A calibrated member and its (n, heads, 7) probabilities on the measured rows."""
+
+    member: Member
+    probabilities: Doubles
+
+
+def _measured_rows(dataset: Dataset, split: Split, recipe: Recipe) -> _MeasuredRows:
+    rows = np.concatenate([split.validation, split.test])
+    validation = np.arange(len(split.validation))
+    test = np.arange(len(split.validation), len(rows))
+    sets = {
+        "validation": validation,
+        split.test_name: test,
+        f"{split.test_name} unseen": test[splits.without_near_duplicates(dataset, split)],
+    }
+    crops = recipe.preprocess.normalize(dataset.images[rows])
+    labels = heads.stack_labels(dataset.take(rows), recipe.heads)
+    return _MeasuredRows(crops, labels, recipe.heads, sets)
+
+
+def _refuse_unlike(folder: Path, members: Sequence[Member], dataset_facts: Facts) -> None:
+    first = members[0]
+    for member in members[1:]:
+        check_alike(first.name, first.facts, member.name, member.facts)
+    check_alike(first.name, first.facts, "the data given", dataset_facts)
+    if len({member.name for member in members}) < len(members):
+        raise RunError(f"{folder}: two members have the same name; leave one out, or rename a run's folder")
+
+
+def _shape(recipe: Recipe) -> str:
+    """Return what decides a network's shape, as JSON, in which a tuple is a list."""
+    values = [recipe.network, recipe.arguments, recipe.heads, recipe.preprocess.size]
+    return json.dumps(values, sort_keys=True)
+
+
+def _load_member(folder: Path, record: dict[str, Any], facts: Facts) -> Member:
+    path = folder / f"{record['name']}.npz"
+    if files.sha256(path) != record["sha256"]:
+        raise RunError(f"{path}: not the file that ensemble.json names; copy the folder again")
+    with np.load(path) as stored:
+        weights = [stored[f"w{index}"].astype(np.float32) for index in range(len(stored.files))]
+    recipe = parse_recipe(record["recipe"])
+    return Member(
+        name=record["name"],
+        recipe=recipe,
+        command=record["command"],
+        facts=facts,
+        weights=weights,
+        start=record.get("start") or pretrained.describe(recipe),
+        share=record["share"],
+        temperatures=tuple(record["temperatures"][head] for head in recipe.heads),
     )
 
 
-def _nll(probabilities: NDArray[Any], labels: NDArray[Any]) -> float:
-    known = labels >= 0
-    return sum(
-        metrics.nll(np.log(np.maximum(probabilities[known[:, i], i], 1e-9)), labels[known[:, i], i], 1.0)
-        for i in range(labels.shape[1])
-    )
+def _member_record(member: Member, sha256: str, figures: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "name": member.name,
+        "share": member.share,
+        "sha256": sha256,
+        "temperatures": dict(zip(member.recipe.heads, member.temperatures, strict=True)),
+        "figures": figures,
+        "recipe": member.recipe.to_dict(),
+        "command": member.command,
+        "start": member.start,
+    }
 
 
-def _figures(probabilities: NDArray[Any], labels: NDArray[Any], heads: Sequence[str]) -> dict[str, Any]:
-    known = labels >= 0
+def _write_members(
+    folder: Path,
+    rows: _MeasuredRows,
+    measured: Sequence[_MeasuredMember],
+    shares: Doubles,
+) -> list[dict[str, Any]]:
+    """Write the members' networks; return what ensemble.json says of each."""
+    records = []
+    for entry, share in zip(measured, shares, strict=True):
+        member = replace(entry.member, share=round(float(share), 4))
+        sha256 = _write_weights(folder, member)
+        records.append(_member_record(member, sha256, rows.figures(entry.probabilities)))
+    return records
+
+
+def _write_weights(folder: Path, member: Member) -> str:
+    """Write the member's weights into the folder; return the file's SHA-256."""
+    path = folder / f"{member.name}.npz"
+    arrays = {f"w{index}": _round(values) for index, values in enumerate(member.weights)}
+    with files.atomic_write(path) as temporary:
+        np.savez(temporary, **arrays)  # type: ignore[arg-type]
+    return files.sha256(path)
+
+
+def _round(values: Array) -> Array:
+    """Return a kernel in half precision, and an array of one axis as it is."""
+    return values.astype(np.float16) if values.ndim > 1 else values
+
+
+def _fit_temperatures(logits: Floats, labels: Labels) -> tuple[float, ...]:
+    """Return a temperature for each head of (n, heads, 7) logits with (n, heads) labels."""
+    temperatures = []
+    for index in range(labels.shape[1]):
+        labelled = labels[:, index] >= 0
+        temperature = metrics.fit_temperature(logits[labelled, index], labels[labelled, index])
+        temperatures.append(temperature)
+    return tuple(temperatures)
+
+
+def _nll(probabilities: Array, labels: Array) -> float:
+    """Return the heads' mean negative log-likelihoods in nats, summed."""
     logits = np.log(np.maximum(probabilities, 1e-9))
-    return {head: metrics.figures(logits[known[:, i], i], labels[known[:, i], i]) for i, head in enumerate(heads)}
+    total = 0.0
+    for index in range(labels.shape[1]):
+        labelled = labels[:, index] >= 0
+        total += metrics.nll(logits[labelled, index], labels[labelled, index], 1.0)
+    return total
 
 
 def _picture(result: dict[str, Any]) -> bytes:
     test = next(name for name in result["figures"] if name != "validation")
-    rows = [(each["name"], each["figures"]) for each in result["members"]] + [("ensemble", result["figures"])]
-    values = {head: [figures[test][head]["accuracy"] for _, figures in rows] for head in result["facts"]["heads"]}
-    return plots.bars(values, [name for name, _ in rows], f"accuracy on {test}", floor=0.5)
+    names = [member["name"] for member in result["members"]] + ["ensemble"]
+    figures = [member["figures"] for member in result["members"]] + [result["figures"]]
+    accuracies = {}
+    for head in result["facts"]["heads"]:
+        accuracies[head] = [row[test][head]["accuracy"] for row in figures]
+    return plots.bars(accuracies, names, f"accuracy on {test}", floor=0.5)

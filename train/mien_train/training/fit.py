@@ -1,47 +1,78 @@
 """Float training of a run."""
 
+from functools import partial
+from pathlib import Path
+
 import tf_keras
 
-from mien_train.training import distill, loop, networks, pretrained, prune
-from mien_train.training import samples as materials
-from mien_train.training import start as starts
+from mien_train.training import distill, loop, networks, pretrained, prune, samples, start
+from mien_train.training.ensemble import Member
 from mien_train.training.recipes import Stage
-from mien_train.training.run import Run
+from mien_train.training.run import OpenRun
 from mien_train.training.samples import TrainingSet
 
 
-def fit(run: Run) -> list[dict[str, float]]:
-    """Train the run's float network; resumes. Returns the history."""
+def fit(run: OpenRun) -> list[dict[str, float]]:
+    """Train the run's float network, or resume it. Returns the history, one entry an epoch."""
     recipe = run.recipe
-    path, teacher = run.pretrained(), run.teacher()
-    source = starts.source(recipe, teacher) if teacher and recipe.starts_from_teacher else None
-    given = material(run, recipe.fit)
-
-    def start(model: tf_keras.Model) -> None:
-        crops = given.preprocess.normalize(given.images)
-        if path:
-            pretrained.start(model, path, crops)
-        elif source and source.has_shape_of(recipe):
-            model.set_weights(source.weights)
-        elif source:
-            prune.prune(model, source.network(), crops)
-
-    def build() -> tf_keras.Model:
-        return networks.build(recipe, precision=recipe.precision)
-
-    return loop.train(build, recipe.fit, given, run.stage("fit"), recipe.seed, start=start if recipe.start else None)
+    initialize = _initializer(run)
+    return loop.train(
+        partial(networks.build, recipe, precision=recipe.precision),
+        recipe.fit,
+        training_set(run, recipe.fit),
+        run.stage_folder("fit"),
+        recipe.seed,
+        initialize=initialize,
+    )
 
 
-def fitted(run: Run, head: str, batch: int | None = None) -> tf_keras.Model:
-    """The trained float network with one of its heads."""
+def float_network(run: OpenRun, head: str, batch: int | None = None) -> tf_keras.Model:
+    """Return the trained float network with one of its heads. batch: a fixed batch size, for
+    export.
+    """
     model = networks.build(run.recipe, batch, heads=1)
-    weights = loop.best_weights(run.stage("fit"))
+    weights = loop.best_weights(run.stage_folder("fit"))
     model.set_weights(networks.one_head(weights, model, run.recipe.heads.index(head)))
     return model
 
 
-def material(run: Run, stage: Stage) -> TrainingSet:
-    """The run's training and validation rows, with the teacher's opinions where the stage is taught."""
-    dataset = run.dataset()
-    made = materials.of(dataset, run.split(dataset), run.recipe.heads, run.recipe.preprocess, stage.smoothing)
-    return distill.taught(run, stage, made) if stage.taught else made
+def training_set(run: OpenRun, stage: Stage) -> TrainingSet:
+    """Return the run's training and validation rows, with the teacher's soft targets where the
+    stage is distilled.
+    """
+    recipe = run.recipe
+    training = samples.training_set(
+        run.dataset,
+        run.split,
+        recipe.heads,
+        recipe.preprocess,
+        stage.label_smoothing,
+    )
+    if not stage.distillation_weight:
+        return training
+    return distill.with_soft_targets(run, stage, training)
+
+
+def _initializer(run: OpenRun) -> loop.Initializer | None:
+    """Return what gives the network its weights before the first epoch, or None for random ones."""
+    path = run.pretrained
+    if path:
+        return partial(_load_pretrained, path)
+    if not (run.recipe.starts_from_teacher and run.teacher):
+        return None
+    member = start.initial_member(run.recipe, run.teacher)
+    if member.has_shape_of(run.recipe):
+        return partial(_copy_weights, member)
+    return partial(_prune_weights, member)
+
+
+def _load_pretrained(path: Path, model: tf_keras.Model, training: TrainingSet) -> None:
+    pretrained.load_weights(model, path, training.crops())
+
+
+def _copy_weights(member: Member, model: tf_keras.Model, training: TrainingSet) -> None:
+    model.set_weights(member.weights)
+
+
+def _prune_weights(member: Member, model: tf_keras.Model, training: TrainingSet) -> None:
+    prune.prune(model, member.network(), training.crops())

@@ -1,7 +1,9 @@
-"""The one training loop, for float and for fake-quantised networks; it resumes after a kill at any moment.
+"""The one training loop, for float and for fake-quantized networks; it resumes after a kill at any
+moment.
 
-All randomness is a function of (seed, epoch, step): see material.batches. There is no dropout for that reason. After
-every epoch one file, state.npz, appears whole; whoever is killed repeats at most one epoch.
+All randomness is a function of (seed, epoch, step): see samples.batches. There is no dropout for
+that reason. After every epoch one file, state.npz, is replaced atomically; whoever is killed
+repeats at most one epoch.
 """
 
 import json
@@ -10,6 +12,8 @@ import os
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,210 +23,341 @@ import tf_keras
 from mien_edge import files
 from mien_edge.contract import LABELS, as_floats
 from mien_edge.errors import RunError
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from mien_train import metrics
-from mien_train.training import samples as materials
+from mien_train.arrays import Array, Floats, Labels, Pixels
+from mien_train.training import samples
 from mien_train.training.recipes import Stage
 from mien_train.training.samples import TrainingSet
 
+History = list[dict[str, float]]
+"""One entry an epoch: epoch, loss, accuracy, val_loss, val_accuracy, learning_rate, seconds."""
 
-class Falling(tf_keras.optimizers.schedules.LearningRateSchedule):
-    """Linear warm-up to `peak`, then half a cosine (Loshchilov & Hutter 2016) or a line to zero at step `total`."""
+Initializer = Callable[[tf_keras.Model, TrainingSet], None]
+"""Gives a network the weights that it starts from."""
+
+_CLIP_NORM = 5.0
+_NO_DECAY = ["gamma", "beta", "bias", "min", "max"]
+_PREFETCHED = 4
+
+
+class WarmupDecay(tf_keras.optimizers.schedules.LearningRateSchedule):
+    """Linear warm-up to `peak`, then half a cosine (Loshchilov & Hutter 2016) or a line to zero at
+    step `total`.
+
+    peak: the greatest learning rate. warmup, total: steps. shape: 'cosine' or 'linear'.
+    """
 
     def __init__(self, peak: float, warmup: int, total: int, shape: str) -> None:
-        self.peak, self.warmup, self.total, self.shape = peak, warmup, total, shape
+        self.peak = peak
+        self.warmup = warmup
+        self.total = total
+        self.shape = shape
 
     def __call__(self, step: Any) -> Any:
-        """The learning rate at `step`."""
+        """Return the learning rate at `step`."""
         step = tf.cast(step, tf.float32)
-        rising = (step + 1) / max(self.warmup, 1)
-        share = tf.clip_by_value((step - self.warmup) / max(self.total - self.warmup, 1), 0.0, 1.0)
-        falling = 0.5 * (1 + tf.cos(math.pi * share)) if self.shape == "cosine" else 1 - share
-        return self.peak * tf.minimum(1.0, tf.where(step < self.warmup, rising, falling))
+        warmup = (step + 1) / max(self.warmup, 1)
+        progress = (step - self.warmup) / max(self.total - self.warmup, 1)
+        progress = tf.clip_by_value(progress, 0.0, 1.0)
+        decay = 0.5 * (1 + tf.cos(math.pi * progress)) if self.shape == "cosine" else 1 - progress
+        return self.peak * tf.minimum(1.0, tf.where(step < self.warmup, warmup, decay))
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments, as Keras asks for."""
+        """Return the arguments, as Keras asks for."""
         return {"peak": self.peak, "warmup": self.warmup, "total": self.total, "shape": self.shape}
 
 
 def train(
     build: Callable[[], tf_keras.Model],
     stage: Stage,
-    material: TrainingSet,
+    training: TrainingSet,
     folder: Path,
     seed: int,
-    until: int = 0,
-    start: Callable[[tf_keras.Model], None] | None = None,
-) -> list[dict[str, float]]:
-    """Train to the end of `stage`, to its plateau, or to epoch `until` where that is not 0, and return the history, one
-    entry per epoch.
+    max_epochs: int = 0,
+    initialize: Initializer | None = None,
+) -> History:
+    """Train to the end of `stage`, to its plateau, or to epoch `max_epochs` where that is not 0;
+    return the history.
 
-    `build` makes the network; `start` gives it others before the first epoch. The averaged weights of the epoch with
-    the best validation accuracy are in `folder`/best.npz afterwards. Calling again resumes, or does nothing when all is
-    done. Under TF_CONFIG this is one of several workers of MultiWorkerMirroredStrategy; they share `folder`.
+    build: makes the network. initialize: gives it other weights before the first epoch. The
+    averaged weights of the epoch with the best validation accuracy are in `folder`/best.npz
+    afterwards. Calling again resumes, or does nothing when the stage is finished. Under TF_CONFIG
+    this is one of several workers of MultiWorkerMirroredStrategy; they share `folder`. Raises
+    RunError where there are fewer rows than a batch, or several workers would initialize.
     """
     strategy = _strategy()
-    steps = len(material.images) // stage.batch_size
+    steps = len(training) // stage.batch_size
     if steps < 1:
-        raise RunError(f"{len(material.images)} rows make no batch of {stage.batch_size}; give more data")
-    with strategy.scope():
-        tf_keras.utils.set_random_seed(seed)
-        model = build()
-        optimizer = _optimizer(stage, steps)
-        optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias", "min", "max"])
-        model.compile(optimizer, loss, metrics=[accuracy])
-        optimizer.build(model.trainable_variables)
-    tf_keras.utils.set_random_seed(seed)
-    averaged = build()
-    keeper = _Keeper(folder, model, optimizer, averaged, _is_chief(strategy))
-    history = keeper.restore()
+        raise RunError(f"{len(training)} rows make no batch of {stage.batch_size}; give more data")
+    checkpoint = _compile(strategy, build, stage, steps, folder, seed)
+    history = checkpoint.restore()
     if not history:
-        if start and strategy.cluster_resolver:  # each would round otherwise and start elsewhere
-            raise RunError(f"{folder}: start it without TF_CONFIG; workers can take over after its first epoch")
-        if start:
-            start(model)
-        averaged.set_weights(model.get_weights())
-    epochs = min(until or stage.epochs, stage.epochs)
-    if len(history) >= epochs or is_over(history, stage):
+        _initialize(strategy, checkpoint, training, initialize)
+    epochs = min(max_epochs or stage.epochs, stage.epochs)
+    if len(history) >= epochs or is_finished(history, stage):
         return history
-    callbacks = [
-        _Average(averaged, stage.average),
-        _Epoch(keeper, stage, material, history, steps, _is_chief(strategy)),
-    ]
-    if _is_chief(strategy):
-        callbacks.append(tf_keras.callbacks.TensorBoard(str(folder / "tensorboard"), write_graph=False))
-    dataset = _dataset(strategy, material, stage, seed, len(history))
-    model.fit(dataset, epochs=epochs, initial_epoch=len(history), steps_per_epoch=steps, verbose=0, callbacks=callbacks)
+    checkpoint.model.fit(
+        _distribute(strategy, _WorkerBatches(training, stage, seed, len(history))),
+        epochs=epochs,
+        initial_epoch=len(history),
+        steps_per_epoch=steps,
+        verbose=0,
+        callbacks=_callbacks(checkpoint, stage, training, history, steps),
+    )
     return history
 
 
 def loss(targets: Any, logits: Any) -> Any:
-    """(b,) sums of the heads' cross-entropies in nats: (b, heads, 7) targets, (b, heads * 7) logits.
+    """Return (b,) sums of the heads' cross-entropies in nats, of (b, heads, 7) targets and (b,
+    heads * 7) logits.
 
-    Written out, for TensorFlow's fused kernel takes the targets of a row to sum to one, and FER+'s need not.
+    Written out, because TensorFlow's fused kernel takes the targets of a row to sum to one, and
+    FER+'s need not.
     """
     logits = tf.reshape(logits, tf.shape(targets))
     return -tf.reduce_sum(targets * tf.nn.log_softmax(logits), axis=(1, 2))
 
 
 def accuracy(targets: Any, logits: Any) -> Any:
-    """(b,) 1 where the first head's largest logit is its target's largest share, else 0."""
-    return tf.cast(tf.argmax(targets[:, 0], -1) == tf.argmax(logits[:, : len(LABELS)], -1), tf.float32)
+    """Return (b,) float32: 1 where the first head's largest logit is its target's largest share,
+    else 0.
+    """
+    label = tf.argmax(targets[:, 0], -1)
+    predicted = tf.argmax(logits[:, : len(LABELS)], -1)
+    return tf.cast(label == predicted, tf.float32)
 
 
-def best_weights(folder: Path) -> list[NDArray[Any]]:
-    """The weights that `train` chose, for `model.set_weights`. Raises RunError if the stage has not run."""
+def best_weights(folder: Path) -> list[Array]:
+    """Return the weights that `train` selected, for `model.set_weights`. Raises RunError if the
+    stage has not run.
+    """
     try:
         with np.load(folder / "best.npz") as stored:
-            return [stored[f"w{i}"] for i in range(len(stored.files))]
+            return [stored[f"w{index}"] for index in range(len(stored.files))]
     except (OSError, ValueError, zipfile.BadZipFile):
         raise RunError(f"{folder / 'best.npz'}: no trained weights; run the step {folder.name!r} first") from None
 
 
-def plateau(history: list[dict[str, float]], gain: float = 0.002) -> int:
-    """The epoch (1-based) after which validation accuracy rose by less than `gain` in all; 0 for no history."""
+def plateau(history: History, gain: float = 0.002) -> int:
+    """Return the epoch (1-based) after which validation accuracy rose by less than `gain` in all; 0
+    for no history.
+    """
     accuracies = [entry["val_accuracy"] for entry in history]
-    return next((i + 1 for i, value in enumerate(accuracies) if max(accuracies) - value < gain), 0)
+    for epoch, value in enumerate(accuracies, start=1):
+        if max(accuracies) - value < gain:
+            return epoch
+    return 0
 
 
-def predict(model: tf_keras.Model, crops: NDArray[np.uint8], batch_size: int = 256) -> NDArray[np.float32]:
-    """(n, heads * 7) logits of toned (n, s, s) uint8 crops."""
+def is_finished(history: History, stage: Stage) -> bool:
+    """Whether `train` has nothing left to do after that history: its epochs are done, or it is at
+    its plateau.
+    """
+    if len(history) >= stage.epochs:
+        return True
+    accuracies = [entry["val_accuracy"] for entry in history]
+    if not accuracies:
+        return False
+    epochs_since_best = len(accuracies) - 1 - int(np.argmax(accuracies))
+    return epochs_since_best >= stage.patience
+
+
+def predict(model: tf_keras.Model, crops: Pixels, batch_size: int = 256) -> Floats:
+    """Return (n, heads * 7) logits of normalized (n, s, s) uint8 crops."""
     return model.predict(as_floats(crops), batch_size=batch_size, verbose=0)
 
 
 def _strategy() -> Any:
-    return tf.distribute.MultiWorkerMirroredStrategy() if os.environ.get("TF_CONFIG") else tf.distribute.get_strategy()
+    if os.environ.get("TF_CONFIG"):
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    return tf.distribute.get_strategy()
 
 
 def _is_chief(strategy: Any) -> bool:
     resolver = strategy.cluster_resolver
-    return resolver is None or not resolver.task_type or (resolver.task_id or 0) == 0
+    if resolver is None or not resolver.task_type:
+        return True
+    return (resolver.task_id or 0) == 0
+
+
+def _compile(
+    strategy: Any,
+    build: Callable[[], tf_keras.Model],
+    stage: Stage,
+    steps: int,
+    folder: Path,
+    seed: int,
+) -> "_Checkpoint":
+    """Build the network, its optimizer and the network of its averaged weights, which start from
+    the same seed.
+    """
+    with strategy.scope():
+        tf_keras.utils.set_random_seed(seed)
+        model = build()
+        optimizer = _optimizer(stage, steps)
+        optimizer.exclude_from_weight_decay(var_names=_NO_DECAY)
+        model.compile(optimizer, loss, metrics=[accuracy])
+        optimizer.build(model.trainable_variables)
+    tf_keras.utils.set_random_seed(seed)
+    return _Checkpoint(folder, model, optimizer, averaged=build(), is_chief=_is_chief(strategy))
 
 
 def _optimizer(stage: Stage, steps: int) -> tf_keras.optimizers.Optimizer:
-    schedule = Falling(stage.learning_rate, stage.warmup * steps, stage.epochs * steps, stage.schedule)
-    more = {"weight_decay": stage.weight_decay, "global_clipnorm": 5.0}
+    warmup = stage.warmup_epochs * steps
+    total = stage.epochs * steps
+    schedule = WarmupDecay(stage.learning_rate, warmup, total, stage.schedule)
+    shared = {"weight_decay": stage.weight_decay, "global_clipnorm": _CLIP_NORM}
     if stage.optimizer == "sgd":
-        return tf_keras.optimizers.SGD(schedule, momentum=0.9, nesterov=True, **more)
-    return tf_keras.optimizers.AdamW(schedule, **more)
+        return tf_keras.optimizers.SGD(schedule, momentum=0.9, nesterov=True, **shared)
+    return tf_keras.optimizers.AdamW(schedule, **shared)
 
 
-def _dataset(strategy: Any, material: TrainingSet, stage: Stage, seed: int, first_epoch: int) -> Any:
-    """Each worker makes every batch and keeps its own rows, so that any number of workers sees the same batches."""
+def _initialize(
+    strategy: Any, checkpoint: "_Checkpoint", training: TrainingSet, initialize: Initializer | None
+) -> None:
+    """Give the network its first weights, and the averaged ones the same."""
+    if initialize:
+        if strategy.cluster_resolver:  # each worker would round otherwise and start elsewhere
+            raise RunError(
+                f"{checkpoint.folder}: start it without TF_CONFIG; workers can take over after its first epoch"
+            )
+        initialize(checkpoint.model, training)
+    checkpoint.averaged.set_weights(checkpoint.model.get_weights())
 
-    def rows(worker: int, workers: int) -> Iterator[tuple[Any, Any]]:
-        for images, targets in materials.batches(material, stage.augment, stage.batch_size, seed, first_epoch):
+
+def _callbacks(
+    checkpoint: "_Checkpoint", stage: Stage, training: TrainingSet, history: History, steps: int
+) -> list[tf_keras.callbacks.Callback]:
+    callbacks = [
+        _MovingAverage(checkpoint.averaged, stage.ema_decay),
+        _EpochEnd(checkpoint, stage, training, history, steps),
+    ]
+    if checkpoint.is_chief:
+        folder = str(checkpoint.folder / "tensorboard")
+        callbacks.append(tf_keras.callbacks.TensorBoard(folder, write_graph=False))
+    return callbacks
+
+
+def _distribute(strategy: Any, batches: "_WorkerBatches") -> Any:
+    """Return this worker's batches as Keras' fit takes them."""
+    if strategy.cluster_resolver is None:
+        return batches.dataset(tf.distribute.InputContext())
+    return strategy.distribute_datasets_from_function(batches.dataset)
+
+
+@dataclass(frozen=True, eq=False)
+class _WorkerBatches:
+    """Each worker makes every batch and takes its own rows, so that any number of workers sees the
+    same batches.
+    """
+
+    training: TrainingSet
+    stage: Stage
+    seed: int
+    first_epoch: int
+
+    def dataset(self, context: Any) -> tf.data.Dataset:
+        """Return the endless batches of the worker that the tf.distribute.InputContext names."""
+        size = self.training.preprocess.size
+        crops = tf.TensorSpec((None, size, size, 1))
+        targets = tf.TensorSpec((None, self.training.heads, len(LABELS)))
+        rows = partial(self._rows, context.input_pipeline_id, context.num_input_pipelines)
+        dataset = tf.data.Dataset.from_generator(rows, output_signature=(crops, targets))
+        return dataset.prefetch(_PREFETCHED)
+
+    def _rows(self, worker: int, workers: int) -> Iterator[tuple[Any, Any]]:
+        stage = self.stage
+        for images, targets in samples.batches(
+            self.training, stage.augment, stage.batch_size, self.seed, self.first_epoch
+        ):
             yield images[worker::workers], targets[worker::workers]
 
-    def make(context: Any) -> tf.data.Dataset:
-        size = material.preprocess.size
-        signature = (tf.TensorSpec((None, size, size, 1)), tf.TensorSpec((None, material.heads, len(LABELS))))
-        arguments = (context.input_pipeline_id, context.num_input_pipelines)
-        return tf.data.Dataset.from_generator(lambda: rows(*arguments), output_signature=signature).prefetch(4)
 
-    if strategy.cluster_resolver is None:
-        return make(tf.distribute.InputContext())
-    return strategy.distribute_datasets_from_function(make)
+class _Checkpoint:
+    """Saves and restores weights, optimizer, averaged weights and history in one file, which is
+    replaced atomically.
 
+    Only the chief of several workers writes.
+    """
 
-def is_over(history: list[dict[str, float]], stage: Stage) -> bool:
-    """Whether `train` has nothing left to do after that history: its epochs are done, or it is at its plateau."""
-    if len(history) >= stage.epochs:
-        return True
-    accuracies = [entry["val_accuracy"] for entry in history]
-    return bool(accuracies) and len(accuracies) - 1 - int(np.argmax(accuracies)) >= stage.patience
+    def __init__(
+        self,
+        folder: Path,
+        model: Any,
+        optimizer: Any,
+        averaged: Any,
+        is_chief: bool,
+    ) -> None:
+        self.folder = folder
+        self.model = model
+        self.optimizer = optimizer
+        self.averaged = averaged
+        self.is_chief = is_chief
 
-
-class _Keeper:
-    """Saves and restores weights, optimiser, averaged weights and history in one file that appears whole."""
-
-    def __init__(self, folder: Path, model: Any, optimizer: Any, averaged: Any, writes: bool) -> None:
-        self.folder, self.writes = folder, writes
-        self.model, self.averaged, self.optimizer = model, averaged, optimizer
-
-    def restore(self) -> list[dict[str, float]]:
+    def restore(self) -> History:
+        """Load state.npz into networks and optimizer; return its history, which is empty where
+        there is no file.
+        """
         path = self.folder / "state.npz"
         if not path.exists():
             return []
         with np.load(path) as stored:
             history = json.loads(str(stored["history"]))
-            groups = {p: [stored[f"{p}{i}"] for i in range(int(stored[f"n_{p}"]))] for p in "woa"}
-        self.model.set_weights(groups["w"])
-        self.averaged.set_weights(groups["a"])
-        for variable, value in zip(self.optimizer.variables, groups["o"], strict=True):
+            weights, optimizer, averaged = (_load_arrays(stored, prefix) for prefix in "woa")
+        self.model.set_weights(weights)
+        self.averaged.set_weights(averaged)
+        for variable, value in zip(self.optimizer.variables, optimizer, strict=True):
             variable.assign(value)
         return history
 
-    def save(self, history: list[dict[str, float]]) -> None:
-        groups = {
+    def save(self, history: History) -> None:
+        """Write state.npz and history.json, and best.npz where the last epoch is the best so far."""
+        groups = self._read()  # by every worker, because reading may be a collective operation
+        if not self.is_chief:
+            return
+        best = max(entry["val_accuracy"] for entry in history)
+        if history[-1]["val_accuracy"] >= best:
+            _save_arrays(self.folder / "best.npz", {"w": groups["a"]})
+        files.write_text(self.folder / "history.json", json.dumps(history, indent=1) + "\n")
+        scalars = {f"n_{prefix}": np.array(len(values)) for prefix, values in groups.items()}
+        scalars["history"] = np.array(json.dumps(history))
+        _save_arrays(self.folder / "state.npz", groups, **scalars)
+
+    def _read(self) -> dict[str, list[Array]]:
+        """Return the weights, the optimizer's variables and the averaged weights, by their prefix
+        in state.npz.
+        """
+        return {
             "w": self.model.get_weights(),
             "o": [variable.numpy() for variable in self.optimizer.variables],
             "a": self.averaged.get_weights(),
         }
-        if not self.writes:
-            return
-        is_best = history[-1]["val_accuracy"] >= max(entry["val_accuracy"] for entry in history)
-        if is_best:
-            _save_arrays(self.folder / "best.npz", {"w": groups["a"]})
-        files.write_text(self.folder / "history.json", json.dumps(history, indent=1) + "\n")
-        counts = {f"n_{prefix}": np.array(len(values)) for prefix, values in groups.items()}
-        _save_arrays(self.folder / "state.npz", groups, history=np.array(json.dumps(history)), **counts)
 
 
-def _save_arrays(path: Path, groups: dict[str, list[NDArray[Any]]], **more: NDArray[Any]) -> None:
-    arrays = {f"{prefix}{i}": value for prefix, values in groups.items() for i, value in enumerate(values)}
+def _load_arrays(stored: Any, prefix: str) -> list[Array]:
+    count = int(stored[f"n_{prefix}"])
+    return [stored[f"{prefix}{index}"] for index in range(count)]
+
+
+def _save_arrays(path: Path, groups: dict[str, list[Array]], **scalars: Array) -> None:
+    arrays: dict[str, Array] = {}
+    for prefix, values in groups.items():
+        arrays |= {f"{prefix}{index}": value for index, value in enumerate(values)}
     with files.atomic_write(path) as temporary:
-        np.savez(temporary, **arrays, **more)  # type: ignore[arg-type]
+        np.savez(temporary, **arrays, **scalars)  # type: ignore[arg-type]
 
 
-class _Average(tf_keras.callbacks.Callback):
-    """Exponential moving average of all weights after every step; the first steps count more, as in TensorFlow."""
+class _MovingAverage(tf_keras.callbacks.Callback):
+    """Exponential moving average of all weights after every step; the first steps count more, as in
+    TensorFlow.
+    """
 
     def __init__(self, averaged: tf_keras.Model, decay: float) -> None:
         super().__init__()
-        self.averaged, self.decay = averaged, decay
+        self.averaged = averaged
+        self.decay = decay
 
     def on_train_begin(self, logs: Any = None) -> None:
         pairs = list(zip(self.averaged.weights, self.model.weights, strict=True))
@@ -243,62 +378,96 @@ class _Average(tf_keras.callbacks.Callback):
         self.update(tf.constant(1 - decay, tf.float32))
 
 
-class _Epoch(tf_keras.callbacks.Callback):
-    """Progress bar, validation of the averaged weights, saving, and the stop at a plateau."""
+class _EpochEnd(tf_keras.callbacks.Callback):
+    """Shows a progress bar, validates the averaged weights, saves, and stops at a plateau.
+
+    history: is appended to. Only the chief of several workers shows anything.
+    """
 
     def __init__(
         self,
-        keeper: _Keeper,
+        checkpoint: _Checkpoint,
         stage: Stage,
-        material: TrainingSet,
-        history: list[dict[str, float]],
+        training: TrainingSet,
+        history: History,
         steps: int,
-        shows: bool,
     ) -> None:
         super().__init__()
-        self.keeper, self.stage, self.material, self.history = keeper, stage, material, history
-        self.steps, self.shows = steps, shows
-        self.crops = material.preprocess.normalize(material.validation_images)
+        self.checkpoint = checkpoint
+        self.stage = stage
+        self.training = training
+        self.history = history
+        self.steps = steps
+        self.crops = training.preprocess.normalize(training.validation_images)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self.started = time.monotonic()
-        title = f"{self.keeper.folder.name} {epoch + 1}/{self.stage.epochs}"
-        self.bar = tqdm(total=self.steps, desc=title, unit=" steps", leave=False, disable=None if self.shows else True)
+        self.started_at = time.monotonic()
+        disable = None if self.checkpoint.is_chief else True
+        self.bar = tqdm(
+            total=self.steps,
+            desc=self._title(epoch + 1),
+            unit=" steps",
+            leave=False,
+            disable=disable,
+        )
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self.bar.update()
-        self.bar.set_postfix(loss=f"{logs['loss']:.3f}", accuracy=f"{logs['accuracy']:.3f}", refresh=False)
+        figures = {name: f"{logs[name]:.3f}" for name in ("loss", "accuracy")}
+        self.bar.set_postfix(figures, refresh=False)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self.bar.close()
-        heads = self._validate()
-        entry = {
-            "epoch": epoch + 1,
-            "loss": float(logs["loss"]),
-            "accuracy": float(logs["accuracy"]),
-            "val_loss": sum(lost for lost, _ in heads),
-            "val_accuracy": float(np.mean([right for _, right in heads])),
-            **({f"val_accuracy_{i}": right for i, (_, right) in enumerate(heads)} if len(heads) > 1 else {}),
-            "learning_rate": float(tf.convert_to_tensor(self.model.optimizer.learning_rate)),
-            "seconds": time.monotonic() - self.started,
-        }
+        entry = self._entry(epoch + 1, logs)
         self.history.append(entry)
         logs.update(entry)
-        self.keeper.save(self.history)
-        if self.shows:
+        self.checkpoint.save(self.history)
+        if self.checkpoint.is_chief:
             tqdm.write(
-                f"{self.keeper.folder.name} {epoch + 1:3d}/{self.stage.epochs}  loss {entry['loss']:.3f}  "
-                f"accuracy {entry['accuracy']:.3f}  validation {entry['val_accuracy']:.4f}  {entry['seconds']:.0f} s"
+                f"{self._title(epoch + 1, width=3)}  loss {entry['loss']:.3f}  "
+                f"accuracy {entry['accuracy']:.3f}  validation {entry['val_accuracy']:.4f}  "
+                f"{entry['seconds']:.0f} s"
             )
-        self.model.stop_training = is_over(self.history, self.stage)
+        self.model.stop_training = is_finished(self.history, self.stage)
 
-    def _validate(self) -> list[tuple[float, float]]:
-        """(negative log-likelihood, accuracy) of each head, on the rows that have a label for it."""
-        logits = predict(self.keeper.averaged, self.crops).reshape(len(self.crops), -1, len(LABELS))
-        found = []
+    def _title(self, epoch: int, width: int = 0) -> str:
+        return f"{self.checkpoint.folder.name} {epoch:{width}d}/{self.stage.epochs}"
+
+    def _entry(self, epoch: int, logs: Any) -> dict[str, float]:
+        """Return the epoch's entry in the history; with several heads it holds the accuracy of
+        each, too.
+        """
+        losses, accuracies = self._validate()
+        entry = {
+            "epoch": epoch,
+            "loss": float(logs["loss"]),
+            "accuracy": float(logs["accuracy"]),
+            "val_loss": sum(losses),
+            "val_accuracy": float(np.mean(accuracies)),
+        }
+        if len(accuracies) > 1:
+            entry |= {f"val_accuracy_{index}": value for index, value in enumerate(accuracies)}
+        entry["learning_rate"] = float(tf.convert_to_tensor(self.model.optimizer.learning_rate))
+        entry["seconds"] = time.monotonic() - self.started_at
+        return entry
+
+    def _validate(self) -> tuple[list[float], list[float]]:
+        """Return the negative log-likelihood and the accuracy of each head, on the rows that have a
+        label for it.
+        """
+        logits = predict(self.checkpoint.averaged, self.crops)
+        logits = logits.reshape(len(self.crops), -1, len(LABELS))
+        losses = []
+        accuracies = []
         for head in range(logits.shape[1]):
-            labels = self.material.validation_labels[:, head]
-            known = labels >= 0
-            right = logits[known, head].argmax(axis=1) == labels[known]
-            found.append((metrics.nll(logits[known, head], labels[known], 1.0), float(right.mean())))
-        return found
+            labels = self.training.validation_labels[:, head]
+            labelled = labels >= 0
+            head_logits = logits[labelled, head]
+            losses.append(metrics.nll(head_logits, labels[labelled], 1.0))
+            accuracies.append(_accuracy(head_logits, labels[labelled]))
+        return losses, accuracies
+
+
+def _accuracy(logits: Floats, labels: Labels) -> float:
+    """Return the share of (n, 7) logits whose largest is that of the (n,) label."""
+    return float((logits.argmax(axis=1) == labels).mean())

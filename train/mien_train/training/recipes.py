@@ -1,6 +1,8 @@
-"""Recipes: everything that decides a model, as frozen values. `mien-train run NAME` runs one from data to bundle."""
+"""Recipes: everything that decides a model, as frozen values. `mien-train run NAME` runs one from
+data to bundle.
+"""
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
 from mien_edge import schema
@@ -8,31 +10,46 @@ from mien_edge.contract import Preprocess
 from mien_edge.errors import RunError
 
 from mien_train.data.augment import Augment
+from mien_train.data.heads import FER2013, FERPLUS, find_head
+
+_RENAMED_STAGE_FIELDS = {
+    "taught": "distillation_weight",
+    "views": "teacher_views",
+    "average": "ema_decay",
+    "smoothing": "label_smoothing",
+    "warmup": "warmup_epochs",
+}
+_RENAMED_RECIPE_FIELDS = {"start": "initial_weights"}
+_RENAMED_INITIAL_WEIGHTS = {"": "random", "cut": "pruned"}
+"""Names in recipes that earlier versions recorded (run.json, ensemble.json, card.json), and what
+they are now.
+"""
 
 
 @dataclass(frozen=True)
 class Stage:
     """One training stage.
 
-    epochs, batch_size: counts. learning_rate: its peak, reached after `warmup` epochs, then falling to zero as
-    `schedule` says: 'cosine' or 'linear'. optimizer: 'adamw' (Loshchilov & Hutter 2017) or 'sgd' with Nesterov's
-    momentum of 0.9; weight_decay: decoupled, for either. smoothing: label smoothing 0..1. average: decay of the
-    exponential moving average of weights, 0 for none. patience: epochs without a better validation accuracy after
-    which training stops. taught: how much of a target is the teacher's opinion, 0..1; views: over how many cached
-    augmented views of the training rows the epochs then go round.
+    epochs, batch_size: counts. learning_rate: its peak, reached after `warmup_epochs`, then falling
+    to zero as `schedule` says: 'cosine' or 'linear'. optimizer: 'adamw' (Loshchilov & Hutter 2017)
+    or 'sgd' with Nesterov's momentum of 0.9; weight_decay: decoupled, for either. label_smoothing:
+    0..1. ema_decay: of the exponential moving average of weights, 0 for none. patience: epochs
+    without a better validation accuracy after which training stops. distillation_weight: 0..1, how
+    much of a target is the teacher's probabilities, the rest being labels. teacher_views: over how
+    many cached augmented views of the training rows the epochs of a distilled stage cycle.
     """
 
     epochs: int
     batch_size: int = 128
     learning_rate: float = 2e-3
-    warmup: int = 2
+    warmup_epochs: int = 2
     weight_decay: float = 0.05
-    smoothing: float = 0.1
-    average: float = 0.998
+    label_smoothing: float = 0.1
+    ema_decay: float = 0.998
     patience: int = 20
     augment: Augment = field(default_factory=Augment)
-    taught: float = 0.0
-    views: int = 16
+    distillation_weight: float = 0.0
+    teacher_views: int = 16
     optimizer: str = "adamw"
     schedule: str = "cosine"
 
@@ -41,12 +58,14 @@ class Stage:
 class Recipe:
     """A model from data to bundle.
 
-    network: a function's name in networks.py; arguments: its keyword arguments. fit: float training; quantize:
-    quantisation-aware training from the fitted weights. heads: what the outputs are, of material.HEADS; a bundle
-    carries one of them. precision: Keras' policy for float training, 'mixed_bfloat16' is faster for plain convolutions.
-    start: its weights before the first epoch: '' for chance; 'pretrained' for those that --pretrained names (see
-    pretrained.py); 'cut' for a cut of its teacher's face network (see cut.py); 'teacher' for its teacher's network of
-    the same shape, or a cut where there is none. For the last two `fit` is taught.
+    network: a function's name in networks.py; arguments: its keyword arguments. fit: float
+    training; quantize: quantization-aware training from the fitted weights. heads: what the outputs
+    predict, names of heads.HEADS; a bundle carries one of them. precision: Keras' policy for float
+    training, 'mixed_bfloat16' is faster for plain convolutions. initial_weights: the weights before
+    the first epoch: 'random'; 'pretrained' for those of the file that --pretrained names (see
+    pretrained.py); 'pruned' for the teacher's face network, pruned (see prune.py); 'teacher' for
+    the teacher's network of the same shape, or a pruned one where there is none. For the last two,
+    `fit` is distilled.
     """
 
     name: str
@@ -58,30 +77,68 @@ class Recipe:
         default_factory=lambda: Preprocess(size=48, margin=-0.03, normalization="standardize")
     )
     seed: int = 0
-    heads: tuple[str, ...] = ("fer2013",)
+    heads: tuple[str, ...] = (FER2013.name,)
     precision: str = "float32"
-    start: Literal["", "pretrained", "cut", "teacher"] = ""
+    initial_weights: Literal["random", "pretrained", "pruned", "teacher"] = "random"
 
     @property
     def starts_from_teacher(self) -> bool:
         """Whether its first weights come from its teacher's networks."""
-        return self.start in ("teacher", "cut")
+        return self.initial_weights in ("teacher", "pruned")
+
+    @property
+    def is_distilled(self) -> bool:
+        """Whether any of its stages learns from a teacher."""
+        return bool(self.fit.distillation_weight or self.quantize.distillation_weight)
+
+    @property
+    def needs_votes(self) -> bool:
+        """Whether any of its heads learns from FER+'s votes."""
+        return any(find_head(name).needs_votes for name in self.heads)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return asdict(self) | {"preprocess": schema.to_dict(self.preprocess)}
 
 
+_BOTH_HEADS = (FER2013.name, FERPLUS.name)
+
+
 def _quantize(epochs: int, augment: Augment) -> Stage:
-    return Stage(epochs, learning_rate=1e-4, warmup=0, weight_decay=0.002, patience=epochs, augment=augment)
+    return Stage(
+        epochs,
+        learning_rate=1e-4,
+        warmup_epochs=0,
+        weight_decay=0.002,
+        patience=epochs,
+        augment=augment,
+    )
 
 
-_PLAIN = Augment(rotate=0, scale=0, shift=0, brightness=0, contrast=0, blur=0, noise=0, erase=0, mixup=0)
+_PLAIN = Augment(
+    rotate=0,
+    scale=0,
+    shift=0,
+    brightness=0,
+    contrast=0,
+    blur=0,
+    noise=0,
+    erase=0,
+    mixup=0,
+)
+"""Mirror images only."""
 
 SEED = Recipe(
     "seed",
     "seed",
-    fit=Stage(20, learning_rate=5e-4, smoothing=0, weight_decay=0, average=0, augment=_PLAIN),
+    fit=Stage(
+        20,
+        learning_rate=5e-4,
+        label_smoothing=0,
+        weight_decay=0,
+        ema_decay=0,
+        augment=_PLAIN,
+    ),
     quantize=_quantize(2, _PLAIN),
 )
 
@@ -89,18 +146,38 @@ TINY = Recipe(
     "tiny",
     "residual",
     arguments={"stem": 4, "widths": (8, 12), "depths": (1, 1)},
-    fit=Stage(3, batch_size=32, warmup=0, average=0.9),
-    quantize=replace(_quantize(1, Augment()), batch_size=32, average=0.9),
+    fit=Stage(3, batch_size=32, warmup_epochs=0, ema_decay=0.9),
+    quantize=replace(_quantize(1, Augment()), batch_size=32, ema_decay=0.9),
 )
 
 _HARD = Augment(
-    rotate=15, scale=0.2, shift=3.5, brightness=25, contrast=0.3, gamma=0.4, blur=0.15, noise=8, erase=0.4, mixup=0.2,
-    device=0.3, shrink=0.15, jpeg=0.15,
-)  # fmt: skip
+    rotate=15,
+    scale=0.2,
+    shift=3.5,
+    brightness=25,
+    contrast=0.3,
+    gamma=0.4,
+    blur=0.15,
+    noise=8,
+    erase=0.4,
+    mixup=0.2,
+    device=0.3,
+    shrink=0.15,
+    jpeg=0.15,
+)
 """What cameras and detectors do to a face; see models/README.md for what it is worth."""
 
 _MILD = replace(
-    _HARD, rotate=10, scale=0.12, shift=2.5, gamma=0.25, noise=6, erase=0.25, mixup=0.1, shrink=0.1, jpeg=0.1
+    _HARD,
+    rotate=10,
+    scale=0.12,
+    shift=2.5,
+    gamma=0.25,
+    noise=6,
+    erase=0.25,
+    mixup=0.1,
+    shrink=0.1,
+    jpeg=0.1,
 )
 
 _LEARN = Stage(45, learning_rate=1.5e-3, patience=45, augment=_HARD)
@@ -111,7 +188,7 @@ TEACHER_PLAIN = Recipe(
     arguments={"widths": (48, 96, 192, 384), "depths": (2, 2, 2, 2)},
     fit=_LEARN,
     quantize=_quantize(1, _HARD),
-    heads=("fer2013", "ferplus"),
+    heads=_BOTH_HEADS,
     precision="mixed_bfloat16",
 )
 
@@ -129,9 +206,19 @@ _CAMERA = replace(_MILD, noise=12, gamma=0.4, shrink=0.15, jpeg=0.15)
 TEACHER_AGAIN = replace(
     TEACHER_PLAIN,
     name="teacher-again",
-    fit=Stage(60, learning_rate=1.5e-3, smoothing=0.05, patience=60, augment=_CAMERA, taught=0.6, views=16),
+    fit=Stage(
+        60,
+        learning_rate=1.5e-3,
+        label_smoothing=0.05,
+        patience=60,
+        augment=_CAMERA,
+        distillation_weight=0.6,
+        teacher_views=16,
+    ),
 )
-"""Born again (Furlanello et al. 2018): a teacher that was itself taught, on the views that the edge network sees."""
+"""Born again (Furlanello et al. 2018): a teacher that is itself distilled, on the views that the
+edge network sees.
+"""
 
 TEACHER_FACE = replace(
     TEACHER_PLAIN,
@@ -143,43 +230,69 @@ TEACHER_FACE = replace(
         epochs=40,
         patience=40,
         learning_rate=7e-4,
-        warmup=1,
+        warmup_epochs=1,
         weight_decay=0.02,
-        taught=0.5,
-        views=35,
+        distillation_weight=0.5,
+        teacher_views=35,
     ),
     precision="float32",
-    start="pretrained",
+    initial_weights="pretrained",
 )
-"""It knows faces already: after 16 epochs it is where the others are after 45, and it goes on."""
+"""Its weights know faces already: after 16 epochs it is where the others are after 45, and it
+improves further.
+"""
 
 EDGE_FRESH = Recipe(
     "edge-fresh",
     "residual",
     arguments={"stem": 16, "widths": (32, 48, 96, 192), "depths": (1, 1, 2, 1)},
-    fit=Stage(120, learning_rate=2e-3, smoothing=0, patience=120, augment=_CAMERA, taught=0.9, views=16),
-    quantize=replace(_quantize(10, _CAMERA), smoothing=0, taught=0.9, views=16),
-    heads=("fer2013", "ferplus"),
+    fit=Stage(
+        120,
+        learning_rate=2e-3,
+        label_smoothing=0,
+        patience=120,
+        augment=_CAMERA,
+        distillation_weight=0.9,
+        teacher_views=16,
+    ),
+    quantize=replace(
+        _quantize(10, _CAMERA),
+        label_smoothing=0,
+        distillation_weight=0.9,
+        teacher_views=16,
+    ),
+    heads=_BOTH_HEADS,
     precision="mixed_bfloat16",
 )
-"""From fresh weights."""
+"""From random weights."""
 
 EDGE = replace(
     EDGE_FRESH,
     name="edge",
     network="mobile",
-    arguments={"widths": (16, 32, 64, 64, 128, 128, *[288] * 6, 512, 288), "halving": (2, 4, 6, 12)},
+    arguments={
+        "widths": (16, 32, 64, 64, 128, 128, *[288] * 6, 512, 288),
+        "halving": (2, 4, 6, 12),
+    },
     fit=replace(
-        EDGE_FRESH.fit, epochs=60, patience=60, learning_rate=1e-3, warmup=1, weight_decay=0.02, taught=0.7, views=16
+        EDGE_FRESH.fit,
+        epochs=60,
+        patience=60,
+        learning_rate=1e-3,
+        warmup_epochs=1,
+        weight_decay=0.02,
+        distillation_weight=0.7,
+        teacher_views=16,
     ),
-    quantize=replace(EDGE_FRESH.quantize, taught=0.7, views=16),
+    quantize=replace(EDGE_FRESH.quantize, distillation_weight=0.7, teacher_views=16),
     precision="float32",
-    start="teacher",
+    initial_weights="teacher",
 )
-"""What ships: it goes on from the network that shipped before, where its teacher has that."""
+"""What ships: fine-tuned from the network that shipped before, where its teacher has that."""
 
-EDGE_CUT = replace(EDGE, name="edge-cut", start="cut")
-"""How the first of those came about: as good before its first epoch as `edge-fresh` after fourteen."""
+EDGE_CUT = replace(EDGE, name="edge-cut", initial_weights="pruned")
+"""How the first of those was made: as good before its first epoch as `edge-fresh` after fourteen.
+"""
 
 RECIPES = {
     recipe.name: recipe
@@ -198,7 +311,45 @@ RECIPES = {
 
 
 def recipe(name: str) -> Recipe:
-    """The recipe of that name. Raises RunError, naming those there are."""
+    """Return the recipe of that name. Raises RunError, which names those there are."""
     if name not in RECIPES:
         raise RunError(f"unknown recipe {name!r}; choose one of {', '.join(RECIPES)}")
     return RECIPES[name]
+
+
+def parse_recipe(values: dict[str, Any]) -> Recipe:
+    """Return the recipe that `Recipe.to_dict` described, of this version or an earlier one. Raises
+    KeyError, TypeError or RunError where a value is missing, unknown or of the wrong type.
+    """
+    renamed = _rename_keys(values, _RENAMED_RECIPE_FIELDS)
+    names = {field.name for field in fields(Recipe)}
+    arguments = {key: value for key, value in renamed.items() if key in names}
+    arguments["fit"] = _parse_stage(values["fit"])
+    arguments["quantize"] = _parse_stage(values["quantize"])
+    preprocess = values["preprocess"]
+    arguments["preprocess"] = schema.from_dict(Preprocess, preprocess, "preprocess", RunError)
+    arguments["heads"] = tuple(values["heads"])
+    arguments["initial_weights"] = _parse_initial_weights(renamed)
+    return Recipe(**arguments)
+
+
+def _parse_stage(values: dict[str, Any]) -> Stage:
+    arguments = _rename_keys(values, _RENAMED_STAGE_FIELDS)
+    arguments["augment"] = Augment(**values["augment"])
+    return Stage(**arguments)
+
+
+def _parse_initial_weights(values: dict[str, Any]) -> str:
+    if "initial_weights" in values:
+        recorded = values["initial_weights"]
+        return _RENAMED_INITIAL_WEIGHTS.get(recorded, recorded)
+    # recorded before there was such a field
+    if values.get("pretrained"):
+        return "pretrained"
+    if values.get("cut"):
+        return "pruned"
+    return "random"
+
+
+def _rename_keys(values: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+    return {names.get(key, key): value for key, value in values.items()}

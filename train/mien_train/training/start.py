@@ -1,35 +1,52 @@
-"""What a network's weights begin from."""
+"""What a network's weights start from."""
 
 from pathlib import Path
 
 from mien_edge.errors import RunError
 
 from mien_train.training import pretrained
-from mien_train.training.ensemble import Member, load
+from mien_train.training.ensemble import Ensemble, Member, load_ensemble
 from mien_train.training.recipes import Recipe
 
-_WANTED = {"teacher": "a network of its own shape, or a cut of a `face`", "cut": "a cut of a `face`"}
+_NEEDED = {"teacher": "a network of its own shape, or a pruned `face`", "pruned": "a pruned `face`"}
 
 
-def source(recipe: Recipe, folder: Path) -> Member:
-    """The network of an ensemble that a recipe starts from whose `start` is 'teacher' or 'cut'; of those that count the
-    one that counts most. Raises RunError where there is none.
+def initial_member(recipe: Recipe, teacher: Ensemble) -> Member:
+    """Return the network of the teacher that the recipe starts from, the one that counts most of
+    those that fit.
+
+    recipe: one whose `initial_weights` are 'teacher' or 'pruned'. Raises RunError where no network
+    fits.
     """
-    found = [member for member in load(folder).members if member.share]
-    own = [each for each in found if recipe.start == "teacher" and each.has_shape_of(recipe)]
-    chosen = own or [each for each in found if each.recipe.network == "face" and recipe.network == "mobile"]
-    if not chosen:
+    weighted = [member for member in teacher.members if member.share]
+    candidates = []
+    if recipe.initial_weights == "teacher":
+        candidates = [member for member in weighted if member.has_shape_of(recipe)]
+    if not candidates:
+        candidates = [member for member in weighted if _can_be_pruned(member, recipe)]
+    if not candidates:
+        folder = teacher.folder
         raise RunError(
-            f"{folder}: {recipe.name} starts from {_WANTED[recipe.start]}, and there is none; train one with: "
-            f"mien-train fit teacher-face --teacher {folder} --pretrained …, then make another: mien-train ensemble "
-            f"FOLDER {folder} runs/teacher-face"
+            f"{folder}: {recipe.name} starts from {_NEEDED[recipe.initial_weights]}, "
+            "and there is none; train one with: "
+            f"mien-train fit teacher-face --teacher {folder} --pretrained …, then make another: "
+            f"mien-train ensemble FOLDER {folder} runs/teacher-face"
         )
-    return max(chosen, key=lambda member: member.share)
+    return max(candidates, key=lambda member: member.share)
 
 
-def began(recipe: Recipe, teacher: Path | None) -> str:
-    """What a recipe's weights are before its first epoch, and were before that. Raises RunError as `source` does."""
+def describe(recipe: Recipe, teacher: Path | None) -> str:
+    """Return what the recipe's weights are before its first epoch, and were before that.
+
+    teacher: the folder of an ensemble, or None where none is known. Raises RunError as
+    `initial_member` does.
+    """
     if teacher is None or not recipe.starts_from_teacher:
-        return pretrained.origin(recipe)
-    given = source(recipe, teacher)
-    return f"{'' if given.has_shape_of(recipe) else 'cut out of '}{given.name}, before that: {given.start}"
+        return pretrained.describe(recipe)
+    member = initial_member(recipe, load_ensemble(teacher))
+    network = member.name if member.has_shape_of(recipe) else f"pruned from {member.name}"
+    return f"{network}, before that: {member.start}"
+
+
+def _can_be_pruned(member: Member, recipe: Recipe) -> bool:
+    return member.recipe.network == "face" and recipe.network == "mobile"

@@ -1,0 +1,196 @@
+"""Runs: heads as values, data that is read once a command, and records of earlier versions."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mien_edge import files
+from mien_edge.errors import RunError
+from mien_train import cli
+from mien_train.data import heads
+from mien_train.data.heads import FER2013, Head, smoothed_targets
+from mien_train.data.source import DataSource
+from mien_train.results import evaluate
+from mien_train.training import ensemble, fit, start
+from mien_train.training.recipes import EDGE, TINY, parse_recipe
+from mien_train.training.run import RunRequest, begin, open_run
+
+pytestmark = pytest.mark.slow
+
+MODELS = Path(__file__).parents[3] / "models"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder for runs, with a cache of its own."""
+    folder = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        yield folder
+
+
+def request(folder, data, recipe=TINY):
+    return RunRequest(folder, recipe, DataSource(data), "official", "test")
+
+
+def odd_labels(dataset):
+    """Label 1 for rows of an odd label, 0 for the others, none for the last label."""
+    return np.where(dataset.labels == 6, -1, dataset.labels % 2).astype(np.int8)
+
+
+def odd_targets(dataset, label_smoothing):
+    return smoothed_targets(odd_labels(dataset), label_smoothing)
+
+
+def test_a_third_head_is_one_entry_and_a_recipe(folder, small, monkeypatch):
+    third = Head("odd", "odd labels", "It predicts whether a label is odd.", 0.5, odd_labels, odd_targets)
+    monkeypatch.setitem(heads.HEADS, "odd", third)
+    two_steps = replace(TINY.fit, epochs=1, batch_size=120)
+    run = begin(request(folder / "third", small, replace(TINY, heads=("fer2013", "odd"), fit=two_steps)))
+    assert len(run.split.train) // two_steps.batch_size == 2
+    (entry,) = fit.fit(run)
+    assert {"val_accuracy_0", "val_accuracy_1"} <= set(entry)
+    rows = evaluate.rows(run.dataset, run.split.test, run.recipe.preprocess)
+    logits = fit.float_network(run, "odd").predict(rows.crops[..., None] / np.float32(255), verbose=0)
+    figures = evaluate.measure(logits, rows, 1.0)
+    assert list(figures) == ["fer2013", "odd"]
+    assert figures["odd"]["rows"] == 48
+
+
+def test_an_unknown_head_is_refused_with_those_there_are(folder, small):
+    with pytest.raises(RunError, match="unknown head 'other'; choose one of fer2013, ferplus"):
+        begin(request(folder / "unknown", small, replace(TINY, heads=("other",))))
+
+
+def test_the_threshold_goes_by_what_people_see_where_that_is_known():
+    assert heads.calibration_head(["fer2013", "ferplus"]) is heads.FERPLUS
+    assert heads.calibration_head(["fer2013"]) is FER2013
+
+
+def count_reads(monkeypatch, path):
+    """Return a list that grows by one whenever that file is hashed, as it is whenever it is read."""
+    hashed = []
+    sha256 = files.sha256
+
+    def counting_sha256(file):
+        if file == path:
+            hashed.append(file)
+        return sha256(file)
+
+    monkeypatch.setattr(files, "sha256", counting_sha256)
+    return hashed
+
+
+def test_a_command_reads_and_hashes_its_data_once(folder, small, monkeypatch, capsys):
+    run = ["run", "tiny", "--epochs", "1", "--data", str(small), "--folder", str(folder / "tiny")]
+    commands = [
+        run,
+        run,
+        *([name, str(folder / "tiny")] for name in ("quantize", "report", "evaluate")),
+    ]
+    for command in commands:
+        with monkeypatch.context() as patch:
+            reads = count_reads(patch, small)
+            assert cli.main(command) == 0
+            assert len(reads) == 1, command
+
+
+def test_an_ensemble_of_runs_reads_their_data_once(folder, small, monkeypatch, capsys):
+    paths = [folder / "one", folder / "two"]
+    for seed, path in enumerate(paths):
+        brief = replace(TINY.fit, epochs=1, batch_size=120)
+        fit.fit(begin(request(path, small, replace(TINY, seed=seed, fit=brief))))
+    capsys.readouterr()
+    reads = count_reads(monkeypatch, small)
+    command = ["ensemble", str(folder / "both"), *map(str, paths), "--data", str(small), "--json"]
+    assert cli.main(command) == 0
+    assert len(json.loads(capsys.readouterr().out)["members"]) == 2
+    assert len(reads) == 1
+
+
+def test_data_that_changed_since_the_run_began_is_refused(folder, small, tmp_path):
+    data = tmp_path / "fer2013.csv"
+    data.write_bytes(small.read_bytes())
+    begin(request(folder / "changed", data))
+    data.write_bytes(small.read_bytes().rsplit(b"\n", 2)[0] + b"\n")
+    with pytest.raises(Exception, match="changed since"):
+        _ = open_run(folder / "changed").dataset
+    with pytest.raises(RunError, match="another data"):
+        begin(request(folder / "changed", data))
+
+
+AUGMENT = {
+    "flip": 0.5, "rotate": 12.0, "scale": 0.15, "shift": 3.0, "brightness": 20.0, "contrast": 0.2, "blur": 0.1,
+    "noise": 6.0, "erase": 0.3, "mixup": 0.2, "device": 0.0, "gamma": 0.0, "shrink": 0.0, "jpeg": 0.0,
+}  # fmt: skip
+FIT = {
+    "epochs": 3, "batch_size": 32, "learning_rate": 0.002, "warmup": 0, "weight_decay": 0.05, "smoothing": 0.1,
+    "average": 0.9, "patience": 20, "augment": AUGMENT, "taught": 0.0, "views": 16, "optimizer": "adamw",
+    "schedule": "cosine",
+}  # fmt: skip
+QUANTIZE = FIT | {"epochs": 1, "learning_rate": 0.0001, "weight_decay": 0.002, "patience": 1}
+RECIPE = {
+    "name": "tiny", "network": "residual", "fit": FIT, "quantize": QUANTIZE,
+    "arguments": {"stem": 4, "widths": [8, 12], "depths": [1, 1]},
+    "preprocess": {"size": 48, "margin": -0.03, "tone": "standard"},
+    "seed": 0, "heads": ["fer2013"], "precision": "float32", "start": "",
+}  # fmt: skip
+
+
+def write_old_run(folder, data, votes):
+    """Write run.json as version 0.1.0 did, with the names of then."""
+    source = {
+        "path": str(data), "plus": str(votes), "plus_sha256": files.sha256(votes), "sha256": files.sha256(data),
+        "rows": 364, "skipped": 0, "skip_bad": False,
+    }  # fmt: skip
+    record = {
+        "recipe": RECIPE, "began": "chance", "command": "mien-train fit tiny", "data": source, "split": "honest",
+        "versions": {"mien": "0.1.0"}, "teacher": None, "pretrained": None,
+    }  # fmt: skip
+    files.write_text(folder / "run.json", json.dumps(record))
+
+
+def test_a_run_folder_of_an_earlier_version_opens_and_is_continued(folder, voted):
+    votes = voted.parent / "fer2013new.csv"
+    write_old_run(folder / "old", voted, votes)
+    run = open_run(folder / "old")
+    assert run.recipe.to_dict() == json.loads(json.dumps(TINY.to_dict())) | {"heads": ("fer2013",)}
+    assert (run.start, run.record["split"]) == ("chance", "official")
+    assert run.dataset.votes is not None
+    again = begin(RunRequest(folder / "old", TINY, DataSource(voted, votes), "official", "test"))
+    assert again.start == "chance"
+    with pytest.raises(RunError, match="another recipe"):
+        begin(RunRequest(folder / "old", replace(TINY, seed=1), DataSource(voted, votes), "official", "test"))
+
+
+def test_a_run_that_lacks_a_key_names_it(folder, voted):
+    write_old_run(folder / "partial", voted, voted.parent / "fer2013new.csv")
+    path = folder / "partial" / "run.json"
+    record = json.loads(path.read_text())
+    del record["began"]
+    path.write_text(json.dumps(record))
+    with pytest.raises(RunError, match="'start' does not fit this mien"):
+        open_run(folder / "partial")
+
+
+def test_recipes_in_committed_cards_are_read_with_todays_names():
+    card = json.loads((MODELS / "edge-fer2013-4" / "card.json").read_text())
+    recipe = parse_recipe(card["origin"]["recipe"])
+    assert recipe.initial_weights == EDGE.initial_weights
+    assert recipe.fit.distillation_weight == card["origin"]["recipe"]["fit"]["taught"] > 0
+    assert recipe.fit.ema_decay == EDGE.fit.ema_decay
+    assert parse_recipe(json.loads(json.dumps(recipe.to_dict()))) == recipe
+
+
+def test_the_committed_teachers_are_read_with_todays_names():
+    record = json.loads((MODELS / "teachers" / "ensemble.json").read_text())
+    teacher = ensemble.load_ensemble(MODELS / "teachers")
+    assert teacher.facts.validation_rows == record["facts"]["held rows"]
+    assert teacher.facts.split == "official"
+    assert [member.name for member in teacher.members] == [member["name"] for member in record["members"]]
+    member = start.initial_member(EDGE, teacher)
+    assert member.has_shape_of(EDGE)
+    crops = np.random.default_rng(0).integers(0, 256, (4, 48, 48), np.uint8)
+    assert member.probabilities(member.logits(crops)).sum(axis=2) == pytest.approx(1)

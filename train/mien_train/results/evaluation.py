@@ -1,0 +1,268 @@
+"""What `mien-train evaluate` measures, as values; evaluation-HEAD.json, cards and `--json` hold
+them as JSON.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mien_edge import files, schema
+from mien_edge.contract import Calibration
+from mien_edge.errors import RunError
+from mien_edge.model import estimates, profile
+from mien_edge.model.profile import LayerProfile
+
+from mien_train.metrics import ClassificationMetrics, McNemar
+
+Scores = dict[str, ClassificationMetrics]
+"""Metrics by the labels that they are measured against: a head's name, or 'fer2013-unseen' for
+FER2013's labels of the test rows without a near duplicate among the training rows.
+"""
+
+
+@dataclass(frozen=True)
+class NetworkEvaluation:
+    """One network: its calibration, fitted on validation rows, and its metrics.
+
+    temperature, confidence_threshold: see contract.Calibration; the threshold's key in JSON is
+    `uncertain`.
+    coverage: 0..1, share of the validation rows at or above the threshold.
+    validation, test: metrics on the rows of either; `test` is empty where the split has no test
+    rows.
+    """
+
+    temperature: float
+    confidence_threshold: float = field(metadata={"key": "uncertain"})
+    coverage: float
+    validation: Scores
+    test: Scores
+
+    @property
+    def calibration(self) -> Calibration:
+        """Temperature and threshold as a card holds them."""
+        return Calibration(self.temperature, self.confidence_threshold)
+
+    @property
+    def reported(self) -> Scores:
+        """The metrics on test rows, or on validation rows where there are no test rows."""
+        return self.test or self.validation
+
+
+@dataclass(frozen=True)
+class NetworkCost:
+    """What a .tflite costs.
+
+    bytes: of the file. parameters: weights and biases. macs: multiply-accumulates of one inference.
+    operators: how many of each name. estimates: `estimates.to_json`'s, by the name of the core;
+    empty in cards of earlier versions.
+    """
+
+    bytes: int
+    parameters: int
+    macs: int
+    operators: dict[str, int]
+    estimates: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def as_text(self) -> str:
+        """Size, cost and operators in a line, then the estimates."""
+        operators = ", ".join(f"{count} {name}" for name, count in self.operators.items())
+        lines = [
+            f"{self.bytes:,} bytes, {self.parameters:,} parameters, {self.macs / 1e6:.2f} M "
+            f"multiply-accumulates; operators, all integer: {operators}"
+        ]
+        lines += [estimate.as_text() for estimate in estimates.from_json(self.estimates)]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class DeviceMetrics:
+    """What the device's crop costs, on the test rows that its detector finds a face in.
+
+    faces, missed: rows with and without a detected face. fer2013_crops: accuracy, 0..1, on
+    FER2013's crops of the former, by kind of labels; its key in JSON is `whole`. device: on the
+    device's crops of them. cost: the difference.
+    """
+
+    faces: int
+    missed: int
+    fer2013_crops: dict[str, float] = field(metadata={"key": "whole"})
+    device: dict[str, float]
+    cost: dict[str, float]
+
+    def as_text(self) -> str:
+        """The faces and the accuracies in a line."""
+        accuracies = [
+            f"{labels} {accuracy:.2%} (FER2013's own crops {self.fer2013_crops[labels]:.2%})"
+            for labels, accuracy in self.device.items()
+        ]
+        return (
+            f"through the detector: {self.faces} faces found, {self.missed} missed; "
+            f"on its crops {', '.join(accuracies)}"
+        )
+
+
+@dataclass(frozen=True)
+class EvaluatedData:
+    """The data that was measured on: its rows, the sha256 of its file, the name of its split."""
+
+    rows: int
+    sha256: str
+    split: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """One head of a run.
+
+    head: whose labels the networks predict. test_name: the usage of the test rows, key `test`.
+    networks: 'float', 'qat' (fake-quantised), 'int8' and 'int8-ptq' (post-training quantised).
+    cost: of the int8 file, key `network`.
+    agreement: 0..1, share of rows for which two networks predict the same label, by 'float/int8' …
+    device: None where there are no test rows.
+    target_accuracy: what the confidence threshold is set for, by the head whose labels it goes by;
+    key `trust`.
+    """
+
+    head: str
+    test_name: str = field(metadata={"key": "test"})
+    networks: dict[str, NetworkEvaluation]
+    cost: NetworkCost = field(metadata={"key": "network"})
+    agreement: dict[str, float]
+    device: DeviceMetrics | None = None
+    target_accuracy: dict[str, float] = field(metadata={"key": "trust"})
+    data: EvaluatedData
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON's values, as evaluation-HEAD.json and a card's `figures` hold them."""
+        values = schema.to_dict(self)
+        if self.device is None:
+            del values["device"]
+        return values
+
+    @classmethod
+    def from_json(cls, values: object, where: str) -> "Evaluation":
+        """Read back what `to_json` gave. Raises RunError that names `where` and the key that does
+        not fit.
+        """
+        return schema.from_dict(cls, values, where, RunError)
+
+    def as_text(self) -> str:
+        """Each network's metrics, how far the networks agree, and the int8 file's cost."""
+        parts = [
+            f"{name}, predicts {self.head} labels\n{scores_as_text(network.reported)}"
+            for name, network in self.networks.items()
+        ]
+        agreement = "  ".join(f"{pair} {share:.2%}" for pair, share in self.agreement.items())
+        return "\n".join([*parts, f"agreement: {agreement}", self.cost.as_text()])
+
+
+@dataclass(frozen=True)
+class BundleComparison:
+    """McNemar's test of a bundle against another one, `model` (NAME-VERSION), by kind of labels."""
+
+    model: str
+    tests: dict[str, McNemar]
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON's values: the model, and each test under the name of its labels."""
+        return {"model": self.model} | {head: test._asdict() for head, test in self.tests.items()}
+
+    def as_text(self) -> str:
+        """A line for each kind of labels."""
+        lines = [
+            f"against {self.model}, {head}: {test.gained} rows gained, {test.lost} lost, McNemar's p = {test.p:.2g}"
+            for head, test in self.tests.items()
+        ]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BundleEvaluation:
+    """A bundle's int8 network on a data set.
+
+    model: NAME-VERSION. head: whose labels it predicts. test_name: the usage of the rows, or
+    'validation' where there are no test rows. comparison: with another bundle on the same rows, or
+    None.
+    """
+
+    model: str
+    head: str
+    test_name: str
+    scores: Scores
+    device: DeviceMetrics
+    cost: NetworkCost
+    layers: Sequence[LayerProfile]
+    comparison: BundleComparison | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON's values, as `mien-train evaluate --json` prints them."""
+        values: dict[str, Any] = {
+            "model": self.model,
+            "head": self.head,
+            "test": self.test_name,
+            "figures": {labels: scores.to_json() for labels, scores in self.scores.items()},
+            "device": schema.to_dict(self.device),
+            "network": schema.to_dict(self.cost),
+            "layers": [layer.to_json() for layer in self.layers],
+        }
+        if self.comparison is not None:
+            values["against"] = self.comparison.to_json()
+        return values
+
+    def as_text(self) -> str:
+        """Everything, for a terminal."""
+        parts = [
+            f"{self.model} on {self.test_name}, predicts {self.head} labels",
+            scores_as_text(self.scores),
+            self.device.as_text(),
+            self.cost.as_text(),
+            profile.layers_as_text(self.layers),
+        ]
+        if self.comparison is not None:
+            parts.append(self.comparison.as_text())
+        return "\n".join(parts)
+
+
+def scores_as_text(scores: Scores) -> str:
+    """Accuracy, macro-F1, calibration error and risk-coverage per kind of labels, then precision
+    and recall per class.
+    """
+    lines: list[str] = []
+    for labels, metrics in scores.items():
+        shares = [f"{share:.1%} at {target}" for target, share in metrics.coverage.items()]
+        lines.append(
+            f"{labels:<14} {metrics.rows:>5} rows  accuracy {metrics.accuracy:.2%}  "
+            f"macro-F1 {metrics.macro_f1:.2%}  calibration error {metrics.calibration_error:.2%}"
+        )
+        lines.append(f"    faces that get a label for an accuracy of: {', '.join(shares)}")
+        for label, recall in metrics.recall.items():
+            precision = metrics.precision[label]
+            lines.append(f"    {label:<9} precision {precision:.1%}  recall {recall:.1%}")
+    return "\n".join(lines)
+
+
+def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
+    """Write evaluation-HEAD.json into a run's folder."""
+    text = json.dumps(evaluation.to_json(), indent=1)
+    files.write_text(_path(folder, evaluation.head), text + "\n")
+
+
+def read_evaluation(folder: Path, head: str) -> Evaluation:
+    """Read evaluation-HEAD.json of a run's folder. Raises RunError where it is missing or does not
+    fit.
+    """
+    path = _path(folder, head)
+    try:
+        values = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise RunError(f"{path}: nothing measured yet; run: mien-train export {folder}") from None
+    except ValueError as problem:
+        reason = f"{path} is damaged ({problem})"
+        raise RunError(f"{reason}; run: mien-train evaluate {folder}") from None
+    return Evaluation.from_json(values, str(path))
+
+
+def _path(folder: Path, head: str) -> Path:
+    return folder / f"evaluation-{head}.json"
