@@ -14,7 +14,6 @@ from pathlib import Path
 
 from mien_edge import files
 from mien_edge.errors import DeployError
-from packaging.requirements import InvalidRequirement, Requirement
 
 MACHINES = ("aarch64", "x86_64")
 """The machines that PyPI has the wheels for."""
@@ -86,6 +85,9 @@ def requirements(wheel: Path, python: str, machine: str, extra: str) -> list[str
     The markers are evaluated here, for pip would evaluate them for this machine, not for the
     device. Raises DeployError for a file that is not a wheel.
     """
+    # Only setup --offline needs this package; without it the other commands run all the same.
+    from packaging.requirements import InvalidRequirement, Requirement
+
     environment = {"python_version": python, "platform_machine": machine, "extra": extra}
     try:
         candidates = [Requirement(line) for line in _metadata(wheel)]

@@ -288,6 +288,12 @@ def test_a_task_comes_through_json_as_it_was():
         assert Task.from_json(task.to_json()) == task
 
 
+def test_only_setup_and_remove_need_pyinfra_and_packaging():
+    code = "import sys; from mien_deploy import cli; print({'pyinfra', 'packaging'} & set(sys.modules))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "set()"
+
+
 def test_every_command_is_in_the_rooms_readme():
     text = (ROOT / "deploy" / "README.md").read_text()
     (actions,) = [a for a in cli.parser()._actions if isinstance(a, cli.argparse._SubParsersAction)]
