@@ -290,7 +290,9 @@ def test_a_task_comes_through_json_as_it_was():
 
 def test_only_setup_and_remove_need_pyinfra_and_packaging():
     code = "import sys; from mien_deploy import cli; print({'pyinfra', 'packaging'} & set(sys.modules))"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     assert result.stdout.strip() == "set()"
 
 
