@@ -431,7 +431,7 @@ def test_bundles_are_named_after_their_heads_and_say_who_taught_them(student, te
 def test_the_report_shows_both_heads(student):
     page = report.report(student[0]).read_text()
     assert "Predicts FER2013 labels" in page
-    assert "Tells FER+ majorities" in page
+    assert "Predicts FER+ majorities" in page
     assert page.count("<figcaption>Risk-coverage") == 2
     assert "The teacher" in page
 

@@ -56,13 +56,12 @@ def test_a_third_head_is_one_entry_and_a_recipe(folder, small, monkeypatch):
     assert len(run.split.train) // two_steps.batch_size == 2
     (entry,) = fit.fit(run)
     assert {"val_accuracy_0", "val_accuracy_1"} <= set(entry)
-    rows = evaluate.rows(run.dataset, run.split.test, run.recipe.preprocess)
-    logits = fit.float_network(run, "odd").predict(
-        rows.crops[..., None] / np.float32(255), verbose=0
-    )
-    figures = evaluate.measure(logits, rows, 1.0)
-    assert list(figures) == ["fer2013", "odd"]
-    assert figures["odd"]["rows"] == 48
+    samples = evaluate.labelled_crops(run.dataset, run.split.test, run.recipe.preprocess)
+    network = fit.float_network(run, "odd")
+    logits = network.predict(samples.crops[..., None] / np.float32(255), verbose=0)
+    scores = evaluate.measure(samples, logits, 1.0)
+    assert list(scores) == ["fer2013", "odd"]
+    assert scores["odd"].rows == 48
 
 
 def test_an_unknown_head_is_refused_with_those_there_are(folder, small):
