@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 from mien_edge import files as edge_files
-from mien_edge.errors import DeployError
+from mien_edge.errors import DeployError, SettingsError
+from mien_edge.settings import parse_settings
 from pyinfra import host
 from pyinfra.api.config import Config
 from pyinfra.api.deploy import add_deploy
@@ -69,6 +70,8 @@ _SYSTEMD_FOLDERS = (
 _SETTINGS = "/etc/mien/mien.toml"
 _SIGNERS = "/etc/mien/allowed_signers"
 _KEYS = "/etc/mien/submit_keys"
+_RECEIVE = "mien-edge receive --timeout"
+_EARLIER_RECEIVE = "mien-edge receive --wait"
 _SSHD = "/etc/ssh/sshd_config.d/mien.conf"
 _SSHD_TEXT = f"""# Keys in {_KEYS} may submit bundles, and nothing else.
 Match User mien
@@ -110,12 +113,16 @@ def setup_operations(setup: DeviceSetup) -> Operations:
     """
 
     def add_operations() -> None:
+        if setup.settings is None:
+            _refuse_unreadable_settings()
         _install_system_packages()
         units_changed = _put_unit_files()
         mien_changed = _install_mien(setup)
         settings_changed = _put_settings(setup)
         if setup.submit_key:
             _put_submit_key(setup.submit_key)
+        else:
+            _renew_submit_keys()
         if units_changed:
             _shell("read the units", "systemctl daemon-reload")
         _start("mien", units_changed or mien_changed or settings_changed)
@@ -227,6 +234,18 @@ def _put_wheelhouse(setup: DeviceSetup) -> None:
     files.put(name=name, src=str(archive), dest=f"{_WHEELHOUSE}.tar")
 
 
+def _refuse_unreadable_settings() -> None:
+    """Raise DeployError if the device's settings are not for this version; nothing is changed then.
+
+    Otherwise its services would not start again after the installation.
+    """
+    content = _query(f"cat {_SETTINGS} 2>/dev/null || :")
+    try:
+        parse_settings(content, f"{host.name}:{_SETTINGS}")
+    except SettingsError as problem:
+        raise DeployError(f"{problem}; or give a whole file with --settings") from None
+
+
 def _put_settings(setup: DeviceSetup) -> bool:
     """Put settings and signers in place; returns whether the settings differ."""
     changed = False
@@ -240,12 +259,19 @@ def _put_settings(setup: DeviceSetup) -> bool:
 
 
 def _put_submit_key(key: str) -> None:
-    command = f"{VENV}/bin/mien-edge receive --timeout 300"
+    command = f"{VENV}/bin/{_RECEIVE} 300"
     _put(_KEYS, f'restrict,command="{command}" {key}\n')
     if _query("getent passwd mien | cut -d: -f7 || :") != "/bin/sh":
         _shell("a shell for the restricted key's command", "usermod -s /bin/sh mien")
     if _put(_SSHD, _SSHD_TEXT):
         _shell("sshd reads it", "systemctl reload ssh")
+
+
+def _renew_submit_keys() -> None:
+    """Give the commands of keys that an earlier version put there today's option."""
+    content = _query(f"cat {_KEYS} 2>/dev/null || :")
+    if _EARLIER_RECEIVE in content:
+        _put(_KEYS, content.replace(_EARLIER_RECEIVE, _RECEIVE) + "\n")
 
 
 def _start(unit: str, restart: bool) -> None:

@@ -393,6 +393,21 @@ def test_the_restricted_key_can_submit_a_bundle_and_nothing_else():
     assert runs(14)
 
 
+def test_a_device_of_an_earlier_version_is_refused_or_renewed_and_never_stopped():
+    before = process()
+    settings = shell("cat /etc/mien/mien.toml")
+    put("/etc/mien/mien.toml", b"[load]\nhot = 70.0\n")
+    shell("sed -i 's/--timeout/--wait/' /etc/mien/submit_keys")
+    again = ["setup", "--wheel", os.environ["MIEN_WHEEL"], "--offline"]
+    output = deploy(*again, check=False)
+    say("mien-deploy setup on settings of an earlier version:", *lines_of(output, 2))
+    assert "[load] is now [throttle]" in output
+    assert process() == before
+    put("/etc/mien/mien.toml", settings.encode())
+    assert "1 changes" in deploy(*again)
+    assert "receive --timeout 300" in shell("cat /etc/mien/submit_keys")
+
+
 def test_a_crash_on_probation_leads_back():
     put("/etc/mien/mien.toml", SETTINGS.replace("probation = 5.0", "probation = 600.0").encode())
     shell("systemctl restart mien")

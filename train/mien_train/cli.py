@@ -1,6 +1,4 @@
-"""The command `mien-train`. TensorFlow and the data libraries are imported by the commands that
-need them.
-"""
+"""The command `mien-train`. TensorFlow is imported by the commands that need it."""
 
 import argparse
 import dataclasses

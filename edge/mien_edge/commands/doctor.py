@@ -118,12 +118,11 @@ def _rank(finding: Finding) -> int:
 
 def _camera(device: Device) -> Iterator[Finding]:
     uri = device.settings.source.uri
-    scheme, _, name = uri.partition(":")
     if uri.startswith("picamera"):
         yield _kernel_camera(device.root)
         yield _picamera2()
-    elif scheme == "v4l2":
-        yield _v4l2_camera(device.root, name)
+    elif uri.startswith("v4l2:"):
+        yield _v4l2_camera(device.root, uri.removeprefix("v4l2:"))
     else:
         yield Finding("camera", "note", f"the source is {uri}, not a camera of this device")
     yield _video_group()

@@ -73,12 +73,19 @@ def list_(device: ThisDevice, as_json: bool) -> None:
         print(f"last: {_as_sentence(state.record.last_result)}")  # noqa: T201
 
 
-def install(device: ThisDevice, stream: BinaryIO, allow_downgrade: bool) -> None:
+def install(
+    device: ThisDevice,
+    stream: BinaryIO,
+    allow_downgrade: bool,
+    shown_as: Path = Path("the bundle"),
+) -> None:
     """Verify, replay and keep the bundle in the tar archive `stream`; it does not run yet.
+
+    shown_as: what messages call the bundle.
 
     Raises BundleError or ContractError for what is refused.
     """
-    bundle = _receive(device, stream, allow_downgrade)
+    bundle = _receive(device, stream, allow_downgrade, shown_as)
     name = bundle.card.id
     print(f"{name} is installed; run it with: mien-edge models activate {name}")  # noqa: T201
 
@@ -157,8 +164,13 @@ def shadow(device: ThisDevice, as_json: bool) -> None:
 # --- their parts ----------------------------------------------------------------------------------
 
 
-def _receive(device: ThisDevice, stream: BinaryIO, allow_downgrade: bool) -> Bundle:
-    bundle = archive.receive(stream, device.store, allow_downgrade)
+def _receive(
+    device: ThisDevice,
+    stream: BinaryIO,
+    allow_downgrade: bool,
+    shown_as: Path = Path("the bundle"),
+) -> Bundle:
+    bundle = archive.receive(stream, device.store, allow_downgrade, shown_as)
     _log_event(device, EventKind.MODEL_INSTALLED, bundle.card.id)
     return bundle
 
@@ -208,7 +220,10 @@ def _wait_for_result(
         state = device.store.state()
         if name not in (state.current, state.pending):
             # A roll-back replaces the link before it writes the result.
-            state = device.store.settled_state()
+            settled = device.store.settled_state(timeout - waited)
+            if settled is None:
+                return None
+            state = settled
         result = _result_of(state, name, requested_at)
         if result is not None:
             return result
@@ -402,11 +417,12 @@ def _on_list(options: argparse.Namespace) -> None:
 
 def _on_install(options: argparse.Namespace) -> None:
     if options.bundle == "-":
-        stream: BinaryIO = sys.stdin.buffer
-    else:
-        # Read before the rights are dropped: the folder may belong to whoever calls this.
-        stream = io.BytesIO(archive.pack(Path(options.bundle)))
-    install(_open_device(options), stream, options.allow_downgrade)
+        install(_open_device(options), sys.stdin.buffer, options.allow_downgrade)
+        return
+    folder = Path(options.bundle)
+    # Read before the rights are dropped: the folder may belong to whoever calls this.
+    stream = io.BytesIO(archive.pack(folder))
+    install(_open_device(options), stream, options.allow_downgrade, folder)
 
 
 def _on_activate(options: argparse.Namespace) -> int:

@@ -2,6 +2,7 @@
 
 import logging
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -366,7 +367,7 @@ class Service:
     def _max_frames(self) -> int | None:
         if self.options.max_frames is None:
             return None
-        return max(self.options.max_frames, 1)
+        return min(max(self.options.max_frames, 1), sys.maxsize)
 
 
 def build_chain(settings: Settings, model: LoadedModel, still: bool) -> pipeline.Chain:

@@ -15,7 +15,12 @@ _MAX_FILES = 16
 _MAX_BYTES = 2 * LARGEST
 
 
-def receive(stream: BinaryIO, store: Store, allow_downgrade: bool = False) -> Bundle:
+def receive(
+    stream: BinaryIO,
+    store: Store,
+    allow_downgrade: bool = False,
+    shown_as: Path = Path("the bundle"),
+) -> Bundle:
     """Install a bundle that comes as a tar stream with its files at the top; return it, verified.
 
     Raises BundleError or ContractError for what is refused; the store is then unchanged.
@@ -25,7 +30,7 @@ def receive(stream: BinaryIO, store: Store, allow_downgrade: bool = False) -> Bu
         folder = Path(temporary) / "the bundle"
         folder.mkdir()
         extract(stream, folder)
-        return store.install(folder, allow_downgrade)
+        return store.install(folder, allow_downgrade, shown_as)
 
 
 def pack(folder: Path) -> bytes:

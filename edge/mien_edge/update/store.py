@@ -52,6 +52,10 @@ _NOT_PROVED = "the service ended before it had proved itself"
 _DAMAGED = "it is damaged on the disk"
 
 
+class _StoreBusyError(BundleError):
+    """Another process holds the store's lock."""
+
+
 class Store:
     """The folder of installed bundles. Several processes may change it, one at a time.
 
@@ -98,13 +102,18 @@ class Store:
             record=self._read_record() or StoreRecord(),
         )
 
-    def settled_state(self) -> StoreState:
+    def settled_state(self, timeout: float) -> StoreState | None:
         """Return the state while no process changes the store; `state` may be between two changes.
 
-        Raises BundleError if the folder cannot be read, or if another process takes too long.
+        timeout: seconds to wait for other processes; None is returned when they are over.
+
+        Raises BundleError if the folder cannot be read.
         """
-        with self._locked():
-            return self.state()
+        try:
+            with self._locked(lock_timeout=timeout):
+                return self.state()
+        except _StoreBusyError:
+            return None
 
     def open(self, name: str) -> Bundle:
         """Verify the installed bundle `name`: its signature, its card and its files.
@@ -164,13 +173,19 @@ class Store:
 
     # --- changing ---------------------------------------------------------------------------------
 
-    def install(self, source: Path, allow_downgrade: bool = False) -> Bundle:
+    def install(
+        self,
+        source: Path,
+        allow_downgrade: bool = False,
+        shown_as: Path | None = None,
+    ) -> Bundle:
         """Copy, verify and replay the bundle in the folder `source`; keep and return the copy.
 
         The signature is checked before the card is believed, and the replay runs in a process of
         its own. The bundle does not run yet. A damaged bundle of the same name is replaced.
 
         allow_downgrade: accept an older version than has run here.
+        shown_as: what messages call the folder, where it is a copy of another one.
 
         Raises BundleError or ContractError for what is refused; nothing is installed then.
         """
@@ -178,7 +193,7 @@ class Store:
             self._make_room()
             staging = self.folder / f"{_STAGING}{os.getpid()}"
             try:
-                bundle = self._stage(source, staging, allow_downgrade)
+                bundle = self._stage(source, staging, allow_downgrade, shown_as or source)
                 self.replay(staging, bundle.card.id)
                 return self._move_in(bundle, staging)
             finally:
@@ -328,14 +343,14 @@ class Store:
     # --- the lock and what the operating system refuses -------------------------------------------
 
     @contextlib.contextmanager
-    def _locked(self, create: bool = False) -> Iterator[None]:
+    def _locked(self, create: bool = False, lock_timeout: float | None = None) -> Iterator[None]:
         """Keep other processes from changing the store; an OSError becomes a BundleError."""
         with self._os_errors_explained():
             if create:
                 self.folder.mkdir(parents=True, exist_ok=True)
             handle = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
-                self._wait_for_lock(handle)
+                self._wait_for_lock(handle, lock_timeout)
                 self._rename_old_pending()
                 yield
             finally:
@@ -359,15 +374,16 @@ class Store:
                 "free space, or run it as root",
             ) from None
 
-    def _wait_for_lock(self, handle: int) -> None:
-        deadline = time.monotonic() + self.lock_timeout
+    def _wait_for_lock(self, handle: int, lock_timeout: float | None) -> None:
+        seconds = self.lock_timeout if lock_timeout is None else lock_timeout
+        deadline = time.monotonic() + seconds
         while True:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return
             except BlockingIOError:
                 if time.monotonic() > deadline:
-                    raise BundleError(
+                    raise _StoreBusyError(
                         f"{self.folder}: another process changes it; try again in a minute",
                     ) from None
                 time.sleep(0.1)
@@ -379,30 +395,44 @@ class Store:
 
     # --- installing -------------------------------------------------------------------------------
 
-    def _stage(self, source: Path, staging: Path, allow_downgrade: bool) -> Bundle:
+    def _stage(
+        self,
+        source: Path,
+        staging: Path,
+        allow_downgrade: bool,
+        shown_as: Path,
+    ) -> Bundle:
         """Copy a bundle into `staging` and verify the copy: a command's one verification."""
         self.disk.make_folder(staging)
-        self._copy_file(source, staging, _CARD, LARGEST)
+        self._copy_file(source, staging, _CARD, LARGEST, shown_as)
         if os.path.lexists(source / SIGNATURE):
-            self._copy_file(source, staging, SIGNATURE, LARGEST)
+            self._copy_file(source, staging, SIGNATURE, LARGEST, shown_as)
         self.trust(staging, source.name)
-        card = read_card(staging, shown_as=source)
+        card = read_card(staging, shown_as=shown_as)
         self._check_downgrade(card.id, allow_downgrade)
         for name, pinned in card.files.items():
-            self._copy_file(source, staging, name, pinned.bytes)
-        bundle = verify_files(staging, card, shown_as=source)
+            self._copy_file(source, staging, name, pinned.bytes, shown_as)
+        bundle = verify_files(staging, card, shown_as=shown_as)
         self.disk.sync(staging)
         return bundle
 
-    def _copy_file(self, source: Path, staging: Path, name: str, max_bytes: int) -> None:
+    def _copy_file(
+        self,
+        source: Path,
+        staging: Path,
+        name: str,
+        max_bytes: int,
+        shown_as: Path,
+    ) -> None:
         path = source / name
+        shown = shown_as / name
         if not NAME.fullmatch(name) or path.is_symlink() or not path.is_file():
             raise BundleError(
-                f"{path}: cannot be read as a plain file; name a folder with a model bundle",
+                f"{shown}: cannot be read as a plain file; name a folder with a model bundle",
             )
         limit = min(max_bytes, LARGEST)
         if path.stat().st_size > limit:
-            raise BundleError(f"{path}: larger than {limit} bytes; copy the bundle again")
+            raise BundleError(f"{shown}: larger than {limit} bytes; copy the bundle again")
         self.disk.copy(path, staging / name)
         self.disk.sync(staging / name)
 

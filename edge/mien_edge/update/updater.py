@@ -212,6 +212,7 @@ class Updater:
         self._last_frame_at = clock()
         self._retry_at = _NEVER
         self._reload_requested = threading.Event()
+        self._has_failed_reload = False
         self._task: _Task[Any] | None = None
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="mien-update")
 
@@ -252,8 +253,8 @@ class Updater:
         if self._task is not None:
             if self._task.future.done():
                 self._finish(self._task)
-        elif now >= self._retry_at:
-            self._start_next_task()
+        else:
+            self._start_next_task(now)
 
     def close(self) -> None:
         """Wait for the thread to end what it does."""
@@ -274,17 +275,28 @@ class Updater:
 
     # --- tasks: started and finished between two frames, done by the thread -----------------------
 
-    def _start_next_task(self) -> None:
-        phase = self.phase
+    def _start_next_task(self, now: float) -> None:
+        """A request is served at once; after a failure all else waits, a failed reload longest."""
         if self._reload_requested.is_set():
             self._reload_requested.clear()
-            self._start(self._reload, self._apply_change)
-        elif isinstance(phase, OnProbation):
+            self._start_reload()
+        elif now >= self._retry_at:
+            self._start_task_of_phase()
+            if self._task is None and self._has_failed_reload:
+                self._start_reload()
+
+    def _start_task_of_phase(self) -> None:
+        phase = self.phase
+        if isinstance(phase, OnProbation):
             self._check_probation(phase)
         elif isinstance(phase, RollingBack):
             self._start_roll_back(phase)
         elif phase.shadow is not None and self._is_over(phase.shadow):
             self._start(self.store.stop_shadow, self._on_shadow_stopped)
+
+    def _start_reload(self) -> None:
+        self._has_failed_reload = False
+        self._start(self._reload, self._apply_change)
 
     def _start(self, work: Callable[[], T], on_done: Callable[[T], None]) -> None:
         self._task = _Task(self._worker.submit(work), on_done)
@@ -318,7 +330,7 @@ class Updater:
         try:
             return self._resolve_target()
         except (MienError, OSError):
-            self._reload_requested.set()  # so that it is tried again
+            self._has_failed_reload = True
             raise
 
     def _resolve_target(self) -> ModelChange:

@@ -92,4 +92,4 @@ def test_a_bundle_that_was_altered_is_refused(device, signed, capsys):
     content[len(content) // 2] ^= 1
     (signed / "model.tflite").write_bytes(content)
     assert cli.main(["models", "install", str(signed), *device]) == 1
-    assert "the bundle/model.tflite: its sha256 is not the card's" in capsys.readouterr().err
+    assert f"{signed}/model.tflite: its sha256 is not the card's" in capsys.readouterr().err

@@ -339,6 +339,39 @@ def test_a_request_that_the_store_could_not_answer_is_tried_again(device, monkey
     assert chosen.kinds()[:3] == ["update failed", "model changed", "probation"]
 
 
+def test_a_reload_that_keeps_failing_does_not_keep_a_bad_model(device, monkeypatch):
+    chosen = device(Answers("happy", "sad", "neutral"), Answers("fear"))
+    activate(chosen, 5)
+    assert chosen.kinds()[-1] == "probation"
+
+    def fails(*_):
+        raise BundleError("the disk is read-only")
+
+    for change in ("promote", "roll_back", "commit"):
+        monkeypatch.setattr(chosen.store, change, fails)
+    chosen.updater.request_reload()
+    chosen.run(60)
+    assert chosen.stages["classify"].stage is chosen.answers[1]
+
+
+def test_a_request_is_served_at_once_whatever_failed_before(device, monkeypatch):
+    chosen = device(Answers("happy", "sad", "neutral"), Answers("fear"))
+    activate(chosen, 5)
+    failed, promoted = [], []
+
+    def fails(*_):
+        if not failed:
+            chosen.updater.request_reload()  # it arrives while this fails
+        failed.append(chosen.now)
+        raise BundleError("the disk is busy")
+
+    monkeypatch.setattr(chosen.store, "roll_back", fails)
+    monkeypatch.setattr(chosen.store, "promote", lambda: promoted.append(chosen.now))
+    chosen.run(12)
+    assert len(promoted) == 1
+    assert promoted[0] - failed[0] < 1
+
+
 def test_the_bundle_that_runs_already_is_tried_and_committed_too(bundle, tmp_path, monkeypatch):
     """The one that came with mien, pushed."""
     monkeypatch.setenv("MIEN_MODELS", str(tmp_path / "models"))

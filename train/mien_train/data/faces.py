@@ -53,10 +53,18 @@ def box_in_frame(shares: Doubles) -> Box:
     return Box(x + _BORDER, y + _BORDER, width, height)
 
 
+def _detector_setup() -> str:
+    """What `detect_boxes` depends on, spelled as the first version did, whose caches are valid."""
+    settings = DetectSettings()
+    return (
+        f"(Detect(method={settings.method!r}, size={settings.size}, "
+        f"threshold={settings.min_score}, every={settings.interval_frames}, blur={settings.blur}), {_SIDE}, {_BORDER})"
+    )
+
+
 def cached_boxes(dataset: Dataset) -> Doubles:
     """`detect_boxes` of the dataset's images, cached beside the parsed data."""
-    setup = repr((DetectSettings(), _SIDE, _BORDER))
-    digest = hashlib.sha256(setup.encode()).hexdigest()[:8]
+    digest = hashlib.sha256(_detector_setup().encode()).hexdigest()[:8]
     path = cache_folder() / f"{dataset.sha256}-{len(dataset)}-boxes-{digest}.npz"
     return cached(path, lambda: detect_boxes(dataset.images))
 

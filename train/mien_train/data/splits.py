@@ -80,6 +80,14 @@ def current_split_name(recorded: str) -> str:
     return RENAMED_SPLITS.get(recorded, recorded)
 
 
+def first_split_name(name: str) -> str:
+    """What the first version called the split that is called `name` now."""
+    for first_name, current_name in RENAMED_SPLITS.items():
+        if current_name == name:
+            return first_name
+    return name
+
+
 def picture_id(image: Pixels) -> str:
     """Ten hexadecimal digits that name a picture by its pixels."""
     return hashlib.sha1(image.tobytes(), usedforsecurity=False).hexdigest()[:10]

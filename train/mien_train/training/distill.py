@@ -17,7 +17,7 @@ from mien_edge.errors import RunError
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from mien_train.data import cache
+from mien_train.data import cache, splits
 from mien_train.training import ensemble
 from mien_train.training.ensemble import Ensemble
 from mien_train.training.recipes import Stage
@@ -57,14 +57,9 @@ def with_soft_targets(run: OpenRun, stage: Stage, training: TrainingSet) -> Trai
 
 
 def _cache_folder(teacher: Ensemble) -> Path:
-    """Return where a teacher's soft targets are cached; one of an earlier version gets today's
-    name.
-    """
-    folder = teacher.folder / _FOLDER
+    """Return where a teacher's soft targets are cached, perhaps by an earlier version."""
     earlier = teacher.folder / _EARLIER_FOLDER
-    if earlier.is_dir() and not folder.exists():
-        earlier.rename(folder)
-    return folder
+    return earlier if earlier.is_dir() else teacher.folder / _FOLDER
 
 
 def _cache_key(run: OpenRun, stage: Stage) -> str:
@@ -79,7 +74,7 @@ def _cache_key(run: OpenRun, stage: Stage) -> str:
         schema.to_dict(run.recipe.preprocess),
         run.recipe.seed,
         run.record["data"]["sha256"],
-        run.record["split"],
+        splits.first_split_name(run.record["split"]),  # so that earlier caches are still found
         run.record["teacher"]["sha256"],
     ]
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]

@@ -138,7 +138,7 @@ def load_ensemble(folder: Path) -> Ensemble:
             f"{problem.filename}: not here; make the ensemble with: mien-train ensemble {folder} "
             "MEMBER …"
         ) from None
-    except (ValueError, KeyError, TypeError, zipfile.BadZipFile) as problem:
+    except (AttributeError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as problem:
         raise RunError(
             f"{path} is damaged ({problem}); make it again with: mien-train ensemble"
         ) from None

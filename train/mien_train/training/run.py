@@ -178,7 +178,7 @@ def open_run(folder: Path, data: DataSource | None = None) -> OpenRun:
         raise RunError(
             f"{path} is damaged ({problem}); begin the run again in another folder"
         ) from None
-    except (KeyError, TypeError, ValueError) as problem:
+    except (AttributeError, KeyError, TypeError, ValueError) as problem:
         raise RunError(
             f"{path}: {problem} does not fit this mien; use the one that began it"
         ) from None
@@ -261,6 +261,9 @@ def _read_record(path: Path) -> dict[str, Any]:
     record["split"] = splits.current_split_name(record["split"])
     for key in ("start", "teacher"):
         if key not in record:
+            raise KeyError(key)
+    for key in ("sha256", "ferplus_sha256"):
+        if key not in record["data"]:
             raise KeyError(key)
     return record
 
