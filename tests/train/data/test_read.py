@@ -14,7 +14,7 @@ from helpers import ROOT
 from mien_edge.contract import LABELS
 from mien_edge.errors import DataError
 from mien_train import cli
-from mien_train.data import audit, duplicates, fetch, read, splits
+from mien_train.data import audit, duplicates, faces, fetch, read, splits
 from mien_train.data import cache as data_cache
 from mien_train.results import evaluate
 from mien_train.results.evaluation import Evaluation
@@ -342,3 +342,13 @@ def test_a_split_of_an_earlier_version_keeps_its_meaning():
         splits.SPLITS
     )
     assert [splits.current_split_name(name) for name in splits.SPLITS] == list(splits.SPLITS)
+
+
+def test_caches_of_the_first_version_are_still_found(small):
+    dataset = read.load_dataset(small)
+    old = data_cache.cache_folder() / f"{dataset.sha256}-{len(dataset)}-boxes-bb1ddc1d.npz"
+    boxes = np.zeros((len(dataset), 4))
+    data_cache.cached(old, lambda: boxes)
+    assert (faces.cached_boxes(dataset) == boxes).all(), "the detector was not asked again"
+    names = [splits.first_split_name(name) for name in splits.SPLITS]
+    assert names == ["honest", "strict", "deck"]

@@ -56,10 +56,11 @@ def box_in_frame(shares: Doubles) -> Box:
 def _detector_setup() -> str:
     """What `detect_boxes` depends on, spelled as the first version did, whose caches are valid."""
     settings = DetectSettings()
-    return (
-        f"(Detect(method={settings.method!r}, size={settings.size}, "
-        f"threshold={settings.min_score}, every={settings.interval_frames}, blur={settings.blur}), {_SIDE}, {_BORDER})"
+    detector = (
+        f"Detect(method={settings.method!r}, size={settings.size}, "
+        f"threshold={settings.min_score}, every={settings.interval_frames}, blur={settings.blur})"
     )
+    return f"({detector}, {_SIDE}, {_BORDER})"
 
 
 def cached_boxes(dataset: Dataset) -> Doubles:
