@@ -1,6 +1,7 @@
 """Runs: heads as values, data that is read once a command, and records of earlier versions."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -88,12 +89,14 @@ def count_reads(monkeypatch, path):
     return hashed
 
 
-def test_a_command_reads_and_hashes_its_data_once(folder, small, monkeypatch, capsys):
-    run = ["run", "tiny", "--epochs", "1", "--data", str(small), "--folder", str(folder / "tiny")]
+def test_a_command_reads_and_hashes_its_data_once(folder, small, tiny_run, monkeypatch, capsys):
+    finished = folder / "finished"
+    shutil.copytree(tiny_run, finished)
+    data = ["--data", str(small), "--folder"]
     commands = [
-        run,
-        run,
-        *([name, str(folder / "tiny")] for name in ("quantize", "report", "evaluate")),
+        ["fit", "tiny", "--epochs", "1", *data, str(folder / "new")],
+        ["run", "tiny", *data, str(finished)],
+        *([name, str(finished)] for name in ("quantize", "report", "evaluate")),
     ]
     for command in commands:
         with monkeypatch.context() as patch:
