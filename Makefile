@@ -10,7 +10,7 @@
 # make fuzz         spoilt cards, archives and networks for ten minutes
 # make e2e          an emulated Raspberry Pi: set up, updated, its power cut CUTS (20) times (root, qemu, an hour)
 # make soak         the service for MINUTES (30) at full speed, its camera failing each minute; draws out/soak.png
-# make check        what has to hold before a change lands: test, test-edge, lint, types, edge-only, device-test
+# make check        what has to hold before a change lands: test, lint, types, edge-only, device-test
 # make clean        remove the environments and what was built
 PYTHON ?= python3
 PIP = -m pip install --quiet --disable-pip-version-check
@@ -55,7 +55,7 @@ fuzz: .venv/ready
 e2e: .venv/ready
 	PYTHONPATH=tests tests/system/e2e.sh .venv/bin/python
 
-check: test test-edge lint types edge-only device-test
+check: test lint types edge-only device-test
 
 # pip 25.1 is the first that reads dependency groups.
 .venv/ready: pyproject.toml
