@@ -193,6 +193,16 @@ def json_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
+def runtime_option(parser: argparse.ArgumentParser) -> None:
+    """Add --runtime."""
+    parser.add_argument(
+        "--runtime",
+        type=Path,
+        metavar="FOLDER",
+        help=f"runtime folder of the service (default: {paths.RUNTIME})",
+    )
+
+
 def log_option(parser: argparse.ArgumentParser) -> None:
     """Add --log."""
     parser.add_argument(

@@ -17,6 +17,7 @@ from mien_edge.commands.common import (
     add_command,
     json_option,
     renamed_option,
+    runtime_option,
     settings_option,
 )
 from mien_edge.errors import BundleError, SourceError
@@ -77,7 +78,7 @@ def install(
     device: ThisDevice,
     stream: BinaryIO,
     allow_downgrade: bool,
-    shown_as: Path = Path("the bundle"),
+    shown_as: Path = archive.UNNAMED,
 ) -> None:
     """Verify, replay and keep the bundle in the tar archive `stream`; it does not run yet.
 
@@ -168,7 +169,7 @@ def _receive(
     device: ThisDevice,
     stream: BinaryIO,
     allow_downgrade: bool,
-    shown_as: Path = Path("the bundle"),
+    shown_as: Path = archive.UNNAMED,
 ) -> Bundle:
     bundle = archive.receive(stream, device.store, allow_downgrade, shown_as)
     _log_event(device, EventKind.MODEL_INSTALLED, bundle.card.id)
@@ -369,12 +370,7 @@ def _action(actions: Commands, name: str, text: str, run: Handler) -> argparse.A
 
 def _common_options(parser: argparse.ArgumentParser) -> None:
     settings_option(parser)
-    parser.add_argument(
-        "--runtime",
-        type=Path,
-        metavar="FOLDER",
-        help="runtime folder of the service (default: /run/mien)",
-    )
+    runtime_option(parser)
 
 
 def _name_argument(parser: argparse.ArgumentParser) -> None:

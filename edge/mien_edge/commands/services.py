@@ -11,6 +11,7 @@ from mien_edge.commands.common import (
     json_option,
     log_option,
     log_path,
+    runtime_option,
     service_log_path,
     settings_from,
     settings_option,
@@ -65,12 +66,7 @@ def configure_view(parser: argparse.ArgumentParser) -> None:
     """Add the options of `view`."""
     settings_option(parser)
     log_option(parser)
-    parser.add_argument(
-        "--runtime",
-        type=Path,
-        metavar="FOLDER",
-        help=f"runtime folder of the service (default: {paths.RUNTIME})",
-    )
+    runtime_option(parser)
     parser.set_defaults(run=_view)
 
 

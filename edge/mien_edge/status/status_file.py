@@ -14,16 +14,18 @@ import os
 import signal
 import socket
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mien_edge.errors import SourceError
 from mien_edge.formats import ReadingRecord
 from mien_edge.schema import from_dict, to_dict
 from mien_edge.status.health import Health
+
+T = TypeVar("T")
 
 NAME = "status.json"
 SOCKET = "view.sock"
@@ -234,7 +236,8 @@ def write(folder: Path, status: Status | PublisherStatus) -> None:
     """Replace the folder's status file.
 
     Not synced, for it is in memory; renamed, so that a reader never sees half a file. A folder
-    that cannot be written is ignored: a status is no reason to stop."""
+    that cannot be written is ignored: a status is no reason to stop.
+    """
     path = folder / NAME
     temporary = path.with_suffix(".new")
     with suppress(OSError):
@@ -244,22 +247,23 @@ def write(folder: Path, status: Status | PublisherStatus) -> None:
 
 def read_status(folder: Path) -> Status:
     """Return what the camera's service wrote last. Raises SourceError if it does not run."""
-    path = folder / NAME
-    content = _read_json(path)
-    try:
-        return Status.from_json(content)
-    except SourceError as problem:
-        raise _incompatible(path, problem) from None
+    return _read(folder, Status.from_json)
 
 
 def read_publisher(folder: Path) -> PublisherStatus:
     """Return what the publisher wrote last. Raises SourceError if it does not run."""
+    return _read(folder, PublisherStatus.from_json)
+
+
+def _read(folder: Path, from_json: Callable[[Mapping[str, Any]], T]) -> T:
     path = folder / NAME
     content = _read_json(path)
     try:
-        return PublisherStatus.from_json(content)
+        return from_json(content)
     except SourceError as problem:
-        raise _incompatible(path, problem) from None
+        raise SourceError(
+            f"{path}: written by another version of mien ({problem}); restart the service"
+        ) from None
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -273,12 +277,6 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise SourceError(
             f"{path}: cannot be read ({problem}); run it as root or as the user mien"
         ) from None
-
-
-def _incompatible(path: Path, problem: SourceError) -> SourceError:
-    return SourceError(
-        f"{path}: written by another version of mien ({problem}); restart the service"
-    )
 
 
 def send_reload_signal(folder: Path) -> bool:

@@ -15,19 +15,22 @@ _MAX_FILES = 16
 _MAX_BYTES = 2 * LARGEST
 
 
+UNNAMED = Path("the bundle")
+"""What messages call a bundle from an archive: the name in its card is not verified yet."""
+
+
 def receive(
     stream: BinaryIO,
     store: Store,
     allow_downgrade: bool = False,
-    shown_as: Path = Path("the bundle"),
+    shown_as: Path = UNNAMED,
 ) -> Bundle:
     """Install a bundle that comes as a tar stream with its files at the top; return it, verified.
 
     Raises BundleError or ContractError for what is refused; the store is then unchanged.
     """
     with tempfile.TemporaryDirectory(prefix="mien-receive-") as temporary:
-        # A refusal calls the bundle by this name, because the name in its card is not verified yet.
-        folder = Path(temporary) / "the bundle"
+        folder = Path(temporary) / UNNAMED
         folder.mkdir()
         extract(stream, folder)
         return store.install(folder, allow_downgrade, shown_as)

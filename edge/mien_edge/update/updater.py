@@ -97,9 +97,10 @@ class Serving:
 
 
 @dataclass(frozen=True, slots=True)
-class OnProbation:
-    """A new model runs and is measured, with the committed one on the same faces.
+class _Trial:
+    """A new model, and the committed one on the same faces.
 
+    model: the new one.
     previous: the committed model.
     probation: the measurements.
     """
@@ -114,6 +115,11 @@ class OnProbation:
         """The models that are in memory and can run on."""
         return (self.model, self.previous)
 
+
+@dataclass(frozen=True, slots=True)
+class OnProbation(_Trial):
+    """A new model runs and is measured."""
+
     @property
     def stages(self) -> dict[str, Any]:
         """What the chain's stages call, by name."""
@@ -121,25 +127,13 @@ class OnProbation:
 
 
 @dataclass(frozen=True, slots=True)
-class RollingBack:
+class RollingBack(_Trial):
     """A new model has failed: the previous one runs already, and the store has to follow.
 
-    model: the one that has failed.
-    previous: the committed model.
-    probation: the measurements that it failed by.
     reason: why, in a sentence for people.
     """
 
-    model: LoadedModel
-    previous: LoadedModel
-    probation: Probation
     reason: str
-    shadow: ClassVar[None] = None
-
-    @property
-    def models(self) -> tuple[LoadedModel, ...]:
-        """The models that are in memory and can run on."""
-        return (self.model, self.previous)
 
     @property
     def stages(self) -> dict[str, Any]:

@@ -200,6 +200,12 @@ def megabytes(process, key):
     return next(int(line.split()[1]) / 1000 for line in lines if line.startswith(key))
 
 
+def publish_command(settings, log, state):
+    """The real program, as the unit starts it."""
+    options = ["--settings", settings, "--log", log, "--state", state]
+    return [sys.executable, "-m", "mien_edge", "publish", *options]
+
+
 def test_a_hundred_thousand_readings_are_published_in_flat_memory(tmp_path, broker):
     """The real process; its memory at the end is close to that at the first thousand, and its peak is small."""
     subscriber = Subscriber(broker, "mien/pi/reading")
@@ -207,19 +213,8 @@ def test_a_hundred_thousand_readings_are_published_in_flat_memory(tmp_path, brok
     device.write(100_000)
     settings = tmp_path / "mien.toml"
     settings.write_text(f'[publish]\nhost = "127.0.0.1"\nport = {broker.port}\ndevice = "pi"\n')
-    command = [
-        sys.executable,
-        "-m",
-        "mien_edge",
-        "publish",
-        "--settings",
-        settings,
-        "--log",
-        device.path,
-    ]
-    with subprocess.Popen(
-        [*command, "--state", tmp_path], env=clean_environment(), text=True
-    ) as process:
+    command = publish_command(settings, device.path, tmp_path)
+    with subprocess.Popen(command, env=clean_environment(), text=True) as process:
         until(None, lambda: len(subscriber.messages) > 1000 or process.poll() is not None, 240)
         early = megabytes(process, "VmRSS")
         until(None, lambda: len(subscriber.messages) >= 100_000 or process.poll() is not None, 240)
@@ -473,19 +468,8 @@ def test_prometheus_and_status_say_how_the_publisher_is(tmp_path, broker):
         f'[publish]\nhost = "127.0.0.1"\nport = {broker.port}\ndevice = "pi"\nmetrics_port = {port}\n'
     )
     environment = {**clean_environment(), "RUNTIME_DIRECTORY": str(tmp_path / "publish")}
-    command = [
-        sys.executable,
-        "-m",
-        "mien_edge",
-        "publish",
-        "--settings",
-        settings,
-        "--log",
-        device.path,
-    ]
-    with subprocess.Popen(
-        [*command, "--state", tmp_path], env=environment, text=True, stdout=subprocess.PIPE
-    ) as process:
+    command = publish_command(settings, device.path, tmp_path)
+    with subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE) as process:
         until(None, lambda: has_published(tmp_path / "publish", 5))
         status = status_file.read_publisher(tmp_path / "publish")
         page = (
