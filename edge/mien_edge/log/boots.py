@@ -145,7 +145,9 @@ class Ages:
         index = _index([boot.last_run for boot in self._boots], run)
         if index < 0:
             return self._of_entry(index, minute, 0.0)
-        return self._of_entry(index, minute, minute - self._boots[index].clock_offset)
+        boot = self._boots[index]
+        monotonic = max(minute - boot.clock_offset, boot.first_seen)
+        return self._of_entry(index, minute, monotonic)
 
     def _of_entry(self, index: int, time: float, monotonic: float) -> float:
         if index < 0:  # before the first boot that is known

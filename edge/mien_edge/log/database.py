@@ -80,6 +80,9 @@ _PRAGMAS = (
 _BUSY_TIMEOUT = 5.0  # seconds to wait for another process's lock
 # seconds for which the writer may hold up the frames when another process writes
 _WRITER_TIMEOUT = 0.1
+DATABASE_ERRORS = (sqlite3.Error, UnicodeDecodeError)
+"""What reading and writing a log may raise; the latter is a damaged name in an error's text."""
+
 _CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 # errors that say nothing against the file: permissions, locks, a full or failing disk
 _NOT_THE_FILES_FAULT = (
@@ -148,7 +151,7 @@ def open_database(path: Path, is_own: bool = False) -> sqlite3.Connection:
         path.parent.mkdir(parents=True, exist_ok=True)
         _refuse_special_file(path, is_own)
         return _connect(path, is_own)
-    except sqlite3.Error as problem:
+    except DATABASE_ERRORS as problem:
         if not _is_damage(path, problem):
             raise _cannot_be_opened(path, problem) from None
         if not (is_own or _was_a_log(path)):
@@ -159,7 +162,7 @@ def open_database(path: Path, is_own: bool = False) -> sqlite3.Connection:
     try:
         move_aside(path, f"was corrupt ({reason})", "corrupt")
         return _connect(path, is_own)
-    except (sqlite3.Error, OSError) as problem:
+    except (*DATABASE_ERRORS, OSError) as problem:
         raise _cannot_be_opened(path, problem) from None
 
 
@@ -183,8 +186,8 @@ def error_code(problem: Exception) -> int:
 
 
 def is_corrupt(problem: Exception) -> bool:
-    """Whether an SQLite error says that the file is damaged."""
-    return error_code(problem) in _CORRUPT
+    """Whether an error of DATABASE_ERRORS says that the file is damaged."""
+    return isinstance(problem, UnicodeDecodeError) or error_code(problem) in _CORRUPT
 
 
 def is_locked(problem: Exception) -> bool:
@@ -192,7 +195,7 @@ def is_locked(problem: Exception) -> bool:
     return error_code(problem) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
-def _is_damage(path: Path, problem: sqlite3.Error) -> bool:
+def _is_damage(path: Path, problem: Exception) -> bool:
     """Whether it is the file's fault that it cannot be opened as a log."""
     if not path.exists():
         return False

@@ -10,7 +10,7 @@ from pathlib import Path
 from mien_edge.errors import SinkError
 from mien_edge.events import Event
 from mien_edge.labels import LABELS
-from mien_edge.log.database import SCORE_SCALE, VERSION, decode, sidecar
+from mien_edge.log.database import DATABASE_ERRORS, SCORE_SCALE, VERSION, decode, sidecar
 from mien_edge.log.minutes import ALL, MinuteSummary
 from mien_edge.values import Box, Emotion, Reading
 
@@ -75,7 +75,7 @@ def open_to_read(path: Path) -> sqlite3.Connection:
         connection.text_factory = decode
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         connection.execute("SELECT 1 FROM readings LIMIT 1")
-    except sqlite3.Error as problem:
+    except DATABASE_ERRORS as problem:
         hint = "run it as root or as the service's user, or name another file with --log"
         raise SinkError(f"{path}: not a readable log ({problem}); {hint}") from None
     if version != VERSION:

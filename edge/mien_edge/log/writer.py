@@ -20,7 +20,6 @@ What can happen to it, and what it then does:
 
 import logging
 import math
-import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -34,6 +33,7 @@ from mien_edge.log.boots import Ages, Boot, read_boots, write_boot
 from mien_edge.log.checkup import Checkup
 from mien_edge.log.clock import boot_id, is_synchronized, since_boot
 from mien_edge.log.database import (
+    DATABASE_ERRORS,
     INSERT_EVENT,
     INSERT_MINUTE,
     INSERT_READING,
@@ -142,7 +142,7 @@ class LogWriter:
         self._connection = open_database(self.path, self._is_own)
         try:
             self._prepare()
-        except sqlite3.Error as problem:
+        except DATABASE_ERRORS as problem:
             self._connection.close()
             hint = "free some space, and check the folder and its owner"
             reason = f"cannot be written ({problem})"
@@ -273,7 +273,7 @@ class LogWriter:
             self._check_clock()
             outcome = self._write(ending)
             self._note_synchronization(is_synchronized_now)
-        except (sqlite3.Error, SinkError) as problem:
+        except (*DATABASE_ERRORS, SinkError) as problem:
             if is_locked(problem) and len(self._pending) < _MAX_PENDING:
                 return _Outcome.POSTPONED
             self._drop_pending(problem)
@@ -434,7 +434,7 @@ class LogWriter:
             return
         try:
             self._checkup.step()
-        except sqlite3.Error as problem:
+        except DATABASE_ERRORS as problem:
             if is_corrupt(problem):
                 self._recreate(f"was corrupt ({problem})")
 
@@ -444,7 +444,7 @@ class LogWriter:
             return False
         try:
             return self._retention.step(self._ages())
-        except sqlite3.Error as problem:
+        except DATABASE_ERRORS as problem:
             if not is_locked(problem):
                 message = "%s: cannot be trimmed now (%s); tried again with the next commit"
                 _log.warning(message, self.path, problem)
@@ -476,7 +476,7 @@ class LogWriter:
             if not self._must_reopen:
                 self._save_boot()
                 self._ids.release()
-        except sqlite3.Error as problem:
+        except DATABASE_ERRORS as problem:
             _log.warning("%s: cannot be written (%s)", self.path, problem)
         self._connection.close()
 
