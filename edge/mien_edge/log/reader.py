@@ -94,6 +94,12 @@ def newest(connection: sqlite3.Connection, table: str) -> int:
     return int(connection.execute(query).fetchone()[0])
 
 
+def count_after(connection: sqlite3.Connection, table: str, last_id: int) -> int:
+    """Return how many rows of 'readings' or 'events' have an id above `last_id`."""
+    query = f"SELECT COUNT(*) FROM {table} WHERE id > ?"  # noqa: S608 - one of two names
+    return int(connection.execute(query, (last_id,)).fetchone()[0])
+
+
 def readings(
     connection: sqlite3.Connection, selection: Filter, limit: int = -1
 ) -> Iterator[tuple[int, Reading]]:

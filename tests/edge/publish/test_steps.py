@@ -23,8 +23,17 @@ class FakeConnection:
         self.address = "broker:1883"
         self.ready = False
         self.problem = ""
+        self.reason = 0
+        self.is_cut = False
+        self.is_flooded = False
         self.max_inflight = 20
+        self.max_packet = 2**28
+        self.retain = True
+        self.qos = 1
+        self.will = arguments[2]
+        self.holds_back = ()
         self.sent = []
+        self.answered = 0
         self.subscriptions = []
 
     def publish(self, topic, text, retain=False):
@@ -34,11 +43,25 @@ class FakeConnection:
     def subscribe(self, topic):
         self.subscriptions.append(topic)
 
-    def loop(self, seconds):
-        pass
+    def packet_bytes(self, topic, text):
+        return len(topic) + len(text)
 
-    def abort(self):
+    def loop(self, seconds):
+        """Acknowledge what is retained, but for topics that end as `holds_back`."""
+        for number in range(self.answered + 1, len(self.sent) + 1):
+            topic = self.sent[number - 1][0]
+            if not topic.endswith(("/reading", "/event", "/minute", *self.holds_back)):
+                self.on_sent(number, "")
+        self.answered = len(self.sent)
+
+    def abort(self, problem="aborted"):
         self.ready = False
+        self.problem = self.problem or problem
+
+    def lose(self):
+        """The broker closes the connection without a word."""
+        self.is_cut = True
+        self.problem = "the connection was lost"
 
     def close(self):
         self.problem = "closed"
@@ -130,7 +153,7 @@ def test_the_first_messages_are_status_discovery_and_state(stage):
     connection = stage.connect()
     topics = [topic for topic, _ in connection.sent]
     assert topics == ["mien/pi/status", "homeassistant/device/pi/config", "mien/pi/state"]
-    assert connection.subscriptions == ["homeassistant/status"]
+    assert connection.subscriptions == ["mien/pi/state", "homeassistant/status"]
 
 
 def test_the_state_is_sent_each_interval_and_at_once_when_home_assistant_starts(stage):
@@ -140,10 +163,10 @@ def test_the_state_is_sent_each_interval_and_at_once_when_home_assistant_starts(
     stage.step(1.0)
     assert len(connection.numbers("/state")) == 2
     stage.step(1.0)
-    connection.on_message(connection, "homeassistant/status", b"offline")
+    connection.on_message(connection, "homeassistant/status", b"offline", False)
     stage.step()
     assert len(connection.numbers("/state")) == 2
-    connection.on_message(connection, "homeassistant/status", b"online")
+    connection.on_message(connection, "homeassistant/status", b"online", False)
     stage.step()
     assert len(connection.numbers("/state")) == 3
     assert len(connection.numbers("/config")) == 2
