@@ -38,6 +38,8 @@ MESSAGE_REFUSALS = (0x90, 0x95, 0x99)
 _KEEPALIVE = 30  # seconds of silence after which the broker publishes the last will
 _CONNECT_TIMEOUT = 10.0  # seconds
 _FIRST_FAILURE = 0x80  # reason codes from here on are failures (MQTT 5, 2.4)
+_PACKET_TYPE = 0xF0
+_CONNACK = 0x20
 _UNLIMITED = 2**28  # bytes; no MQTT packet is larger
 _HEADER_BYTES = 10  # of a PUBLISH: type, length (4), topic's length (2), number (2), properties
 _MAX_PASSWORD = 65_535  # bytes (MQTT 5, 3.1.3.6)
@@ -116,7 +118,6 @@ class Connection:
         self._on_sent = on_sent
         self._on_message = on_message
         self._protocol = settings.protocol
-        self._has_tls = settings.tls
         self._accepted = False
         self._acknowledged: list[tuple[int, str]] = []
         self._received: list[tuple[str, bytes, bool]] = []
@@ -174,21 +175,27 @@ class Connection:
         except Exception as problem:  # paho raises whatever a malformed packet leads to
             self._end(f"it sends what is no MQTT ({problem})")
             code = paho.MQTT_ERR_SUCCESS
-        if self._incoming_bytes() > MAX_INCOMING:
-            self.is_flooded = True
-            self._end(f"it sends a message of more than {MAX_INCOMING} bytes")
+        self._check_incoming()
         self._dispatch()
         if code != paho.MQTT_ERR_SUCCESS:
             self.is_cut = code == paho.MQTT_ERR_CONN_LOST
             self._end(self._cause(code))
 
-    def _incoming_bytes(self) -> int:
-        """The length of the packet that is being received.
+    def _check_incoming(self) -> None:
+        """End the connection if what is being received is too large, or can't be of a broker.
 
         MQTT 3.1.1 has no way to tell the broker a limit, and paho none to set one.
         """
         packet = getattr(self._client, "_in_packet", {})
-        return int(packet.get("remaining_length", 0))
+        is_connack = packet.get("command", 0) & _PACKET_TYPE in (0, _CONNACK)
+        if not self.ready and not is_connack:
+            self._end(self._not_a_broker())
+        elif packet.get("remaining_length", 0) > MAX_INCOMING:
+            self._end_flood()
+
+    def _end_flood(self) -> None:
+        self.is_flooded = True
+        self._end(f"it sends a message of more than {MAX_INCOMING} bytes")
 
     def _dispatch(self) -> None:
         """Call the callbacks with what paho has received."""
@@ -207,13 +214,16 @@ class Connection:
     def _cause(self, code: paho.MQTTErrorCode) -> str:
         """Why paho ended the connection, for people."""
         if not self.ready:
-            where = f"{self.address} answers, but not as a broker of MQTT {self._protocol}"
-            return f"{where}; check publish.port, publish.tls and publish.protocol"
+            return self._not_a_broker()
         if code == paho.MQTT_ERR_CONN_LOST:
             return "the connection was lost"
         if code == paho.MQTT_ERR_PROTOCOL:
             return "it sends what is no MQTT (protocol error)"
         return paho.error_string(code)
+
+    def _not_a_broker(self) -> str:
+        where = f"{self.address} answers, but not as a broker of MQTT {self._protocol}"
+        return f"{where}; check publish.port, publish.tls and publish.protocol"
 
     def close(self) -> None:
         """Disconnect in good order, so that the broker doesn't publish the last will."""
@@ -293,7 +303,10 @@ class Connection:
             topic = message.topic
         except UnicodeDecodeError:
             return  # nobody has subscribed to that
-        self._received.append((topic, bytes(message.payload), message.retain))
+        if len(message.payload) > MAX_INCOMING:
+            self._end_flood()
+        else:
+            self._received.append((topic, bytes(message.payload), message.retain))
 
 
 def _new_client(settings: PublishSettings, client_id: str) -> paho.Client:

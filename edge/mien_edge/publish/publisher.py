@@ -30,7 +30,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from mien_edge.errors import PublishError, SourceError
+from mien_edge.errors import PublishError, SinkError, SourceError
 from mien_edge.log.minutes import MinuteSummary
 from mien_edge.publish import homeassistant, identity
 from mien_edge.publish.identity import Identity, IdentityFile
@@ -257,7 +257,9 @@ class Publisher:
         except UNREADABLE as problem:
             self.outbox.waiting = 0
             self._has_more = False
-            self._tell_log(f"{self.outbox.log}: cannot be read ({problem})")
+            is_told_by_reader = isinstance(problem, SinkError)
+            path = self.outbox.log
+            self._tell_log(str(problem) if is_told_by_reader else f"{path}: damaged ({problem})")
         else:
             self._tell_log("")
 
@@ -267,7 +269,7 @@ class Publisher:
             return
         self._log_problem = problem
         if problem:
-            self.notices["log"] = f"{problem}; nothing of it is published; see: journalctl -u mien"
+            self.notices["log"] = f"{problem}; until then nothing is published"
             _log.warning("%s", self.notices["log"])
         else:
             self.notices.pop("log", None)
@@ -404,7 +406,10 @@ class Publisher:
             self._wants_introduction |= payload == b"online"
         elif topic == f"{self.base_topic}/state":
             other = read_machine(payload)
-            if other not in ("", self.machine) and not retained:
+            is_new = (
+                not retained or self._early_losses > 0
+            )  # else it was in this card's last machine
+            if other not in ("", self.machine) and is_new:
                 self._tell("name", _same_name(self.identity.device, other))
         elif self._retirement is not None:
             self._retirement.on_message(topic, payload)

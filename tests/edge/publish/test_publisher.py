@@ -540,6 +540,7 @@ def test_a_clock_that_was_ahead_does_not_silence_the_sums(tmp_path):
         MinuteSums(1),
         Cursor(reader.name(connection), minute=int(clock[0])),
         lambda: clock[0],
+        boot="",
         is_synchronized=lambda: True,
     )
     clock[0] = NOW
