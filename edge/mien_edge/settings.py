@@ -316,7 +316,9 @@ class PublishSettings(_Section):
         "", "file with the password, for use without the systemd credential"
     )
     topic: str = _setting("mien", "first part of all topics, as in mien/DEVICE/reading")
-    device: str = _setting("", "name of the device in topics and messages; empty: its host name")
+    device: str = _setting(
+        "", "name in topics and messages, another one on each device; empty: its host name"
+    )
     discovery: str = _setting(
         "homeassistant", "discovery prefix of Home Assistant; empty: no discovery"
     )

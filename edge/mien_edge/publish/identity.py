@@ -58,7 +58,7 @@ class Identity:
         return tuple(topic for topic in topics if topic)
 
     def before_upgrade(self, discovery_prefix: str) -> "Identity | None":
-        """Return the identity that mien 0.2 gave this device; None if it is the same."""
+        """Return the identity that earlier versions gave this device; None if it is the same."""
         if not discovery_prefix:
             return None
         node = re.sub(r"[^A-Za-z0-9_-]", "_", self.device)

@@ -406,10 +406,9 @@ class Publisher:
             self._wants_introduction |= payload == b"online"
         elif topic == f"{self.base_topic}/state":
             other = read_machine(payload)
-            is_new = (
-                not retained or self._early_losses > 0
-            )  # else it was in this card's last machine
-            if other not in ("", self.machine) and is_new:
+            # A retained one may be from before this card was put into this machine.
+            is_present = not retained or self._early_losses > 0
+            if other not in ("", self.machine) and is_present:
                 self._tell("name", _same_name(self.identity.device, other))
         elif self._retirement is not None:
             self._retirement.on_message(topic, payload)

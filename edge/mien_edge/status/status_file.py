@@ -216,11 +216,11 @@ class PublisherStatus:
     problem: str = ""
     published: int = 0
     refused: int = 0
-    set_aside: int = 0
     reconnects: int = 0
     waiting: int = 0
     faces: int = 0
     shares: dict[str, float] = field(default_factory=dict)
+    set_aside: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return what the file holds."""

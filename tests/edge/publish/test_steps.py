@@ -9,7 +9,7 @@ from mien_edge import testing
 from mien_edge.errors import PublishError
 from mien_edge.log.writer import LogWriter
 from mien_edge.publish import publisher as publisher_module
-from mien_edge.publish.inflight import CULPRIT_AFTER
+from mien_edge.publish.inflight import CAREFUL_AFTER, CULPRIT_AFTER
 from mien_edge.publish.mqtt import RETAIN_UNSUPPORTED, TAKEN_OVER
 from mien_edge.publish.outbox import Cursor
 from mien_edge.publish.publisher import (
@@ -392,6 +392,22 @@ def test_a_message_before_which_every_connection_ends_is_set_aside_and_the_rest_
     assert caplog.text.count("set aside") == 1
 
 
+def test_in_doubt_one_message_is_sent_at_a_time(stage):
+    stage.connect()
+    stage.write(3)
+    for _ in range(CAREFUL_AFTER):
+        stage.step(POLL_SECONDS)
+        lose(stage)
+        stage.connect()
+    for _ in range(5):
+        stage.step()
+    connection = stage.connections[-1]
+    assert len(connection.numbers("/reading")) == 1
+    connection.acknowledge(*connection.numbers("/reading"))
+    stage.step()
+    assert len(connection.numbers("/reading")) == 2
+
+
 def test_a_network_that_breaks_sets_no_message_aside(stage):
     stage.connect()
     stage.write(3)
@@ -490,6 +506,14 @@ def test_two_machines_of_one_name_are_told_and_this_ones_echo_is_not(stage):
     connection.on_message(connection, "mien/pi/state", other, True)
     assert stage.publisher.report().problem == "", "the card was in another machine before"
     connection.on_message(connection, "mien/pi/state", other, False)
+    assert "machine ffffffff" in stage.publisher.report().problem
+
+
+def test_another_machines_state_proves_a_take_over_after_a_lost_connection(stage):
+    stage.connect()
+    lose(stage)
+    connection = stage.connect()
+    connection.on_message(connection, "mien/pi/state", b'{"machine": "ffffffff"}', True)
     assert "machine ffffffff" in stage.publisher.report().problem
 
 
