@@ -451,7 +451,8 @@ def broker(settings: PublishSettings, seconds: float = 5.0) -> Finding:
         fix = "check the [publish] settings, the network, and that the broker runs"
         return Finding("broker", "error", str(problem), fix)
     if not look.is_own:
-        text = f"machine {look.machine} publishes as {look.device} as well ({look.status})"
+        verb = "publishes" if look.is_online else "has published"
+        text = f"machine {look.machine} {verb} as {look.device} as well"
         fix = "give one of the devices another publish.device; a copied card has the name of both"
         return Finding("broker", "warning", f"{address}: {text}", fix)
     return Finding("broker", "ok", f"{address} lets this device in")

@@ -192,6 +192,8 @@ class Connection:
             self._end(self._not_a_broker())
         elif packet.get("remaining_length", 0) > MAX_INCOMING:
             self._end_flood()
+        elif getattr(self._client, "_in_messages", None):
+            self._end("it sends messages with QoS 2, where QoS 0 was subscribed to")
 
     def _end_flood(self) -> None:
         self.is_flooded = True

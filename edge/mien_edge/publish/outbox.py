@@ -29,6 +29,10 @@ UNREADABLE = (SinkError, sqlite3.Error, OSError, ValueError, TypeError, Overflow
 """What reading a log raises that can't be read; where a row is damaged, a value may be anything."""
 
 _MINUTE = 60  # seconds
+_MAX_NUMBER = 2**62  # of an id
+_MANY = 10_000  # entries that take long to count
+_COUNT_SECONDS = 0.4  # between two counts, which read the index of all that waits
+_LONG_COUNT_SECONDS = 10.0  # between two counts of many
 _COMMIT_DELAY = 10  # seconds after its end when a minute is surely in the log
 
 _log = logging.getLogger("mien.publish")
@@ -74,11 +78,11 @@ class Cursor:
             content = json.loads(path.read_text())
             return cls(
                 log=str(content["log"]),
-                reading=int(content["reading"]),
-                event=int(content["event"]),
-                minute=int(content["minute"]),
+                reading=_number(content["reading"]),
+                event=_number(content["event"]),
+                minute=_number(content["minute"]),
                 boot=str(content.get("boot", "")),
-                offset=float(content.get("offset", 0.0)),
+                offset=float(_number(content.get("offset", 0))),
             )
         except FileNotFoundError:
             return cls()
@@ -97,6 +101,14 @@ class Cursor:
     def save(self, path: Path) -> None:
         """Write the cursor to a file, atomically and durably."""
         files.write_text(path, json.dumps(asdict(self)) + "\n")
+
+
+def _number(value: object) -> int:
+    """A number of a cursor's file; ValueError for one that no database and no clock has."""
+    number = int(value)  # type: ignore[call-overload]  # what is no number is a TypeError
+    if not -_MAX_NUMBER <= number <= _MAX_NUMBER:
+        raise ValueError(f"{number} is out of range")
+    return int(number)
 
 
 class Batch(NamedTuple):
@@ -198,7 +210,8 @@ class Outbox:
 
     `sent` is the position up to which entries were taken, `done` the one up to which they were
     acknowledged. `waiting` counts entries that are not acknowledged, and `last_minute` are the sums
-    of the last full minute, however many faces it had; both are as of the last look at the log.
+    of the last full minute, however many faces it had; `waiting` is as of the last count,
+    at most ten seconds ago, `last_minute` as of the last look at the log.
     """
 
     def __init__(
@@ -221,6 +234,7 @@ class Outbox:
         self._boot_clock = boot_clock
         self._boot = clock.boot_id() if boot is None else boot
         self._is_synchronized = is_synchronized
+        self._count_at = float("-inf")
 
     def rewind(self) -> None:
         """Take again what was taken but not acknowledged."""
@@ -306,7 +320,10 @@ class Outbox:
         last_minute = self._last_full_minute()
         recent = reader.read_minutes(connection, last_minute - 2 * _MINUTE, last_minute + 1)
         self.last_minute = recent[-1] if recent else MinuteSummary()
-        self.waiting = self.mode.waiting(connection, self.sent, self.done)
+        now = self._boot_clock()
+        if now >= self._count_at:
+            self.waiting = self.mode.waiting(connection, self.sent, self.done)
+            self._count_at = now + (_COUNT_SECONDS if self.waiting < _MANY else _LONG_COUNT_SECONDS)
 
     def _last_full_minute(self) -> int:
         """The latest start, in seconds since 1970, of a minute that has ended and is in the log."""

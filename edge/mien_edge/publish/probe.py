@@ -22,13 +22,13 @@ class Look:
     """What a look at the broker gave.
 
     device: the name that was looked for.
-    status: the retained status under that name, empty for none.
+    is_online: whether the retained status under that name says so.
     machine: which machine published the state under that name, empty for none or not known.
     is_own: whether that is this machine.
     """
 
     device: str
-    status: str = ""
+    is_online: bool = False
     machine: str = ""
     is_own: bool = True
 
@@ -68,6 +68,6 @@ def look(settings: PublishSettings, seconds: float = 5.0, clock: Clock = time.mo
         fix = "check publish.host and publish.port"
         raise PublishError(f"{connection.address} takes connections, but answers nothing; {fix}")
     connection.close()
-    status = received.get(status_topic, b"").decode(errors="replace")
+    is_online = received.get(status_topic) == b"online"
     machine = read_machine(received.get(state_topic, b""))
-    return Look(current.device, status, machine, machine in ("", identity.machine()))
+    return Look(current.device, is_online, machine, machine in ("", identity.machine()))

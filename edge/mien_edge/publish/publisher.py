@@ -408,7 +408,8 @@ class Publisher:
             other = read_machine(payload)
             # A retained one may be from before this card was put into this machine.
             is_present = not retained or self._early_losses > 0
-            if other not in ("", self.machine) and is_present:
+            is_first = "name" not in self.notices
+            if other not in ("", self.machine) and is_present and is_first:
                 self._tell("name", _same_name(self.identity.device, other))
         elif self._retirement is not None:
             self._retirement.on_message(topic, payload)

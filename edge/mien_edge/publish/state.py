@@ -1,6 +1,7 @@
 """The state message: what the device sees and how it is, for people's dashboards."""
 
 import json
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -8,6 +9,8 @@ from mien_edge.errors import SourceError
 from mien_edge.log.minutes import NONE, MinuteSummary
 from mien_edge.status.status_file import Status, read_status
 from mien_edge.status.summary import find_problems
+
+_MACHINE = re.compile(r"[0-9a-f]{8}")
 
 
 def device_state(
@@ -64,8 +67,12 @@ def _longest_label(minute: MinuteSummary) -> str:
 
 
 def read_machine(payload: bytes) -> str:
-    """Return which machine published a state message; empty where it doesn't say."""
+    """Return which machine published a state message; empty where it doesn't say.
+
+    Anybody who may write to the topic may have written it: what is no machine's id is nothing.
+    """
     try:
-        return str(json.loads(payload)["machine"])
+        machine = str(json.loads(payload)["machine"])
     except (ValueError, KeyError, TypeError, RecursionError):
         return ""
+    return machine if _MACHINE.fullmatch(machine) else ""

@@ -6,6 +6,8 @@ import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from brokers import Broker, Subscriber
@@ -112,6 +114,34 @@ def test_a_large_message_is_not_received_and_no_topic_subscribed_to_any_more(pub
     running = publisher(odd.port, protocol="3.1.1")
     until(running, lambda: running._is_flooded)
     assert f"more than {mqtt.MAX_INCOMING} bytes" in running.problem
+
+
+@pytest.mark.parametrize("odd", [(ACCEPTED_5 + b"\x34\x07\x00\x01a\x00\x01\x00x",)], indirect=True)
+def test_messages_with_qos_2_which_paho_would_keep_end_the_connection(publisher, odd):
+    running = publisher(odd.port)
+    until(running, lambda: "QoS 2" in running.problem)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    first=st.sampled_from([0x20, 0x30, 0x32, 0x34, 0x40, 0x50, 0x62, 0x70, 0x90, 0xB0, 0xD0, 0xE0]),
+    body=st.binary(max_size=20),
+    protocol=st.sampled_from(["5", "3.1.1"]),
+    accepts=st.booleans(),
+)
+def test_whatever_a_server_sends_ends_a_connection_at_worst(first, body, protocol, accepts):
+    accepted = ACCEPTED_5 if protocol == "5" else ACCEPTED_311
+    packet = bytes([first, len(body)]) + body
+    server = OddBroker((accepted if accepts else b"") + packet, closes=True)
+    chosen = PublishSettings(host="127.0.0.1", port=server.port, protocol=protocol)
+    connection = mqtt.Connection(
+        chosen, "fuzz", None, lambda _: None, lambda *_: None, lambda *_: None
+    )
+    deadline = time.monotonic() + 60
+    while not connection.problem and time.monotonic() < deadline:
+        connection.loop(0.1)
+    server.stop()
+    assert connection.problem.isprintable()
 
 
 def test_a_message_above_the_brokers_packet_size_is_set_aside_and_the_rest_published(
@@ -232,7 +262,7 @@ def test_doctor_says_that_another_machine_publishes_under_this_devices_name(
     broker.stop()
     assert own.severity == "ok"
     assert other.severity == "warning"
-    assert f"machine {running.machine} publishes as pi as well (online)" in other.text
+    assert f"machine {running.machine} publishes as pi as well" in other.text
     assert json.loads(subscriber.payloads("state")[0])["machine"] == running.machine
 
 

@@ -345,7 +345,8 @@ def test_home_assistant_gets_what_its_documentation_requires(tmp_path, broker):
     assert any(retained for _, _, retained in late.messages)
 
 
-def test_home_assistant_gets_the_device_again_when_it_starts(tmp_path, broker):
+def test_home_assistant_gets_the_device_again_when_it_starts(tmp_path, broker, monkeypatch):
+    monkeypatch.setattr("mien_edge.publish.publisher.INTRODUCTION_SECONDS", 0.01)
     subscriber = Subscriber(broker)
     device = Device(tmp_path, broker.port)
     publisher = device.publisher()
@@ -497,8 +498,20 @@ def test_prometheus_and_status_say_how_the_publisher_is(tmp_path, broker):
     assert not (tmp_path / "publish" / status_file.NAME).exists()
 
 
-def test_a_damaged_cursor_is_logged_and_costs_the_past_only(tmp_path, caplog):
-    (tmp_path / "cursor.json").write_text("{")
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{",
+        "[]",
+        '{"log": "a", "reading": 1, "event": 1}',
+        '{"log": "a", "reading": 1e400, "event": 1, "minute": 1}',
+        '{"log": "a", "reading": 1, "event": 1, "minute": 1, "offset": NaN}',
+        f'{{"log": "a", "reading": 1{"0" * 30}, "event": 1, "minute": 1}}',
+        "\xff",
+    ],
+)
+def test_a_damaged_cursor_is_logged_and_costs_the_past_only(tmp_path, caplog, content):
+    (tmp_path / "cursor.json").write_bytes(content.encode("latin-1"))
     assert Cursor.read(tmp_path / "cursor.json") == Cursor()
     assert "damaged" in caplog.text
 

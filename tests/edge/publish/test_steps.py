@@ -509,6 +509,24 @@ def test_two_machines_of_one_name_are_told_and_this_ones_echo_is_not(stage):
     assert "machine ffffffff" in stage.publisher.report().problem
 
 
+@pytest.mark.parametrize(
+    "machine", ["\x1b]52;c;QQ==\x07", "x" * 8000, "FFFFFFFF", 7, None, [], "a\nb"]
+)
+def test_what_is_no_machine_is_repeated_nowhere(stage, machine):
+    connection = stage.connect()
+    payload = json.dumps({"machine": machine}).encode()
+    connection.on_message(connection, "mien/pi/state", payload, False)
+    assert stage.publisher.report().problem == ""
+
+
+def test_a_flood_of_machines_is_told_once(stage, caplog):
+    connection = stage.connect()
+    for number in range(1000):
+        payload = json.dumps({"machine": f"{number:08x}"}).encode()
+        connection.on_message(connection, "mien/pi/state", payload, False)
+    assert caplog.text.count("publishes as pi as well") == 1
+
+
 def test_another_machines_state_proves_a_take_over_after_a_lost_connection(stage):
     stage.connect()
     lose(stage)
