@@ -30,9 +30,6 @@ UNREADABLE = (SinkError, sqlite3.Error, OSError, ValueError, TypeError, Overflow
 
 _MINUTE = 60  # seconds
 _MAX_NUMBER = 2**62  # of an id
-_MANY = 10_000  # entries that take long to count
-_COUNT_SECONDS = 0.4  # between two counts, which read the index of all that waits
-_LONG_COUNT_SECONDS = 10.0  # between two counts of many
 _COMMIT_DELAY = 10  # seconds after its end when a minute is surely in the log
 
 _log = logging.getLogger("mien.publish")
@@ -147,7 +144,7 @@ class SingleReadings:
 
     def read(self, connection: Connection, cursor: Cursor, last_minute: int) -> Batch:
         """Read the events and then the readings behind a cursor."""
-        events = reader.events(connection, Filter(after=cursor.event))[:BATCH_SIZE]
+        events = reader.events(connection, Filter(after=cursor.event), limit=BATCH_SIZE)
         readings = reader.readings(connection, Filter(after=cursor.reading), BATCH_SIZE)
         messages = [_event_message(cursor.log, event) for event in events]
         messages += [_reading_message(cursor.log, number, reading) for number, reading in readings]
@@ -210,8 +207,7 @@ class Outbox:
 
     `sent` is the position up to which entries were taken, `done` the one up to which they were
     acknowledged. `waiting` counts entries that are not acknowledged, and `last_minute` are the sums
-    of the last full minute, however many faces it had; `waiting` is as of the last count,
-    at most ten seconds ago, `last_minute` as of the last look at the log.
+    of the last full minute, however many faces it had; both are as of the last look at the log.
     """
 
     def __init__(
@@ -234,7 +230,6 @@ class Outbox:
         self._boot_clock = boot_clock
         self._boot = clock.boot_id() if boot is None else boot
         self._is_synchronized = is_synchronized
-        self._count_at = float("-inf")
 
     def rewind(self) -> None:
         """Take again what was taken but not acknowledged."""
@@ -320,10 +315,7 @@ class Outbox:
         last_minute = self._last_full_minute()
         recent = reader.read_minutes(connection, last_minute - 2 * _MINUTE, last_minute + 1)
         self.last_minute = recent[-1] if recent else MinuteSummary()
-        now = self._boot_clock()
-        if now >= self._count_at:
-            self.waiting = self.mode.waiting(connection, self.sent, self.done)
-            self._count_at = now + (_COUNT_SECONDS if self.waiting < _MANY else _LONG_COUNT_SECONDS)
+        self.waiting = self.mode.waiting(connection, self.sent, self.done)
 
     def _last_full_minute(self) -> int:
         """The latest start, in seconds since 1970, of a minute that has ended and is in the log."""
