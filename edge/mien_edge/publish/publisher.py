@@ -262,6 +262,8 @@ class Publisher:
             self._tell_log(str(problem) if is_told_by_reader else f"{path}: damaged ({problem})")
         else:
             self._tell_log("")
+            if self.outbox.done.log != self._saved_cursor.log:
+                self._save()  # where it begins with a log is known from now on
 
     def _tell_log(self, problem: str) -> None:
         """Tell once that the log can't be read, why, and that it can be again."""

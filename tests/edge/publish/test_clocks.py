@@ -1,8 +1,10 @@
 """Minutes when the clock is set, and after a power cut: none is lost, none told twice under one name."""
 
 import json
+import shutil
 
 import pytest
+from mien_edge import testing
 from mien_edge.log import reader
 from mien_edge.log.database import INSERT_MINUTE
 from mien_edge.log.minutes import ALL
@@ -210,3 +212,49 @@ def test_waiting_is_never_negative(device, table):
     outbox = Outbox(device.path, SingleReadings(), cursor)
     outbox.look()
     assert outbox.waiting == 0
+
+
+@pytest.mark.parametrize("is_saved", [True, False], ids=["cursor saved", "cursor not saved"])
+def test_readings_after_a_power_cut_are_all_told_and_no_id_names_two(tmp_path, is_saved):
+    """The log falls back to its last sync, the cursor does not, or does as well."""
+
+    def write(log, first, last):
+        for track in range(first, last + 1):
+            log((testing.reading("happy", NOW + track, track=track),))
+        log.commit()
+
+    def publish(outbox, told):
+        for _ in range(5):
+            for message in outbox.take():
+                content = json.loads(message.text)
+                if message.kind == "reading":
+                    told.setdefault(content["id"], set()).add(content["track"])
+                outbox.acknowledge(message)
+
+    settings = LogSettings(max_days=3650, sync_interval=3600)
+    folder = tmp_path / "disk"
+    log = LogWriter(folder / "log.db", settings)
+    connection = reader.open_to_read(log.path)
+    begin = Cursor(reader.name(connection))
+    connection.close()
+    write(log, 1, 50)
+    log._sync(log._monotonic_clock())
+    shutil.copytree(folder, tmp_path / "synced")
+    write(log, 51, 80)
+    told = {}
+    outbox = Outbox(log.path, SingleReadings(), begin)
+    publish(outbox, told)
+    assert len(told) == 80
+    log._connection.close()
+    shutil.rmtree(folder)
+    shutil.copytree(tmp_path / "synced", folder)
+    log = LogWriter(log.path, settings)
+    write(log, 81, 120)
+    after = Outbox(log.path, SingleReadings(), outbox.done if is_saved else begin)
+    after.look()
+    assert after.waiting >= 40
+    publish(after, told)
+    log.close()
+    assert all(len(tracks) == 1 for tracks in told.values())
+    assert set.union(*told.values()) == set(range(1, 121))
+    assert after.waiting == 0

@@ -242,7 +242,7 @@ def test_the_cursor_is_saved_once_a_minute_and_at_the_end(stage):
     stage.step(POLL_SECONDS)
     connection.acknowledge(*connection.numbers("/reading"))
     stage.step()
-    assert not stage.cursor_path.exists()
+    assert Cursor.read(stage.cursor_path).reading == 0
     stage.step(SAVE_SECONDS)
     assert Cursor.read(stage.cursor_path).reading == 1
     stage.write(1)
@@ -251,6 +251,14 @@ def test_the_cursor_is_saved_once_a_minute_and_at_the_end(stage):
     stage.publisher.close()
     assert Cursor.read(stage.cursor_path).reading == 2
     assert connection.sent[-1] == ("mien/pi/status", "offline")
+
+
+def test_where_a_first_run_begins_is_saved_at_once_so_that_a_power_cut_loses_nothing(stage):
+    stage.connect()
+    stage.start()  # killed: nothing is saved at its end
+    stage.write(2)
+    connection = stage.connect()
+    assert len(connection.numbers("/reading")) == 2
 
 
 def test_a_full_batch_is_followed_by_the_next_without_a_pause(stage):
