@@ -164,6 +164,7 @@ class RemoteProcess:
         self._keep_stdin = keep_stdin
         self._has_begun = False
         self._has_ended = False
+        self._has_lines = False
 
     def __iter__(self) -> Iterator[str]:
         """Run the program and yield its lines without their ends."""
@@ -183,7 +184,9 @@ class RemoteProcess:
         try:
             for line in local.lines():
                 starts.STARTS.end(place)
-                yield from self._marked(line)
+                for program_line in self._marked(line):
+                    self._has_lines = True
+                    yield program_line
         except LimitError as problem:
             raise self._limit_error(local, problem) from None
         finally:
@@ -220,7 +223,8 @@ class RemoteProcess:
             reason = lines[-1] if lines else "no reason given"
             advice = f"check that 'ssh {host}' works without a question"
             raise UnreachableError(f"{host}: cannot be reached ({brief(reason)}); {advice}")
-        if exit_code not in self._accepted_exit_codes:
+        is_answer = exit_code in self._accepted_exit_codes and (exit_code == 0 or self._has_lines)
+        if not is_answer:
             raise DeployError(f"{host}: {self._reason(lines, exit_code)}")
         if not self._has_begun and not self._accept_unmarked:
             problem = "its login shell does not run what it is asked to"
