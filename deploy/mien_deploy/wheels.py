@@ -112,7 +112,9 @@ def _read_record(archive: Path, packages: list[str]) -> dict[str, Any] | None:
             and record["archive"] == files.sha256(archive)
             and record["wheels"] == _wheel_digests(archive)
         )
-        return {**record, "created": float(record["created"])} if is_same else None
+        created = float(record["created"])
+        is_whole = is_same and math.isfinite(created)
+        return {**record, "created": created} if is_whole else None
     except (OSError, ValueError, KeyError, TypeError, tarfile.TarError):
         return None
 
