@@ -60,6 +60,7 @@ class MarkedConnection:
         return channel
 
     def _run_marked(self, command: str, **options: Any) -> tuple[Any, "_Marked", "_Marked"]:
+        self.check()  # what follows a problem would meet it again, and wait again
         stdin, stdout, _ = self._exec_command(marked(command), **options)
         channel = stdout.channel
         output = _Marked(self, channel, channel.makefile("rb"), has_end=True)

@@ -28,7 +28,11 @@ _TERMINATE_SECONDS = 2.0
 
 
 class LimitError(DeployError):
-    """A program that took too long or printed too much; its message is a reason without advice."""
+    """A program that took too long; its message is a reason without advice."""
+
+
+class SizeError(LimitError):
+    """A program that printed too much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +194,7 @@ class LocalProcess:
             yield self._end_line()
         self._add_to_line(rest)
         if self._limits.size is not None and self._size > self._limits.size:
-            raise LimitError(f"it has printed more than {self._limits.size / 1e6:g} MB")
+            raise SizeError(f"it has printed more than {self._limits.size / 1e6:g} MB")
 
     def _add_to_line(self, part: bytes) -> None:
         space = MAX_LINE - len(self._line)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from mien_edge.errors import DeployError
 
 from mien_deploy import process, starts
-from mien_deploy.process import LimitError, Limits, LocalProcess
+from mien_deploy.process import LimitError, Limits, LocalProcess, SizeError
 from mien_deploy.text import brief
 
 ANSWER_SECONDS = 60.0
@@ -206,8 +206,8 @@ class RemoteProcess:
 
     def _limit_error(self, local: LocalProcess, problem: LimitError) -> DeployError:
         host = self._device.host
-        advice = f"see: ssh {host}; or allow it more with --timeout"
-        text = f"{host}: {problem}; {advice}"
+        more = "" if isinstance(problem, SizeError) else "; or allow it more with --timeout"
+        text = f"{host}: {problem}; see: ssh {host}{more}"
         is_begun = local.has_output or (self._stdin and local.is_sent)
         return DeployError(text) if is_begun else UnreachableError(text)
 
