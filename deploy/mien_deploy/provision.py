@@ -22,6 +22,7 @@ from typing import TypeAlias
 from mien_edge import files as edge_files
 from mien_edge.errors import DeployError, SettingsError
 from mien_edge.settings import parse_settings
+from mien_edge.text import printable
 from paramiko import SSHException
 from pyinfra import host
 from pyinfra.api.config import Config
@@ -42,7 +43,7 @@ from mien_deploy.fleet import OutcomeKind
 from mien_deploy.kit import DeviceSetup, Task
 from mien_deploy.marks import MarkedConnection
 from mien_deploy.remote import SUDO_ADVICE, Device, UnreachableError, sudo_asks, without_noise
-from mien_deploy.text import brief, printable
+from mien_deploy.text import brief
 
 VENV = "/opt/mien/venv"
 INSTALLED_MARKER = "/opt/mien/installed"

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 from mien_edge import paths
 from mien_edge.errors import MienError
 from mien_edge.settings import Settings, load_settings
+from mien_edge.text import printable_lines
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 Handler: TypeAlias = Callable[[argparse.Namespace], int | None]
@@ -30,7 +31,9 @@ def guarded(name: str, parser: argparse.ArgumentParser, arguments: Sequence[str]
     MIEN_DEBUG=1 a MienError and a missing package are raised.
     """
     options = parser.parse_args(arguments)
-    logging.basicConfig(format=f"{name}: %(levelname)s: %(message)s", level=logging.WARNING)
+    handler = logging.StreamHandler()
+    handler.setFormatter(_PrintableFormatter(f"{name}: %(levelname)s: %(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
     debug = os.environ.get("MIEN_DEBUG") == "1"
     try:
         code = int(options.run(options) or 0)
@@ -56,8 +59,13 @@ def guarded(name: str, parser: argparse.ArgumentParser, arguments: Sequence[str]
 
 
 def _fail(name: str, message: str) -> int:
-    sys.stderr.write(f"{name}: error: {message}\n")
+    sys.stderr.write(printable_lines(f"{name}: error: {message}") + "\n")
     return 1
+
+
+class _PrintableFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return printable_lines(super().format(record))
 
 
 class CommandParser(argparse.ArgumentParser):

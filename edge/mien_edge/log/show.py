@@ -19,6 +19,7 @@ from mien_edge.log import reader
 from mien_edge.log.minutes import NONE
 from mien_edge.log.reader import Filter
 from mien_edge.schema import to_dict
+from mien_edge.text import printable
 from mien_edge.values import Reading
 
 READING = "reading"  # the kind of all readings
@@ -186,7 +187,7 @@ def _event_line(event: Event, form: str) -> str:
     if form == "json":
         return json.dumps(formats.event_as_dict(event))
     clock = time.strftime("%H:%M:%S", time.localtime(event.time))
-    return f"{clock}  * {event.kind}: {event.text}"
+    return printable(f"{clock}  * {event.kind}: {event.text}")
 
 
 def _reading_line(reading: Reading, form: str) -> str:

@@ -15,6 +15,7 @@ from mien_edge.log import reader
 from mien_edge.schema import to_dict
 from mien_edge.status import health, status_file
 from mien_edge.status.status_file import ProbationStatus, PublisherStatus, ShadowStatus, Status
+from mien_edge.text import printable
 
 _DAY = 86400.0
 _MAX_ERRORS = 5
@@ -168,7 +169,7 @@ def as_text(summary: StatusSummary) -> str:
         rows += [("error", _event_line(event)) for event in summary.log.errors]
     if isinstance(service, Status):
         rows += [("problem", problem) for problem in summary.problems]
-    return "\n".join(f"{name:<12} {text}" for name, text in rows)
+    return "\n".join(f"{name:<12} {printable(text)}" for name, text in rows)
 
 
 def _service_rows(service: Status) -> list[tuple[str, str]]:
