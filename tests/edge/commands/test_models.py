@@ -1,6 +1,5 @@
 """The commands for bundles on this device, called in this process."""
 
-import io
 import subprocess
 import sys
 from collections import Counter
@@ -61,17 +60,18 @@ def verifications(monkeypatch):
 ONCE = {"signature": 1, "card": 1, "model.tflite": 1, "golden.npz": 1}
 
 
-class Stdin:
-    """Standard input that holds bytes."""
+def archive_file(folder, content):
+    """A file with so many bytes, as standard input."""
+    (folder / "archive.tar").write_bytes(content)
+    return (folder / "archive.tar").open("rb")
 
-    def __init__(self, content):
-        self.buffer = io.BytesIO(content)
 
-
-def test_receive_verifies_a_bundle_once(bundle, device, signed, monkeypatch, verifications):
+def test_receive_verifies_a_bundle_once(
+    bundle, device, signed, monkeypatch, verifications, tmp_path
+):
     content = pack(signed)
     verifications.clear()
-    monkeypatch.setattr(sys, "stdin", Stdin(content))
+    monkeypatch.setattr(sys, "stdin", archive_file(tmp_path, content))
     assert cli.main(["receive", *device]) == 0
     assert verifications == ONCE
 
