@@ -466,25 +466,3 @@ def test_a_cut_off_archive_is_refused(bundle, tmp_path):
     ).getvalue()
     with pytest.raises(MienError):
         receive(io.BytesIO(content[: len(content) // 2]), store(tmp_path / "models"))
-
-
-class Endless:
-    """An archive whose first header announces four gigabytes of remarks, and then brings them."""
-
-    def __init__(self):
-        header = tarfile.TarInfo("remarks")
-        header.type, header.size = tarfile.XHDTYPE, 4 << 30
-        self._head, self.told = io.BytesIO(header.tobuf(tarfile.USTAR_FORMAT)), 0
-
-    def read(self, size):
-        content = self._head.read(size)
-        content += bytes(size - len(content))
-        self.told += len(content)
-        return content
-
-
-def test_an_endless_header_is_refused_before_it_fills_the_memory(tmp_path):
-    stream = Endless()
-    with pytest.raises(MienError, match="longer than 67 MB"):
-        receive(stream, store(tmp_path / "models"))
-    assert stream.told < 70e6
