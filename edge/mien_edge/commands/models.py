@@ -66,9 +66,7 @@ def list_(device: ThisDevice, as_json: bool) -> None:
         return
     for name in state.installed:
         mark = "*" if name == state.current else " "
-        uses = _uses(state, name)
-        progress = _progress(device, name) if name == state.current else ""
-        print(f"{mark} {name}{uses}{progress}")  # noqa: T201
+        print(f"{mark} {name}{_uses(state, name, _progress(device, name))}")  # noqa: T201
     if not state.current:
         print(f"* {display_name('')}")  # noqa: T201
     if state.record.last_result:
@@ -201,7 +199,8 @@ def _request(
     result = _wait_for_result(device, name, requested_at, timeout)
     if result is None:
         progress = _progress(device, name)
-        print(f"{name} has not been judged after {timeout:g} s{progress}")  # noqa: T201
+        suffix = f": {progress}; it goes on by itself" if progress else ""
+        print(f"{name} has not been judged after {timeout:g} s{suffix}")  # noqa: T201
         return NOT_JUDGED
     print(_as_sentence(result))  # noqa: T201
     return 0
@@ -264,21 +263,21 @@ def _progress(device: ThisDevice, name: str) -> str:
     probation = status.probation
     if probation is None or status.model != name:
         return ""
-    return (
-        f": on probation, {probation.faces} of {probation.of_faces} readings of faces "
-        "until now; it goes on by itself"
-    )
+    return f"{probation.faces} of {probation.of_faces} readings of faces until now"
 
 
-def _uses(state: StoreState, name: str) -> str:
+def _uses(state: StoreState, name: str, progress: str) -> str:
+    on_probation = f"on probation: {progress}" if progress else "on probation"
     uses = {
-        "on probation": name == state.current and state.on_probation,
+        on_probation: name == state.current and state.on_probation,
         "committed": name in state.record.committed,
         "asked for": name == state.pending,
         "shadow": name == state.shadow,
-        "failed, not taken again": name in state.failed,
     }
-    text = ", ".join(use for use, applies in uses.items() if applies)
+    texts = [use for use, applies in uses.items() if applies]
+    if name in state.failed:
+        texts.append(f"failed, not taken again: {state.failed[name]}")
+    text = ", ".join(texts)
     return f"  ({text})" if text else ""
 
 

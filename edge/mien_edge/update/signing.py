@@ -138,7 +138,7 @@ def check_principal(principal: str) -> None:
     """
     if not _PRINCIPAL.fullmatch(principal):
         raise BundleError(
-            f"--principal {ascii(principal[:80])} cannot be a signer's name: write 1 to 128 of "
+            f"--principal {principal[:80]!a} cannot be a signer's name: write 1 to 128 of "
             "A-Z, a-z, 0-9 and . _ + @ -, a letter or a digit first, such as alice@example.com",
         )
 
