@@ -178,7 +178,13 @@ class Service:
         recovery, problems = _recover(store)
         events = [(EventKind.ROLLED_BACK, text) for text in recovery.events]
         events += [(EventKind.UPDATE_FAILED, text) for text in problems]
-        model = load_startup_model(store, load, recovery.bundle)
+        try:
+            with _exit_on_sigterm():
+                model = load_startup_model(store, load, recovery.bundle)
+        except SystemExit:
+            if recovery.probation is not None:
+                store.suspend_probation(recovery.probation)
+            raise
         return cls(settings, model, options, store, events, recovery.probation)
 
     def run(self) -> Summary:
@@ -494,6 +500,26 @@ def ignore_hangup() -> None:
     """
     for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
+
+
+@contextmanager
+def _exit_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM end this program in order, so that it is not taken for a crash of the model.
+
+    A model that hangs does not come to that; systemd kills it.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, _exit)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _exit(*_: object) -> None:
+    raise SystemExit(0)
 
 
 class _Signals:

@@ -6,7 +6,8 @@
     models/shadow          link: what is compared with it on the same faces
     models/state.json      the committed bundles (two, newest first), the last result
     models/probation.json  how far a probation was when the service ended in order
-    models/starts.json     how often in a row the committed `current` has ended the service
+    models/starts.json     how often in a row the committed `current`, or the shadow, has ended
+                           the service
     models/NAME-VERSION/failed  why that bundle is not taken again
 
 `current` is committed when it heads that list, else on probation. Whatever is on probation when the
@@ -17,7 +18,8 @@ after; `disk.Disk` is the only way to the files.
 
 A committed bundle is loaded, and reads its first face, between `begin_attempt` and `end_attempt`. A
 process that ends in between is the bundle's failure; one that ends elsewhere, for instance because
-there is no camera, is not. After five such failures in a row the bundle before runs.
+there is no camera, is not. After five such failures in a row the bundle before runs; a shadow is
+compared no more after the first.
 
 Who installs holds the lock `.installing`, for a bundle may come slowly, and the store's own lock
 only for the moments in which it changes what is there: the service never waits for a sender.
@@ -463,7 +465,18 @@ class Store:
             for link in (_PENDING, _SHADOW):
                 if self._target(link) not in ("", *state.installed):
                     self._unlink(link)
-            return self._recover_current(state)
+            events = self._stop_deadly_shadow(state)
+            recovery = self._recover_current(state)
+            return replace(recovery, events=(*events, *recovery.events))
+
+    def _stop_deadly_shadow(self, state: StoreState) -> tuple[str, ...]:
+        """Compare a shadow no more that has ended the service; return what is to be told."""
+        name = state.shadow
+        if not name or name == state.current or not self._start_failures(name).is_open:
+            return ()
+        self._unlink(_SHADOW)
+        self._forget(_STARTS)
+        return (f"{name}: it ended the service as a shadow; it is compared no more",)
 
     def _recover_current(self, state: StoreState) -> Recovery:
         current = state.current

@@ -51,7 +51,7 @@ class LoadedModel:
 
 
 class FirstFace:
-    """A classify stage of a committed model: if it ends the process at its first face, that counts.
+    """A classify stage of a model: if it ends the process at its first face, that counts.
 
     store: counts the attempt.
     name: the model, NAME-VERSION.
@@ -104,7 +104,7 @@ def load_startup_model(
         try:
             if not current or state.on_probation:
                 return load_model(bundle or load_bundle(find_bundle()))
-            return _load_committed(store, current, load_model, bundle)
+            return _load_counted(store, bundle or load_bundle(find_bundle()), load_model)
         except (BundleError, ContractError) as error:
             if not current:
                 raise
@@ -113,18 +113,21 @@ def load_startup_model(
             bundle = None
 
 
-def _load_committed(
+def _load_counted(
     store: Store,
-    name: str,
+    bundle: Bundle,
     load_model: Callable[[Bundle], LoadedModel],
-    bundle: Bundle | None,
 ) -> LoadedModel:
-    """Load the committed bundle `name`, so that it counts if it ends this process meanwhile."""
+    """Load a bundle, so that it counts if it ends this process meanwhile or at its first face.
+
+    A process that is stopped in order meanwhile does not count.
+    """
+    name = bundle.card.id
     end_attempt = partial(store.end_attempt, name, has_read_face=False)
     _count_attempt(partial(store.begin_attempt, name))
     try:
-        model = load_model(bundle or load_bundle(find_bundle()))
-    except MienError:
+        model = load_model(bundle)
+    except (MienError, SystemExit, KeyboardInterrupt):
         _count_attempt(end_attempt)
         raise
     _count_attempt(end_attempt)
@@ -449,7 +452,8 @@ class Updater:
         if running is not None and running.name == name and running.first.stage is model.classify:
             return running
         try:
-            shadow = self.load_model(load_bundle(self.store.folder / name))
+            bundle = load_bundle(self.store.folder / name)
+            shadow = _load_counted(self.store, bundle, self.load_model)
         except MienError as error:
             _log.warning("the shadow %s cannot run: %s", name, error)
             return None

@@ -18,6 +18,7 @@ from mien_edge import files, testing
 from mien_edge.chain import sources
 from mien_edge.errors import SinkError, SourceError
 from mien_edge.model.bundle import shipped_bundle
+from mien_edge.service import run
 from mien_edge.service.run import Events, RunOptions, Service, Summary, load_model
 from mien_edge.settings import LogSettings, Settings, SinkSettings, SourceSettings
 from mien_edge.update.record import ProbationProgress
@@ -218,6 +219,24 @@ def test_a_start_verifies_its_bundle_once(bundle, tmp_path, monkeypatch):
     service = Service.from_settings(Settings(), RunOptions(state_folder=tmp_path))
     assert service.model.name == bundle.card.id
     assert sorted(digests) == ["golden.npz", "model.tflite"]
+
+
+def test_a_sigterm_while_the_model_is_loaded_keeps_a_probation(bundle, tmp_path, monkeypatch):
+    monkeypatch.setenv("MIEN_MODELS", str(tmp_path / "models"))
+    place = store(tmp_path / "models")
+    place.request(place.install(bundle.folder))
+    place.promote()
+    place.suspend_probation(ProbationProgress(bundle.card.id, 90.0, {"happy/sad": 3}))
+
+    def terminated(*_):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return model
+
+    monkeypatch.setattr(run, "load_model", terminated)
+    with pytest.raises(SystemExit):
+        Service.from_settings(Settings(), RunOptions(state_folder=tmp_path))
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert place.recover().probation.faces == 3
 
 
 def test_a_camera_that_is_missing_at_a_start_does_not_end_a_probation(

@@ -79,6 +79,11 @@ def shadowed(place, sources):
     place.start_shadow(place.open("small-3"))
 
 
+def deadly_shadow(place, sources):
+    shadowed(place, sources)
+    place.begin_attempt("small-3")
+
+
 def damaged(place, sources):
     installed(place, sources)
     (place.folder / "small-2" / "model.tflite").write_bytes(b"rot")
@@ -117,6 +122,7 @@ STEPS = {
     "recover, suspended": (suspended, lambda place, _: place.recover()),
     "recover, failed attempt": (attempted, lambda place, _: place.recover()),
     "recover, failing starts": (failed_before, lambda place, _: place.recover()),
+    "recover, deadly shadow": (deadly_shadow, lambda place, _: place.recover()),
     "recover from damage": (damaged, lambda place, _: place.recover()),
 }
 

@@ -362,6 +362,30 @@ def test_a_committed_model_that_ends_five_starts_while_it_is_loaded_gives_way(co
     assert "in 5 starts in a row; back to small-1" in committed.store.recover().events[0]
 
 
+def test_a_service_that_is_stopped_while_it_loads_a_model_is_not_the_models_fault(committed):
+    def stopped(_):
+        raise SystemExit(0)
+
+    for _ in range(20):
+        recovery = committed.store.recover()
+        assert recovery.events == ()
+        with pytest.raises(SystemExit):
+            updater.load_startup_model(committed.store, stopped, recovery.bundle)
+    assert committed.store.state().current == "small-2"
+
+
+def test_a_shadow_that_ends_the_service_is_compared_no_more(device):
+    chosen = device(Answers("happy"), Answers("happy", work=kill))
+    chosen.store.start_shadow(chosen.store.open("small-2"))
+    chosen.updater.request_reload()
+    with pytest.raises(KilledError):
+        chosen.run(5)
+    (event,) = chosen.restart(in_order=False)
+    assert event == "small-2: it ended the service as a shadow; it is compared no more"
+    chosen.run(5)
+    assert (chosen.store.state().current, chosen.store.state().shadow) == ("small-1", "")
+
+
 def test_a_disk_that_cannot_count_starts_keeps_no_service_from_running(committed, monkeypatch):
     def fails(*_):
         raise OSError(30, "Read-only file system")
