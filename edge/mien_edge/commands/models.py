@@ -426,7 +426,8 @@ def _open_device(options: argparse.Namespace) -> ThisDevice:
 
 
 def _standard_input() -> archive.DeadlineStream:
-    return archive.DeadlineStream(sys.stdin.fileno())
+    # A process that was started without standard input has none.
+    return archive.DeadlineStream(sys.stdin.fileno() if sys.stdin else 0)
 
 
 def _on_list(options: argparse.Namespace) -> None:

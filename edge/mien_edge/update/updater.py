@@ -29,6 +29,7 @@ from mien_edge.values import Face, Frame, Reading
 _MAX_GAP = 2.0  # seconds; a longer time without a frame is the camera's fault and does not count
 _MIN_FPS = 0.1  # frames per second, to tell how long a single frame may have taken
 _RETRY_DELAY = 30.0  # seconds after a store that could not be changed
+_RELOAD_INTERVAL = 0.5  # seconds between two looks at the store
 _NEVER = float("-inf")
 
 _log = logging.getLogger("mien.update")
@@ -271,6 +272,7 @@ class Updater:
         self._last_hour = LastHour()
         self._last_frame_at = clock()
         self._retry_at = _NEVER
+        self._next_reload_at = _NEVER
         self._reload_requested = threading.Event()
         self._has_failed_reload = False
         self._task: _Task[Any] | None = None
@@ -348,9 +350,12 @@ class Updater:
     # --- tasks: started and finished between two frames, done by the thread -----------------------
 
     def _start_next_task(self, now: float) -> None:
-        """A request is served at once; after a failure all else waits, a failed reload longest."""
-        if self._reload_requested.is_set():
+        """A request is served at once, unless requests come without end: a probation goes on
+        between them. After a failure all else waits, a failed reload longest.
+        """
+        if self._reload_requested.is_set() and now >= self._next_reload_at:
             self._reload_requested.clear()
+            self._next_reload_at = now + _RELOAD_INTERVAL
             self._start_reload()
         elif now >= self._retry_at:
             self._start_task_of_phase()

@@ -531,6 +531,15 @@ def test_frames_at_rest_say_nothing_of_the_pace(device):
     assert chosen.kinds()[-1] == "committed"
 
 
+def test_requests_without_end_stop_no_verdict(device):
+    chosen = device(Answers("happy", "sad", "neutral"), Answers("fear"))
+    activate(chosen, 2)
+    for _ in range(20 * FPS):
+        chosen.updater.request_reload()
+        chosen.run(1 / FPS)
+    assert "rolled back" in chosen.kinds()
+
+
 def test_a_disk_that_fails_leaves_the_good_model_running_and_is_told_of_once(device, monkeypatch):
     chosen = device(Answers("happy", "sad", "neutral"), Answers("fear"))
     activate(chosen, 5)
