@@ -289,13 +289,15 @@ def _add_sign(commands: Commands) -> None:
 
 
 def _sign(options: argparse.Namespace) -> None:
+    signing.check_principal(options.principal)
     bundle = load_bundle(options.bundle)
     key = options.key.expanduser()
     signature = signing.sign(bundle.folder, key)
     public_key = key if key.suffix == ".pub" else Path(f"{key}.pub")
+    line = signing.verified_signers_line(bundle.folder, options.principal, public_key)
     advice = "a device accepts it with this line (setup --signers FILE):"
     sys.stderr.write(f"{signature}: {bundle.card.id} is signed; {advice}\n")
-    print(signing.allowed_signers_line(options.principal, public_key), end="")  # noqa: T201
+    print(line, end="")  # noqa: T201
 
 
 # --- push ---------------------------------------------------------------------------------------

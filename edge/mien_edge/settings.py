@@ -382,10 +382,13 @@ class UpdateSettings(_Section):
     unsigned: bool = _setting(False, "also accept bundles without a signature")
     probation: float = _setting(60.0, "seconds; minimum probation of a new model", 1, 86400)
     min_faces: int = _setting(
-        100, "face readings that a new model has to make before probation ends", 0, 1_000_000
+        100,
+        "face readings that a new model has to make before probation ends, however long that takes",
+        0,
+        1_000_000,
     )
     max_probation: float = _setting(
-        3600.0, "seconds; probation ends after this time even with fewer face readings", 1, 864000
+        3600.0, "seconds; after this time ten face readings are enough", 1, 864000
     )
     max_latency_ratio: float = _setting(
         1.5, "ratio to the previous model's latency per face; a slower model is rolled back", 1, 100

@@ -184,6 +184,15 @@ def test_a_bundle_is_signed_with_an_ordinary_key_and_the_device_takes_it(
     assert (devices.models() / f"{bundle.card.name}-60" / signing.SIGNATURE).is_file()
 
 
+def test_a_signer_with_a_space_is_refused_before_anything_is_signed(copy, tmp_path, capsys):
+    before = (copy / signing.SIGNATURE).exists()
+    assert cli.main(["sign", str(copy), "--key", "no-key", "--principal", "Alice Smith"]) == 1
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert "--principal 'Alice Smith' cannot be a signer's name: write 1 to 128 of" in output.err
+    assert (copy / signing.SIGNATURE).exists() == before
+
+
 # --- fleets ------------------------------------------------------------------------------------------------------
 
 

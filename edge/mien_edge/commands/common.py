@@ -111,6 +111,29 @@ class RenamedCommand(argparse.ArgumentParser):
         self.error(f"it is now {self.new}; use that word")
 
 
+class _Choices(dict[str, argparse.ArgumentParser]):
+    """The commands of a parser; those of an earlier version are in it, and are not listed."""
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([name for name, parser in self.items() if not _is_renamed(parser)])
+
+
+def _is_renamed(parser: argparse.ArgumentParser) -> bool:
+    return isinstance(parser, RenamedCommand)
+
+
+def renamed_command(commands: Commands, old: str, prog: str, new: str) -> None:
+    """Make `old`, a command of an earlier version, a usage error that names `new`.
+
+    prog: the words by which the old command was called. It is neither in the help nor among the
+    choices that an error lists.
+    """
+    choices = _Choices(commands.choices)
+    choices[old] = RenamedCommand(prog, new)
+    commands.choices = choices
+    commands._name_parser_map = choices
+
+
 def add_command(commands: Commands, name: str, text: str, run: Handler) -> argparse.ArgumentParser:
     """Add a command and return its parser.
 

@@ -21,10 +21,11 @@ from typing import Literal
 
 from mien_edge import paths
 from mien_edge.commands.common import json_option, settings_from, settings_option
-from mien_edge.errors import MienError, PublishError
+from mien_edge.errors import MienError, PublishError, SourceError
 from mien_edge.model.bundle import find_bundle
 from mien_edge.settings import PublishSettings, Settings
 from mien_edge.status import health
+from mien_edge.status.status_file import read_status
 from mien_edge.status.summary import publisher_problems, read_publisher
 
 Severity = Literal["ok", "note", "warning", "error"]
@@ -219,9 +220,22 @@ def _model(device: Device) -> Iterator[Finding]:
     if result is not None and result.returncode == 0:
         name = json.loads(result.stdout)["model"]
         yield Finding("model", "ok", f"{name} computes what it did on the workstation")
+        yield from _probation(device)
     else:
         reason = _last_error(result).removeprefix("mien-edge: error: ")
         yield Finding("model", "error", reason, fix)
+
+
+def _probation(device: Device) -> Iterator[Finding]:
+    """Say how far a probation is: where nobody comes, it may last for days."""
+    try:
+        status = read_status(device.root / paths.RUNTIME.relative_to("/"))
+    except SourceError:
+        return
+    if status.probation is not None:
+        faces = f"{status.probation.faces} of {status.probation.of_faces} readings of faces"
+        text = f"{status.model} is on probation: {faces} until now; it goes on by itself"
+        yield Finding("model", "note", text)
 
 
 _COOL_IT = "give it a heat sink, a fan or air; mien lowers the frame rate at throttle.hot"

@@ -62,9 +62,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from mien_edge.service.run import Service
+    from mien_edge.service.run import Service, ignore_hangup
 
-    service = Service.from_settings(settings_from(options), _run_options(options))
+    run_options = _run_options(options)
+    if run_options.runtime_folder:
+        ignore_hangup()
+    service = Service.from_settings(settings_from(options), run_options)
     _print_summary(options, service.run())
 
 
