@@ -10,7 +10,14 @@ from functools import partial
 from pathlib import Path
 
 from mien_edge import __version__
-from mien_edge.commands.common import Commands, add_command, guarded, json_option, renamed_option
+from mien_edge.commands.common import (
+    Commands,
+    MaskingParser,
+    add_command,
+    guarded,
+    json_option,
+    renamed_option,
+)
 from mien_edge.model.bundle import load_bundle
 from mien_edge.update import signing
 from mien_edge.update.archive import pack
@@ -87,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of all commands and options."""
-    top = argparse.ArgumentParser(
+    top = MaskingParser(
         prog="mien-deploy",
         description="Set up and update devices from this workstation, over SSH.",
     )

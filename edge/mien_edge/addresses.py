@@ -46,9 +46,7 @@ _PARAMETER = (
 _PARAMETER_NAME = re.compile(r"[/?&;#](?P<name>[^/?&;#=:@\s]{1,100})(?:=|%3d)", re.I)
 _NEXT = r"[&;?#]\s*[^&;?#=\s]{1,100}\s*="
 _PARAMETERS = re.compile(rf"{_PARAMETER}(?={_NEXT}|\Z)", re.I | re.S)
-_PARAMETERS_IN_TEXT = re.compile(
-    rf"{_PARAMETER}(?={_NEXT}|:?[\s\"'<>),|\]]|:?\Z)", re.I | re.S
-)
+_PARAMETERS_IN_TEXT = re.compile(rf"{_PARAMETER}(?={_NEXT}|:?[\s\"'<>),|\]]|:?\Z)", re.I | re.S)
 
 _SECRET_NAME = re.compile(
     r"usr|user|uname|log(in|on)|acc(oun)?t|pass|pwd|pas$|psw|otp$|token|auth|secret|hash|hmac"

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from mien_edge.addresses import mask_text
 from mien_edge.errors import SinkError
 from mien_edge.events import Event
 from mien_edge.labels import LABELS
@@ -137,7 +138,7 @@ def events(
         query += " AND kind = ?"
         values.append(kind)
     rows = connection.execute(query + " ORDER BY id", values)
-    return [Event(row["id"], row["time"], row["kind"], row["text"]) for row in rows]
+    return [Event(row["id"], row["time"], row["kind"], mask_text(row["text"])) for row in rows]
 
 
 def read_minutes(

@@ -12,7 +12,7 @@ import paho.mqtt.client as paho
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from mien_edge import paths
+from mien_edge.credentials import read_secret
 from mien_edge.errors import PublishError
 from mien_edge.settings import PublishSettings
 
@@ -195,21 +195,9 @@ def _machine_id() -> str:
 
 def _read_password(settings: PublishSettings) -> str:
     """The password of `publish.password_file`, else of the unit's credential mqtt-password."""
-    path = _password_path(settings)
-    if path is None:
+    holds = "the broker's password"
+    password = read_secret(settings.password_file, "mqtt-password", holds, PublishError)
+    if password is None:
         fix = "give the unit the credential mqtt-password, or set publish.password_file"
         raise PublishError(f"publish.username has no password; {fix}")
-    try:
-        return path.read_text(encoding="utf-8").strip("\n")
-    except OSError as problem:
-        reason = f"cannot be read ({problem.strerror}); it holds the broker's password"
-        raise PublishError(f"{path}: {reason}") from None
-
-
-def _password_path(settings: PublishSettings) -> Path | None:
-    if settings.password_file:
-        return Path(settings.password_file)
-    credentials = paths.systemd_directory("CREDENTIALS_DIRECTORY")
-    if credentials is None:
-        return None
-    return credentials / "mqtt-password"
+    return password
