@@ -22,7 +22,9 @@ _STREAM_PORTS = "80|81|88|443|554|1935|7447|8000|8080|8081|8443|8554|8888"
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _SCHEME = re.compile(r"\s*[a-z][a-z0-9+.-]*:[/\\]+|\s*(?:rtsps?|https?|rtmps?):", re.I)
-_SCHEME_IN_TEXT = re.compile(r"(?<![a-z0-9+.-])[a-z][a-z0-9+.-]*:[/\\]{2,}", re.I)
+_SCHEME_IN_TEXT = re.compile(
+    r"(?<![a-z0-9+.-])(?:[a-z][a-z0-9+.-]*:[/\\]{2,}|(?:rtsps?|https?|rtmps?):[/\\])", re.I
+)
 
 _PLAIN_HOST = re.compile(r"\[[^\]@]*\](?::\d*)?|[^:@\[\]]*")
 """An authority without user info that can hold no password."""

@@ -160,5 +160,5 @@ def test_settings_that_one_may_not_read_say_what_to_do(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "read_text", refuse)
-    with pytest.raises(SettingsError, match="mien.toml: you may not read it; run it with sudo"):
+    with pytest.raises(SettingsError, match=r"mien\.toml: you may not read it; run it with sudo"):
         load_settings(tmp_path / "mien.toml")
