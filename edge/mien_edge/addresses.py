@@ -143,18 +143,38 @@ def with_credentials(address: str, credentials: str) -> str:
 
 def _mask_rest(rest: str) -> str:
     """Mask what follows the scheme of an address."""
+    rest = _with_plain_at(rest)
     authority = re.split(r"[/?#\\]", rest, maxsplit=1)[0]
     end = _end_of_user_info(rest, authority, "@")
-    return _mask_parameters(rest[end + 1 :])
+    return _mask_parameters(_without_hostless_password(rest[end + 1 :]))
 
 
 def _mask_rest_in_text(rest: str) -> str:
     """Mask what follows the scheme of an address, and more than the address may follow."""
+    rest = _with_plain_at(rest)
     authority = re.split(r"[/?#\s\"'<>]", rest, maxsplit=1)[0]
     end = -1
     if not _HOST_IN_TEXT.fullmatch(authority) or "@" in rest.split(maxsplit=1)[0]:
         end = _end_of_user_info(rest, authority, r"@(?!\s)")  # FFmpeg's messages have ' @ '
-    return _PARAMETERS_IN_TEXT.sub(_mask_parameter, rest[end + 1 :])
+    rest = _without_hostless_password(rest[end + 1 :])
+    return _PARAMETERS_IN_TEXT.sub(_mask_parameter, rest)
+
+
+def _with_plain_at(text: str) -> str:
+    """Return an address with the full-width @ that an input method may have typed as an @."""
+    return text.replace("\uff20", "@")
+
+
+def _without_hostless_password(rest: str) -> str:
+    """Mask an authority that is none, for it has a colon and no port behind it, as in
+    rtsp://user:password where the host was forgotten.
+    """
+    authority = re.split(r"[/?#\\\s\"'<>]", rest, maxsplit=1)[0]
+    plain = authority.rstrip(":,;.)]")
+    is_host = _PLAIN_HOST.fullmatch(plain) or _HOST_AND_PORT.fullmatch(plain)
+    if is_host or authority.startswith("["):
+        return rest
+    return f"{MASK}{rest[len(authority) :]}"
 
 
 def _end_of_user_info(rest: str, authority: str, at_pattern: str) -> int:

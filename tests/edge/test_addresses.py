@@ -126,6 +126,9 @@ def test_an_address_without_a_secret_is_shown_as_it_is(address):
         ("rtsp:/me:secret@cam/x", "rtsp:/cam/x"),
         ("rtsp://me:secret@[::1:554/x", "rtsp://[::1:554/x"),
         (" rtsp://me:s\n@cam/x", " rtsp://cam/x"),
+        ("rtsp://me:s/x\uff20cam/x", "rtsp://cam/x"),
+        ("rtsp://me:secret", "rtsp://***"),
+        ("rtsp://me:secret/x", "rtsp://***/x"),
     ],
 )
 def test_host_port_and_path_stay_recognisable(address, shown):
