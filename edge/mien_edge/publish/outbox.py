@@ -122,7 +122,7 @@ class SingleReadings:
 
     def read(self, connection: Connection, cursor: Cursor, last_minute: int) -> Batch:
         """Read the events and then the readings behind a cursor."""
-        events = reader.events(connection, Filter(after=cursor.event))[:BATCH_SIZE]
+        events = reader.events(connection, Filter(after=cursor.event), limit=BATCH_SIZE)
         readings = reader.readings(connection, Filter(after=cursor.reading), BATCH_SIZE)
         messages = [_event_message(cursor.log, event) for event in events]
         messages += [_reading_message(cursor.log, number, reading) for number, reading in readings]
@@ -133,8 +133,8 @@ class SingleReadings:
 
     def waiting(self, connection: Connection, sent: Cursor, done: Cursor) -> int:
         """Count the readings and events that are not acknowledged."""
-        readings = reader.newest(connection, "readings") - done.reading
-        events = reader.newest(connection, "events") - done.event
+        readings = reader.count_after(connection, "readings", done.reading)
+        events = reader.count_after(connection, "events", done.event)
         return readings + events
 
 

@@ -202,10 +202,15 @@ class Service:
         path = self._log_path()
         if path is None:
             return []
-        log = stack.enter_context(closing(LogWriter(path, self.settings.log)))
+        writer = LogWriter(path, self.settings.log, is_own=self._has_own_log())
+        log = stack.enter_context(closing(writer))
         log.log_start(self.model.name)
         self.events.add(log.event)
         return [log]
+
+    def _has_own_log(self) -> bool:
+        """Whether nobody has chosen the log's place: what is no log there is in the way."""
+        return not self.options.log and not self.settings.log.path
 
     def _log_path(self) -> Path | None:
         if self.options.log:

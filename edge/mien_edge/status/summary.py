@@ -12,7 +12,6 @@ from typing import Any
 from mien_edge.errors import SinkError, SourceError
 from mien_edge.events import TROUBLES, Event
 from mien_edge.log import reader
-from mien_edge.log.reader import Filter
 from mien_edge.schema import to_dict
 from mien_edge.status import health, status_file
 from mien_edge.status.status_file import ProbationStatus, PublisherStatus, ShadowStatus, Status
@@ -129,9 +128,7 @@ def _summarize_log(path: Path, now: float) -> LogSummary | NoLog:
 
 
 def _recent_errors(connection: sqlite3.Connection, now: float) -> tuple[Event, ...]:
-    events = reader.events(connection, Filter(since=now - _DAY))
-    errors = [event for event in events if event.kind in TROUBLES]
-    return tuple(errors[-_MAX_ERRORS:])
+    return tuple(reader.newest_events(connection, now - _DAY, _MAX_ERRORS, TROUBLES))
 
 
 def find_problems(service: Status, publisher: PublisherStatus | None, now: float) -> list[str]:
