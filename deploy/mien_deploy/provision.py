@@ -10,8 +10,10 @@ each step, then {"kind": …, "text": …}.
 
 import json
 import logging
+import re
 import shlex
 import sys
+import time
 from collections.abc import Callable, Iterator
 from io import StringIO
 from pathlib import Path
@@ -22,6 +24,7 @@ from mien_edge.addresses import is_network_address, mask_address
 from mien_edge.credentials import GROUP
 from mien_edge.errors import DeployError, SettingsError
 from mien_edge.settings import Settings, parse_settings
+from paramiko import SSHException
 from pyinfra import host
 from pyinfra.api.config import Config
 from pyinfra.api.deploy import add_deploy
@@ -36,10 +39,12 @@ from pyinfra.facts.deb import DebPackages
 from pyinfra.facts.server import Command
 from pyinfra.operations import apt, files, server
 
-from mien_deploy import wheels
+from mien_deploy import starts, wheels
 from mien_deploy.fleet import OutcomeKind
 from mien_deploy.kit import DeviceSetup, Task
-from mien_deploy.remote import Device, UnreachableError
+from mien_deploy.marks import MarkedConnection
+from mien_deploy.remote import SUDO_ADVICE, Device, UnreachableError, sudo_asks, without_noise
+from mien_deploy.text import brief, printable
 
 VENV = "/opt/mien/venv"
 INSTALLED_MARKER = "/opt/mien/installed"
@@ -88,6 +93,13 @@ _PIP = f"{VENV}/bin/pip install --quiet --disable-pip-version-check"
 _PYTHON_AND_MACHINE = (
     "import sys, platform; print('%d.%d' % sys.version_info[:2], platform.machine())"
 )  # fmt: skip
+_QUERY_SECONDS = 60.0
+"""How long the device may say nothing when it is asked for what it has."""
+
+_MAX_TEXT = 2000  # characters of a line that is printed
+_DROPPED = re.compile(r"EOF|banner|reset by peer|closed", re.IGNORECASE)
+"""What Paramiko says where sshd drops a connection before the login."""
+
 _SSH_OPTIONS = {
     "port": "ssh_port",
     "user": "ssh_user",
@@ -103,6 +115,8 @@ _IGNORED_SSH_OPTIONS = (
     "loglevel",
     "batchmode",
     "connecttimeout",
+    "serveraliveinterval",
+    "serveralivecountmax",
 )
 
 logging.getLogger("pyinfra").setLevel(logging.CRITICAL)  # the outcome says what went wrong
@@ -229,8 +243,11 @@ def _write_marker_command(digest: str) -> str:
 
 
 def _put_wheelhouse(setup: DeviceSetup) -> None:
-    python, machine = _query(f"python3 -c {shlex.quote(_PYTHON_AND_MACHINE)}").split()
-    archive = wheels.wheelhouse(setup.wheel, python, machine, setup.extra)
+    answer = _query(f"python3 -c {shlex.quote(_PYTHON_AND_MACHINE)}").split()
+    if len(answer) != 2:
+        raise DeployError(f"python3 there does not say what it is ({' '.join(answer)}); see to it")
+    python, machine = answer
+    archive = wheels.wheelhouse(setup.wheel, python, machine, setup.extra, _print_progress)
     name = f"packages for a device without internet: {archive.name}"
     files.put(name=name, src=str(archive), dest=f"{_WHEELHOUSE}.tar")
 
@@ -365,7 +382,8 @@ def _print_progress(line: str) -> None:
 
 
 def _print(message: dict[str, str]) -> None:
-    sys.stdout.write(json.dumps(message) + "\n")
+    texts = {key: brief(printable(text), _MAX_TEXT) for key, text in message.items()}
+    sys.stdout.write(json.dumps(texts) + "\n")
     sys.stdout.flush()
 
 
@@ -379,16 +397,27 @@ def _run(task: Task) -> str:
     state = State(inventory, Config(SUDO=task.sudo, CONNECT_TIMEOUT=device.seconds))
     (pyinfra_host,) = state.inventory
     _connect(pyinfra_host, device)
+    connection = MarkedConnection(
+        pyinfra_host.connector.client,  # type: ignore[attr-defined]
+        _QUERY_SECONDS,
+    )
+    _print({"connected": device.host})
     state.activate_host(pyinfra_host)
     try:
+        if task.sudo:
+            _refuse_sudo_that_asks(connection)
         add_deploy(state, _operations(task))
+        connection.check()
         if task.dry_run:
             return _print_commands(state, pyinfra_host)
         state.add_callback_handler(_ProgressPrinter())
+        connection.seconds = task.timeout
         run_ops(state)
-    except PyinfraError as problem:
-        reason = _failure_reason(state, pyinfra_host) or problem
-        raise DeployError(f"{device.host}: {reason}") from None
+        connection.check()
+    except (PyinfraError, SSHException, OSError, EOFError) as problem:
+        connection.check()
+        reason = _failure_reason(state, pyinfra_host) or problem or type(problem).__name__
+        raise DeployError(f"{device.host}: {_without_host(reason, device)}") from None
     finally:
         pyinfra_host.disconnect()
     changes = sum(result.did_change() for _, result in _results(state, pyinfra_host))
@@ -401,12 +430,29 @@ def _operations(task: Task) -> Operations:
     return setup_operations(task.setup)
 
 
+def _without_host(reason: object, device: Device) -> str:
+    return str(reason).removeprefix(f"{device.host}: ")
+
+
 def _connect(pyinfra_host: Host, device: Device) -> None:
-    try:
-        pyinfra_host.connect(raise_exceptions=True, show_errors=False)
-    except ConnectError as problem:
-        advice = f"check that 'ssh {device.host}' works"
-        raise UnreachableError(f"{device.host}: cannot be reached ({problem}); {advice}") from None
+    """Connect, again if sshd drops the connection before the login. Raises UnreachableError."""
+    for attempt in range(1, starts.ATTEMPTS + 1):
+        try:
+            pyinfra_host.connect(raise_exceptions=True, show_errors=False)
+            return
+        except ConnectError as problem:
+            if attempt == starts.ATTEMPTS or not _DROPPED.search(str(problem)):
+                advice = f"check that 'ssh {device.host}' works"
+                text = f"{device.host}: cannot be reached ({problem}); {advice}"
+                raise UnreachableError(text) from None
+        time.sleep(starts.delay(attempt))
+
+
+def _refuse_sudo_that_asks(connection: MarkedConnection) -> None:
+    """Raise DeployError unless sudo works without a password."""
+    exit_code, errors = connection.run("sudo -n true")
+    if exit_code and sudo_asks(errors):
+        raise DeployError(f"{SUDO_ADVICE} with --no-sudo")
 
 
 def _print_commands(state: State, pyinfra_host: Host) -> str:
@@ -415,7 +461,8 @@ def _print_commands(state: State, pyinfra_host: Host) -> str:
     with ctx_state.use(state), ctx_host.use(pyinfra_host):
         for operation in state.get_op_order():
             for command in state.get_op_data_for_host(pyinfra_host, operation).command_generator():
-                _print_progress(str(command))
+                for line in str(command).split("\n"):
+                    _print_progress(line)
                 count += 1
     return f"{count} commands, none run" if count else "nothing to change"
 
@@ -436,14 +483,10 @@ def _failure_reason(state: State, pyinfra_host: Host) -> str:
     for name, result in _results(state, pyinfra_host):
         if result.is_complete() and not result.did_succeed():
             output = [*result.stdout_lines, *result.stderr_lines]
-            lines = [line for line in output if _is_reason(line)]
+            lines = [line for line in without_noise(output) if line.strip()]
             last_line = lines[-1] if lines else "it failed"
-            return f"{name}: {last_line}; look at the device, then run the command again"
+            return f"{name}: {brief(last_line)}; look at the device, then run the command again"
     return ""
-
-
-def _is_reason(line: str) -> bool:
-    return bool(line.strip()) and not line.startswith("sudo: unable to resolve")
 
 
 def _ssh_data(device: Device) -> dict[str, str | int]:

@@ -13,6 +13,8 @@ from mien_edge.settings import Settings
 GROUP = "mien"
 """The group of all services, which may read the settings."""
 
+_MAX_BYTES = 65_535  # of an MQTT password (MQTT 5, 3.1.3.6); a camera's is shorter
+
 CAMERA = "camera-password"
 """The credential of mien.service with the camera's USER:PASSWORD, or password."""
 
@@ -31,13 +33,17 @@ def read_secret(setting: str, credential: str, holds: str, error: type[MienError
     if path is None:
         return None
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        with path.open("rb") as file:
+            content = file.read(_MAX_BYTES + 1)
+        text = content.decode("utf-8-sig")
     except OSError as problem:
         reason = f"cannot be read ({problem.strerror})"
         raise error(f"{path}: {reason}; it has to hold {holds}") from None
     except UnicodeDecodeError:
-        raise error(f"{path}: not UTF-8 text; save {holds} in it as UTF-8") from None
+        raise error(f"{path}: not text in UTF-8; save {holds} in UTF-8") from None
     secret = text.rstrip("\r\n")
+    if len(content) > _MAX_BYTES:
+        raise error(f"{path}: over {_MAX_BYTES} bytes; write nothing but {holds} into it")
     if re.search(r"[\x00-\x1f\x7f]", secret):
         reason = "several lines, or control characters"
         raise error(f"{path}: {reason}; write {holds} on one line")

@@ -44,7 +44,11 @@ def test_a_secret_written_by_any_editor_is_read(tmp_path, content):
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(b"p\xe4ss", "not UTF-8"), (b"one\ntwo\n", "several lines"), (b"a\0b", "control characters")],
+    [
+        (b"p\xe4ss", "not text in UTF-8"),
+        (b"one\ntwo\n", "several lines"),
+        (b"a\0b", "control characters"),
+    ],
 )
 def test_a_secret_that_cannot_be_meant_is_refused_by_name_and_not_shown(tmp_path, content, reason):
     (tmp_path / "file").write_bytes(content)

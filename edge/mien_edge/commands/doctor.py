@@ -8,7 +8,6 @@ import platform
 import pwd
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -25,10 +24,11 @@ from mien_edge.commands import service_access
 from mien_edge.commands.common import json_option, settings_from, settings_option
 from mien_edge.commands.service_access import Node, ServiceUser, Unit, closed_nodes, nodes
 from mien_edge.credentials import exposed_files
-from mien_edge.errors import MienError
+from mien_edge.errors import MienError, PublishError
 from mien_edge.model.bundle import find_bundle
-from mien_edge.settings import Settings
+from mien_edge.settings import PublishSettings, Settings
 from mien_edge.status import health
+from mien_edge.status.summary import publisher_problems, read_publisher
 
 Severity = Literal["ok", "note", "warning", "error"]
 ORDER: tuple[Severity, ...] = ("ok", "note", "warning", "error")
@@ -36,6 +36,7 @@ EXIT_CODES: dict[Severity, int] = {"ok": 0, "note": 0, "warning": 1, "error": 2}
 
 _SERVICE = "mien.service"
 _UNITS = (_SERVICE, "mien-publish.service", "mien-view.service")
+_PASSWORD = "/etc/mien/mqtt-password"  # noqa: S105 - its path, as in mien-publish.service
 _UNIT_PROPERTIES = "LoadState,ActiveState,UnitFileState,NRestarts,Result"
 
 _INTERPRETERS = ("ai-edge-litert", "tflite-runtime")
@@ -538,14 +539,40 @@ def _unit(unit: str, properties: dict[str, str]) -> Finding:
     return Finding("units", "ok", f"{unit} is active")
 
 
-def broker(host: str, port: int, seconds: float = 5.0) -> Finding:
-    """Report whether a broker's port can be reached within some seconds."""
+def broker(settings: PublishSettings, seconds: float = 5.0) -> Finding:
+    """Report whether the broker lets this device in, and whether another device has its name.
+
+    seconds: to wait for the broker, at most.
+    """
+    # Here, because paho-mqtt is loaded only where something is published.
+    from mien_edge.publish import probe
+
+    address = f"{settings.host}:{settings.port}"
     try:
-        with socket.create_connection((host, port), timeout=seconds):
-            return Finding("broker", "ok", f"{host}:{port} answers")
-    except OSError as problem:
-        fix = "check publish.host and publish.port, the network, and that the broker runs"
-        return Finding("broker", "error", f"{host}:{port} cannot be reached ({problem})", fix)
+        look = probe.look(_with_password(settings), seconds)
+    except PublishError as problem:
+        fix = "check the [publish] settings, the network, and that the broker runs"
+        return Finding("broker", "error", str(problem), fix)
+    if not look.is_own:
+        verb = "publishes" if look.is_online else "has published"
+        text = f"machine {look.machine} {verb} as {look.device} as well"
+        fix = "give one of the devices another publish.device; a copied card has the name of both"
+        return Finding("broker", "warning", f"{address}: {text}", fix)
+    return Finding("broker", "ok", f"{address} lets this device in")
+
+
+def _with_password(settings: PublishSettings) -> PublishSettings:
+    """The settings with the file that the unit's credential is of, where there is no other."""
+    has_file = settings.password_file or paths.systemd_directory("CREDENTIALS_DIRECTORY")
+    if has_file or not settings.username:
+        return settings
+    return dataclasses.replace(settings, password_file=_PASSWORD)
+
+
+def _publisher() -> Iterator[Finding]:
+    """Report what the publisher on this device says of itself, where it runs."""
+    for problem in publisher_problems(read_publisher(paths.RUNTIME)):
+        yield Finding("publisher", "warning", problem, "journalctl -u mien-publish -e")
 
 
 def _run(
@@ -587,7 +614,8 @@ def _doctor(options: argparse.Namespace) -> int:
     settings = settings_from(options)
     findings = examine(settings, settings_file=options.settings)
     if settings.publish.host:
-        findings.append(broker(settings.publish.host, settings.publish.port))
+        findings.append(broker(settings.publish))
+        findings += _publisher()
     if options.json:
         print(json.dumps([dataclasses.asdict(finding) for finding in findings]))  # noqa: T201
     else:

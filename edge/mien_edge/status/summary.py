@@ -92,7 +92,7 @@ def collect(runtime: Path, log: Path) -> StatusSummary:
         problems = find_problems(service, publisher, now)
     except SourceError as problem:
         service = NotRunning(str(problem))
-        problems = [service.why]
+        problems = [service.why, *publisher_problems(publisher)]
     return StatusSummary(service, _summarize_log(log, now), publisher, tuple(problems))
 
 
@@ -141,9 +141,16 @@ def find_problems(service: Status, publisher: PublisherStatus | None, now: float
         problems.append(f"no frame for {silence:.0f} s; see: journalctl -u mien -e")
     for limit in service.health.throttled_now or ():
         problems.append(f"the device has {limit} now; see: mien-edge doctor")
-    if publisher and not publisher.connected:
-        problems.append(f"the broker {publisher.broker} is not reached: {publisher.problem}")
-    return problems
+    return problems + publisher_problems(publisher)
+
+
+def publisher_problems(publisher: PublisherStatus | None) -> list[str]:
+    """Return what is wrong with the publisher, one line each; None where it does not run."""
+    if publisher is None or not publisher.problem:
+        return []
+    if publisher.connected:
+        return [f"publishing: {publisher.problem}"]
+    return [f"the broker {publisher.broker} is not reached: {publisher.problem}"]
 
 
 def as_text(summary: StatusSummary) -> str:
@@ -256,7 +263,10 @@ def _broker_line(publisher: PublisherStatus) -> str:
     waiting = publisher.waiting
     if not publisher.connected:
         return f"{publisher.broker}: not reached ({publisher.problem}), {waiting} entries wait"
-    return f"{publisher.broker}: connected, {publisher.published} published, {waiting} wait"
+    line = f"{publisher.broker}: connected, {publisher.published} published, {waiting} wait"
+    if publisher.set_aside:
+        line += f", {publisher.set_aside} set aside"
+    return line
 
 
 def _clock(seconds: float) -> str:
