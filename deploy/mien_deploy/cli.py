@@ -12,7 +12,14 @@ from functools import partial
 from pathlib import Path
 
 from mien_edge import __version__
-from mien_edge.commands.common import Commands, add_command, guarded, json_option, renamed_option
+from mien_edge.commands.common import (
+    Commands,
+    MaskingParser,
+    add_command,
+    guarded,
+    json_option,
+    renamed_option,
+)
 from mien_edge.errors import DeployError
 from mien_edge.model.bundle import load_bundle
 from mien_edge.update import signing
@@ -114,7 +121,7 @@ def _interrupt(number: int, frame: object) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of all commands and options."""
-    top = argparse.ArgumentParser(
+    top = MaskingParser(
         prog="mien-deploy",
         description="Set up and update devices from this workstation, over SSH.",
     )

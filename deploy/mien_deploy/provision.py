@@ -20,8 +20,10 @@ from pathlib import Path
 from typing import TypeAlias
 
 from mien_edge import files as edge_files
+from mien_edge.addresses import is_network_address, mask_address
+from mien_edge.credentials import GROUP
 from mien_edge.errors import DeployError, SettingsError
-from mien_edge.settings import parse_settings
+from mien_edge.settings import Settings, parse_settings
 from mien_edge.text import printable
 from paramiko import SSHException
 from pyinfra import host
@@ -128,8 +130,7 @@ def setup_operations(setup: DeviceSetup) -> Operations:
     """
 
     def add_operations() -> None:
-        if setup.settings is None:
-            _refuse_unreadable_settings()
+        _refuse_settings(setup)
         _install_system_packages()
         units_changed = _put_unit_files()
         mien_changed = _install_mien(setup)
@@ -252,25 +253,47 @@ def _put_wheelhouse(setup: DeviceSetup) -> None:
     files.put(name=name, src=str(archive), dest=f"{_WHEELHOUSE}.tar")
 
 
-def _refuse_unreadable_settings() -> None:
-    """Raise DeployError if the device's settings are not for this version; nothing is changed then.
+def _refuse_settings(setup: DeviceSetup) -> None:
+    """Raise DeployError for settings that the device's service could not run with.
 
-    Otherwise its services would not start again after the installation.
+    Nothing is changed then.
     """
+    if setup.settings is not None:
+        settings = parse_settings(setup.settings)
+    elif _exists(_SETTINGS):
+        settings = _read_settings()
+    else:
+        settings = parse_settings(setup.new_settings)
+    uri = settings.source.uri
+    if is_network_address(uri) and not _has_network():
+        reason = "mien.service has no network, so that no picture leaves it"
+        advice = "set source.uri to picamera or v4l2:0, for instance with --settings"
+        raise DeployError(f"{host.name}: source.uri is {mask_address(uri)}: {reason}; {advice}")
+
+
+def _read_settings() -> Settings:
+    """Read the device's settings. Raises DeployError if they are not for this version."""
     content = _query(f"cat {_SETTINGS} 2>/dev/null || :")
     try:
-        parse_settings(content, f"{host.name}:{_SETTINGS}")
+        return parse_settings(content, f"{host.name}:{_SETTINGS}")
     except SettingsError as problem:
         raise DeployError(f"{problem}; or give a whole file with --settings") from None
+
+
+def _has_network() -> bool:
+    """Whether a drop-in of the device's owner gives the service the network."""
+    drop_ins = f"{UNITS}/mien.service.d/*.conf"
+    value = _query(f"grep -hs '^PrivateNetwork=' {drop_ins} | tail -n 1 || :")
+    return value.partition("=")[2].strip().lower() in ("no", "false", "off", "0")
 
 
 def _put_settings(setup: DeviceSetup) -> bool:
     """Put settings and signers in place; returns whether the settings differ."""
     changed = False
     if setup.settings is not None:
-        changed = _put(_SETTINGS, setup.settings)
+        changed = _put_private(_SETTINGS, setup.settings)
     elif not _exists(_SETTINGS):
-        changed = _put(_SETTINGS, setup.new_settings)
+        changed = _put_private(_SETTINGS, setup.new_settings)
     if setup.signers:
         _put(_SIGNERS, setup.signers)
     return changed
@@ -316,17 +339,22 @@ def _exists(path: str) -> bool:
     return bool(_query(f"ls {path} 2>/dev/null || :"))
 
 
-def _put(path: str, content: str) -> bool:
+def _put(path: str, content: str, mode: str = "644", group: str = "root") -> bool:
     """Put a file of root's with this content in place; returns whether it differs."""
     operation = files.put(
         name=path,
         src=StringIO(content),
         dest=path,
-        mode="644",
+        mode=mode,
         user="root",
-        group="root",
+        group=group,
     )
     return bool(operation.will_change)
+
+
+def _put_private(path: str, content: str) -> bool:
+    """Put a file that root and the services alone may read; returns whether it differs."""
+    return _put(path, content, mode="640", group=GROUP)
 
 
 def _shell(name: str, *commands: str) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from mien_edge import schema
+from mien_edge.addresses import mask_text
 from mien_edge.errors import SettingsError
 
 _MAX_TOPIC_BYTES = 128  # in UTF-8; a topic may have 65,535, but brokers and tools take fewer
@@ -51,6 +52,11 @@ class SourceSettings(_Section):
     uri: str = _setting(
         "picamera",
         "picamera, v4l2:0, rtsp://…, a video file, a photo, a folder of photos, demo, demo:forever",
+    )
+    password_file: str = _setting(
+        "",
+        "file with USER:PASSWORD of an rtsp:// or http:// camera, or with the password alone if "
+        "source.uri has the user; for use without the systemd credential camera-password",
     )
     width: int = _setting(640, "pixels; width that is requested from a camera", 64, 4096)
     height: int = _setting(480, "pixels; height that is requested from a camera", 64, 4096)
@@ -483,8 +489,11 @@ def parse_settings(text: str, where: str = "mien.toml") -> Settings:
         raise SettingsError(f"{where} is not valid TOML: {problem}; correct that line") from None
     advice = [*_renamed_advice(content), *_aggregate_advice(content)]
     if advice:
-        raise SettingsError(f"{where}: {'; '.join(advice)}")
-    return schema.from_dict(Settings, content, where, SettingsError)
+        raise SettingsError(mask_text(f"{where}: {'; '.join(advice)}"))
+    try:
+        return schema.from_dict(Settings, content, where, SettingsError)
+    except SettingsError as problem:
+        raise SettingsError(mask_text(str(problem))) from None
 
 
 def _renamed_advice(content: dict[str, Any]) -> Iterator[str]:
@@ -522,6 +531,9 @@ def load_settings(path: Path | None) -> Settings:
         return Settings()
     try:
         text = path.read_text(encoding="utf-8")
+    except PermissionError:
+        hint = "run it with sudo, or as a member of the file's group"
+        raise SettingsError(f"{path}: you may not read it; {hint}") from None
     except (OSError, UnicodeDecodeError) as problem:
         hint = f"write one with: mien-edge settings > {path}"
         raise SettingsError(f"{path}: cannot be read ({problem}); {hint}") from None

@@ -6,17 +6,21 @@ import logging
 import os
 import sqlite3
 import sys
+import threading
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any, TypeAlias
+from types import TracebackType
+from typing import Any, NoReturn, TypeAlias
 
 from mien_edge import paths
+from mien_edge.addresses import mask_text
 from mien_edge.errors import MienError
 from mien_edge.settings import Settings, load_settings
 from mien_edge.text import printable_lines
 
-Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+Commands: TypeAlias = "argparse._SubParsersAction[Any]"
 Handler: TypeAlias = Callable[[argparse.Namespace], int | None]
 
 
@@ -31,9 +35,7 @@ def guarded(name: str, parser: argparse.ArgumentParser, arguments: Sequence[str]
     MIEN_DEBUG=1 a MienError and a missing package are raised.
     """
     options = parser.parse_args(arguments)
-    handler = logging.StreamHandler()
-    handler.setFormatter(_PrintableFormatter(f"{name}: %(levelname)s: %(message)s"))
-    logging.basicConfig(handlers=[handler], level=logging.WARNING)
+    _hide_secrets(f"{name}: %(levelname)s: %(message)s")
     debug = os.environ.get("MIEN_DEBUG") == "1"
     try:
         code = int(options.run(options) or 0)
@@ -59,16 +61,53 @@ def guarded(name: str, parser: argparse.ArgumentParser, arguments: Sequence[str]
 
 
 def _fail(name: str, message: str) -> int:
-    sys.stderr.write(printable_lines(f"{name}: error: {message}") + "\n")
+    sys.stderr.write(_harmless(f"{name}: error: {message}") + "\n")
     return 1
 
 
-class _PrintableFormatter(logging.Formatter):
+def _harmless(text: str) -> str:
+    """A text without the secrets of addresses, and without what acts on a terminal."""
+    return printable_lines(mask_text(text))
+
+
+class _HarmlessFormatter(logging.Formatter):
+    """Formats records without the secrets of addresses, their tracebacks as well."""
+
     def format(self, record: logging.LogRecord) -> str:
-        return printable_lines(super().format(record))
+        return _harmless(super().format(record))
 
 
-class CommandParser(argparse.ArgumentParser):
+def _hide_secrets(log_format: str) -> None:
+    """Log to stderr, and show records and tracebacks without the secrets of addresses."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_HarmlessFormatter(log_format))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
+    if sys.excepthook is sys.__excepthook__:
+        sys.excepthook = _print_masked_traceback
+    if threading.excepthook is threading.__excepthook__:
+        threading.excepthook = _print_masked_thread_traceback
+
+
+def _print_masked_traceback(
+    kind: type[BaseException], problem: BaseException | None, trace: TracebackType | None
+) -> None:
+    text = "".join(traceback.format_exception(kind, problem, trace))
+    sys.stderr.write(_harmless(text))
+
+
+def _print_masked_thread_traceback(arguments: threading.ExceptHookArgs) -> None:
+    _print_masked_traceback(arguments.exc_type, arguments.exc_value, arguments.exc_traceback)
+
+
+class MaskingParser(argparse.ArgumentParser):
+    """A parser whose usage errors show no secret of an address that was typed."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with code 2 and one line."""
+        super().error(_harmless(message))
+
+
+class CommandParser(MaskingParser):
     """The parser of a command whose module is imported once its arguments are parsed.
 
     configure: "module:function", called with this parser to add the options; empty for a command

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from mien_edge.addresses import mask_text
 from mien_edge.errors import SinkError
 from mien_edge.events import Event
 from mien_edge.labels import LABELS
@@ -226,7 +227,7 @@ def newest_events(
 
 
 def _event(row: sqlite3.Row) -> Event:
-    return Event(row["id"], row["time"], row["kind"], row["text"])
+    return Event(row["id"], row["time"], row["kind"], mask_text(row["text"]))
 
 
 def iterate_minutes(

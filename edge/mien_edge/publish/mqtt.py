@@ -6,7 +6,6 @@ paho has returned: whatever a server sends ends a connection at worst.
 
 import ssl
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import paho.mqtt.client as paho
@@ -15,7 +14,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from mien_edge import paths
+from mien_edge.credentials import read_secret
 from mien_edge.errors import PublishError
 from mien_edge.settings import PublishSettings
 
@@ -42,7 +41,6 @@ _PACKET_TYPE = 0xF0
 _CONNACK = 0x20
 _UNLIMITED = 2**28  # bytes; no MQTT packet is larger
 _HEADER_BYTES = 10  # of a PUBLISH: type, length (4), topic's length (2), number (2), properties
-_MAX_PASSWORD = 65_535  # bytes (MQTT 5, 3.1.3.6)
 
 _FIXES = {
     0x84: "set publish.protocol to the version that it speaks, 5 or 3.1.1",
@@ -358,29 +356,9 @@ def _tls_context(settings: PublishSettings) -> ssl.SSLContext:
 
 def _read_password(settings: PublishSettings) -> str:
     """The password of `publish.password_file`, else of the unit's credential mqtt-password."""
-    path = _password_path(settings)
-    if path is None:
+    holds = "the broker's password"
+    password = read_secret(settings.password_file, "mqtt-password", holds, PublishError)
+    if password is None:
         fix = "give the unit the credential mqtt-password, or set publish.password_file"
         raise PublishError(f"publish.username has no password; {fix}")
-    try:
-        with path.open("rb") as file:
-            content = file.read(_MAX_PASSWORD + 1)
-        password = content.decode("utf-8-sig").strip("\r\n")
-    except OSError as problem:
-        reason = f"cannot be read ({problem.strerror}); it holds the broker's password"
-        raise PublishError(f"{path}: {reason}") from None
-    except UnicodeDecodeError:
-        raise PublishError(f"{path}: is not text in UTF-8; save the password in UTF-8") from None
-    if "\0" in password or len(content) > _MAX_PASSWORD:
-        fix = "write nothing but the broker's password into it, in UTF-8"
-        raise PublishError(f"{path}: holds no password; {fix}")
     return password
-
-
-def _password_path(settings: PublishSettings) -> Path | None:
-    if settings.password_file:
-        return Path(settings.password_file)
-    credentials = paths.systemd_directory("CREDENTIALS_DIRECTORY")
-    if credentials is None:
-        return None
-    return credentials / "mqtt-password"

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mien_edge import paths
+from mien_edge.addresses import mask_address, mask_text
 from mien_edge.chain import annotate, detect, pipeline, smooth, sources, track
 from mien_edge.chain.classify import Classify
-from mien_edge.chain.devices import without_password
 from mien_edge.chain.score import Score, ScoreResult, read_labels
 from mien_edge.chain.sinks import Console, Csv, JsonLines
 from mien_edge.errors import MienError
@@ -73,13 +73,14 @@ class RunOptions:
 class Summary:
     """What a run did.
 
-    source: the source's URI without a password.
+    source: the source's URI without secrets (mask_address).
     model: NAME-VERSION of the model that the run started with.
     frames: frames that went through the chain.
     skipped: unreadable photographs, or frames that were dropped for a newer one.
     readings, faces: readings of all faces, and different faces.
     seconds: from the first stage's set-up to the end of the source.
     score: of labelled photographs (score.Score.result), else None.
+    failed_reads: frames that a camera failed to deliver, or that could not be decoded.
     """
 
     source: str
@@ -90,13 +91,15 @@ class Summary:
     faces: int
     seconds: float
     score: ScoreResult | None = None
+    failed_reads: int = 0
 
     def __str__(self) -> str:
         rate = self.frames / self.seconds if self.seconds > 0 else 0.0
+        failed_reads = f"{self.failed_reads} failed reads, " if self.failed_reads else ""
         return (
             f"{self.frames} frames in {self.seconds:.1f} s ({rate:.1f} fps), "
-            f"{self.skipped} skipped, {self.readings} readings of {self.faces} faces, "
-            f"model {self.model}"
+            f"{self.skipped} skipped, {failed_reads}"
+            f"{self.readings} readings of {self.faces} faces, model {self.model}"
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -122,9 +125,12 @@ class Events:
         self._listeners.remove(listener)
 
     def __call__(self, kind: EventKind, text: str) -> None:
-        """Tell every listener of an event; `text` is a sentence for people."""
+        """Tell every listener of an event; `text` is a sentence for people.
+
+        The secrets of an address in it are masked.
+        """
         for listener in self._listeners:
-            listener(kind, text)
+            listener(kind, mask_text(text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +259,7 @@ class Service:
             faces=counter.faces,
             seconds=time.monotonic() - start,
             score=score.result() if score else None,
+            failed_reads=getattr(source, "failed_reads", 0),
         )
 
     def _open_source(self, stack: ExitStack, notifier: Notifier) -> sources.Source:
@@ -395,7 +402,7 @@ class Service:
         return ModelStatus(self.model.name, str(self.model.bundle.folder))
 
     def _source_name(self) -> str:
-        return without_password(self.settings.source.uri)
+        return mask_address(self.settings.source.uri)
 
     def _max_frames(self) -> int | None:
         if self.options.max_frames is None:

@@ -53,14 +53,16 @@ class StatusEvent:
 
 @dataclass(frozen=True, slots=True)
 class ThrottleStatus:
-    """How a live source is throttled.
+    """How a live source is throttled, and what was lost of it since the start.
 
     target_fps: frames per second that are aimed at; idle: whether nothing moves; skipped: frames
-    dropped for a newer one since the start."""
+    dropped for a newer one; failed_reads: frames that the camera failed to deliver, or that could
+    not be decoded."""
 
     target_fps: float = 0.0
     idle: bool = False
     skipped: int = 0
+    failed_reads: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -208,7 +208,9 @@ def _frames_line(service: Status) -> str:
         target = str(service.throttle.target_fps)
         if service.throttle.idle:
             target += ", idle"
-    return f"{service.fps:g} a second of {target}, {service.frames} in all"
+    failed = service.throttle.failed_reads if service.throttle else 0
+    failed_reads = f", {failed} failed reads" if failed else ""
+    return f"{service.fps:g} a second of {target}, {service.frames} in all{failed_reads}"
 
 
 def _faces_line(service: Status) -> str:

@@ -761,3 +761,17 @@ def test_no_log_and_no_database_are_clear_errors(tmp_path):
     (tmp_path / "text.db").write_text("this is no database " * 100)
     with pytest.raises(SinkError, match="not a readable log"):
         log_reader.open_to_read(tmp_path / "text.db")
+
+
+def test_events_of_an_earlier_version_show_no_secret_of_an_address(tmp_path):
+    path = tmp_path / "log.db"
+    write_log(path, [])
+    with sqlite3.connect(path) as connection:
+        text = "rtsp://me:ge/heim@192.0.2.7/x?pwd=geheim: cannot be opened"
+        query = "INSERT INTO events (time, monotonic, kind, text) VALUES (?, 0, 'failed', ?)"
+        connection.execute(query, (NOW, text))
+    connection.close()
+    connection = log_reader.open_to_read(path)
+    texts = [event.text for event in log_reader.events(connection, Filter())]
+    connection.close()
+    assert texts[-1] == "rtsp://192.0.2.7/x?pwd=***: cannot be opened"

@@ -214,8 +214,8 @@ def test_a_broker_that_takes_qos_0_only_gets_all_and_that_is_told(tmp_path, publ
     [
         ("pässword".encode("latin-1"), "not text in UTF-8"),
         ("password".encode("utf-16"), "not text in UTF-8"),
-        (b"pass\0word", "holds no password"),
-        (b"x" * 70_000, "holds no password"),
+        (b"pass\0word", "control characters"),
+        (b"x" * 70_000, "over 65535 bytes"),
     ],
     ids=["latin-1", "utf-16", "nul", "huge"],
 )

@@ -141,7 +141,7 @@ FULL_STATUS = Status(
     resident_megabytes=104.5,
     written_per_day=3.2,
     events=(StatusEvent(NOW, EventKind.THROTTLED, "hot"),),
-    throttle=ThrottleStatus(target_fps=15.0, idle=False, skipped=7),
+    throttle=ThrottleStatus(target_fps=15.0, idle=False, skipped=7, failed_reads=3),
     update=UpdateStatus(
         ProbationStatus(12.3, 600.0, 3, 200),
         ShadowStatus("small-3", 60, 1, 1.0, ((1,),), (2.1, 3.0)),
@@ -155,7 +155,7 @@ FULL_JSON = (
     '"sad": 0.0167, "surprise": 0.0167, "neutral": 0.0167}, "model": "fake-1"}], "milliseconds": {"detect": 12.3}, '
     '"temperature": 61.2, "limits": ["throttled"], "had": [], "memory": 512.5, "rss": 104.5, "written_per_day": 3.2, '
     '"events": [{"time": 1800000000.0, "kind": "throttled", "text": "hot"}], '
-    '"target_fps": 15.0, "idle": false, "skipped": 7, '
+    '"target_fps": 15.0, "idle": false, "skipped": 7, "failed_reads": 3, '
     '"probation": {"seconds": 12.3, "of_seconds": 600.0, "faces": 3, "of_faces": 200}, '
     '"shadow": {"bundle": "small-3", "seconds": 60, "faces": 1, "agreement": 1.0, "confusion": [[1]], '
     '"milliseconds": [2.1, 3.0], "degrees_warmer": null, "problem": ""}}\n'
@@ -176,6 +176,7 @@ def test_without_throttle_and_update_the_status_file_has_none_of_their_keys(tmp_
         "target_fps",
         "idle",
         "skipped",
+        "failed_reads",
         "probation",
         "shadow",
     }
