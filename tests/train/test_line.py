@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -82,12 +83,13 @@ def test_the_report_is_one_file_with_its_pictures(tiny_run):
     assert list((tiny_run / "fit" / "tensorboard").rglob("events.*"))
 
 
-def test_a_finished_run_has_nothing_left_to_do(tiny_run, small):
+def test_a_finished_run_has_nothing_left_to_do(tiny_run, small, tmp_path):
+    run = shutil.copytree(tiny_run, tmp_path / "run")
     cache = {**os.environ, "XDG_CACHE_HOME": str(tiny_run.parent / "cache")}
     before = (tiny_run / "fit" / "state.npz").stat().st_mtime_ns
-    train("run", "tiny", "--data", small, "--folder", tiny_run, env=cache)
-    assert (tiny_run / "fit" / "state.npz").stat().st_mtime_ns == before
-    assert [path.name for path in (tiny_run / "models").iterdir()] == ["tiny-1"]
+    train("run", "tiny", "--data", small, "--folder", run, env=cache)
+    assert (run / "fit" / "state.npz").stat().st_mtime_ns == before
+    assert [path.name for path in (run / "models").iterdir()] == ["tiny-1"]
 
 
 def test_evaluate_measures_the_bundle_as_its_card_says(tiny, small):
