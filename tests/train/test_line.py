@@ -30,6 +30,19 @@ def train(*arguments, **more):
     return process.stdout
 
 
+@pytest.mark.parametrize("words", [["--help"], ["fit", "--help"]])
+def test_the_help_loads_neither_opencv_nor_tensorflow(words):
+    code = (
+        "import atexit, sys\n"
+        "atexit.register(lambda: print({'cv2', 'tensorflow'} & set(sys.modules), file=sys.stderr))\n"
+        "from mien_train import cli\n"
+        "cli.main(sys.argv[1:])"
+    )
+    process = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+    assert process.stdout.startswith("usage: mien-train")
+    assert process.stderr == "set()\n"
+
+
 @pytest.fixture(scope="module")
 def tiny(tiny_run):
     """The bundle of that run."""
