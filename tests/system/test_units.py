@@ -1,7 +1,9 @@
 """The systemd files: valid, hardened, and in step with the program."""
 
+import os
 import re
 import shutil
+import stat
 import subprocess
 
 import pytest
@@ -88,3 +90,29 @@ def test_each_unit_calls_the_program_without_a_shell(name):
     (command,) = re.findall(r"^ExecStart=(.*)$", (UNITS / name).read_text(), re.M)
     assert command.split()[0] == "/opt/mien/venv/bin/mien-edge"
     assert not set(command) & set("|;&$`")
+
+
+def test_tmpfiles_closes_the_settings_to_all_but_root_and_the_services(tmp_path):
+    """Also those that an earlier version, an editor or a shell has written."""
+    if shutil.which("systemd-tmpfiles") is None or os.geteuid() != 0:
+        pytest.skip("needs root and systemd-tmpfiles")
+    folder = tmp_path / "etc" / "mien"
+    folder.mkdir(parents=True)
+    (tmp_path / "etc" / "passwd").write_text("root:x:0:0::/:\nmien:x:64999:64999::/:\n")
+    (tmp_path / "etc" / "group").write_text("root:x:0:\nmien:x:64999:\n")
+    settings = folder / "mien.toml"
+    settings.touch()
+    settings.chmod(0o644)
+    command = ["systemd-tmpfiles", f"--root={tmp_path}", "--create", UNITS / "mien.tmpfiles"]
+    subprocess.run(command, check=True, capture_output=True)
+    assert stat.S_IMODE(settings.stat().st_mode) == 0o640
+    assert (settings.stat().st_uid, settings.stat().st_gid) == (0, 64999)
+    for name in ("camera-password", "mqtt-password", "view-token"):
+        assert stat.S_IMODE((folder / name).stat().st_mode) == 0o600
+
+
+def test_each_credential_of_a_unit_has_an_empty_file_made_by_tmpfiles():
+    made = (UNITS / "mien.tmpfiles").read_text()
+    for name in SERVICES:
+        for path in re.findall(r"^LoadCredential=[\w-]+:(\S+)", (UNITS / name).read_text(), re.M):
+            assert f"f {path} 0600 root root -" in made
