@@ -7,22 +7,21 @@ loopback address they need a token.
 
 import hmac
 import ipaddress
-from collections.abc import Awaitable, Callable
+import re
 from contextlib import suppress
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from aiohttp import web
 
 from mien_edge import paths
 from mien_edge.errors import SettingsError
 from mien_edge.settings import ViewSettings
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-"""What answers a request."""
+from mien_edge.view.connections import Handler
 
 _LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 _MIN_TOKEN_LENGTH = 16  # characters
+_VISIBLE_ASCII = re.compile("[!-~]*")
+_NEW_TOKEN = "make one: openssl rand -hex 16"  # noqa: S105 - not a token
 _COOKIE = "mien-token"
 _COOKIE_SECONDS = 30 * 86400
 _FROM_ANOTHER_PAGE = "a request from another page"
@@ -60,7 +59,7 @@ class Guard:
         fetch_site = request.headers.get("Sec-Fetch-Site", "none")
         if _without_port(host) not in self.allowed_hosts:
             return f"this device is not {host!r}; add the name to view.allowed_hosts"
-        if origin is not None and urlsplit(origin).netloc != host:
+        if origin is not None and origin not in (f"http://{host}", f"https://{host}"):
             return _FROM_ANOTHER_PAGE
         if fetch_site not in ("none", "same-origin"):
             return _FROM_ANOTHER_PAGE
@@ -75,7 +74,8 @@ class Guard:
         return self._is_token(request.query.get("token", ""))
 
     def _is_token(self, text: str) -> bool:
-        return hmac.compare_digest(text.encode(), self.token.encode())
+        # A browser may send what no UTF-8 is; a token is ASCII, so nothing else can equal it.
+        return hmac.compare_digest(text.encode(errors="replace"), self.token.encode())
 
     def _set_cookie(self) -> web.Response:
         """Keep the token in a cookie, and take it out of the browser's address bar."""
@@ -93,15 +93,17 @@ class Guard:
 def read_token(settings: ViewSettings) -> str:
     """Return the token of view.token_file, else of the credential view-token; empty if none.
 
-    Raises SettingsError for a token that can't be read or is short, and where the address needs one
-    and there is none.
+    Raises SettingsError for a token that can't be read, is short or is more than a word of ASCII
+    characters, and where the address needs one and there is none.
     """
     path = _token_path(settings)
     token = _read(path) if path else ""
     if token and len(token) < _MIN_TOKEN_LENGTH:
-        fix = "make one: openssl rand -hex 16"
         reason = f"a token of under {_MIN_TOKEN_LENGTH} characters can be guessed"
-        raise SettingsError(f"{path}: {reason}; {fix}")
+        raise SettingsError(f"{path}: {reason}; {_NEW_TOKEN}")
+    if not _VISIBLE_ASCII.fullmatch(token):
+        reason = "a token is one word of ASCII characters, so that a browser can send it"
+        raise SettingsError(f"{path}: {reason}; {_NEW_TOKEN}")
     if not token and not _is_loopback(settings.host):
         fix = "leave it at 127.0.0.1 and come through SSH, or give it a token: view.token_file"
         reason = "whoever is in that network could look"
@@ -126,6 +128,8 @@ def _read(path: Path) -> str:
     except OSError as problem:
         reason = f"cannot be read ({problem.strerror}); it holds the page's token"
         raise SettingsError(f"{path}: {reason}") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"{path}: not text; {_NEW_TOKEN}") from None
 
 
 def _without_port(host: str) -> str:
