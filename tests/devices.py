@@ -58,9 +58,12 @@ PATIENCE = 240.0  # seconds that a test waits for what has to happen
 
 
 class Devices:
-    """`count` devices; a context in which their sshd runs, and services that were started end."""
+    """`count` devices; a context in which their sshd runs, and services that were started end.
 
-    def __init__(self, folder, count=1):
+    behaviours: from a device's address to lines of sshd_config for it alone.
+    """
+
+    def __init__(self, folder, count=1, behaviours=None):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -71,7 +74,10 @@ class Devices:
             subprocess.run(command, check=True)
         self.pin("host")
         listen = "".join(f"ListenAddress {host}\n" for host in self.hosts)
-        (folder / "config").write_text(listen + CONFIG.format(port=self.port, folder=folder))
+        config = listen + CONFIG.format(port=self.port, folder=folder)
+        for host, lines in (behaviours or {}).items():
+            config += f"Match LocalAddress {host}\n{lines}\n"
+        (folder / "config").write_text(config)
         (folder / "mien.toml").write_text(SETTINGS)
         path = clean_environment()["PYTHONPATH"]
         program = PROGRAM.format(folder=folder, python=sys.executable, path=path)
@@ -85,7 +91,8 @@ class Devices:
     def pin(self, key):
         """Make `key` the host key that ssh expects of all devices."""
         public_key = (self.folder / f"{key}.pub").read_text()
-        (self.folder / "known").write_text(f"[127.0.0.*]:{self.port} {public_key}")
+        names = ",".join(f"[{host}]:{self.port}" for host in self.hosts)
+        (self.folder / "known").write_text(f"{names} {public_key}")
 
     def __enter__(self):
         if os.geteuid() == 0:

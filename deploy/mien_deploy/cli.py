@@ -2,7 +2,9 @@
 
 import argparse
 import json
+import math
 import shlex
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -10,14 +12,23 @@ from functools import partial
 from pathlib import Path
 
 from mien_edge import __version__
-from mien_edge.commands.common import Commands, add_command, guarded, json_option, renamed_option
+from mien_edge.commands.common import (
+    Commands,
+    MaskingParser,
+    add_command,
+    guarded,
+    json_option,
+    renamed_option,
+)
+from mien_edge.errors import DeployError
 from mien_edge.model.bundle import load_bundle
 from mien_edge.update import signing
 from mien_edge.update.archive import pack
 
 from mien_deploy import fleet
 from mien_deploy.fleet import Outcome, OutcomeKind, Printer, Progress, Result
-from mien_deploy.kit import DeviceSetup, Task, read_setup, run_in_subprocess
+from mien_deploy.kit import STEP_SECONDS, DeviceSetup, Task, read_setup, run_in_subprocess
+from mien_deploy.process import Limits
 from mien_deploy.push import push_bundle, receive_arguments
 from mien_deploy.remote import Device
 from mien_deploy.view import view_page
@@ -25,7 +36,13 @@ from mien_deploy.view import view_page
 PROGRAM = "sudo /opt/mien/venv/bin/mien-edge"
 """How to call mien-edge on a device that `setup` made."""
 
+_ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+
 DEFAULT_KEY = Path("~/.ssh/id_ed25519")
+
+_LOG_SECONDS = 120
+_LOG_TOTAL_SECONDS = 3600.0
+_LOG_BYTES = 1_000_000_000  # more than a log of a million readings
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +51,14 @@ class RemoteCommand:
 
     name, help: of the command here.
     arguments: of mien-edge on the device.
+    timeout: seconds that a device may take, unless the user says otherwise.
     accepted_exit_codes: the exit codes of mien-edge that are an answer; any other is a failure.
     """
 
     name: str
     help: str
     arguments: tuple[str, ...]
+    timeout: float
     accepted_exit_codes: tuple[int, ...] = (0,)
 
 
@@ -48,28 +67,33 @@ REMOTE_COMMANDS = (
         "status",
         "show the status of the services on devices",
         ("status",),
+        timeout=60,
         accepted_exit_codes=(0, 1),
     ),
     RemoteCommand(
         "doctor",
         "look for problems of devices and show their fixes",
         ("doctor", "--settings", "/etc/mien/mien.toml"),
+        timeout=180,
         accepted_exit_codes=(0, 1, 2),
     ),
     RemoteCommand(
         "check",
         "replay the golden vectors of the current bundle on devices",
         ("check",),
+        timeout=300,
     ),
     RemoteCommand(
         "models",
         "list the bundles on devices",
         ("models", "list"),
+        timeout=60,
     ),
     RemoteCommand(
         "rollback",
         "return to the bundle that was committed before",
         ("models", "rollback"),
+        timeout=120,
     ),
 )
 
@@ -82,12 +106,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns the exit code: 0 for success, 1 if any device failed (one line each), 3 if a push ended
     before probation. Raises SystemExit with 2 for wrong usage, and with 0 after --help.
     """
-    return guarded("mien-deploy", parser(), arguments)
+    earlier = {number: signal.signal(number, _interrupt) for number in _ENDING_SIGNALS}
+    try:
+        return guarded("mien-deploy", parser(), arguments)
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    """End as after Ctrl-C: with every program that was started. A signal handler."""
+    raise KeyboardInterrupt
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of all commands and options."""
-    top = argparse.ArgumentParser(
+    top = MaskingParser(
         prog="mien-deploy",
         description="Set up and update devices from this workstation, over SSH.",
     )
@@ -100,6 +134,7 @@ def parser() -> argparse.ArgumentParser:
     for command in REMOTE_COMMANDS:
         remote = add_command(commands, command.name, command.help, partial(_ask, command))
         _add_hosts(remote)
+        _add_timeout(remote, command.timeout, "a device may take")
     _add_logs(commands)
     _add_view(commands)
     return top
@@ -145,6 +180,30 @@ def _add_ssh_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_timeout(parser: argparse.ArgumentParser, default: float, what: str) -> None:
+    """Add --timeout.
+
+    what: a phrase that begins with what has the time.
+    """
+    parser.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=default,
+        metavar="SECONDS",
+        help=f"how long {what} (default: {default:g})",
+    )
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0; write 60")
+    return seconds
+
+
 def _add_dry_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="print the commands and run none")
 
@@ -168,6 +227,11 @@ def _write(text: str) -> None:
     sys.stdout.flush()
 
 
+def _print_error(host: str, text: str) -> None:
+    sys.stderr.write(f"mien-deploy: error: {host}: {text}\n")
+    sys.stderr.flush()
+
+
 def _no_progress(host: str, line: str) -> None:
     """Print nothing. A Progress."""
 
@@ -180,29 +244,30 @@ def _print_table(outcomes: Sequence[Outcome]) -> None:
 
 
 def _ask(command: RemoteCommand, options: argparse.Namespace) -> int:
-    return _print_answers(_devices(options), command.arguments, command.accepted_exit_codes)
-
-
-def _print_answers(
-    devices: Sequence[Device], arguments: Sequence[str], accepted_exit_codes: Sequence[int] = (0,)
-) -> int:
-    """Run mien-edge on all devices in parallel; print each answer behind its device's name.
+    """Run mien-edge on all devices in parallel; print each answer when it is there, as a whole and
+    behind its device's name.
 
     A failure is printed to stderr as an error. Returns the exit code.
     """
+    devices = _devices(options)
+    printer = _printer(devices)
 
     def work(device: Device, progress: Progress) -> Result:
-        answer = device.run(arguments, accepted_exit_codes=accepted_exit_codes)
+        answer = device.run(
+            command.arguments,
+            accepted_exit_codes=command.accepted_exit_codes,
+            seconds=options.timeout,
+        )
         return Result(OutcomeKind.DONE, answer)
 
-    outcomes = fleet.on_each(devices, work, _no_progress)
-    printer = _printer(devices)
-    for outcome in outcomes:
+    def report(outcome: Outcome) -> None:
         if outcome.kind == OutcomeKind.DONE:
-            for line in outcome.text.splitlines():
+            for line in outcome.text.split("\n"):
                 printer(outcome.host, line)
         else:
-            sys.stderr.write(f"mien-deploy: error: {outcome.host}: {outcome.text}\n")
+            _print_error(outcome.host, outcome.text)
+
+    outcomes = fleet.on_each(devices, work, _no_progress, report=report)
     return fleet.exit_code(outcomes)
 
 
@@ -231,13 +296,15 @@ def _add_sign(commands: Commands) -> None:
 
 
 def _sign(options: argparse.Namespace) -> None:
+    signing.check_principal(options.principal)
     bundle = load_bundle(options.bundle)
     key = options.key.expanduser()
     signature = signing.sign(bundle.folder, key)
     public_key = key if key.suffix == ".pub" else Path(f"{key}.pub")
+    line = signing.verified_signers_line(bundle.folder, options.principal, public_key)
     advice = "a device accepts it with this line (setup --signers FILE):"
     sys.stderr.write(f"{signature}: {bundle.card.id} is signed; {advice}\n")
-    print(signing.allowed_signers_line(options.principal, public_key), end="")  # noqa: T201
+    print(line, end="")  # noqa: T201
 
 
 # --- push ---------------------------------------------------------------------------------------
@@ -256,7 +323,7 @@ def _add_push(commands: Commands) -> None:
     )
     parser.add_argument(
         "--timeout",
-        type=float,
+        type=_seconds,
         default=300,
         metavar="SECONDS",
         help="wait up to this long for the end of probation (default: 300)",
@@ -333,6 +400,7 @@ def _add_logs(commands: Commands) -> None:
         action="store_true",
         help="keep running and print new entries of all devices as they are committed",
     )
+    _add_timeout(parser, _LOG_SECONDS, "a device may say nothing; with --follow, until it answers")
     parser.add_argument(
         "--summary",
         action="store_true",
@@ -353,19 +421,46 @@ def _logs(options: argparse.Namespace) -> int:
         arguments.append("--json")
     devices = _devices(options)
     if options.follow:
-        return _follow(devices, arguments)
-    return _print_answers(devices, arguments)
+        limits = Limits(start=options.timeout)
+        return _print_lines(devices, arguments, limits, _max_followed(devices))
+    limits = Limits(
+        start=options.timeout,
+        silence=options.timeout,
+        total=max(options.timeout, _LOG_TOTAL_SECONDS),
+        size=_LOG_BYTES,
+    )
+    return _print_lines(devices, arguments, limits, fleet.MAX_PARALLEL)
 
 
-def _follow(devices: Sequence[Device], arguments: Sequence[str]) -> int:
-    """Print the lines of all devices as they come; returns the exit code when all have ended."""
+def _max_followed(devices: Sequence[Device]) -> int:
+    """Return how many devices are followed: all. Raises DeployError for too many."""
+    if len(devices) > fleet.MAX_FOLLOWED:
+        problem = (
+            f"{len(devices)} devices are more than the {fleet.MAX_FOLLOWED} that it can follow"
+        )
+        raise DeployError(f"logs --follow: {problem}; name a group, or leave out --follow")
+    return len(devices)
+
+
+def _print_lines(
+    devices: Sequence[Device], arguments: Sequence[str], limits: Limits, max_parallel: int
+) -> int:
+    """Print the lines of all devices as they come; returns the exit code when all have ended.
+
+    A failure is printed to stderr as an error, as soon as it is there.
+    """
 
     def work(device: Device, progress: Progress) -> Result:
-        for line in device.stream(arguments):
+        for line in device.stream(arguments, limits):
             progress(device.host, line)
         return Result(OutcomeKind.DONE, "it ended")
 
-    outcomes = fleet.on_each(devices, work, _printer(devices))
+    def report(outcome: Outcome) -> None:
+        if outcome.kind != OutcomeKind.DONE:
+            _print_error(outcome.host, outcome.text)
+
+    printer = _printer(devices)
+    outcomes = fleet.on_each(devices, work, printer, report=report, max_parallel=max_parallel)
     return fleet.exit_code(outcomes)
 
 
@@ -379,9 +474,9 @@ def _add_view(commands: Commands) -> None:
     parser.add_argument(
         "--port",
         type=int,
-        default=8765,
+        default=0,
         metavar="N",
-        help="port on this workstation (default: 8765)",
+        help="port on this workstation (default: a free one)",
     )
     parser.add_argument(
         "--no-browser",
@@ -454,6 +549,7 @@ def _add_provision_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="do not use sudo; the SSH user is root",
     )
+    _add_timeout(parser, STEP_SECONDS, "one step may take")
 
 
 def _setup(options: argparse.Namespace) -> int:
@@ -476,7 +572,14 @@ def _provision(options: argparse.Namespace, setup: DeviceSetup | None, purge: bo
     """Set up all devices in parallel, or remove mien from them; returns the exit code."""
 
     def work(device: Device, progress: Progress) -> Result:
-        task = Task(device, setup, purge, sudo=not options.no_sudo, dry_run=options.dry_run)
+        task = Task(
+            device,
+            setup,
+            purge,
+            sudo=not options.no_sudo,
+            dry_run=options.dry_run,
+            timeout=options.timeout,
+        )
         return run_in_subprocess(task, progress)
 
     devices = _devices(options)

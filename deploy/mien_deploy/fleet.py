@@ -1,10 +1,11 @@
 """Many devices: their names in an inventory, their work in parallel, their roll-out in waves."""
 
+import difflib
 import math
 import threading
 import time
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from enum import StrEnum
@@ -13,10 +14,14 @@ from pathlib import Path
 from mien_edge.commands.models import NOT_JUDGED
 from mien_edge.errors import DeployError, MienError
 
+from mien_deploy import process
 from mien_deploy.remote import Device, UnreachableError
 
 MAX_PARALLEL = 50
 """How many devices are worked on at the same time."""
+
+MAX_FOLLOWED = 200
+"""How many devices can be followed: each takes a connection that stays."""
 
 _COLOURS = (36, 33, 35, 32, 34, 31)  # of a terminal: cyan, yellow, magenta, green, blue, red
 
@@ -86,13 +91,18 @@ def exit_code(outcomes: Sequence[Outcome]) -> int:
 def hosts(names: Sequence[str], inventory: Path | None) -> list[str]:
     """Return the hosts that names stand for, each once, in order.
 
-    names: hosts as ssh knows them, groups of the inventory, or `all` for every host in it.
+    names: hosts as ssh knows them, groups of the inventory, or `all` for every host in it. With an
+    inventory, a host that is not in it is written as user@name, or as an address with a dot or a
+    colon: any other name is taken for a misspelt one.
     inventory: a TOML file of lists, such as `lobby = ["pi@camera-1", "pi@camera-2"]`; a group may
     contain other groups.
 
-    Raises DeployError for an inventory that cannot be read, and if there is no host.
+    Raises DeployError for an inventory that cannot be read, a name that is not in it, and if there
+    is no host.
     """
     groups = _read_inventory(inventory) if inventory else {}
+    if inventory:
+        _refuse_unknown(names, groups, inventory)
     groups.setdefault("all", list(groups))
     if not groups["all"] and "all" in names:
         raise DeployError("'all' means all hosts of an inventory; name its file with --inventory")
@@ -119,6 +129,27 @@ def _is_list_of_names(members: object) -> bool:
     if not isinstance(members, list):
         return False
     return all(isinstance(member, str) and member for member in members)
+
+
+def _refuse_unknown(
+    names: Sequence[str], groups: Mapping[str, Sequence[str]], inventory: Path
+) -> None:
+    members = [member for group in groups.values() for member in group]
+    known = dict.fromkeys([*groups, *members, "all"])
+    for name in names:
+        if name in known or any(sign in name for sign in "@.:") or name.startswith("-"):
+            continue
+        problem = f"{name!r} is neither a group nor a host of it"
+        nearest = _nearest(name, list(known))
+        hint = f"did you mean {nearest!r}?" if nearest else f"write it as user@{name}, or add it"
+        raise DeployError(f"{inventory}: {problem}; {hint}")
+
+
+def _nearest(name: str, known: Sequence[str]) -> str | None:
+    """Return the known name that is most like `name`, users aside; None if none is like it."""
+    names = {other.rpartition("@")[2].lower(): other for other in known}
+    matches = difflib.get_close_matches(name.lower(), names, n=1)
+    return names[matches[0]] if matches else None
 
 
 def _expand(name: str, groups: dict[str, list[str]], parents: tuple[str, ...]) -> list[str]:
@@ -204,29 +235,39 @@ def on_each(
     work: Work,
     progress: Progress,
     wave: int = 1,
+    report: Callable[[Outcome], None] | None = None,
+    max_parallel: int = MAX_PARALLEL,
 ) -> list[Outcome]:
     """Work on all devices in parallel; one that fails does not stop the others.
 
-    progress: also called with each outcome.
+    progress: called by the work; also with each outcome, where there is no `report`.
     wave: the wave's number in the outcomes.
+    report: called with each outcome as soon as it is there.
+    max_parallel: how many devices are worked on at the same time.
 
-    Returns the outcomes in the devices' order.
+    Returns the outcomes in the devices' order. After Ctrl-C all programs are ended at once.
     """
     if not devices:
         return []
     outcomes: dict[str, Outcome] = {}
-    with ThreadPoolExecutor(min(len(devices), MAX_PARALLEL)) as pool:
-        try:
-            futures = [pool.submit(_attempt, device, work, progress, wave) for device in devices]
-            for future in as_completed(futures):
-                outcome = future.result()
-                outcomes[outcome.host] = outcome
+    pool = ThreadPoolExecutor(min(len(devices), max_parallel))
+    try:
+        futures = [pool.submit(_attempt, device, work, progress, wave) for device in devices]
+        for future in as_completed(futures):
+            outcome = future.result()
+            outcomes[outcome.host] = outcome
+            if report:
+                report(outcome)
+            else:
                 counter = f"[{len(outcomes)}/{len(devices)}]"
                 progress(outcome.host, f"{counter} {outcome.kind}: {outcome.text}")
-        except BaseException:
-            # After Ctrl-C no further device is begun.
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        process.stop_all()
+        raise
+    finally:
+        pool.shutdown()
+        process.allow()
     return [outcomes[device.host] for device in devices]
 
 

@@ -1,19 +1,21 @@
 """What `setup` and `remove` do with a device, in a process per device (see provision.py)."""
 
 import json
-import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import IO
 
 from mien_edge.errors import DeployError
 from mien_edge.settings import Settings, SourceSettings, as_toml, parse_settings
 
-from mien_deploy import wheels
+from mien_deploy import starts, wheels
 from mien_deploy.fleet import OutcomeKind, Progress, Result
+from mien_deploy.process import LimitError, Limits, LocalProcess
 from mien_deploy.remote import Device, UnreachableError
+
+STEP_SECONDS = 1800.0
+"""How long a step of `setup` may take, such as installing packages on a small device."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,7 @@ class Task:
     purge: with removal: also remove log, models and settings.
     sudo: whether to become root with sudo; else the SSH user is root.
     dry_run: whether to print the commands and run none.
+    timeout: seconds that a step may take.
     """
 
     device: Device
@@ -106,6 +109,7 @@ class Task:
     purge: bool = False
     sudo: bool = True
     dry_run: bool = False
+    timeout: float = STEP_SECONDS
 
     def to_json(self) -> str:
         """Return the task as JSON."""
@@ -131,27 +135,24 @@ def run_in_subprocess(task: Task, progress: Progress) -> Result:
     """
     host = task.device.host
     command = [sys.executable, "-P", "-m", "mien_deploy.provision"]
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdin is not None  # noqa: S101 - a pipe was requested
-        assert process.stdout is not None  # noqa: S101
-        assert process.stderr is not None  # noqa: S101
-        with process.stdin:
-            process.stdin.write(task.to_json())
-        outcome: dict[str, str] = {}
-        for message in _messages(process.stdout):
+    limits = Limits(silence=task.timeout)
+    local = LocalProcess(command, task.to_json().encode(), limits)
+    outcome: dict[str, str] = {}
+    place = starts.STARTS.begin()
+    try:
+        for message in _messages(local.lines()):
+            starts.STARTS.end(place)
             if "progress" in message:
                 progress(host, message["progress"])
-            else:
+            elif "kind" in message:
                 outcome = message
-        errors = process.stderr.read().strip().splitlines()
+    except LimitError as problem:
+        advice = f"look at the device, or allow a step more with --timeout (now {task.timeout:g} s)"
+        raise DeployError(f"{host}: {problem}; {advice}") from None
+    finally:
+        starts.STARTS.end(place)
     if not outcome:
-        reason = errors[-1] if errors else f"it ended with code {process.returncode}"
+        reason = local.errors[-1] if local.errors else f"it ended with code {local.exit_code}"
         raise DeployError(f"{host}: {reason}")
     return _result(OutcomeKind(outcome["kind"]), outcome["text"])
 
@@ -165,7 +166,9 @@ def _result(kind: OutcomeKind, text: str) -> Result:
     return Result(kind, text)
 
 
-def _messages(stdout: IO[str]) -> Iterator[dict[str, str]]:
-    """Yield what provision prints: `progress` for each step, at the end `kind` and `text`."""
-    for line in stdout:
+def _messages(lines: Iterable[str]) -> Iterator[dict[str, str]]:
+    """Yield what provision prints: `connected`, `progress` for each step, at the end `kind` and
+    `text`.
+    """
+    for line in lines:
         yield json.loads(line)

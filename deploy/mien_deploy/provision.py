@@ -10,16 +10,22 @@ each step, then {"kind": …, "text": …}.
 
 import json
 import logging
+import re
 import shlex
 import sys
+import time
 from collections.abc import Callable, Iterator
 from io import StringIO
 from pathlib import Path
 from typing import TypeAlias
 
 from mien_edge import files as edge_files
+from mien_edge.addresses import is_network_address, mask_address
+from mien_edge.credentials import GROUP
 from mien_edge.errors import DeployError, SettingsError
-from mien_edge.settings import parse_settings
+from mien_edge.settings import Settings, parse_settings
+from mien_edge.text import printable
+from paramiko import SSHException
 from pyinfra import host
 from pyinfra.api.config import Config
 from pyinfra.api.deploy import add_deploy
@@ -34,10 +40,12 @@ from pyinfra.facts.deb import DebPackages
 from pyinfra.facts.server import Command
 from pyinfra.operations import apt, files, server
 
-from mien_deploy import wheels
+from mien_deploy import starts, wheels
 from mien_deploy.fleet import OutcomeKind
 from mien_deploy.kit import DeviceSetup, Task
-from mien_deploy.remote import Device, UnreachableError
+from mien_deploy.marks import MarkedConnection
+from mien_deploy.remote import SUDO_ADVICE, Device, UnreachableError, sudo_asks, without_noise
+from mien_deploy.text import brief
 
 VENV = "/opt/mien/venv"
 INSTALLED_MARKER = "/opt/mien/installed"
@@ -86,6 +94,13 @@ _PIP = f"{VENV}/bin/pip install --quiet --disable-pip-version-check"
 _PYTHON_AND_MACHINE = (
     "import sys, platform; print('%d.%d' % sys.version_info[:2], platform.machine())"
 )  # fmt: skip
+_QUERY_SECONDS = 60.0
+"""How long the device may say nothing when it is asked for what it has."""
+
+_MAX_TEXT = 2000  # characters of a line that is printed
+_DROPPED = re.compile(r"EOF|banner|reset by peer|closed", re.IGNORECASE)
+"""What Paramiko says where sshd drops a connection before the login."""
+
 _SSH_OPTIONS = {
     "port": "ssh_port",
     "user": "ssh_user",
@@ -101,6 +116,8 @@ _IGNORED_SSH_OPTIONS = (
     "loglevel",
     "batchmode",
     "connecttimeout",
+    "serveraliveinterval",
+    "serveralivecountmax",
 )
 
 logging.getLogger("pyinfra").setLevel(logging.CRITICAL)  # the outcome says what went wrong
@@ -113,8 +130,7 @@ def setup_operations(setup: DeviceSetup) -> Operations:
     """
 
     def add_operations() -> None:
-        if setup.settings is None:
-            _refuse_unreadable_settings()
+        _refuse_settings(setup)
         _install_system_packages()
         units_changed = _put_unit_files()
         mien_changed = _install_mien(setup)
@@ -234,31 +250,56 @@ def _write_marker_command(digest: str) -> str:
 
 
 def _put_wheelhouse(setup: DeviceSetup) -> None:
-    python, machine = _query(f"python3 -c {shlex.quote(_PYTHON_AND_MACHINE)}").split()
-    archive = wheels.wheelhouse(setup.wheel, python, machine, setup.extra)
+    answer = _query(f"python3 -c {shlex.quote(_PYTHON_AND_MACHINE)}").split()
+    if len(answer) != 2:
+        raise DeployError(f"python3 there does not say what it is ({' '.join(answer)}); see to it")
+    python, machine = answer
+    archive = wheels.wheelhouse(setup.wheel, python, machine, setup.extra, _print_progress)
     name = f"packages for a device without internet: {archive.name}"
     files.put(name=name, src=str(archive), dest=f"{_WHEELHOUSE}.tar")
 
 
-def _refuse_unreadable_settings() -> None:
-    """Raise DeployError if the device's settings are not for this version; nothing is changed then.
+def _refuse_settings(setup: DeviceSetup) -> None:
+    """Raise DeployError for settings that the device's service could not run with.
 
-    Otherwise its services would not start again after the installation.
+    Nothing is changed then.
     """
+    if setup.settings is not None:
+        settings = parse_settings(setup.settings)
+    elif _exists(_SETTINGS):
+        settings = _read_settings()
+    else:
+        settings = parse_settings(setup.new_settings)
+    uri = settings.source.uri
+    if is_network_address(uri) and not _has_network():
+        reason = "mien.service has no network, so that no picture leaves it"
+        advice = "set source.uri to picamera or v4l2:0, for instance with --settings"
+        raise DeployError(f"{host.name}: source.uri is {mask_address(uri)}: {reason}; {advice}")
+
+
+def _read_settings() -> Settings:
+    """Read the device's settings. Raises DeployError if they are not for this version."""
     content = _query(f"cat {_SETTINGS} 2>/dev/null || :")
     try:
-        parse_settings(content, f"{host.name}:{_SETTINGS}")
+        return parse_settings(content, f"{host.name}:{_SETTINGS}")
     except SettingsError as problem:
         raise DeployError(f"{problem}; or give a whole file with --settings") from None
+
+
+def _has_network() -> bool:
+    """Whether a drop-in of the device's owner gives the service the network."""
+    drop_ins = f"{UNITS}/mien.service.d/*.conf"
+    value = _query(f"grep -hs '^PrivateNetwork=' {drop_ins} | tail -n 1 || :")
+    return value.partition("=")[2].strip().lower() in ("no", "false", "off", "0")
 
 
 def _put_settings(setup: DeviceSetup) -> bool:
     """Put settings and signers in place; returns whether the settings differ."""
     changed = False
     if setup.settings is not None:
-        changed = _put(_SETTINGS, setup.settings)
+        changed = _put_private(_SETTINGS, setup.settings)
     elif not _exists(_SETTINGS):
-        changed = _put(_SETTINGS, setup.new_settings)
+        changed = _put_private(_SETTINGS, setup.new_settings)
     if setup.signers:
         _put(_SIGNERS, setup.signers)
     return changed
@@ -312,17 +353,22 @@ def _exists(path: str) -> bool:
     return bool(_query(f"ls {path} 2>/dev/null || :"))
 
 
-def _put(path: str, content: str) -> bool:
+def _put(path: str, content: str, mode: str = "644", group: str = "root") -> bool:
     """Put a file of root's with this content in place; returns whether it differs."""
     operation = files.put(
         name=path,
         src=StringIO(content),
         dest=path,
-        mode="644",
+        mode=mode,
         user="root",
-        group="root",
+        group=group,
     )
     return bool(operation.will_change)
+
+
+def _put_private(path: str, content: str) -> bool:
+    """Put a file that root and the services alone may read; returns whether it differs."""
+    return _put(path, content, mode="640", group=GROUP)
 
 
 def _shell(name: str, *commands: str) -> None:
@@ -351,7 +397,8 @@ def _print_progress(line: str) -> None:
 
 
 def _print(message: dict[str, str]) -> None:
-    sys.stdout.write(json.dumps(message) + "\n")
+    texts = {key: brief(printable(text), _MAX_TEXT) for key, text in message.items()}
+    sys.stdout.write(json.dumps(texts) + "\n")
     sys.stdout.flush()
 
 
@@ -365,16 +412,27 @@ def _run(task: Task) -> str:
     state = State(inventory, Config(SUDO=task.sudo, CONNECT_TIMEOUT=device.seconds))
     (pyinfra_host,) = state.inventory
     _connect(pyinfra_host, device)
+    connection = MarkedConnection(
+        pyinfra_host.connector.client,  # type: ignore[attr-defined]
+        _QUERY_SECONDS,
+    )
+    _print({"connected": device.host})
     state.activate_host(pyinfra_host)
     try:
+        if task.sudo:
+            _refuse_sudo_that_asks(connection)
         add_deploy(state, _operations(task))
+        connection.check()
         if task.dry_run:
             return _print_commands(state, pyinfra_host)
         state.add_callback_handler(_ProgressPrinter())
+        connection.seconds = task.timeout
         run_ops(state)
-    except PyinfraError as problem:
-        reason = _failure_reason(state, pyinfra_host) or problem
-        raise DeployError(f"{device.host}: {reason}") from None
+        connection.check()
+    except (PyinfraError, SSHException, OSError, EOFError) as problem:
+        connection.check()
+        reason = _failure_reason(state, pyinfra_host) or problem or type(problem).__name__
+        raise DeployError(f"{device.host}: {_without_host(reason, device)}") from None
     finally:
         pyinfra_host.disconnect()
     changes = sum(result.did_change() for _, result in _results(state, pyinfra_host))
@@ -387,12 +445,29 @@ def _operations(task: Task) -> Operations:
     return setup_operations(task.setup)
 
 
+def _without_host(reason: object, device: Device) -> str:
+    return str(reason).removeprefix(f"{device.host}: ")
+
+
 def _connect(pyinfra_host: Host, device: Device) -> None:
-    try:
-        pyinfra_host.connect(raise_exceptions=True, show_errors=False)
-    except ConnectError as problem:
-        advice = f"check that 'ssh {device.host}' works"
-        raise UnreachableError(f"{device.host}: cannot be reached ({problem}); {advice}") from None
+    """Connect, again if sshd drops the connection before the login. Raises UnreachableError."""
+    for attempt in range(1, starts.ATTEMPTS + 1):
+        try:
+            pyinfra_host.connect(raise_exceptions=True, show_errors=False)
+            return
+        except ConnectError as problem:
+            if attempt == starts.ATTEMPTS or not _DROPPED.search(str(problem)):
+                advice = f"check that 'ssh {device.host}' works"
+                text = f"{device.host}: cannot be reached ({problem}); {advice}"
+                raise UnreachableError(text) from None
+        time.sleep(starts.delay(attempt))
+
+
+def _refuse_sudo_that_asks(connection: MarkedConnection) -> None:
+    """Raise DeployError unless sudo works without a password."""
+    exit_code, errors = connection.run("sudo -n true")
+    if exit_code and sudo_asks(errors):
+        raise DeployError(f"{SUDO_ADVICE} with --no-sudo")
 
 
 def _print_commands(state: State, pyinfra_host: Host) -> str:
@@ -401,7 +476,8 @@ def _print_commands(state: State, pyinfra_host: Host) -> str:
     with ctx_state.use(state), ctx_host.use(pyinfra_host):
         for operation in state.get_op_order():
             for command in state.get_op_data_for_host(pyinfra_host, operation).command_generator():
-                _print_progress(str(command))
+                for line in str(command).split("\n"):
+                    _print_progress(line)
                 count += 1
     return f"{count} commands, none run" if count else "nothing to change"
 
@@ -422,14 +498,10 @@ def _failure_reason(state: State, pyinfra_host: Host) -> str:
     for name, result in _results(state, pyinfra_host):
         if result.is_complete() and not result.did_succeed():
             output = [*result.stdout_lines, *result.stderr_lines]
-            lines = [line for line in output if _is_reason(line)]
+            lines = [line for line in without_noise(output) if line.strip()]
             last_line = lines[-1] if lines else "it failed"
-            return f"{name}: {last_line}; look at the device, then run the command again"
+            return f"{name}: {brief(last_line)}; look at the device, then run the command again"
     return ""
-
-
-def _is_reason(line: str) -> bool:
-    return bool(line.strip()) and not line.startswith("sudo: unable to resolve")
 
 
 def _ssh_data(device: Device) -> dict[str, str | int]:

@@ -3,7 +3,13 @@
 from mien_edge.commands.models import NOT_JUDGED
 
 from mien_deploy.fleet import OutcomeKind, Progress, Result
-from mien_deploy.remote import Device
+from mien_deploy.process import Limits
+from mien_deploy.remote import ANSWER_BYTES, Device
+
+_INSTALL_SECONDS = 120.0
+"""How long a device may take to verify a bundle and replay its golden data."""
+
+_SEND_SECONDS = 600.0
 
 
 def receive_arguments(timeout: float, allow_downgrade: bool) -> list[str]:
@@ -36,11 +42,20 @@ def push_bundle(
     line. Raises DeployError with the device's reason; the device then keeps what it ran before.
     """
     progress(device.host, f"sending {name}, {len(archive) / 1e6:.1f} MB")
-    process = device.stream(receive_arguments(timeout, allow_downgrade), archive, (0, NOT_JUDGED))
+    silence = timeout + _INSTALL_SECONDS
+    limits = Limits(silence=silence, total=silence + _SEND_SECONDS, size=ANSWER_BYTES)
+    # A key that may submit only runs the command that the device has for it.
+    process = device.stream(
+        receive_arguments(timeout, allow_downgrade),
+        limits,
+        archive,
+        accepted_exit_codes=(0, NOT_JUDGED),
+        accept_unmarked=True,
+    )
     last_line = ""
     for line in process:
         progress(device.host, line)
-        last_line = line
+        last_line = line or last_line
     if process.exit_code == NOT_JUDGED:
         return Result(OutcomeKind.NOT_JUDGED, last_line)
     return Result(OutcomeKind.DONE, last_line)

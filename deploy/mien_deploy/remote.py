@@ -1,21 +1,60 @@
 """A device behind `ssh`: the user's own OpenSSH with its configuration, keys and known hosts."""
 
+import re
+import secrets
 import shlex
-import subprocess
-import tempfile
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import IO
 
 from mien_edge.errors import DeployError
 
+from mien_deploy import process, starts
+from mien_deploy.process import LimitError, Limits, LocalProcess, SizeError
+from mien_deploy.text import brief
+
+ANSWER_SECONDS = 60.0
+ANSWER_BYTES = 1_000_000
+"""How long a device may take for an answer, and how long the answer may be."""
+
 _SSH_FAILED = 255  # the exit code of ssh itself; every other one is the remote program's
 _ERROR_PREFIX = "mien-edge: error: "
+_TOKEN = secrets.token_hex(4)
+BEGIN = f"--- mien {_TOKEN} begin ---"
+END = f"--- mien {_TOKEN} end ---"
+"""Lines around what a command prints; whatever else comes is of a login shell."""
+
+_SUDO_ASKS = re.compile(
+    r"sudo(-rs)?: .*(password is required|terminal is required|authentication is required)"
+)
+SUDO_ADVICE = (
+    "sudo asks for a password there; allow this user to call it without one "
+    "(NOPASSWD in /etc/sudoers.d), or log in as root"
+)
+_NOISE = ("sudo: unable to resolve", "Connection closed by UNKNOWN port")
 
 
 class UnreachableError(DeployError):
     """A device that is down, unknown, or does not accept our key; its state is unknown."""
+
+
+def marked(command: str) -> str:
+    """Return a command for any login shell that prints BEGIN and END around a shell command's
+    output, BEGIN also to stderr, and ends with its exit code.
+    """
+    script = f"echo '{BEGIN}'; echo '{BEGIN}' >&2; {command}; code=$?; echo '{END}'; exit $code"
+    return f"sh -c {shlex.quote(script)}"
+
+
+def without_noise(lines: Sequence[str]) -> list[str]:
+    """Return the lines of a program's stderr, after BEGIN where that is, that may be a reason."""
+    begins = [number for number, line in enumerate(lines) if line.endswith(BEGIN)]
+    program_lines = lines[begins[-1] + 1 :] if begins else lines
+    return [line for line in program_lines if not line.startswith(_NOISE)]
+
+
+def sudo_asks(lines: Sequence[str]) -> bool:
+    """Return whether sudo asks for a password in these lines of stderr."""
+    return any(_SUDO_ASKS.search(line) for line in lines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +76,20 @@ class Device:
 
     def command(self, arguments: Sequence[str]) -> list[str]:
         """Return the local command that runs `mien-edge ARGUMENTS` on the device."""
-        return self.ssh([], f"{self.program} {shlex.join(arguments)}")
+        return self.ssh([], marked(f"{self.program} {shlex.join(arguments)}"))
 
     def ssh(self, arguments: Sequence[str], *words: str) -> list[str]:
         """Return the local command that runs `words` on the device.
 
         arguments: further options for ssh.
-        words: joined by ssh and read by the device's shell; none for a tunnel without a command.
+        words: joined by ssh and read by the device's shell.
         """
-        command = ["ssh"]
+        command = ["ssh", "-T"]
         command += ["-o", "BatchMode=yes"]
         command += ["-o", "StrictHostKeyChecking=yes"]
+        command += ["-o", "LogLevel=ERROR"]  # errors alone: no banner is taken for one
         command += ["-o", "ServerAliveInterval=15"]
+        command += ["-o", "ServerAliveCountMax=3"]
         command += self.options
         command += ["-o", f"ConnectTimeout={self.seconds}"]
         command += arguments
@@ -59,107 +100,141 @@ class Device:
         arguments: Sequence[str],
         stdin: bytes = b"",
         accepted_exit_codes: Sequence[int] = (0,),
+        seconds: float = ANSWER_SECONDS,
     ) -> str:
-        """Run `mien-edge ARGUMENTS` on the device and return what it prints.
+        """Run `mien-edge ARGUMENTS` on the device and return what it prints, escaped.
 
-        Raises as RemoteProcess does.
+        seconds: until its first line, and for all of it. Raises as RemoteProcess does.
         """
-        return "\n".join(self.stream(arguments, stdin, accepted_exit_codes))
+        limits = Limits(start=seconds, total=seconds, size=ANSWER_BYTES)
+        return "\n".join(self.stream(arguments, limits, stdin, accepted_exit_codes))
 
     def stream(
         self,
         arguments: Sequence[str],
+        limits: Limits,
         stdin: bytes = b"",
         accepted_exit_codes: Sequence[int] = (0,),
+        accept_unmarked: bool = False,
     ) -> "RemoteProcess":
         """Return `mien-edge ARGUMENTS` on the device as an iterable of the lines that it prints.
 
+        limits: what ends it.
         stdin: the content of its standard input.
         accepted_exit_codes: the exit codes that are an answer; any other is an error.
+        accept_unmarked: whether it may be a key's own command (sshd's `command=`) that runs
+        instead, which prints no marks.
         """
-        return RemoteProcess(self, arguments, stdin, accepted_exit_codes)
+        command = self.command(arguments)
+        return RemoteProcess(self, command, limits, stdin, accepted_exit_codes, accept_unmarked)
 
 
 class RemoteProcess:
-    """`mien-edge` on a device. Iterate over it, once, to run it: it yields lines as they come.
+    """A marked command on a device. Iterate over it, once, to run it: it yields lines as they come.
 
-    Raises DeployError with the device's own reason for an exit code that is not accepted and for a
-    lost connection, and UnreachableError if there was no connection.
+    They are escaped; what a login shell prints around them is left out. A connection that sshd
+    drops before the login is begun again.
+
+    command: of `Device.ssh`, with words of `marked`. Other parameters: as for `Device.stream`.
+    keep_stdin: whether its standard input stays open until the iteration ends.
+
+    Raises DeployError with the device's own reason for an exit code that is not accepted, for a
+    limit, an answer without marks and a lost connection, and UnreachableError if there was no
+    connection.
     """
 
     def __init__(
         self,
         device: Device,
-        arguments: Sequence[str],
-        stdin: bytes,
-        accepted_exit_codes: Sequence[int],
+        command: Sequence[str],
+        limits: Limits,
+        stdin: bytes = b"",
+        accepted_exit_codes: Sequence[int] = (0,),
+        accept_unmarked: bool = False,
+        keep_stdin: bool = False,
     ) -> None:
         self.exit_code: int | None = None
         """Of mien-edge; None until the last line was read."""
         self._device = device
-        self._command = device.command(arguments)
+        self._command = command
+        self._limits = limits
         self._stdin = stdin
         self._accepted_exit_codes = accepted_exit_codes
-        self._has_output = False
+        self._accept_unmarked = accept_unmarked
+        self._keep_stdin = keep_stdin
+        self._has_begun = False
+        self._has_ended = False
+        self._has_lines = False
 
     def __iter__(self) -> Iterator[str]:
         """Run the program and yield its lines without their ends."""
-        with tempfile.TemporaryFile() as stderr:
-            with self._start(stderr) as process:
-                yield from self._lines(process)
-            stderr.seek(0)
-            errors = stderr.read().decode(errors="replace")
-        self._check(process.returncode, errors)
-        self.exit_code = process.returncode
+        for attempt in range(1, starts.ATTEMPTS + 1):
+            local = LocalProcess(self._command, self._stdin, self._limits, self._keep_stdin)
+            yield from self._lines(local)
+            is_dropped = local.exit_code == _SSH_FAILED and not local.has_output
+            if not is_dropped or not starts.is_dropped("\n".join(local.errors)):
+                break
+            if attempt < starts.ATTEMPTS:
+                process.pause(starts.delay(attempt))
+        self._check(local)
+        self.exit_code = local.exit_code
 
-    def _start(self, stderr: IO[bytes]) -> "subprocess.Popen[bytes]":
+    def _lines(self, local: LocalProcess) -> Iterator[str]:
+        place = starts.STARTS.begin()
         try:
-            return subprocess.Popen(
-                self._command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-            )
-        except FileNotFoundError:
-            raise DeployError("ssh is not installed; sudo apt install openssh-client") from None
-
-    def _lines(self, process: "subprocess.Popen[bytes]") -> Iterator[str]:
-        """Yield the lines while a thread writes the standard input; neither waits for the other."""
-        assert process.stdin is not None  # noqa: S101 - a pipe was requested
-        assert process.stdout is not None  # noqa: S101
-        arguments = (process.stdin, self._stdin)
-        writer = threading.Thread(target=_write_and_close, args=arguments, daemon=True)
-        writer.start()
-        try:
-            for line in process.stdout:
-                self._has_output = True
-                yield line.decode(errors="replace").rstrip("\n")
-            process.wait()
+            for line in local.lines():
+                starts.STARTS.end(place)
+                for program_line in self._marked(line):
+                    self._has_lines = True
+                    yield program_line
+        except LimitError as problem:
+            raise self._limit_error(local, problem) from None
         finally:
-            process.terminate()
-            writer.join()
+            starts.STARTS.end(place)
 
-    def _check(self, exit_code: int, errors: str) -> None:
-        """Raise the error that an exit code stands for; `errors` is what went to stderr."""
+    def _marked(self, line: str) -> Iterator[str]:
+        """Yield the part of the line that is the program's, if any."""
+        if line.endswith(BEGIN) and not self._has_begun:
+            self._has_begun = True
+        elif line.endswith(END) and self._has_begun:
+            self._has_ended = True
+            last_line = line.removesuffix(END)
+            if last_line:
+                yield last_line
+        elif not self._has_ended and (self._has_begun or self._accept_unmarked):
+            yield line
+
+    def _limit_error(self, local: LocalProcess, problem: LimitError) -> DeployError:
         host = self._device.host
-        if exit_code == _SSH_FAILED and self._has_output:
+        more = "" if isinstance(problem, SizeError) else "; or allow it more with --timeout"
+        text = f"{host}: {problem}; see: ssh {host}{more}"
+        is_begun = local.has_output or (self._stdin and local.is_sent)
+        return DeployError(text) if is_begun else UnreachableError(text)
+
+    def _check(self, local: LocalProcess) -> None:
+        """Raise the error that an exit code stands for."""
+        host = self._device.host
+        exit_code = local.exit_code
+        if exit_code == _SSH_FAILED and local.has_output and not self._has_ended:
             advice = "the state of the device is unknown; run the command again"
             raise DeployError(f"{host}: the connection was lost; {advice}")
-        if exit_code in self._accepted_exit_codes:
-            return
-        lines = [line.strip() for line in errors.splitlines() if line.strip()]
-        if exit_code == _SSH_FAILED:
+        lines = without_noise(local.errors)
+        if exit_code == _SSH_FAILED and not self._has_ended:
             reason = lines[-1] if lines else "no reason given"
             advice = f"check that 'ssh {host}' works without a question"
-            raise UnreachableError(f"{host}: cannot be reached ({reason}); {advice}")
-        if not lines:
-            raise DeployError(f"{host}: {self._device.program} ended with code {exit_code}")
-        raise DeployError(f"{host}: {lines[-1].removeprefix(_ERROR_PREFIX)}")
+            raise UnreachableError(f"{host}: cannot be reached ({brief(reason)}); {advice}")
+        is_answer = exit_code in self._accepted_exit_codes and (exit_code == 0 or self._has_lines)
+        if not is_answer:
+            raise DeployError(f"{host}: {self._reason(lines, exit_code)}")
+        if not self._has_begun and not self._accept_unmarked:
+            problem = "its login shell does not run what it is asked to"
+            raise DeployError(f"{host}: {problem}; log in as a user with an ordinary shell")
 
-
-def _write_and_close(pipe: IO[bytes], content: bytes) -> None:
-    try:
-        with pipe:
-            pipe.write(content)
-    except OSError:
-        pass  # the program on the device has ended already; its exit code says why
+    def _reason(self, lines: Sequence[str], exit_code: int | None) -> str:
+        """Return why mien-edge failed, from its lines on stderr."""
+        if sudo_asks(lines):
+            return SUDO_ADVICE
+        reasons = [line for line in lines if line.startswith(_ERROR_PREFIX)] or lines
+        if not reasons:
+            return f"{self._device.program} ended with code {exit_code}"
+        return brief(reasons[-1].removeprefix(_ERROR_PREFIX))

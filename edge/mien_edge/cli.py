@@ -11,7 +11,7 @@ import threading
 from collections.abc import Sequence
 
 from mien_edge import __version__
-from mien_edge.commands.common import CommandParser, describe, guarded
+from mien_edge.commands.common import CommandParser, MaskingParser, describe, guarded
 
 COMMANDS = (
     ("run", "read expressions from a source, until it ends or is stopped", "run:configure"),
@@ -105,7 +105,7 @@ def script() -> None:
 def parser() -> argparse.ArgumentParser:
     """Return the parser of all commands; a command's options are added when it is used."""
     text = "Read facial expressions from a camera, on the device."
-    top = argparse.ArgumentParser(prog="mien-edge", description=text)
+    top = MaskingParser(prog="mien-edge", description=text)
     top.add_argument("--version", action="version", version=f"mien-edge {__version__}")
     commands = top.add_subparsers(
         title="commands",

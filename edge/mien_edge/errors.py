@@ -26,6 +26,10 @@ class SourceError(MienError, OSError):
     """A camera, file or stream that cannot be read."""
 
 
+class FrameError(SourceError):
+    """One frame that a camera failed to deliver or that cannot be decoded; the next may be good."""
+
+
 class SinkError(MienError, OSError):
     """A place for readings that cannot be written."""
 

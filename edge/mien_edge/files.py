@@ -2,8 +2,9 @@
 
 import hashlib
 import os
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -42,6 +43,22 @@ def write_text(path: Path, content: str) -> None:
     Raises OSError; `path` is then as it was.
     """
     write_bytes(path, content.encode())
+
+
+def write_private(path: Path, content: str, group: str) -> None:
+    """Write `content` as `write_text` does, readable for its owner and one group alone (0640).
+
+    group: by name; where there is none of that name, or the caller may not give it, the file keeps
+        the caller's.
+
+    Raises OSError; `path` is then as it was.
+    """
+    with atomic_write(path) as temporary:
+        temporary.touch(mode=0o600)
+        temporary.write_text(content, encoding="utf-8")
+        with suppress(LookupError, PermissionError):
+            shutil.chown(temporary, group=group)
+        temporary.chmod(0o640)
 
 
 def sync(path: Path) -> None:

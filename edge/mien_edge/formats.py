@@ -10,6 +10,7 @@ from typing import Any
 from mien_edge.events import Event
 from mien_edge.labels import LABELS
 from mien_edge.schema import to_dict
+from mien_edge.text import printable
 from mien_edge.values import Reading
 
 
@@ -80,7 +81,8 @@ def line(reading: Reading) -> str:
     confidence = f"{reading.emotion.confidence:4.0%}" if reading.emotion else "    "
     verdict = reading.label or f"({reading.quality})"
     name = f"{reading.source}  " if reading.source else ""
-    return f"{clock}  {name}face {reading.track}  {verdict:<13} {confidence}  {reading.model}"
+    text = f"{clock}  {name}face {reading.track}  {verdict:<13} {confidence}  {reading.model}"
+    return printable(text)
 
 
 CSV_COLUMNS = (

@@ -8,13 +8,19 @@ import dataclasses
 import inspect
 import json
 import tomllib
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from mien_edge import schema
+from mien_edge.addresses import mask_text
 from mien_edge.errors import SettingsError
+
+_MAX_TOPIC_BYTES = 128  # in UTF-8; a topic may have 65,535, but brokers and tools take fewer
+_MAX_TEXT = 4096  # characters of an address, a user's name or a path
+_SHOWN_TEXT = 40  # characters that a message repeats
 
 _Value = TypeVar("_Value")
 
@@ -46,6 +52,11 @@ class SourceSettings(_Section):
     uri: str = _setting(
         "picamera",
         "picamera, v4l2:0, rtsp://…, a video file, a photo, a folder of photos, demo, demo:forever",
+    )
+    password_file: str = _setting(
+        "",
+        "file with USER:PASSWORD of an rtsp:// or http:// camera, or with the password alone if "
+        "source.uri has the user; for use without the systemd credential camera-password",
     )
     width: int = _setting(640, "pixels; width that is requested from a camera", 64, 4096)
     height: int = _setting(480, "pixels; height that is requested from a camera", 64, 4096)
@@ -261,6 +272,44 @@ class SinkSettings(_Section):
     )
 
 
+def check_topic(key: str, value: str) -> None:
+    """Check what becomes one or more levels of an MQTT topic.
+
+    key: its name in messages.
+
+    Raises ValueError for what no broker takes as a topic's name (MQTT 5, 1.5.4 and 4.7), for levels
+    without a name, and for more than 128 bytes of UTF-8.
+    """
+    _check_characters(key, value)
+    shown = _shorten(value)
+    if "+" in value or "#" in value:
+        raise ValueError(f"{key} is {shown}; + and # have a meaning in MQTT, leave them out")
+    if not all(value.split("/")):
+        raise ValueError(f"{key} is {shown}; no part between the / may be empty, name each")
+    if value.startswith("$"):
+        raise ValueError(f"{key} is {shown}; $ is for the broker's own, begin with a letter")
+    length = len(value.encode())
+    if length > _MAX_TOPIC_BYTES:
+        limit = f"at most {_MAX_TOPIC_BYTES} may be used"
+        raise ValueError(f"{key} is {shown}, {length} bytes long; {limit}, shorten it")
+
+
+def _check_characters(key: str, value: str) -> None:
+    """Refuse what MQTT allows in no string (MQTT 5, 1.5.4)."""
+    for character in value:
+        is_control = unicodedata.category(character) in ("Cc", "Cs")
+        is_no_character = ord(character) & 0xFFFE == 0xFFFE or 0xFDD0 <= ord(character) <= 0xFDEF
+        if is_control or is_no_character:
+            code = f"U+{ord(character):04X}"
+            raise ValueError(f"{key} is {_shorten(value)}, with the character {code}; remove it")
+    if len(value) > _MAX_TEXT:
+        raise ValueError(f"{key} is {_shorten(value)}, {len(value)} characters long; shorten it")
+
+
+def _shorten(value: str) -> str:
+    return repr(value) if len(value) <= _SHOWN_TEXT else f"{value[:_SHOWN_TEXT]!r}…"
+
+
 @dataclass(frozen=True, slots=True)
 class PublishSettings(_Section):
     """Publishing to an MQTT broker and to Prometheus (mien-publish.service)."""
@@ -279,7 +328,9 @@ class PublishSettings(_Section):
         "", "file with the password, for use without the systemd credential"
     )
     topic: str = _setting("mien", "first part of all topics, as in mien/DEVICE/reading")
-    device: str = _setting("", "name of the device in topics and messages; empty: its host name")
+    device: str = _setting(
+        "", "name in topics and messages, another one on each device; empty: its host name"
+    )
     discovery: str = _setting(
         "homeassistant", "discovery prefix of Home Assistant; empty: no discovery"
     )
@@ -295,6 +346,16 @@ class PublishSettings(_Section):
     )
     state_interval: float = _setting(10.0, "seconds between two state messages", 1, 3600)
     metrics_port: int = _setting(0, "port on 127.0.0.1 for Prometheus; 0 for none", 0, 65535)
+
+    def __post_init__(self) -> None:
+        _Section.__post_init__(self)
+        check_topic("topic", self.topic)
+        for key in ("device", "discovery"):
+            value = getattr(self, key)
+            if value:
+                check_topic(key, value)
+        for key in ("host", "username", "password_file", "ca"):
+            _check_characters(key, getattr(self, key))
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,10 +394,13 @@ class UpdateSettings(_Section):
     unsigned: bool = _setting(False, "also accept bundles without a signature")
     probation: float = _setting(60.0, "seconds; minimum probation of a new model", 1, 86400)
     min_faces: int = _setting(
-        100, "face readings that a new model has to make before probation ends", 0, 1_000_000
+        100,
+        "face readings that a new model has to make before probation ends, however long that takes",
+        0,
+        1_000_000,
     )
     max_probation: float = _setting(
-        3600.0, "seconds; probation ends after this time even with fewer face readings", 1, 864000
+        3600.0, "seconds; after this time ten face readings are enough", 1, 864000
     )
     max_latency_ratio: float = _setting(
         1.5, "ratio to the previous model's latency per face; a slower model is rolled back", 1, 100
@@ -431,8 +495,11 @@ def parse_settings(text: str, where: str = "mien.toml") -> Settings:
         raise SettingsError(f"{where} is not valid TOML: {problem}; correct that line") from None
     advice = [*_renamed_advice(content), *_aggregate_advice(content)]
     if advice:
-        raise SettingsError(f"{where}: {'; '.join(advice)}")
-    return schema.from_dict(Settings, content, where, SettingsError)
+        raise SettingsError(mask_text(f"{where}: {'; '.join(advice)}"))
+    try:
+        return schema.from_dict(Settings, content, where, SettingsError)
+    except SettingsError as problem:
+        raise SettingsError(mask_text(str(problem))) from None
 
 
 def _renamed_advice(content: dict[str, Any]) -> Iterator[str]:
@@ -470,6 +537,9 @@ def load_settings(path: Path | None) -> Settings:
         return Settings()
     try:
         text = path.read_text(encoding="utf-8")
+    except PermissionError:
+        hint = "run it with sudo, or as a member of the file's group"
+        raise SettingsError(f"{path}: you may not read it; {hint}") from None
     except (OSError, UnicodeDecodeError) as problem:
         hint = f"write one with: mien-edge settings > {path}"
         raise SettingsError(f"{path}: cannot be read ({problem}); {hint}") from None

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from devices import Devices, needs_sshd
 from helpers import ROOT, collapsed, pin_again
-from mien_deploy import cli, fleet, remote
+from mien_deploy import cli, fleet, process, remote
 from mien_deploy.fleet import Outcome, OutcomeKind, Result
 from mien_deploy.kit import DeviceSetup, Task
 from mien_edge import contract
@@ -107,13 +107,13 @@ def test_a_dry_run_prints_exactly_what_a_push_runs(devices, bundle, capsys, monk
     assert devices.call("push", str(bundle.folder), "--dry-run", "--timeout", "1") == 0
     printed = capsys.readouterr().out.splitlines()[1]
     commands = []
-    popen = remote.subprocess.Popen
+    popen = process.subprocess.Popen
 
     def recording_popen(command, **options):
         commands.append(command)
         return popen(command, **options)
 
-    monkeypatch.setattr(remote.subprocess, "Popen", recording_popen)
+    monkeypatch.setattr(process.subprocess, "Popen", recording_popen)
     assert devices.call("push", str(bundle.folder), "--timeout", "1") == 3
     assert printed == f"{cli.shlex.join(commands[0])} < {bundle.card.id}.tar"
     assert len(commands) == 1
@@ -158,7 +158,7 @@ def test_lines_are_whole_and_each_device_has_a_colour():
 
 def test_words_are_quoted_for_the_devices_shell():
     command = remote.Device("pi").command(["models", "activate", "a; reboot"])
-    assert command[-1] == "mien-edge models activate 'a; reboot'"
+    assert command[-1] == remote.marked("mien-edge models activate 'a; reboot'")
     assert command[-2] == "pi"
 
 
@@ -184,15 +184,43 @@ def test_a_bundle_is_signed_with_an_ordinary_key_and_the_device_takes_it(
     assert (devices.models() / f"{bundle.card.name}-60" / signing.SIGNATURE).is_file()
 
 
+def test_a_signer_with_a_space_is_refused_before_anything_is_signed(copy, tmp_path, capsys):
+    before = (copy / signing.SIGNATURE).exists()
+    assert cli.main(["sign", str(copy), "--key", "no-key", "--principal", "Alice Smith"]) == 1
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert "--principal 'Alice Smith' cannot be a signer's name: write 1 to 128 of" in output.err
+    assert (copy / signing.SIGNATURE).exists() == before
+
+
 # --- fleets ------------------------------------------------------------------------------------------------------
 
 
 def test_an_inventory_names_hosts_by_groups(tmp_path):
     path = tmp_path / "fleet.toml"
     path.write_text('lobby = ["pi@a", "pi@b"]\nupstairs = ["pi@c", "lobby"]\n')
-    assert fleet.hosts(["upstairs", "d"], path) == ["pi@c", "pi@a", "pi@b", "d"]
+    assert fleet.hosts(["upstairs", "pi@d"], path) == ["pi@c", "pi@a", "pi@b", "pi@d"]
     assert fleet.hosts(["all"], path) == ["pi@a", "pi@b", "pi@c"]
     assert fleet.hosts(["x"], None) == ["x"]
+    assert fleet.hosts(["camera.local", "fe80::1"], path) == ["camera.local", "fe80::1"]
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("loby", "did you mean 'lobby'"),
+        ("Lobby", "did you mean 'lobby'"),
+        ("lobby ", "did you mean 'lobby'"),
+        ("camera-1", "did you mean 'pi@camera-1'"),
+        ("al", "did you mean 'all'"),
+        ("printer", "write it as user@printer"),
+    ],
+)
+def test_a_name_that_is_neither_group_nor_host_of_the_inventory_is_refused(tmp_path, name, hint):
+    path = tmp_path / "fleet.toml"
+    path.write_text('lobby = ["pi@camera-1", "pi@camera-2"]\n')
+    with pytest.raises(DeployError, match=f"fleet.toml: '{name}' is neither .*{hint}"):
+        fleet.hosts(["lobby", name], path)
 
 
 @pytest.mark.parametrize(

@@ -146,3 +146,53 @@ def test_any_text_is_settings_or_one_error(text):
         settings.parse_settings(text)
     except (tomllib.TOMLDecodeError, SettingsError):
         pass
+
+
+@pytest.mark.parametrize("key", ["device", "discovery", "topic"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "a/#",
+        "+",
+        "a\0b",
+        "a\nb",
+        "a\x85b",
+        "a\uffff",
+        "/a",
+        "a/",
+        "a//b",
+        "$SYS",
+        "x" * 129,
+        "房" * 43,
+    ],
+    ids=ascii,
+)
+def test_a_topic_that_no_broker_takes_is_refused_by_its_key(key, value):
+    text = f"[publish]\n{key} = {json.dumps(value)}"
+    with pytest.raises(SettingsError, match=rf"publish: {key} is .*; .+") as refused:
+        settings.parse_settings(text)
+    assert len(str(refused.value)) < 250
+    assert str(refused.value).isprintable()
+
+
+@pytest.mark.parametrize("key", ["host", "username", "password_file", "ca"])
+@pytest.mark.parametrize("value", ["a\0b", "a\nb", "x" * 70_000], ids=["nul", "newline", "long"])
+def test_an_address_a_name_or_a_path_that_cannot_be_is_refused_by_its_key(key, value):
+    with pytest.raises(SettingsError, match=rf"publish: {key} is ") as refused:
+        settings.parse_settings(f"[publish]\n{key} = {json.dumps(value)}")
+    assert len(str(refused.value)) < 250
+
+
+def test_a_surrogate_in_a_topic_is_refused():
+    with pytest.raises(ValueError, match=r"U\+D800"):
+        settings.PublishSettings(device="a\ud800")
+
+
+@pytest.mark.parametrize("value", ["廚房", "cam 1", "cam/1", "Büro", "a.b", "x" * 128, "🙂"])
+def test_every_other_name_is_one(value):
+    assert settings.PublishSettings(device=value, topic=value, discovery=value).device == value
+
+
+def test_no_topic_at_all_is_refused():
+    with pytest.raises(SettingsError, match="publish: topic is ''"):
+        settings.parse_settings('[publish]\ntopic = ""')

@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
+from mien_edge.addresses import mask_text
+from mien_edge.errors import FrameError
 from mien_edge.events import EventKind, OnEvent, ignore_event
 from mien_edge.settings import SourceSettings
 from mien_edge.values import Frame, Pixels
@@ -20,6 +22,7 @@ _TICK = 0.2  # seconds between two looks at whether the pause is over
 _POLL = 0.1  # seconds between two looks at whether `stop` is set
 _FIRST_DELAY = 1.0  # seconds from the loss of a camera to the first attempt to reopen it
 _CLOSE_TIMEOUT = 2.0  # seconds
+_FAILURE_PAUSE = 0.01  # seconds from a read that failed to the next
 
 _log = logging.getLogger("mien.source")
 
@@ -30,7 +33,8 @@ class Device(Protocol):
     def read(self) -> Pixels:
         """Wait for one frame: uint8, (height, width) gray or (height, width, 3) BGR.
 
-        Raises SourceError when the camera is gone; a driver may raise anything else.
+        Raises FrameError for one frame that failed, after which the next is read, and SourceError
+        when the camera is gone; a driver may raise anything else.
         """
         ...
 
@@ -83,7 +87,9 @@ class LiveCamera:
     pause_control: while it is paused, the device is closed and there are no frames.
     clock: seconds; it never goes back.
 
-    `skipped` counts frames that were dropped because a newer one came before the chain was ready.
+    `skipped` counts frames that were dropped because a newer one came before the chain was ready,
+    `failed_reads` those that failed (FrameError): a camera is lost only once `frame_timeout`
+    seconds have passed without a good one.
     Each opening has a reader thread of its own; one that hangs in a driver is left behind, and its
     frames are ignored.
     """
@@ -107,6 +113,7 @@ class LiveCamera:
         self._pause_control = pause_control or NoPause()
         self._clock = clock
         self.skipped = 0
+        self.failed_reads = 0
         self._next_index = 0
 
     def __iter__(self) -> Iterator[Frame]:
@@ -127,9 +134,12 @@ class LiveCamera:
             self._pause_control.camera(False)
 
     def _open(self) -> "_Reader":
-        reader = _Reader(self._opener(), self._clock)
+        reader = _Reader(self._opener(), self._clock, self._count_failed_read)
         self._pause_control.camera(True)
         return reader
+
+    def _count_failed_read(self) -> None:
+        self.failed_reads += 1
 
     def _next_frame(self, reader: "_Reader") -> Frame | None:
         """The newest frame; None if the reader failed or timed out, or if `stop` was set."""
@@ -162,8 +172,7 @@ class LiveCamera:
 
     def _reconnect(self, reader: "_Reader") -> "_Reader | None":
         """Leave a reader that failed or is silent, and reopen; None once `stop` is set."""
-        problem = reader.problem or f"no frame for {self._settings.frame_timeout:g} s"
-        self._emit(EventKind.CAMERA_LOST, problem)
+        self._emit(EventKind.CAMERA_LOST, self._problem(reader))
         reader.abandon()
         self._pause_control.camera(False)
         delay = min(_FIRST_DELAY, self._settings.max_retry_delay)
@@ -171,6 +180,15 @@ class LiveCamera:
         if new_reader is not None:
             self._emit(EventKind.CAMERA_BACK, "frames flow again")
         return new_reader
+
+    def _problem(self, reader: "_Reader") -> str:
+        """Why a reader has no frame, without the secrets of the camera's address."""
+        problem = reader.problem
+        if not problem:
+            problem = f"no frame for {self._settings.frame_timeout:g} s"
+            if reader.failure:
+                problem = f"{problem}: {reader.failure}"
+        return mask_text(problem, self._settings.uri)
 
     def _open_with_backoff(self, delay: float) -> "_Reader | None":
         """A reader that has a frame, after `delay`, 2, 4 … seconds; None once `stop` is set."""
@@ -180,7 +198,8 @@ class LiveCamera:
             try:
                 reader = self._open()
             except Exception as problem:  # a driver may raise anything
-                _log.warning("%s; trying again", problem)
+                text = mask_text(str(problem), self._settings.uri)
+                _log.warning("%s; trying again", text)
             else:
                 if reader.wait_for_frame(self._settings.frame_timeout, self._stop):
                     return reader
@@ -209,11 +228,19 @@ class _Capture(NamedTuple):
 class _Reader:
     """A thread that reads a device until it fails or is abandoned, and holds the newest picture.
 
-    `problem` is empty, or says why the device failed.
+    `problem` is empty, or says why the device failed; `failure` is empty, or says why the last read
+    failed, after which the next one is tried. `on_failed_read` is called for each of these.
     """
 
-    def __init__(self, device: Device, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        device: Device,
+        clock: Callable[[], float],
+        on_failed_read: Callable[[], None],
+    ) -> None:
         self.problem = ""
+        self.failure = ""
+        self._on_failed_read = on_failed_read
         self._device = device
         self._clock = clock
         self._condition = threading.Condition()
@@ -242,6 +269,7 @@ class _Reader:
         """Let the thread close its device; do not wait, for it may hang in a driver."""
         with self._condition:
             self._abandoned = True
+            self._condition.notify_all()
 
     def close(self) -> None:
         """Abandon the device and wait up to two seconds until it is closed."""
@@ -254,7 +282,7 @@ class _Reader:
     def _read_all(self) -> None:
         try:
             while not self._abandoned:
-                self._put(self._device.read())
+                self._read()
         except Exception as problem:  # a driver may raise anything: the camera is lost
             with self._condition:
                 self.problem = str(problem) or type(problem).__name__
@@ -262,8 +290,26 @@ class _Reader:
         finally:
             self._device.close()
 
+    def _read(self) -> None:
+        try:
+            image = self._device.read()
+        except FrameError as failure:
+            self._skip(str(failure))
+        else:
+            self._put(image)
+
+    def _skip(self, failure: str) -> None:
+        """Count a read that failed, and wait a moment: a driver may fail at once each time."""
+        with self._condition:
+            if self._abandoned:
+                return
+            self.failure = failure
+            self._on_failed_read()
+            self._condition.wait(_FAILURE_PAUSE)
+
     def _put(self, image: Pixels) -> None:
         with self._condition:
+            self.failure = ""
             dropped = 0 if self._newest is None else self._newest.dropped + 1
             self._newest = _Capture(image, time.time(), dropped)
             self._condition.notify_all()

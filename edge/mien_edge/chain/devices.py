@@ -4,17 +4,34 @@ A driver is called with the SourceSettings and opens the camera that `uri` names
 `height` (pixels) and `fps` where the camera can be asked for that.
 """
 
+import os
+import socket
+import time
+from collections import deque
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 import cv2
 
-from mien_edge.errors import RuntimeMissingError, SourceError
+from mien_edge.addresses import (
+    host_of,
+    is_network_address,
+    mask_address,
+    mask_text,
+    with_credentials,
+)
+from mien_edge.credentials import CAMERA, read_secret
+from mien_edge.errors import FrameError, RuntimeMissingError, SourceError
 from mien_edge.settings import SourceSettings
 from mien_edge.values import Pixels
 
 _CHECK_CAMERA = "see whether rpicam-hello --list-cameras finds it and no other program uses it"
+_FFMPEG_QUIET = "-8"  # AV_LOG_QUIET of libavutil/log.h
+_OPENCV_SILENT = 0  # LOG_LEVEL_SILENT of opencv2/core/utils/logger.defines.hpp
+_MAX_FAILURES = 250
+"""Failed reads in a row after which a stream has ended: FFmpeg does not tell the end from a frame
+that it cannot decode, but reads fail at once there."""
 
 
 class PiCamera:
@@ -29,17 +46,18 @@ class PiCamera:
     def __init__(self, settings: SourceSettings) -> None:
         picamera2_class = _import_picamera2()
         number = _camera_number(settings.uri)
+        self._name = mask_address(settings.uri)
         self._size = (settings.width, settings.height)
         self._timeout = settings.frame_timeout
         try:
             self._camera = picamera2_class(number)
         except Exception as problem:  # libcamera raises IndexError, RuntimeError and others
-            raise SourceError(f"{settings.uri}: {problem}; {_CHECK_CAMERA}") from None
+            raise SourceError(f"{self._name}: {mask_text(str(problem))}; {_CHECK_CAMERA}") from None
         try:
             self._start(settings.fps)
         except Exception as problem:
             self._camera.close()
-            raise SourceError(f"{settings.uri}: {problem}; {_CHECK_CAMERA}") from None
+            raise SourceError(f"{self._name}: {mask_text(str(problem))}; {_CHECK_CAMERA}") from None
 
     def _start(self, fps: float) -> None:
         configuration = self._camera.create_video_configuration(
@@ -55,10 +73,16 @@ class PiCamera:
     def read(self) -> Pixels:
         """(height, width) gray uint8: the Y plane without the sensor's stride and without chroma.
 
-        Raises TimeoutError if no frame comes within `frame_timeout` seconds.
+        Raises TimeoutError if no frame comes within `frame_timeout` seconds, and FrameError if
+        this one failed.
         """
-        job = self._camera.capture_array("lores", wait=False)
-        planes = self._camera.wait(job, timeout=self._timeout)
+        try:
+            job = self._camera.capture_array("lores", wait=False)
+            planes = self._camera.wait(job, timeout=self._timeout)
+        except TimeoutError:
+            raise
+        except Exception as problem:  # of one request; a camera that is gone times out
+            raise FrameError(f"{self._name}: {problem}; {_CHECK_CAMERA}") from None
         width, height = self._size
         return planes[:height, :width].copy()
 
@@ -84,7 +108,7 @@ def _import_picamera2() -> Any:
 def _camera_number(uri: str) -> int:
     number = uri.partition(":")[2] or "0"
     if not number.isdigit():
-        raise SourceError(f"{uri}: not a camera number; write picamera or picamera:1")
+        raise SourceError(f"{mask_address(uri)}: not a camera number; write picamera or picamera:1")
     return int(number)
 
 
@@ -100,11 +124,11 @@ class _OpenCvCapture:
     def read(self) -> Pixels:
         """(height, width, 3) BGR or (height, width) gray, uint8.
 
-        Raises SourceError if no frame comes.
+        Raises FrameError if no frame comes, or one that cannot be decoded.
         """
         ok, image = self._capture.read()
         if not ok or image is None or not image.size:
-            raise SourceError(f"{self._name}: yields no frame; check its cable or network")
+            raise FrameError(f"{self._name}: yields no frame; check its cable or network")
         return image  # type: ignore[return-value]
 
     def close(self) -> None:
@@ -120,40 +144,136 @@ class V4l2(_OpenCvCapture):
 
     def __init__(self, settings: SourceSettings) -> None:
         name = settings.uri.partition(":")[2]
-        device = Path(f"/dev/video{name}" if name.isdigit() else name)
-        if not device.exists():
-            hint = "plug it in, or list cameras with v4l2-ctl --list-devices"
-            raise SourceError(f"{device}: no such camera; {hint}")
-        capture = cv2.VideoCapture(str(device), cv2.CAP_V4L2)
+        self._device = Path(f"/dev/video{name}" if name.isdigit() else name)
+        self._refuse_absence()
+        capture = cv2.VideoCapture(str(self._device), cv2.CAP_V4L2)
         capture.set(cv2.CAP_PROP_FRAME_WIDTH, settings.width)
         capture.set(cv2.CAP_PROP_FRAME_HEIGHT, settings.height)
         capture.set(cv2.CAP_PROP_FPS, settings.fps)
-        super().__init__(capture, str(device), "is it in use, and are you in the group video?")
+        hint = "is it in use, and are you in the group video?"
+        super().__init__(capture, str(self._device), hint)
+
+    def read(self) -> Pixels:
+        """As _OpenCvCapture; raises SourceError once the device file is gone."""
+        try:
+            return super().read()
+        except FrameError:
+            self._refuse_absence()
+            raise
+
+    def _refuse_absence(self) -> None:
+        if not self._device.exists():
+            hint = "plug it in, or list cameras with v4l2-ctl --list-devices"
+            raise SourceError(f"{self._device}: no such camera; {hint}")
 
 
 class Stream(_OpenCvCapture):
     """A network stream (rtsp://, http:// …) through OpenCV's FFmpeg.
 
     Size and frame rate are the stream's own. Opening and each read give up after `frame_timeout`
-    seconds. Raises SourceError, which names the stream without its password.
+    seconds. User and password come from `uri`, or from the file of `password_file` or the
+    credential camera-password.
+
+    Raises SourceError, which names the stream without its secrets, where this process has no
+    network, for a stream that cannot be opened, and for one picture instead of a stream.
     """
 
     def __init__(self, settings: SourceSettings) -> None:
+        name = mask_address(settings.uri)
+        refuse_without_network(settings.uri)
         timeout = int(settings.frame_timeout * 1000)
         options = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, timeout, cv2.CAP_PROP_READ_TIMEOUT_MSEC, timeout]
-        capture = cv2.VideoCapture(settings.uri, cv2.CAP_FFMPEG, options)
-        name = without_password(settings.uri)
-        super().__init__(capture, name, "check the address and that the camera is on")
+        _silence_opencv()
+        capture = cv2.VideoCapture(_address(settings), cv2.CAP_FFMPEG, options)
+        hint = "check the address, user and password, and that the camera is on"
+        super().__init__(capture, name, hint)
+        self._failures = 0
+        self._first_frames: deque[Pixels] = deque()
+        if settings.uri.strip().lower().startswith("http"):
+            self._refuse_snapshot(settings.frame_timeout)
+
+    def read(self) -> Pixels:
+        """As _OpenCvCapture; raises SourceError once the stream has ended."""
+        if self._first_frames:
+            return self._first_frames.popleft()
+        try:
+            image = super().read()
+        except FrameError:
+            self._failures += 1
+            if self._failures >= _MAX_FAILURES:
+                raise SourceError(f"{self._name}: the stream has ended") from None
+            raise
+        self._failures = 0
+        return image
+
+    def _refuse_snapshot(self, frame_timeout: float) -> None:
+        """Look for a second frame, for at most some seconds: an address of snapshots has none."""
+        frames: list[Pixels] = []
+        deadline = time.monotonic() + frame_timeout
+        try:
+            while len(frames) < 2 and time.monotonic() < deadline:
+                with suppress(FrameError):
+                    frames.append(self.read())
+        except SourceError:
+            self.close()
+            if not frames:
+                raise
+            fix = "give the address of the camera's MJPEG or RTSP stream instead"
+            raise SourceError(f"{self._name}: one picture (a snapshot), no stream; {fix}") from None
+        self._first_frames.extend(frames)
 
 
-def without_password(uri: str) -> str:
-    """A source's URI as it may be printed and logged: without user name and password.
+def _silence_opencv() -> None:
+    """Keep OpenCV and its FFmpeg, which print addresses as they are, from writing to stderr.
 
-    `rtsp://user:secret@camera/x` becomes `rtsp://camera/x`; a URI without them, a path for
-    instance, is returned as it is. A secret in the path or in the query stays.
+    Whoever has set their log levels in the environment wants to see them.
     """
-    parts = urlsplit(uri)
-    if "@" not in parts.netloc:
-        return uri
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=host))
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", _FFMPEG_QUIET)
+    if "OPENCV_LOG_LEVEL" not in os.environ:
+        cv2.utils.logging.setLogLevel(_OPENCV_SILENT)
+
+
+def _address(settings: SourceSettings) -> str:
+    """Return the address with the credentials of their file. It is never to be shown."""
+    holds = "the camera's USER:PASSWORD"
+    secret = read_secret(settings.password_file, CAMERA, holds, SourceError)
+    if not secret:
+        return settings.uri
+    try:
+        return with_credentials(settings.uri, secret)
+    except ValueError:
+        place = settings.password_file or CAMERA
+        raise SourceError(
+            f"{place}: a password without its user; write USER:PASSWORD, or the user into "
+            "source.uri: rtsp://USER@…"
+        ) from None
+
+
+def refuse_without_network(uri: str) -> None:
+    """Raise SourceError if `uri` is a network address and this process has no network.
+
+    mien.service has none, so that pictures cannot leave it: sockets of the internet are forbidden
+    there (RestrictAddressFamilies=), and lo is its only interface (PrivateNetwork=).
+    """
+    if not is_network_address(uri):
+        return
+    name = mask_address(uri)
+    is_local = host_of(uri) in ("localhost", "::1") or host_of(uri).startswith("127.")
+    if _may_open_sockets() and (is_local or _interfaces() - {"lo"}):
+        return
+    reason = "this process has no network; mien.service has none, so that no picture leaves it"
+    fix = "use picamera or v4l2:0 there, or run this address by hand: mien-edge run"
+    raise SourceError(f"{name}: {reason}; {fix}")
+
+
+def _may_open_sockets() -> bool:
+    try:
+        socket.socket(socket.AF_INET, socket.SOCK_STREAM).close()
+    except OSError:
+        return False
+    return True
+
+
+def _interfaces() -> set[str]:
+    """Return the names of the network interfaces in this process's network namespace."""
+    return {name for _, name in socket.if_nameindex()}

@@ -9,6 +9,8 @@ again, with growing delays, for as long as the process lives.
 import itertools
 import logging
 import math
+import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -19,6 +21,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 
+from mien_edge.addresses import mask_address
 from mien_edge.chain import devices
 from mien_edge.chain.camera import Device, LiveCamera, PauseControl
 from mien_edge.errors import RuntimeMissingError, SourceError
@@ -29,7 +32,10 @@ from mien_edge.values import Frame, Pixels
 
 _PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
 _JPEG_START = b"\xff\xd8"
-_JPEG_END = b"\xff\xd9"
+_JPEG_MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
+"""A marker. In the coded picture \\xff\\x00 is a byte, and RST0 to RST7 separate its parts."""
+_JPEG_END = 0xD9  # EOI
+_JPEG_WITHOUT_LENGTH = (0x01, 0xD8)  # TEM, SOI
 
 _log = logging.getLogger("mien.source")
 
@@ -72,7 +78,7 @@ def open_source(
         return Demo(settings.fps, stop, forever=uri == "demo:forever")
     driver = _camera_driver(uri)
     if driver is None:
-        return _open_path(Path(uri))
+        return _open_path(uri)
     return LiveCamera(partial(driver, settings), settings, stop, on_event, pause_control)
 
 
@@ -89,13 +95,14 @@ def _camera_driver(uri: str) -> Callable[[SourceSettings], Device] | None:
     return None
 
 
-def _open_path(path: Path) -> "Photos | Video":
-    if path.is_dir():
+def _open_path(uri: str) -> "Photos | Video":
+    path = Path(uri)
+    if os.path.isdir(path):  # Path.is_dir raises OSError for a name that is too long
         photos = sorted(file for file in path.iterdir() if _is_photo(file))
         return Photos(photos, path)
-    if not path.exists():
+    if not os.path.exists(path):
         hint = "name a photo, a folder, a video, demo, picamera, v4l2:0 or rtsp://…"
-        raise SourceError(f"{path}: no such source; {hint}")
+        raise SourceError(f"{mask_address(uri)}: no such source; {hint}")
     if _is_photo(path):
         return Photos([path], path)
     return Video(path)
@@ -157,9 +164,24 @@ def read_photo(path: Path) -> Pixels:
 
 
 def _is_truncated_jpeg(content: bytes) -> bool:
-    """Whether the end marker is missing in the second half: phones append clips after it."""
-    second_half = content[len(content) // 2 :]
-    return content.startswith(_JPEG_START) and _JPEG_END not in second_half
+    """Whether a JPEG's segments lead to no end marker (ITU-T T.81, B.1.1).
+
+    What follows the end marker does not matter: phones append clips there. A thumbnail's end marker
+    lies inside of a segment.
+    """
+    if not content.startswith(_JPEG_START):
+        return False
+    position = len(_JPEG_START)
+    while True:
+        marker = _JPEG_MARKER.search(content, position)
+        if marker is None:
+            return True
+        code = marker.group()[-1]
+        if code == _JPEG_END:
+            return False
+        position = marker.end()
+        if code not in _JPEG_WITHOUT_LENGTH:
+            position += int.from_bytes(content[position : position + 2])
 
 
 def _decode(content: bytes) -> Pixels | None:

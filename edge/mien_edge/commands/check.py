@@ -1,9 +1,12 @@
 """`mien-edge check` and `mien-edge settings`."""
 
 import argparse
+import dataclasses
 import json
+import sys
 from pathlib import Path
 
+from mien_edge.addresses import mask_address
 from mien_edge.commands.common import json_option, model_option, settings_from, settings_option
 from mien_edge.settings import as_toml
 
@@ -42,4 +45,11 @@ def configure_settings(parser: argparse.ArgumentParser) -> None:
 
 
 def _print_settings(options: argparse.Namespace) -> None:
-    print(as_toml(settings_from(options)), end="")  # noqa: T201
+    settings = settings_from(options)
+    uri = mask_address(settings.source.uri)
+    if uri != settings.source.uri:
+        source = dataclasses.replace(settings.source, uri=uri)
+        settings = dataclasses.replace(settings, source=source)
+        hint = "put them into /etc/mien/camera-password, or name a file in source.password_file"
+        sys.stderr.write(f"mien-edge: source.uri is printed without its credentials; {hint}\n")
+    print(as_toml(settings), end="")  # noqa: T201

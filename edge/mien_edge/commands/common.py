@@ -6,16 +6,21 @@ import logging
 import os
 import sqlite3
 import sys
+import threading
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any, TypeAlias
+from types import TracebackType
+from typing import Any, NoReturn, TypeAlias
 
 from mien_edge import paths
+from mien_edge.addresses import mask_text
 from mien_edge.errors import MienError
 from mien_edge.settings import Settings, load_settings
+from mien_edge.text import printable_lines
 
-Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+Commands: TypeAlias = "argparse._SubParsersAction[Any]"
 Handler: TypeAlias = Callable[[argparse.Namespace], int | None]
 
 
@@ -30,7 +35,7 @@ def guarded(name: str, parser: argparse.ArgumentParser, arguments: Sequence[str]
     MIEN_DEBUG=1 a MienError and a missing package are raised.
     """
     options = parser.parse_args(arguments)
-    logging.basicConfig(format=f"{name}: %(levelname)s: %(message)s", level=logging.WARNING)
+    _hide_secrets(f"{name}: %(levelname)s: %(message)s")
     debug = os.environ.get("MIEN_DEBUG") == "1"
     try:
         code = int(options.run(options) or 0)
@@ -56,11 +61,53 @@ def guarded(name: str, parser: argparse.ArgumentParser, arguments: Sequence[str]
 
 
 def _fail(name: str, message: str) -> int:
-    sys.stderr.write(f"{name}: error: {message}\n")
+    sys.stderr.write(_harmless(f"{name}: error: {message}") + "\n")
     return 1
 
 
-class CommandParser(argparse.ArgumentParser):
+def _harmless(text: str) -> str:
+    """A text without the secrets of addresses, and without what acts on a terminal."""
+    return printable_lines(mask_text(text))
+
+
+class _HarmlessFormatter(logging.Formatter):
+    """Formats records without the secrets of addresses, their tracebacks as well."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return _harmless(super().format(record))
+
+
+def _hide_secrets(log_format: str) -> None:
+    """Log to stderr, and show records and tracebacks without the secrets of addresses."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_HarmlessFormatter(log_format))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
+    if sys.excepthook is sys.__excepthook__:
+        sys.excepthook = _print_masked_traceback
+    if threading.excepthook is threading.__excepthook__:
+        threading.excepthook = _print_masked_thread_traceback
+
+
+def _print_masked_traceback(
+    kind: type[BaseException], problem: BaseException | None, trace: TracebackType | None
+) -> None:
+    text = "".join(traceback.format_exception(kind, problem, trace))
+    sys.stderr.write(_harmless(text))
+
+
+def _print_masked_thread_traceback(arguments: threading.ExceptHookArgs) -> None:
+    _print_masked_traceback(arguments.exc_type, arguments.exc_value, arguments.exc_traceback)
+
+
+class MaskingParser(argparse.ArgumentParser):
+    """A parser whose usage errors show no secret of an address that was typed."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with code 2 and one line."""
+        super().error(_harmless(message))
+
+
+class CommandParser(MaskingParser):
     """The parser of a command whose module is imported once its arguments are parsed.
 
     configure: "module:function", called with this parser to add the options; empty for a command
@@ -101,6 +148,29 @@ class RenamedCommand(argparse.ArgumentParser):
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Exit with code 2."""
         self.error(f"it is now {self.new}; use that word")
+
+
+class _Choices(dict[str, argparse.ArgumentParser]):
+    """The commands of a parser; those of an earlier version are in it, and are not listed."""
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([name for name, parser in self.items() if not _is_renamed(parser)])
+
+
+def _is_renamed(parser: argparse.ArgumentParser) -> bool:
+    return isinstance(parser, RenamedCommand)
+
+
+def renamed_command(commands: Commands, old: str, prog: str, new: str) -> None:
+    """Make `old`, a command of an earlier version, a usage error that names `new`.
+
+    prog: the words by which the old command was called. It is neither in the help nor among the
+    choices that an error lists.
+    """
+    choices = _Choices(commands.choices)
+    choices[old] = RenamedCommand(prog, new)
+    commands.choices = choices
+    commands._name_parser_map = choices
 
 
 def add_command(commands: Commands, name: str, text: str, run: Handler) -> argparse.ArgumentParser:

@@ -2,14 +2,12 @@
 
 import argparse
 import dataclasses
-import grp
 import json
 import os
 import platform
 import pwd
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -21,19 +19,25 @@ from pathlib import Path
 from typing import Literal
 
 from mien_edge import paths
+from mien_edge.addresses import is_network_address, mask_address
+from mien_edge.commands import service_access
 from mien_edge.commands.common import json_option, settings_from, settings_option
-from mien_edge.errors import MienError
+from mien_edge.commands.service_access import Node, ServiceUser, Unit, closed_nodes, nodes
+from mien_edge.credentials import exposed_files
+from mien_edge.errors import MienError, PublishError, SourceError
 from mien_edge.model.bundle import find_bundle
-from mien_edge.settings import Settings
+from mien_edge.settings import PublishSettings, Settings
 from mien_edge.status import health
+from mien_edge.status.status_file import read_status
+from mien_edge.status.summary import publisher_problems, read_publisher
 
 Severity = Literal["ok", "note", "warning", "error"]
 ORDER: tuple[Severity, ...] = ("ok", "note", "warning", "error")
 EXIT_CODES: dict[Severity, int] = {"ok": 0, "note": 0, "warning": 1, "error": 2}
 
-_USER = "mien"
 _SERVICE = "mien.service"
 _UNITS = (_SERVICE, "mien-publish.service", "mien-view.service")
+_PASSWORD = "/etc/mien/mqtt-password"  # noqa: S105 - its path, as in mien-publish.service
 _UNIT_PROPERTIES = "LoadState,ActiveState,UnitFileState,NRestarts,Result"
 
 _INTERPRETERS = ("ai-edge-litert", "tflite-runtime")
@@ -43,6 +47,7 @@ _WARM = 70  # degrees Celsius
 _HOT = 80  # degrees Celsius; a Raspberry Pi throttles from here on
 _MIN_MEGABYTES = 150  # of memory that is available
 _MAX_WEAR = 9  # tenths of an eMMC's life
+_UNSIGNED = re.compile(r"IPA module (\S+) signature is not valid")  # libcamera's ipa_manager.cpp
 _YEAR_2026 = 1_767_225_600  # seconds; mien is younger than any clock that is before this
 _COMMAND_SECONDS = 60
 
@@ -67,21 +72,27 @@ class Device:
     """What is examined.
 
     root: the folder with the device's sys/, proc/, etc/, run/ and dev/.
+    settings_file: where the settings come from; None for built-in ones.
     """
 
     settings: Settings
     root: Path
+    settings_file: Path | None = None
 
 
-def examine(settings: Settings, root: Path = Path("/")) -> list[Finding]:
+def examine(
+    settings: Settings, root: Path = Path("/"), settings_file: Path | None = None
+) -> list[Finding]:
     """Return all findings about this device.
 
-    root: as in Device. What only the running system can answer (systemd, the interpreter, the
-    model) is not read from there.
+    root, settings_file: as in Device. What only the running system can answer (systemd, the
+    interpreter, the model) is not read from there.
     """
-    device = Device(settings, root)
+    device = Device(settings, root, settings_file)
     checks = (
         _camera,
+        _access,
+        _secrets,
         _packages,
         _model,
         _heat,
@@ -119,21 +130,31 @@ def _rank(finding: Finding) -> int:
 def _camera(device: Device) -> Iterator[Finding]:
     uri = device.settings.source.uri
     if uri.startswith("picamera"):
+        unit = Unit.read(device.root)
         yield _kernel_camera(device.root)
-        yield _picamera2()
+        yield from _picamera2(unit)
+        yield from _unsigned_modules(service_access.unsigned_modules(device.root), unit)
     elif uri.startswith("v4l2:"):
         yield _v4l2_camera(device.root, uri.removeprefix("v4l2:"))
+    elif is_network_address(uri) and not Unit.read(device.root).has_network:
+        text = f"the source is {mask_address(uri)}, and mien.service has no network"
+        fix = "set source.uri to picamera or v4l2:0; by hand it works: mien-edge run"
+        yield Finding("camera", "error", text, fix)
     else:
-        yield Finding("camera", "note", f"the source is {uri}, not a camera of this device")
-    yield _video_group()
+        text = f"the source is {mask_address(uri)}, not a camera of this device"
+        yield Finding("camera", "note", text)
 
 
 def _v4l2_camera(root: Path, name: str) -> Finding:
-    path = f"/dev/video{name}" if name.isdigit() else name
+    path = _v4l2_path(name)
     if (root / path.lstrip("/")).exists():
         return Finding("camera", "ok", f"{path} is there")
     fix = "plug it in; list cameras: v4l2-ctl --list-devices"
     return Finding("camera", "error", f"{path} is not there", fix)
+
+
+def _v4l2_path(name: str) -> str:
+    return f"/dev/video{name}" if name.isdigit() else name
 
 
 def _kernel_camera(root: Path) -> Finding:
@@ -146,32 +167,116 @@ def _kernel_camera(root: Path) -> Finding:
     return Finding("camera", "error", "the kernel sees no camera", fix)
 
 
-def _picamera2() -> Finding:
-    code = "import picamera2, numpy; print(picamera2.__file__, numpy.__version__)"
-    result = _run([sys.executable, "-P", "-c", code])
-    if result is not None and result.returncode == 0:
+def _picamera2(unit: Unit) -> Iterator[Finding]:
+    """Load picamera2 in a process of its own, and list the cameras: libcamera then says which of
+    its modules it does not trust.
+    """
+    code = (
+        "import picamera2, numpy; print(picamera2.__file__, numpy.__version__); "
+        "picamera2.Picamera2.global_camera_info()"
+    )
+    result = _run([sys.executable, "-P", "-c", code], {"LIBCAMERA_LOG_LEVELS": "IPAManager:DEBUG"})
+    if result is not None and result.stdout.strip():
         numpy_version = result.stdout.split()[-1]
-        return Finding("picamera2", "ok", f"loads with NumPy {numpy_version}")
+        yield Finding("picamera2", "ok", f"loads with NumPy {numpy_version}")
+        yield from _unsigned_modules(_UNSIGNED.findall(result.stderr), unit)
+        return
     reason = _last_error(result)
     fix = "sudo apt install python3-picamera2, and make the venv with --system-site-packages"
     if "numpy" in reason.lower() or "dtype size changed" in reason:
         install = "pip install 'numpy<2' 'opencv-python-headless<4.12'"
         fix = f"it is built for NumPy 1, the venv has NumPy 2; in the venv: {install}"
-    return Finding("picamera2", "error", f"does not load: {reason}", fix)
+    yield Finding("picamera2", "error", f"does not load: {reason}", fix)
 
 
-def _video_group() -> Finding:
-    try:
-        user = pwd.getpwnam(_USER)
-        groups = {group.gr_name for group in grp.getgrall() if _USER in group.gr_mem}
-        groups.add(grp.getgrgid(user.pw_gid).gr_name)
-    except KeyError:
+def _unsigned_modules(modules: list[str], unit: Unit) -> Iterator[Finding]:
+    """Report modules of libcamera that it starts in isolation, which the unit does not allow."""
+    if not modules:
+        return
+    text = f"{', '.join(modules)} has no valid signature: libcamera starts it in a process apart"
+    if unit.may_isolate:
+        yield Finding("libcamera", "note", text)
+        return
+    reason = "RestrictNamespaces= of mien.service forbids that: no camera there"
+    signed = "install the signed one: sudo apt install --reinstall libcamera-ipa"
+    allow = "or allow it with RestrictNamespaces=user net in a drop-in: systemd/README.md"
+    yield Finding("libcamera", "error", f"{text}, and {reason}", f"{signed}; {allow}")
+
+
+def _access(device: Device) -> Iterator[Finding]:
+    """Report whether the service's user may open the camera, and the pins if they are used."""
+    unit = Unit.read(device.root)
+    user = ServiceUser.read(device.root, unit)
+    if user is None:
         fix = "only the service needs it: systemd/README.md"
-        return Finding("user", "note", f"there is no user {_USER!r}", fix)
-    if "video" in groups:
-        return Finding("user", "ok", f"{_USER} is in the group video")
-    fix = f"sudo usermod -aG video {_USER}"
-    return Finding("user", "error", f"{_USER} is not in the group video", fix)
+        yield Finding("user", "note", f"there is no user {service_access.USER!r}", fix)
+        return
+    findings = [
+        *_camera_access(device, user),
+        *_gpio_access(device, unit, user),
+    ]
+    if not findings:
+        yield Finding("access", "ok", f"{service_access.USER} may open what the source needs")
+    yield from findings
+
+
+def _camera_access(device: Device, user: ServiceUser) -> Iterator[Finding]:
+    uri = device.settings.source.uri
+    if uri.startswith("picamera"):
+        yield from _heap_access(device.root, user)
+        for subsystem, pattern in (("media", "dev/media*"), ("video4linux", "dev/video*")):
+            closed = closed_nodes(user, nodes(device.root, pattern))
+            yield from (_closed(node, subsystem, "video") for node in closed[:1])
+    elif uri.startswith("v4l2:"):
+        path = _v4l2_path(uri.removeprefix("v4l2:"))
+        closed = closed_nodes(user, nodes(device.root, path.lstrip("/")))
+        yield from (_closed(node, "video4linux", "video") for node in closed)
+
+
+def _heap_access(root: Path, user: ServiceUser) -> Iterator[Finding]:
+    """Report if no heap of DMA memory is open: libcamera takes the first that is."""
+    heaps = nodes(root, "dev/dma_heap/*")
+    closed = closed_nodes(user, heaps)
+    if not heaps:
+        text = "there is no /dev/dma_heap/*, from which libcamera takes its buffers"
+        fix = "use Raspberry Pi OS' own kernel (CONFIG_DMABUF_HEAPS_CMA)"
+        yield Finding("access", "error", text, fix)
+    elif len(closed) == len(heaps):
+        yield _closed(closed[0], "dma_heap", "video")
+
+
+def _gpio_access(device: Device, unit: Unit, user: ServiceUser) -> Iterator[Finding]:
+    gpio = device.settings.gpio
+    if not gpio.led and not gpio.button:
+        return
+    if unit.is_installed and not unit.may_use_devices("char-gpiochip"):
+        text = "gpio.led or gpio.button is set, and mien.service may use no pins"
+        yield Finding("access", "error", text, "install systemd/mien-gpio.conf: systemd/README.md")
+        return
+    closed = closed_nodes(user, nodes(device.root, "dev/gpiochip*"))
+    yield from (_closed(node, "gpio", "gpio") for node in closed[:1])
+
+
+def _closed(node: Node, subsystem: str, group: str) -> Finding:
+    """Return the finding for a node that the service's user may not open.
+
+    subsystem, group: of the udev rule that opens it.
+    """
+    user = service_access.USER
+    text = f"{node.path}: {user} may not open it (group {node.group}, mode {node.mode:04o})"
+    restart = "sudo systemctl restart mien"
+    if node.is_open_to_group:
+        return Finding("access", "error", text, f"sudo usermod -aG {node.group} {user}; {restart}")
+    rule = f'SUBSYSTEM=="{subsystem}", GROUP="{group}", MODE="0660"'
+    write = f"echo '{rule}' | sudo tee -a /etc/udev/rules.d/60-mien.rules"
+    reload = "sudo udevadm control --reload && sudo udevadm trigger"
+    return Finding("access", "error", text, f"{write}; {reload}; {restart}")
+
+
+def _secrets(device: Device) -> Iterator[Finding]:
+    """Report files with secrets that every user can read."""
+    for text, fix in exposed_files(device.settings, device.settings_file):
+        yield Finding("secrets", "warning", text, fix)
 
 
 def _packages(device: Device) -> Iterator[Finding]:
@@ -218,9 +323,22 @@ def _model(device: Device) -> Iterator[Finding]:
     if result is not None and result.returncode == 0:
         name = json.loads(result.stdout)["model"]
         yield Finding("model", "ok", f"{name} computes what it did on the workstation")
+        yield from _probation(device)
     else:
         reason = _last_error(result).removeprefix("mien-edge: error: ")
         yield Finding("model", "error", reason, fix)
+
+
+def _probation(device: Device) -> Iterator[Finding]:
+    """Say how far a probation is: where nobody comes, it may last for days."""
+    try:
+        status = read_status(device.root / paths.RUNTIME.relative_to("/"))
+    except SourceError:
+        return
+    if status.probation is not None:
+        faces = f"{status.probation.faces} of {status.probation.of_faces} readings of faces"
+        text = f"{status.model} is on probation: {faces} until now; it goes on by itself"
+        yield Finding("model", "note", text)
 
 
 _COOL_IT = "give it a heat sink, a fan or air; mien lowers the frame rate at throttle.hot"
@@ -435,20 +553,58 @@ def _unit(unit: str, properties: dict[str, str]) -> Finding:
     return Finding("units", "ok", f"{unit} is active")
 
 
-def broker(host: str, port: int, seconds: float = 5.0) -> Finding:
-    """Report whether a broker's port can be reached within some seconds."""
+def broker(settings: PublishSettings, seconds: float = 5.0) -> Finding:
+    """Report whether the broker lets this device in, and whether another device has its name.
+
+    seconds: to wait for the broker, at most.
+    """
+    # Here, because paho-mqtt is loaded only where something is published.
+    from mien_edge.publish import probe
+
+    address = f"{settings.host}:{settings.port}"
     try:
-        with socket.create_connection((host, port), timeout=seconds):
-            return Finding("broker", "ok", f"{host}:{port} answers")
-    except OSError as problem:
-        fix = "check publish.host and publish.port, the network, and that the broker runs"
-        return Finding("broker", "error", f"{host}:{port} cannot be reached ({problem})", fix)
+        look = probe.look(_with_password(settings), seconds)
+    except PublishError as problem:
+        fix = "check the [publish] settings, the network, and that the broker runs"
+        return Finding("broker", "error", str(problem), fix)
+    if not look.is_own:
+        verb = "publishes" if look.is_online else "has published"
+        text = f"machine {look.machine} {verb} as {look.device} as well"
+        fix = "give one of the devices another publish.device; a copied card has the name of both"
+        return Finding("broker", "warning", f"{address}: {text}", fix)
+    return Finding("broker", "ok", f"{address} lets this device in")
 
 
-def _run(command: list[str]) -> "subprocess.CompletedProcess[str] | None":
-    """Run a command; None if it cannot be run or does not end in time."""
+def _with_password(settings: PublishSettings) -> PublishSettings:
+    """The settings with the file that the unit's credential is of, where there is no other."""
+    has_file = settings.password_file or paths.systemd_directory("CREDENTIALS_DIRECTORY")
+    if has_file or not settings.username:
+        return settings
+    return dataclasses.replace(settings, password_file=_PASSWORD)
+
+
+def _publisher() -> Iterator[Finding]:
+    """Report what the publisher on this device says of itself, where it runs."""
+    for problem in publisher_problems(read_publisher(paths.RUNTIME)):
+        yield Finding("publisher", "warning", problem, "journalctl -u mien-publish -e")
+
+
+def _run(
+    command: list[str], environment: dict[str, str] | None = None
+) -> "subprocess.CompletedProcess[str] | None":
+    """Run a command; None if it cannot be run or does not end in time.
+
+    environment: variables beside those of this process.
+    """
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=_COMMAND_SECONDS)
+        return subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_COMMAND_SECONDS,
+            env={**os.environ, **(environment or {})},
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
 
@@ -470,9 +626,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def _doctor(options: argparse.Namespace) -> int:
     settings = settings_from(options)
-    findings = examine(settings)
+    findings = examine(settings, settings_file=options.settings)
     if settings.publish.host:
-        findings.append(broker(settings.publish.host, settings.publish.port))
+        findings.append(broker(settings.publish))
+        findings += _publisher()
     if options.json:
         print(json.dumps([dataclasses.asdict(finding) for finding in findings]))  # noqa: T201
     else:

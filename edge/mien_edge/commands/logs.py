@@ -1,15 +1,14 @@
 """`mien-edge logs`: the on-device log for people and programs."""
 
 import argparse
-import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from mien_edge.commands.common import log_option, log_path, settings_option
 from mien_edge.errors import SettingsError
 from mien_edge.labels import LABELS
 from mien_edge.log import plot, reader, show
-from mien_edge.schema import to_dict
 
 _END_OF_TIME = 1e12  # seconds since 1970
 
@@ -74,8 +73,11 @@ def _logs(options: argparse.Namespace) -> None:
         _summarize(options, show.summary(path, entries))
         return
     lines = show.follow if options.follow else show.lines
+    is_first = True
     for text in lines(path, entries, _form(options), options.kind):
-        print(text, flush=options.follow)  # noqa: T201
+        # The first line at once: a long log takes seconds.
+        print(text, flush=options.follow or is_first)  # noqa: T201
+        is_first = False
 
 
 def _form(options: argparse.Namespace) -> str:
@@ -86,7 +88,7 @@ def _form(options: argparse.Namespace) -> str:
     return "text"
 
 
-def _summarize(options: argparse.Namespace, hours: list[show.HourSummary]) -> None:
+def _summarize(options: argparse.Namespace, hours: Iterator[show.HourSummary]) -> None:
     if options.emotion or options.track or options.kind or options.follow:
         options_to_drop = "--emotion, --track, --kind and --follow"
         raise SettingsError(f"a summary is of all faces; leave out {options_to_drop}")
@@ -96,6 +98,9 @@ def _summarize(options: argparse.Namespace, hours: list[show.HourSummary]) -> No
         save_chart(options.plot, plot.chart(hours))
         print(f"drawn: {options.plot}")  # noqa: T201
     elif options.json:
-        print(json.dumps([to_dict(hour) for hour in hours]))  # noqa: T201
+        for text in show.summary_json(hours):
+            print(text, end="")  # noqa: T201
+        print()  # noqa: T201
     else:
-        print(show.summary_text(hours))  # noqa: T201
+        for text in show.summary_lines(hours):
+            print(text)  # noqa: T201

@@ -7,15 +7,14 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from mien_edge import paths
 from mien_edge.commands.common import (
     Commands,
     Handler,
-    RenamedCommand,
     add_command,
     json_option,
+    renamed_command,
     renamed_option,
     runtime_option,
     settings_option,
@@ -67,7 +66,7 @@ def list_(device: ThisDevice, as_json: bool) -> None:
         return
     for name in state.installed:
         mark = "*" if name == state.current else " "
-        print(f"{mark} {name}{_uses(state, name)}")  # noqa: T201
+        print(f"{mark} {name}{_uses(state, name, _progress(device, name))}")  # noqa: T201
     if not state.current:
         print(f"* {display_name('')}")  # noqa: T201
     if state.record.last_result:
@@ -76,7 +75,7 @@ def list_(device: ThisDevice, as_json: bool) -> None:
 
 def install(
     device: ThisDevice,
-    stream: BinaryIO,
+    stream: archive.Stream,
     allow_downgrade: bool,
     shown_as: Path = archive.UNNAMED,
 ) -> None:
@@ -103,17 +102,19 @@ def activate(device: ThisDevice, name: str, allow_downgrade: bool, timeout: floa
 
 def receive(
     device: ThisDevice,
-    stream: BinaryIO,
+    stream: archive.Stream,
     allow_downgrade: bool,
     timeout: float | None,
 ) -> int:
     """Install and request the bundle in the archive `stream`: all that a restricted key may do.
 
-    Options, result and errors are those of `install` and `activate`.
+    Options, result and errors are those of `install` and `activate`. Raises BundleError, too, where
+    other processes do so already.
     """
-    bundle = _receive(device, stream, allow_downgrade)
-    print(f"{bundle.card.id} is installed", flush=True)  # noqa: T201
-    return _request(device, bundle, allow_downgrade, timeout)
+    with device.store.session():
+        bundle = _receive(device, stream, allow_downgrade)
+        print(f"{bundle.card.id} is installed", flush=True)  # noqa: T201
+        return _request(device, bundle, allow_downgrade, timeout)
 
 
 def rollback(device: ThisDevice) -> None:
@@ -167,7 +168,7 @@ def shadow(device: ThisDevice, as_json: bool) -> None:
 
 def _receive(
     device: ThisDevice,
-    stream: BinaryIO,
+    stream: archive.Stream,
     allow_downgrade: bool,
     shown_as: Path = archive.UNNAMED,
 ) -> Bundle:
@@ -197,7 +198,9 @@ def _request(
         return 0
     result = _wait_for_result(device, name, requested_at, timeout)
     if result is None:
-        print(f"{name} has not been judged after {timeout:g} s")  # noqa: T201
+        progress = _progress(device, name)
+        suffix = f": {progress}; it goes on by itself" if progress else ""
+        print(f"{name} has not been judged after {timeout:g} s{suffix}")  # noqa: T201
         return NOT_JUDGED
     print(_as_sentence(result))  # noqa: T201
     return 0
@@ -251,14 +254,30 @@ def _result_of(state: StoreState, name: str, requested_at: float) -> ProbationRe
     return None
 
 
-def _uses(state: StoreState, name: str) -> str:
+def _progress(device: ThisDevice, name: str) -> str:
+    """What the running service says of the probation of `name`; '' if it says nothing."""
+    try:
+        status = status_file.read_status(device.runtime)
+    except SourceError:
+        return ""
+    probation = status.probation
+    if probation is None or status.model != name:
+        return ""
+    return f"{probation.faces} of {probation.of_faces} readings of faces until now"
+
+
+def _uses(state: StoreState, name: str, progress: str) -> str:
+    on_probation = f"on probation: {progress}" if progress else "on probation"
     uses = {
-        "on probation": name == state.current and state.on_probation,
+        on_probation: name == state.current and state.on_probation,
         "committed": name in state.record.committed,
         "asked for": name == state.pending,
         "shadow": name == state.shadow,
     }
-    text = ", ".join(use for use, applies in uses.items() if applies)
+    texts = [use for use, applies in uses.items() if applies]
+    if name in state.failed:
+        texts.append(f"failed, not taken again: {state.failed[name]}")
+    text = ", ".join(texts)
     return f"  ({text})" if text else ""
 
 
@@ -318,8 +337,7 @@ def configure_models(parser: argparse.ArgumentParser) -> None:
         _on_remove,
     )
     _name_argument(remove_parser)
-    renamed = RenamedCommand("mien-edge models discard", "mien-edge models remove")
-    actions.choices["discard"] = renamed
+    renamed_command(actions, "discard", "mien-edge models discard", "mien-edge models remove")
     _add_shadow(actions)
 
 
@@ -407,13 +425,18 @@ def _open_device(options: argparse.Namespace) -> ThisDevice:
     )
 
 
+def _standard_input() -> archive.DeadlineStream:
+    # A process that was started without standard input has none.
+    return archive.DeadlineStream(sys.stdin.fileno() if sys.stdin else 0)
+
+
 def _on_list(options: argparse.Namespace) -> None:
     list_(_open_device(options), options.json)
 
 
 def _on_install(options: argparse.Namespace) -> None:
     if options.bundle == "-":
-        install(_open_device(options), sys.stdin.buffer, options.allow_downgrade)
+        install(_open_device(options), _standard_input(), options.allow_downgrade)
         return
     folder = Path(options.bundle)
     # Read before the rights are dropped: the folder may belong to whoever calls this.
@@ -428,7 +451,7 @@ def _on_activate(options: argparse.Namespace) -> int:
 def _on_receive(options: argparse.Namespace) -> int:
     return receive(
         _open_device(options),
-        sys.stdin.buffer,
+        _standard_input(),
         options.allow_downgrade,
         options.timeout,
     )

@@ -15,6 +15,7 @@ from typing import TextIO
 
 from mien_edge import files, paths
 from mien_edge.commands.common import settings_option
+from mien_edge.credentials import GROUP
 from mien_edge.errors import SettingsError
 from mien_edge.settings import Settings, as_toml, load_settings
 
@@ -76,6 +77,8 @@ def ask_purpose(stdin: TextIO = sys.stdin, stdout: TextIO = sys.stdout) -> str:
 def write_settings(path: Path, name: str, source: str, force: bool = False) -> Settings:
     """Write a commented settings file for a purpose and return the settings.
 
+    The file may be read by its owner and the services' group alone: it may hold credentials.
+
     name: of the purpose, in PURPOSES.
     source: the value of source.uri.
     force: whether to replace an existing file.
@@ -90,7 +93,11 @@ def write_settings(path: Path, name: str, source: str, force: bool = False) -> S
     settings = _settings_for(purpose, source)
     comments = [f"Used for: {purpose.text}.", *LAW]
     header = "".join(f"# {comment}\n" for comment in comments)
-    _write(path, f"{header}#\n{as_toml(settings)}", advice="run it with sudo")
+    try:
+        files.write_private(path, f"{header}#\n{as_toml(settings)}", GROUP)
+    except OSError as problem:
+        reason = f"cannot be written ({problem.strerror})"
+        raise SettingsError(f"{path}: {reason}; run it with sudo") from None
     return settings
 
 
@@ -112,14 +119,6 @@ def _settings_for(purpose: Purpose, uri: str) -> Settings:
     if purpose.aggregate:
         publish = dataclasses.replace(publish, aggregate=True, min_faces=_MIN_FACES)
     return dataclasses.replace(defaults, source=source, publish=publish)
-
-
-def _write(path: Path, text: str, advice: str) -> None:
-    """Write a file. Raises SettingsError with the advice if that is not possible."""
-    try:
-        files.write_text(path, text)
-    except OSError as problem:
-        raise SettingsError(f"{path}: cannot be written ({problem.strerror}); {advice}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +225,11 @@ def write_notice(
     texts["contact_text"] = contact
     escaped = {name: html.escape(text) for name, text in texts.items()}
     page = _PAGE.format(language=language, **escaped)
-    _write(path, page, advice="name another file")
+    try:
+        files.write_text(path, page)
+    except OSError as problem:
+        reason = f"cannot be written ({problem.strerror})"
+        raise SettingsError(f"{path}: {reason}; name another file") from None
 
 
 def configure_init(parser: argparse.ArgumentParser) -> None:

@@ -2,11 +2,15 @@
 
 import argparse
 import json
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mien_edge import paths
 from mien_edge.commands.common import model_option, settings_from, settings_option
+from mien_edge.credentials import exposed_files
+
+_log = logging.getLogger("mien.run")
 
 if TYPE_CHECKING:  # loads OpenCV, which --help does without
     from mien_edge.service.run import RunOptions, Summary
@@ -62,9 +66,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from mien_edge.service.run import Service
+    from mien_edge.service.run import Service, ignore_hangup
 
-    service = Service.from_settings(settings_from(options), _run_options(options))
+    settings = settings_from(options)
+    settings_file = None if options.source else options.settings
+    for exposure, fix in exposed_files(settings, settings_file):
+        _log.warning("%s; %s", exposure, fix)
+    run_options = _run_options(options)
+    if run_options.runtime_folder:
+        ignore_hangup()
+    service = Service.from_settings(settings, run_options)
     _print_summary(options, service.run())
 
 

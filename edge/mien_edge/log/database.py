@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import sqlite3
 import time
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import NamedTuple
 from mien_edge.errors import SinkError
 from mien_edge.events import EventKind
 from mien_edge.labels import LABELS
+from mien_edge.log import boots, ids
+from mien_edge.log.clock import since_boot
 from mien_edge.values import Reading
 
 VERSION = 2
@@ -50,10 +53,14 @@ CREATE TABLE IF NOT EXISTS minutes (
   faces INTEGER NOT NULL,
   PRIMARY KEY (minute, label, run)
 ) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS readings_by_time ON readings (time);
+CREATE INDEX IF NOT EXISTS events_by_time ON events (time);
+{boots.SCHEMA}
 """  # noqa: S608 - no values come from outside
 
-INSERT_READING = f"INSERT INTO readings VALUES (NULL, {', '.join('?' * (12 + len(LABELS)))})"  # noqa: S608
-INSERT_EVENT = "INSERT INTO events VALUES (NULL, ?, ?, ?, ?)"
+_PLACES = ", ".join("?" * (12 + len(LABELS)))
+INSERT_READING = f"INSERT INTO readings VALUES ({ids.next_id('readings')}, {_PLACES})"  # noqa: S608
+INSERT_EVENT = f"INSERT INTO events VALUES ({ids.next_id('events')}, ?, ?, ?, ?)"  # noqa: S608
 INSERT_MINUTE = (
     "INSERT INTO minutes (run, minute, label, seconds, faces) VALUES (?, ?, ?, ?, ?) "
     "ON CONFLICT DO UPDATE SET seconds = seconds + excluded.seconds, "
@@ -67,11 +74,33 @@ _PRAGMAS = (
     "PRAGMA auto_vacuum=INCREMENTAL",
     "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=NORMAL",
+    # bytes that the write-ahead log is cut to when it starts anew
+    "PRAGMA journal_size_limit=65536",
 )
 _BUSY_TIMEOUT = 5.0  # seconds to wait for another process's lock
+# seconds for which the writer may hold up the frames when another process writes
+_WRITER_TIMEOUT = 0.1
+DATABASE_ERRORS = (sqlite3.Error, UnicodeDecodeError)
+"""What reading and writing a log may raise; the latter is a damaged name in an error's text."""
+
 _CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+# errors that say nothing against the file: permissions, locks, a full or failing disk
+_NOT_THE_FILES_FAULT = (
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_AUTH,
+)
 # the first bytes of every SQLite database (sqlite.org/fileformat.html)
 _MAGIC = b"SQLite format 3\0"
+_SECTOR = 512  # bytes that a disk writes at once
+_TRACE = b"CREATE TABLE"  # what the first page of a log holds behind its first sector
+_TRACE_BYTES = 65536  # the largest page of a database
 
 _log = logging.getLogger("mien.log")
 
@@ -88,11 +117,6 @@ class EventRow(NamedTuple):
     text: str
 
 
-def since_boot() -> float:
-    """Return the seconds since the machine started, sleep included; nobody can set this clock."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
 def append_event(path: Path, kind: EventKind, text: str) -> None:
     """Write one event into an existing log from another process than its writer.
 
@@ -105,6 +129,7 @@ def append_event(path: Path, kind: EventKind, text: str) -> None:
         address = f"{path.resolve().as_uri()}?mode=rw"
         connection = sqlite3.connect(address, uri=True, timeout=_BUSY_TIMEOUT)
         try:
+            connection.execute("PRAGMA synchronous=FULL")  # its id must not be used again
             with connection:
                 connection.execute(INSERT_EVENT, event)
         finally:
@@ -113,31 +138,71 @@ def append_event(path: Path, kind: EventKind, text: str) -> None:
         _log.warning("%s: the event '%s' cannot be written (%s)", path, kind, problem)
 
 
-def open_database(path: Path) -> sqlite3.Connection:
-    """Open the log to write, and create it where there is none; a corrupt file is moved aside
+def open_database(path: Path, is_own: bool = False) -> sqlite3.Connection:
+    """Open the log to write, and create it where there is none; a damaged file is moved aside
     first.
+
+    is_own: whether `path` is the service's own place for its log. What stands there is moved aside,
+    whatever it is; elsewhere only what was a log is.
 
     Raises SinkError if it cannot be opened, is no log, or was written by a newer version.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        return _connect(path)
-    except SinkError:
-        raise
-    except (sqlite3.DatabaseError, OSError) as problem:
-        if isinstance(problem, OSError | sqlite3.OperationalError) or not path.exists():
-            hint = "check the folder and its owner"
-            raise SinkError(f"{path}: the log cannot be opened ({problem}); {hint}") from None
-        if not _may_be_a_log(path):
+        _refuse_special_file(path, is_own)
+        return _connect(path, is_own)
+    except DATABASE_ERRORS as problem:
+        if not _is_damage(path, problem):
+            raise _cannot_be_opened(path, problem) from None
+        if not (is_own or _was_a_log(path)):
             raise SinkError(f"{path}: not a log of mien's; name another file with --log") from None
-        move_aside(path, f"was corrupt ({problem})", "corrupt")
-        return _connect(path)
+        reason = str(problem)
+    except OSError as problem:
+        raise _cannot_be_opened(path, problem) from None
+    try:
+        move_aside(path, f"was corrupt ({reason})", "corrupt")
+        return _connect(path, is_own)
+    except (*DATABASE_ERRORS, OSError) as problem:
+        raise _cannot_be_opened(path, problem) from None
+
+
+def _cannot_be_opened(path: Path, problem: Exception) -> SinkError:
+    hint = "check the folder and its owner"
+    return SinkError(f"{path}: the log cannot be opened ({problem}); {hint}")
+
+
+def _refuse_special_file(path: Path, is_own: bool) -> None:
+    """Move a pipe, a folder, a device or a link that leads nowhere aside, or raise SinkError."""
+    if path.is_file() or not (path.exists() or path.is_symlink()):
+        return
+    if not is_own:
+        raise SinkError(f"{path}: not a plain file; name another one with --log")
+    move_aside(path, "is not a plain file", "corrupt")
+
+
+def error_code(problem: Exception) -> int:
+    """Return the primary code of an SQLite error, such as sqlite3.SQLITE_BUSY; 0 for others."""
+    return int(getattr(problem, "sqlite_errorcode", 0)) & 0xFF
 
 
 def is_corrupt(problem: Exception) -> bool:
-    """Whether an SQLite error says that the file is damaged."""
-    primary_code = getattr(problem, "sqlite_errorcode", 0) & 0xFF
-    return primary_code in _CORRUPT
+    """Whether an error of DATABASE_ERRORS says that the file is damaged."""
+    return isinstance(problem, UnicodeDecodeError) or error_code(problem) in _CORRUPT
+
+
+def is_locked(problem: Exception) -> bool:
+    """Whether an SQLite error says that another process writes now."""
+    return error_code(problem) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def _is_damage(path: Path, problem: Exception) -> bool:
+    """Whether it is the file's fault that it cannot be opened as a log."""
+    if not path.exists():
+        return False
+    code = error_code(problem)
+    if code == sqlite3.SQLITE_READONLY:  # also what a damaged header looks like to SQLite
+        return os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
+    return code not in _NOT_THE_FILES_FAULT
 
 
 def move_aside(path: Path, why: str, suffix: str) -> None:
@@ -147,7 +212,11 @@ def move_aside(path: Path, why: str, suffix: str) -> None:
     why: what was wrong with it, for the message.
     """
     for earlier in path.parent.glob(f"{path.name}.{suffix}-*"):
-        earlier.unlink()  # one is enough to look at, and a card that fails would fill up with them
+        # One is enough to look at, and a card that fails would fill up with them.
+        if earlier.is_dir() and not earlier.is_symlink():
+            shutil.rmtree(earlier)
+        else:
+            earlier.unlink()
     aside = path.with_name(f"{path.name}.{suffix}-{int(time.time())}")
     path.replace(aside)
     for ending in ("-wal", "-shm"):
@@ -155,13 +224,21 @@ def move_aside(path: Path, why: str, suffix: str) -> None:
     _log.error("%s %s: moved to %s, a new log is started", path, why, aside.name)
 
 
-def _may_be_a_log(path: Path) -> bool:
-    """Whether a file that SQLite refuses was a database, or is what a power cut leaves: zeros, or
-    nothing.
+def _was_a_log(path: Path) -> bool:
+    """Whether a file that SQLite refuses was a log before it was damaged.
+
+    Its first sector may hold what a power cut (zeros, or nothing) or an erased flash block (0xFF)
+    leaves, or another file's content; then what stands behind it tells.
     """
     with path.open("rb") as file:
-        head = file.read(len(_MAGIC))
-    return head == _MAGIC or not any(head)
+        head = file.read(_TRACE_BYTES)
+    first_sector = head[:_SECTOR]
+    if first_sector.startswith(_MAGIC) or not first_sector.strip(b"\0"):
+        return True
+    if not first_sector.strip(b"\xff"):
+        return True
+    has_sidecar = sidecar(path, "-wal").exists() or sidecar(path, "-shm").exists()
+    return has_sidecar or _TRACE in head[_SECTOR:]
 
 
 def sidecar(path: Path, suffix: str) -> Path:
@@ -175,26 +252,43 @@ def size_on_disk(path: Path) -> int:
     return sum(file.stat().st_size for file in files if file.exists())
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def _connect(path: Path, is_own: bool) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=_BUSY_TIMEOUT)
+    connection.text_factory = decode
     try:
         for pragma in _PRAGMAS:
             connection.execute(pragma)
         if connection.execute("PRAGMA quick_check").fetchone()[0] != "ok":
             raise sqlite3.DatabaseError("quick_check failed")
         version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version > VERSION:
+        obstacle = _layout_obstacle(connection, version)
+        if version > VERSION and not is_own:
             hint = "name another file with --log"
-            raise SinkError(f"{path}: written by a newer mien (log version {version}); {hint}")
-        if version == 0 and _has_readings(connection):
+            raise SinkError(f"{path}: {obstacle}; {hint}")
+        if obstacle:
             connection.close()
-            move_aside(path, "has the layout of mien 0.1", "old")
-            return _connect(path)
+            move_aside(path, obstacle, "old")
+            return _connect(path, is_own)
         connection.executescript(_SCHEMA.format(name=os.urandom(8).hex()))
+        connection.execute(f"PRAGMA busy_timeout={round(1000 * _WRITER_TIMEOUT)}")
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _layout_obstacle(connection: sqlite3.Connection, version: int) -> str:
+    """Why a database of this version cannot be continued; '' if it can."""
+    if version > VERSION:
+        return f"was written by a newer mien (log version {version})"
+    if version == 0 and _has_readings(connection):
+        return "has the layout of mien 0.1"
+    return ""
+
+
+def decode(text: bytes) -> str:
+    """Decode a text of the log; damaged bytes become U+FFFD instead of an error."""
+    return text.decode(errors="replace")
 
 
 def _has_readings(connection: sqlite3.Connection) -> bool:

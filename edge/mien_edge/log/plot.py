@@ -4,7 +4,8 @@ It is computed here as plain values in pixels and drawn by mien_edge.drawing, so
 the log needs OpenCV.
 """
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -117,12 +118,13 @@ class _Axes:
         return _LEFT + index * self.step
 
 
-def chart(hours: list[HourSummary]) -> Chart:
+def chart(summary: Iterable[HourSummary]) -> Chart:
     """Lay out the hours of show.summary, oldest first, as a chart.
 
     Hours without a face are gaps, for time runs evenly. Only the last two weeks are drawn.
     Raises SinkError if there are no hours.
     """
+    hours = list(deque(summary, maxlen=_MAX_HOURS))
     if not hours:
         hint = "ask for a longer one: --since 7d"
         raise SinkError(f"nothing to draw: the log has no minute in that time; {hint}")

@@ -3,18 +3,24 @@ another user.
 """
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from mien_edge.addresses import mask_text
 from mien_edge.errors import SinkError
 from mien_edge.events import Event
 from mien_edge.labels import LABELS
-from mien_edge.log.database import SCORE_SCALE, VERSION, sidecar
+from mien_edge.log.database import DATABASE_ERRORS, SCORE_SCALE, VERSION, decode, sidecar
 from mien_edge.log.minutes import ALL, MinuteSummary
 from mien_edge.values import Box, Emotion, Reading
 
 _BUSY_TIMEOUT = 5.0  # seconds to wait for a writer's lock
+_CHUNK = 500  # rows that are read at once
+_MAX_COUNT = 10_000  # rows that are counted one by one
+_DAY = 86400  # seconds
+_BEGINNING = 0.0  # seconds since 1970
+_END = 1e12
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,16 +32,22 @@ class Filter:
     after: only ids above this one.
     """
 
-    since: float = 0.0
-    until: float = 1e12
+    since: float = _BEGINNING
+    until: float = _END
     label: str | None = None
     track: int | None = None
     after: int = 0
 
-    def where(self) -> tuple[str, list[float | int | str]]:
-        """Return an SQL condition with placeholders, and the values to bind to them."""
-        conditions = ["time >= ?", "time < ?", "id > ?"]
-        values: list[float | int | str] = [self.since, self.until, self.after]
+    @property
+    def is_timed(self) -> bool:
+        """Whether entries of some times only are to be read."""
+        return self.since > _BEGINNING or self.until < _END
+
+    def conditions(self) -> tuple[str, list[float | int | str]]:
+        """Return an SQL condition on time, label and track, and the values to bind to it."""
+        # A + keeps SQLite from sorting what it reads by the index: the order is that of ids.
+        conditions = ["+time >= ?", "+time < ?"]
+        values: list[float | int | str] = [self.since, self.until]
         if self.label is not None:
             conditions.append("label = ?")
             values.append(self.label)
@@ -61,9 +73,10 @@ def open_to_read(path: Path) -> sqlite3.Connection:
         address = f"{path.resolve().as_uri()}?{_open_mode(path)}"
         connection = sqlite3.connect(address, uri=True, timeout=_BUSY_TIMEOUT)
         connection.row_factory = sqlite3.Row
+        connection.text_factory = decode
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         connection.execute("SELECT 1 FROM readings LIMIT 1")
-    except sqlite3.Error as problem:
+    except DATABASE_ERRORS as problem:
         hint = "run it as root or as the service's user, or name another file with --log"
         raise SinkError(f"{path}: not a readable log ({problem}); {hint}") from None
     if version != VERSION:
@@ -94,14 +107,67 @@ def newest(connection: sqlite3.Connection, table: str) -> int:
     return int(connection.execute(query).fetchone()[0])
 
 
+def count_after(connection: sqlite3.Connection, table: str, last_id: int) -> int:
+    """Return how many rows of 'readings' or 'events' have an id above `last_id`.
+
+    Above 10,000 it is the distance of the ids, which counts gaps as well: ids are left out after an
+    end that was not clean.
+    """
+    rows = f"SELECT 1 FROM {table} WHERE id > ? LIMIT {_MAX_COUNT}"  # noqa: S608 - one of two names
+    query = f"SELECT COUNT(*) FROM ({rows})"  # noqa: S608
+    count = int(connection.execute(query, (last_id,)).fetchone()[0])
+    if count < _MAX_COUNT:
+        return count
+    return newest(connection, table) - last_id
+
+
 def readings(
     connection: sqlite3.Connection, selection: Filter, limit: int = -1
 ) -> Iterator[tuple[int, Reading]]:
-    """Yield (id, reading) in the order written, at most `limit` of them (-1: all)."""
-    condition, values = selection.where()
-    query = f"SELECT * FROM readings WHERE {condition} ORDER BY id LIMIT ?"  # noqa: S608 - values are bound
-    for row in connection.execute(query, (*values, limit)):
+    """Yield (id, reading) in the order written, at most `limit` of them (-1: all).
+
+    No more than some hundred are in memory, and the log is not held up between them.
+    """
+    for row in _rows(connection, "readings", selection, limit):
         yield row["id"], _reading(row)
+
+
+def _rows(
+    connection: sqlite3.Connection,
+    table: str,
+    selection: Filter,
+    limit: int = -1,
+    kind: str | None = None,
+) -> Iterator[sqlite3.Row]:
+    """Yield the rows of 'readings' or 'events' in the order of their ids, chunk by chunk."""
+    condition, values = selection.conditions()
+    if kind is not None:
+        condition += " AND kind = ?"
+        values.append(kind)
+    first, last = _id_range(connection, table, selection)
+    query = f"SELECT * FROM {table} WHERE id >= ? AND id <= ? AND {condition} ORDER BY id LIMIT ?"  # noqa: S608
+    while limit:
+        chunk_size = _CHUNK if limit < 0 else min(_CHUNK, limit)
+        chunk = connection.execute(query, (first, last, *values, chunk_size)).fetchall()
+        yield from chunk
+        if len(chunk) < chunk_size:
+            return
+        first = chunk[-1]["id"] + 1
+        if limit > 0:
+            limit -= chunk_size
+
+
+def _id_range(connection: sqlite3.Connection, table: str, selection: Filter) -> tuple[int, int]:
+    """The first and the last id that can be in the selection, by the index of times."""
+    first = selection.after + 1
+    last = newest(connection, table)
+    if not selection.is_timed:
+        return first, last
+    query = f"SELECT MIN(id), MAX(id) FROM {table} WHERE time >= ? AND time < ?"  # noqa: S608 - two names
+    lowest, highest = connection.execute(query, (selection.since, selection.until)).fetchone()
+    if lowest is None:
+        return 1, 0
+    return max(first, lowest), highest
 
 
 def _reading(row: sqlite3.Row) -> Reading:
@@ -125,29 +191,75 @@ def _emotion(row: sqlite3.Row) -> Emotion | None:
 
 
 def events(
-    connection: sqlite3.Connection, selection: Filter, kind: str | None = None
-) -> list[Event]:
-    """Return the events of the selection's time and ids in the order written.
+    connection: sqlite3.Connection,
+    selection: Filter,
+    kind: str | None = None,
+    limit: int = -1,
+) -> Iterator[Event]:
+    """Yield the events of the selection's time and ids in the order written.
 
-    selection: its label and track are ignored; kind: only events of this kind, None for all.
+    selection: its label and track are ignored.
+    kind: only events of this kind, None for all.
+    limit: how many at most (-1: all).
     """
-    condition, values = Filter(selection.since, selection.until, after=selection.after).where()
-    query = "SELECT id, time, kind, text FROM events WHERE " + condition  # noqa: S608 - values are bound
-    if kind is not None:
-        query += " AND kind = ?"
-        values.append(kind)
-    rows = connection.execute(query + " ORDER BY id", values)
-    return [Event(row["id"], row["time"], row["kind"], row["text"]) for row in rows]
+    timed = Filter(selection.since, selection.until, after=selection.after)
+    for row in _rows(connection, "events", timed, limit, kind):
+        yield _event(row)
+
+
+def newest_events(
+    connection: sqlite3.Connection,
+    since: float,
+    limit: int,
+    kinds: Collection[str] = (),
+) -> list[Event]:
+    """Return the newest events, the oldest of them first.
+
+    since: seconds since 1970; limit: how many at most.
+    kinds: only events of these kinds; empty for all.
+    """
+    condition = "time >= ?"
+    if kinds:
+        condition += f" AND kind IN ({', '.join('?' * len(kinds))})"
+    query = f"SELECT * FROM events WHERE {condition} ORDER BY id DESC LIMIT ?"  # noqa: S608 - bound
+    rows = connection.execute(query, (since, *kinds, limit)).fetchall()
+    return [_event(row) for row in reversed(rows)]
+
+
+def _event(row: sqlite3.Row) -> Event:
+    return Event(row["id"], row["time"], row["kind"], mask_text(row["text"]))
+
+
+def iterate_minutes(
+    connection: sqlite3.Connection, since: float, until: float = _END, step: int = 60
+) -> Iterator[MinuteSummary]:
+    """Yield face-seconds in spans of `step` seconds, oldest first; a day is in memory at once.
+
+    since, until: the minutes that begin between them (seconds since 1970), the latter excluded.
+    step: a multiple of 60 that divides a day.
+    Spans without a face are left out.
+    """
+    query = "SELECT MIN(minute) FROM minutes WHERE minute >= ? AND minute < ?"
+    start = since
+    while True:
+        first = connection.execute(query, (start, until)).fetchone()[0]
+        if first is None:
+            return
+        next_day = first // _DAY * _DAY + _DAY
+        yield from _sum_minutes(connection, start, min(next_day, until), step)
+        start = next_day
 
 
 def read_minutes(
-    connection: sqlite3.Connection, since: float, until: float = 1e12, step: int = 60
+    connection: sqlite3.Connection, since: float, until: float = _END, step: int = 60
 ) -> list[MinuteSummary]:
-    """Return face-seconds in spans of `step` seconds (a multiple of 60), oldest first.
+    """Return what `iterate_minutes` yields."""
+    return list(iterate_minutes(connection, since, until, step))
 
-    since, until: the minutes that begin between them (seconds since 1970), the latter excluded.
-    Spans without a face are left out.
-    """
+
+def _sum_minutes(
+    connection: sqlite3.Connection, since: float, until: float, step: int
+) -> list[MinuteSummary]:
     rows = connection.execute(
         "SELECT minute / ? * ? AS start, label, SUM(seconds) AS seconds, MAX(faces) AS faces FROM "
         "minutes "

@@ -1,10 +1,11 @@
 """`mien-edge logs`: the on-device log for people and programs."""
 
+import heapq
 import json
 import re
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from operator import attrgetter
@@ -17,6 +18,8 @@ from mien_edge.labels import LABELS
 from mien_edge.log import reader
 from mien_edge.log.minutes import NONE
 from mien_edge.log.reader import Filter
+from mien_edge.schema import to_dict
+from mien_edge.text import printable
 from mien_edge.values import Reading
 
 READING = "reading"  # the kind of all readings
@@ -66,11 +69,10 @@ def lines(path: Path, selection: Filter, form: str, kind: str | None = None) -> 
     yield from _header(form)
     connection = reader.open_to_read(path)
     try:
-        entries = _sorted_entries(connection, selection, selection, form, kind)
+        for entry in _merged_entries(connection, selection, selection, form, kind):
+            yield entry.text
     finally:
         connection.close()
-    for entry in entries:
-        yield entry.text
 
 
 def follow(
@@ -86,8 +88,7 @@ def follow(
     yield from _header(form)
     follower = _LogFollower(path, selection, form, kind)
     while True:
-        for entry in follower.read_new():
-            yield entry.text
+        yield from follower.read_new()
         time.sleep(pause)
 
 
@@ -104,22 +105,24 @@ class _LogFollower:
         self._last_reading = 0
         self._last_event = 0
 
-    def read_new(self) -> list[_Entry]:
-        """Return the new entries, oldest first. Raises SinkError if there is no log."""
+    def read_new(self) -> Iterator[str]:
+        """Yield the new entries, oldest first. Raises SinkError if there is no log."""
         connection = reader.open_to_read(self.path)
         try:
             self._attach(connection)
             readings = replace(self.selection, after=self._last_reading)
             events = replace(self.selection, after=self._last_event)
-            entries = _sorted_entries(connection, readings, events, self.form, self.kind)
+            for entry in _merged_entries(connection, readings, events, self.form, self.kind):
+                self._move_past(entry)
+                yield entry.text
         finally:
             connection.close()
-        for entry in entries:
-            if entry.kind == READING:
-                self._last_reading = max(self._last_reading, entry.id)
-            else:
-                self._last_event = max(self._last_event, entry.id)
-        return entries
+
+    def _move_past(self, entry: _Entry) -> None:
+        if entry.kind == READING:
+            self._last_reading = max(self._last_reading, entry.id)
+        else:
+            self._last_event = max(self._last_event, entry.id)
 
     def _attach(self, connection: sqlite3.Connection) -> None:
         """Choose where to begin in a log that is not the one of the last look."""
@@ -135,23 +138,35 @@ class _LogFollower:
             self._last_event = reader.newest(connection, "events")
 
 
-def _sorted_entries(
+def _merged_entries(
     connection: sqlite3.Connection, readings: Filter, events: Filter, form: str, kind: str | None
-) -> list[_Entry]:
-    """Entries by their time; of the same time readings before events.
+) -> Iterator[_Entry]:
+    """Readings and events, each in the order written, merged by their times; of the same time
+    readings before events.
 
     readings, events: which of each; they differ in `after` only.
     """
-    entries = []
+    streams: list[Iterator[_Entry]] = []
     if kind in (None, READING):
-        for number, reading in reader.readings(connection, readings):
-            entries.append(_Entry(READING, number, reading.time, _reading_line(reading, form)))
+        streams.append(_reading_entries(connection, readings, form))
     if _has_events(events, form, kind):
         event_kind = None if kind in (None, EVENT) else kind
-        for event in reader.events(connection, events, event_kind):
-            entries.append(_Entry(EVENT, event.id, event.time, _event_line(event, form)))
-    entries.sort(key=attrgetter("time"))
-    return entries
+        streams.append(_event_entries(connection, events, form, event_kind))
+    return heapq.merge(*streams, key=attrgetter("time"))
+
+
+def _reading_entries(
+    connection: sqlite3.Connection, selection: Filter, form: str
+) -> Iterator[_Entry]:
+    for number, reading in reader.readings(connection, selection):
+        yield _Entry(READING, number, reading.time, _reading_line(reading, form))
+
+
+def _event_entries(
+    connection: sqlite3.Connection, selection: Filter, form: str, kind: str | None
+) -> Iterator[_Entry]:
+    for event in reader.events(connection, selection, kind):
+        yield _Entry(EVENT, event.id, event.time, _event_line(event, form))
 
 
 def _has_events(selection: Filter, form: str, kind: str | None) -> bool:
@@ -172,7 +187,7 @@ def _event_line(event: Event, form: str) -> str:
     if form == "json":
         return json.dumps(formats.event_as_dict(event))
     clock = time.strftime("%H:%M:%S", time.localtime(event.time))
-    return f"{clock}  * {event.kind}: {event.text}"
+    return printable(f"{clock}  * {event.kind}: {event.text}")
 
 
 def _reading_line(reading: Reading, form: str) -> str:
@@ -204,32 +219,41 @@ class HourSummary:
         return datetime.fromisoformat(self.hour.replace("Z", "+00:00"))
 
 
-def summary(path: Path, selection: Filter) -> list[HourSummary]:
-    """Return the hours with faces between the selection's times, oldest first.
+def summary(path: Path, selection: Filter) -> Iterator[HourSummary]:
+    """Yield the hours with faces between the selection's times, oldest first.
 
     Raises SinkError if there is no log.
     """
     connection = reader.open_to_read(path)
     try:
-        spans = reader.read_minutes(connection, selection.since, selection.until, _HOUR)
+        spans = reader.iterate_minutes(connection, selection.since, selection.until, _HOUR)
+        for span in spans:
+            yield HourSummary(
+                hour=formats.iso(span.time),
+                face_minutes=round(span.face_seconds / 60, 2),
+                faces=span.faces,
+                shares=span.shares(),
+            )
     finally:
         connection.close()
-    return [
-        HourSummary(
-            hour=formats.iso(span.time),
-            face_minutes=round(span.face_seconds / 60, 2),
-            faces=span.faces,
-            shares=span.shares(),
-        )
-        for span in spans
-    ]
 
 
-def summary_text(hours: list[HourSummary]) -> str:
-    """Return the summary as a legend and one bar per hour, a letter per 2.5 % of the face-minutes;
+def summary_lines(hours: Iterable[HourSummary]) -> Iterator[str]:
+    """Yield the summary as a legend and one bar per hour, a letter per 2.5 % of the face-minutes;
     in local time.
     """
-    return "\n".join([_LEGEND, *(_bar_line(hour) for hour in hours)])
+    yield _LEGEND
+    for hour in hours:
+        yield _bar_line(hour)
+
+
+def summary_json(hours: Iterable[HourSummary]) -> Iterator[str]:
+    """Yield the parts of one JSON array."""
+    separator = "["
+    for hour in hours:
+        yield separator + json.dumps(to_dict(hour))
+        separator = ", "
+    yield "[]" if separator == "[" else "]"
 
 
 def _bar_line(hour: HourSummary) -> str:

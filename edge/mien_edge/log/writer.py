@@ -6,20 +6,20 @@ What can happen to it, and what it then does:
 - Killed: readings are committed every `commit_interval` seconds, events at once; only what was not
   committed is lost.
 - Power cut: the disk is synced every `sync_interval` seconds and with every event; the file opens
-  in the state of the last sync or later.
+  in the state of the last sync or later. An id is never used twice (log/ids.py).
 - Disk full, read-only or failing: reported once; readings are dropped and counted, and an event
-  says so when it can be written again.
+  says so with the next entries that could be written.
+- Another process writes: what is pending waits for the next commit.
 - Corrupt file, at the start or later: moved aside as NAME.corrupt-TIME, a new one started, and
-  reported.
-- Clock set by a minute or more: the entries of this run move along, for the clock was wrong until
-  then; an event says so. Nothing is removed for its age until the clock has run for an hour without
-  such a step.
+  reported (log/checkup.py).
+- Clock set by a minute or more: the entries since the machine started move along, for the clock was
+  wrong until then; an event says so. Nothing is removed because of a wrong clock (log/boots.py).
 - Growth: bounded by age, rows and bytes (log/retention.py); the oldest go first. Minutes outlive
-readings."""
+  readings.
+"""
 
 import logging
 import math
-import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -29,30 +29,38 @@ from pathlib import Path
 from mien_edge import files
 from mien_edge.errors import SinkError
 from mien_edge.events import RUN_ENDS, EventKind
-from mien_edge.log import retention
+from mien_edge.log.boots import Ages, Boot, read_boots, write_boot
+from mien_edge.log.checkup import Checkup
+from mien_edge.log.clock import boot_id, is_synchronized, since_boot
 from mien_edge.log.database import (
+    DATABASE_ERRORS,
     INSERT_EVENT,
     INSERT_MINUTE,
     INSERT_READING,
     EventRow,
     is_corrupt,
+    is_locked,
     move_aside,
     open_database,
     reading_row,
     sidecar,
-    since_boot,
     size_on_disk,
 )
+from mien_edge.log.ids import IdReservation
 from mien_edge.log.minutes import MinuteRow, Minutes, whole_minutes
+from mien_edge.log.retention import Retention
 from mien_edge.settings import LogSettings
 from mien_edge.values import Reading
 
-_TRIM_INTERVAL = 60.0  # seconds between two checks of the bounds
+_CHECK_INTERVAL = 60.0  # seconds between two looks at the file
+_BOOT_INTERVAL = 3600.0  # seconds between two notes of how long the machine has run
+_MAX_PENDING = 10_000  # readings that wait while another process writes
+_MAX_PENDING_EVENTS = 100  # events that wait for a disk that fails
 # seconds that a minute waits for a commit that is due anyway: each costs a card three pages
 _MINUTE_DELAY = 60.0
 # seconds; a clock that is off by more was set, one that is off by less was adjusted
 _CLOCK_STEP = 60.0
-# seconds that the clock must run without a step before anything is removed for its age
+# seconds that the clock must run without a step before it is trusted
 _CLOCK_TRUSTED = 3600.0
 _TRACK_MEMORY = 60.0  # seconds, at least, that the last reading of a face is remembered
 
@@ -76,6 +84,7 @@ class _Outcome(Enum):
 
     WRITTEN = auto()
     NOTHING_TO_WRITE = auto()
+    POSTPONED = auto()
     FAILED = auto()
 
 
@@ -83,7 +92,11 @@ class LogWriter:
     """A sink that writes the log. One process at a time writes; any number may read.
 
     path: the file, created where there is none.
-    wall_clock: returns seconds since 1970; monotonic_clock: returns seconds that nobody can set.
+    wall_clock: returns seconds since 1970; monotonic_clock: returns seconds since the machine
+        started, which nobody can set.
+    is_clock_synchronized: returns whether a time server keeps the wall clock right.
+    boot: names the time from one start of the machine to the next.
+    is_own: whether `path` is the service's own place: what is no log there is moved aside.
     dropped: readings that were lost because they could not be written.
 
     Raises SinkError if the file cannot be opened.
@@ -95,37 +108,94 @@ class LogWriter:
         settings: LogSettings,
         wall_clock: Callable[[], float] = time.time,
         monotonic_clock: Callable[[], float] = since_boot,
+        is_clock_synchronized: Callable[[], bool] = is_synchronized,
+        boot: str | None = None,
+        is_own: bool = False,
     ) -> None:
         self.path = path
         self.settings = settings
         self.dropped = 0
         self._wall_clock = wall_clock
         self._monotonic_clock = monotonic_clock
+        self._is_clock_synchronized = is_clock_synchronized
+        self._boot_id = boot_id() if boot is None else boot
+        self._is_own = is_own
         now = monotonic_clock()
         self._committed_at = now
         self._synced_at = now
-        self._trimmed_at = now
+        self._checked_at = now
         self._clock_set_at = now
         self._clock_offset = wall_clock() - now  # what the wall clock shows at the monotonic time 0
-        # seconds by which this run's committed entries are still to be shifted
+        # seconds by which the committed entries of this boot are still to be shifted
         self._step_to_apply = 0.0
         self._pending: list[_Pending] = []
+        self._pending_events: list[EventRow] = []
         self._last_readings: dict[int, Reading] = {}  # the newest one to be written of each track
         self._minutes = Minutes()
         self._is_failing = False
         self._unreported = 0  # readings dropped since the log could last be written
         self._must_reopen = False
         self._open()
+        self._trim_all()
 
     def _open(self) -> None:
-        self._connection = open_database(self.path)
-        self._last_reading_before = self._newest_id("readings")
-        self._last_event_before = self._newest_id("events")
+        self._connection = open_database(self.path, self._is_own)
+        try:
+            self._prepare()
+        except DATABASE_ERRORS as problem:
+            self._connection.close()
+            hint = "free some space, and check the folder and its owner"
+            reason = f"cannot be written ({problem})"
+            raise SinkError(f"{self.path}: the log {reason}; {hint}") from None
+
+    def _prepare(self) -> None:
+        """Read what the log says of the runs before, and reserve ids. Raises sqlite3.Error."""
+        self._ids = IdReservation(self._connection, self._sync_reservation)
         query = "SELECT COALESCE(MAX(run), 0) + 1 FROM minutes"
         self._run = int(self._connection.execute(query).fetchone()[0])
+        self._boots = read_boots(self._connection)
+        self._enter_boot()
+        self._retention = Retention(self._connection, self.path, self.settings)
+        self._checkup = Checkup(self.path)
         self._inode = self.path.stat().st_ino
         self._must_reopen = False
-        self._trim()
+
+    def _enter_boot(self) -> None:
+        """Go on with the boot of the run before, or begin a new one."""
+        now = self._monotonic_clock()
+        last = self._boots[-1] if self._boots else None
+        if last is not None and self._is_same_boot(last, now):
+            step = self._clock_offset - last.clock_offset
+            if abs(step) >= _CLOCK_STEP:  # it was set while nothing was logged
+                self._step_to_apply += step
+            self._save_boot()
+            return
+        self._boots.append(
+            Boot(
+                number=last.number + 1 if last else 1,
+                kernel_id=self._boot_id,
+                last_reading=self._newest_id("readings"),
+                last_event=self._newest_id("events"),
+                last_run=self._run - 1,
+                clock_offset=self._clock_offset,
+                synchronized=False,
+                first_seen=now,
+                last_seen=now,
+            )
+        )
+        self._save_boot()
+
+    def _is_same_boot(self, boot: Boot, now: float) -> bool:
+        return bool(self._boot_id) and boot.kernel_id == self._boot_id and now >= boot.first_seen
+
+    def _save_boot(self) -> None:
+        """Note how long the machine has run, and what its clock shows. Raises sqlite3.Error."""
+        boot = replace(self._boots[-1], last_seen=self._monotonic_clock())
+        if not self._step_to_apply:
+            boot = replace(boot, clock_offset=self._clock_offset)
+        self._boots[-1] = boot
+        with self._connection:
+            write_boot(self._connection, boot)
 
     def _newest_id(self, table: str) -> int:
         query = f"SELECT COALESCE(MAX(id), 0) FROM {table}"  # noqa: S608 - two fixed names
@@ -174,55 +244,79 @@ class LogWriter:
         return EventRow(self._wall_clock(), self._monotonic_clock(), kind, text)
 
     def commit(self, events: Sequence[EventRow] = (), ending: bool = False) -> None:
-        """Write what is pending, and now and then sync it to the disk and check the log's bounds.
+        """Write what is pending, and now and then sync it to the disk, check the file and hold the
+        log within its bounds.
 
         events: written after the readings, and synced at once.
         ending: write the minute that has not ended yet as well.
         """
         now = self._monotonic_clock()
         self._committed_at = now
-        outcome = self._try_to_write(events, ending)
-        if outcome is not _Outcome.FAILED:
-            self._pending = []
-            if events or now - self._synced_at >= self.settings.sync_interval:
-                self._sync(now)
-            # Also after NOTHING_TO_WRITE, which says nothing of the disk.
-            self._report_recovery()
+        self._pending_events += events
+        has_events = bool(self._pending_events)
+        outcome = self._try_to_write(ending)
+        is_due = now - self._synced_at >= self.settings.sync_interval
+        if outcome is not _Outcome.FAILED and (has_events or is_due):
+            self._sync(now)
         self._forget_old_tracks()
-        if now - self._trimmed_at >= _TRIM_INTERVAL:
+        if now - self._checked_at >= _CHECK_INTERVAL:
+            self._check_file()
+        if outcome is not _Outcome.FAILED:
             self._trim()
 
-    def _try_to_write(self, events: Sequence[EventRow], ending: bool) -> _Outcome:
+    def _try_to_write(self, ending: bool) -> _Outcome:
         try:
             if self._must_reopen:
                 self._open()
+            # In this order: who sees the clock synchronized also sees that it was set.
+            is_synchronized_now = self._is_clock_synchronized()
             self._check_clock()
-            return self._write(events, ending)
-        except (sqlite3.Error, SinkError) as problem:
+            outcome = self._write(ending)
+            self._note_synchronization(is_synchronized_now)
+        except (*DATABASE_ERRORS, SinkError) as problem:
+            if is_locked(problem) and len(self._pending) < _MAX_PENDING:
+                return _Outcome.POSTPONED
             self._drop_pending(problem)
             return _Outcome.FAILED
+        return outcome
 
-    def _write(self, events: Sequence[EventRow], ending: bool) -> _Outcome:
+    def _write(self, ending: bool) -> _Outcome:
         """Write readings, minutes and events in one transaction, after shifting what is
         committed if the clock was set. Raises sqlite3.Error."""
         now = self._wall_clock()
         step = self._step_to_apply
         overdue = self._minutes.completed(math.inf if ending else now - _MINUTE_DELAY)
-        if not (self._pending or events or overdue or step):
+        if not (self._pending or self._pending_events or overdue or step):
             return _Outcome.NOTHING_TO_WRITE
         minutes = overdue if ending else self._minutes.completed(now)
-        event_rows = list(events)
-        if step:
-            event_rows.insert(0, self._event_row(EventKind.CLOCK, _step_text(step)))
+        events = self._events_to_write(step)
+        self._ids.take(len(self._pending), len(events))
         with self._connection:
             if step:
                 self._shift_committed(step)
-            self._insert(minutes, event_rows)
+                self._boots[-1] = replace(self._boots[-1], clock_offset=self._clock_offset)
+                write_boot(self._connection, self._boots[-1])
+            self._insert(minutes, events)
+        self._retention.add(len(self._pending), len(events))
         self._minutes.drop(minutes)
+        self._pending = []
+        self._pending_events = []
+        self._is_failing = False
+        self._unreported = 0
         if step:
             self._step_to_apply = 0.0
             _log.warning("the clock was %s", _step_text(step))
         return _Outcome.WRITTEN
+
+    def _events_to_write(self, step: float) -> list[EventRow]:
+        """The pending events, after those that say what has happened to the log itself."""
+        events = []
+        if step:
+            events.append(self._event_row(EventKind.CLOCK, _step_text(step)))
+        if self._is_failing:
+            text = f"it could not be written for a while; {self._unreported} readings were lost"
+            events.append(self._event_row(EventKind.LOG_BACK, text))
+        return events + self._pending_events
 
     def _insert(self, minutes: list[MinuteRow], events: list[EventRow]) -> None:
         """Insert the pending readings, and these minutes and events."""
@@ -230,6 +324,16 @@ class LogWriter:
         self._connection.executemany(INSERT_READING, readings)
         self._connection.executemany(INSERT_MINUTE, [(self._run, *row) for row in minutes])
         self._connection.executemany(INSERT_EVENT, events)
+
+    def _note_synchronization(self, is_synchronized_now: bool) -> None:
+        """Note in the log that this boot has learnt the time, and now and then how long it runs."""
+        boot = self._boots[-1]
+        is_news = is_synchronized_now and not boot.synchronized and not self._step_to_apply
+        is_due = self._monotonic_clock() - boot.last_seen >= _BOOT_INTERVAL
+        if is_news:
+            self._boots[-1] = replace(boot, synchronized=True)
+        if is_news or is_due:
+            self._save_boot()
 
     def _check_clock(self) -> None:
         """Notice a clock that was set by a minute or more, and shift what came before: it was wrong
@@ -255,22 +359,23 @@ class LogWriter:
         return replace(pending, reading=replace(reading, time=reading.time + step))
 
     def _shift_committed(self, step: float) -> None:
-        """Shift all that this run has committed: its times are of the clock that was wrong."""
+        """Shift all that was committed since the machine started: its times are of the clock that
+        was wrong.
+        """
+        boot = self._boots[-1]
         execute = self._connection.execute
-        execute(
-            "UPDATE readings SET time = time + ? WHERE id > ?", (step, self._last_reading_before)
-        )
-        execute("UPDATE events SET time = time + ? WHERE id > ?", (step, self._last_event_before))
-        query = "SELECT run, minute, label, seconds, faces FROM minutes WHERE run = ?"
-        rows = execute(query, (self._run,)).fetchall()
-        execute("DELETE FROM minutes WHERE run = ?", (self._run,))
+        execute("UPDATE readings SET time = time + ? WHERE id > ?", (step, boot.last_reading))
+        execute("UPDATE events SET time = time + ? WHERE id > ?", (step, boot.last_event))
+        query = "SELECT run, minute, label, seconds, faces FROM minutes WHERE run > ?"
+        rows = execute(query, (boot.last_run,)).fetchall()
+        execute("DELETE FROM minutes WHERE run > ?", (boot.last_run,))
         minutes = whole_minutes(step)
         for run, minute, label, seconds, faces in rows:
             execute(INSERT_MINUTE, (run, minute + minutes, label, seconds, faces))
 
     def _drop_pending(self, problem: Exception) -> None:
         """Count the readings that could not be written as lost; start a new file if this one is
-        damaged.
+        damaged. Events wait.
         """
         if not self._is_failing:
             message = "%s: cannot be written (%s); readings are lost until it can"
@@ -279,6 +384,7 @@ class LogWriter:
         self.dropped += len(self._pending)
         self._unreported += len(self._pending)
         self._pending = []
+        del self._pending_events[:-_MAX_PENDING_EVENTS]
         if is_corrupt(problem):
             self._recreate(f"was corrupt ({problem})")
 
@@ -293,16 +399,6 @@ class LogWriter:
         except (OSError, SinkError) as problem:
             _log.error("%s", problem)
 
-    def _report_recovery(self) -> None:
-        """Write an event if the log could not be written before."""
-        if not self._is_failing:
-            return
-        lost = self._unreported
-        self._is_failing = False
-        self._unreported = 0
-        text = f"it could not be written for a while; {lost} readings were lost"
-        self.event(EventKind.LOG_BACK, text)
-
     def _sync(self, now: float) -> None:
         self._synced_at = now
         wal = sidecar(self.path, "-wal")
@@ -313,15 +409,23 @@ class LogWriter:
             interval = self.settings.sync_interval
             _log.warning("%s: cannot be synced (%s); tried again in %g s", wal, problem, interval)
 
+    def _sync_reservation(self) -> None:
+        """Make the reserved ids durable, with the name of the write-ahead log, which may be new."""
+        self._sync(self._monotonic_clock())
+        try:
+            files.sync(self.path.parent)
+        except OSError as problem:
+            _log.warning("%s: cannot be synced (%s)", self.path.parent, problem)
+
     def _forget_old_tracks(self) -> None:
         horizon = self._wall_clock() - max(self.settings.heartbeat_interval, _TRACK_MEMORY)
         for track, reading in list(self._last_readings.items()):
             if reading.time < horizon:
                 del self._last_readings[track]
 
-    def _trim(self) -> None:
-        """Hold the log within its bounds, and notice if its file was removed."""
-        self._trimmed_at = self._monotonic_clock()
+    def _check_file(self) -> None:
+        """Notice if the file was removed or is damaged, and start a new one."""
+        self._checked_at = self._monotonic_clock()
         if self._must_reopen:
             return
         if not self.path.exists() or self.path.stat().st_ino != self._inode:
@@ -329,15 +433,36 @@ class LogWriter:
             _log.warning("%s was removed while it was written: a new log is started", self.path)
             return
         try:
-            if self._monotonic_clock() - self._clock_set_at >= _CLOCK_TRUSTED:
-                retention.delete_expired(self._connection, self.settings, self._wall_clock())
-            retention.delete_excess_rows(self._connection, self.settings)
-            retention.shrink(self._connection, self.path, self.settings)
-        except sqlite3.Error as problem:
-            message = "%s: cannot be trimmed now (%s); tried again in a minute"
-            _log.warning(message, self.path, problem)
+            self._checkup.step()
+        except DATABASE_ERRORS as problem:
             if is_corrupt(problem):
                 self._recreate(f"was corrupt ({problem})")
+
+    def _trim(self) -> bool:
+        """Delete some of what is above the log's bounds; return whether there may be more."""
+        if self._must_reopen or self._step_to_apply:
+            return False
+        try:
+            return self._retention.step(self._ages())
+        except DATABASE_ERRORS as problem:
+            if not is_locked(problem):
+                message = "%s: cannot be trimmed now (%s); tried again with the next commit"
+                _log.warning(message, self.path, problem)
+            if is_corrupt(problem):
+                self._recreate(f"was corrupt ({problem})")
+            return False
+
+    def _trim_all(self) -> None:
+        """Hold the log within its bounds before the first frame."""
+        while self._trim():
+            pass
+        self._retention.finish()
+
+    def _ages(self) -> Ages:
+        now = self._monotonic_clock()
+        runs_evenly = now - self._clock_set_at >= _CLOCK_TRUSTED
+        is_trusted = runs_evenly and self._is_clock_synchronized()
+        return Ages(self._boots, self._wall_clock(), now, is_trusted)
 
     def size(self) -> int:
         """Return the log's bytes on disk, its write-ahead log included."""
@@ -347,9 +472,15 @@ class LogWriter:
         """Commit, sync and close."""
         self.commit(ending=True)
         self._sync(self._monotonic_clock())
+        try:
+            if not self._must_reopen:
+                self._save_boot()
+                self._ids.release()
+        except DATABASE_ERRORS as problem:
+            _log.warning("%s: cannot be written (%s)", self.path, problem)
         self._connection.close()
 
 
 def _step_text(step: float) -> str:
     direction = "forward" if step > 0 else "back"
-    return f"set {direction} by {abs(step):.0f} s; the entries of this run moved along"
+    return f"set {direction} by {abs(step):.0f} s; the entries since the start moved along"

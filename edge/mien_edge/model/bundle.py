@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien_edge import files
-from mien_edge.contract import Card, parse_card
+from mien_edge.contract import Card, File, parse_card
 from mien_edge.errors import BundleError
 from mien_edge.model.interpreter import Classifier
 from mien_edge.values import Pixels
@@ -96,15 +96,33 @@ def verify_files(folder: Path, card: Card, shown_as: Path | None = None) -> Bund
     shown = shown_as or folder
     check_sizes(folder, card, shown)
     for name, pinned in card.files.items():
-        try:
-            sha256 = files.sha256(folder / name)
-        except OSError as error:
-            raise _unreadable(shown, error) from None
-        if sha256 != pinned.sha256:
-            raise BundleError(
-                f"{shown / name}: its sha256 is not the card's; copy the bundle again",
-            )
+        _verify_digest(folder / name, pinned, shown)
     return Bundle(folder, card)
+
+
+def verify_file(folder: Path, name: str, pinned: File, shown_as: Path) -> None:
+    """Verify that the file `name` in `folder` is the one that a card pins.
+
+    shown_as: what messages call the folder.
+
+    Raises BundleError for a file that is missing, unreadable or altered.
+    """
+    try:
+        _check_size(folder / name, name, pinned.bytes, shown_as)
+    except OSError as error:
+        raise _unreadable(shown_as, error) from None
+    _verify_digest(folder / name, pinned, shown_as)
+
+
+def _verify_digest(path: Path, pinned: File, shown_as: Path) -> None:
+    try:
+        sha256 = files.sha256(path)
+    except OSError as error:
+        raise _unreadable(shown_as, error) from None
+    if sha256 != pinned.sha256:
+        raise BundleError(
+            f"{shown_as / path.name}: its sha256 is not the card's; copy the bundle again",
+        )
 
 
 def check_sizes(folder: Path, card: Card, shown_as: Path | None = None) -> None:

@@ -5,12 +5,15 @@ newer). Keys are abbreviated as listed there: `p` platform, `cmps` components, `
 identifiers, `mf` manufacturer, `mdl` model, `sw` software version, `o` origin.
 """
 
+import hashlib
 import json
 import re
 
 from mien_edge import __version__
 from mien_edge.labels import LABELS
 from mien_edge.log.minutes import NONE
+
+_HASH_DIGITS = 8
 
 Component = dict[str, str | list[str]]
 """One entity of the device, with its keys abbreviated."""
@@ -111,5 +114,11 @@ def _components(object_id: str, state_topic: str) -> dict[str, Component]:
 
 
 def _object_id(device: str) -> str:
-    """`device` with '_' in place of what an object id must not hold."""
-    return re.sub(r"[^A-Za-z0-9_-]", "_", device)
+    """`device` itself where it is an object id; else what it has of one, and a hash of the name, so
+    that no two names have the same.
+    """
+    if re.fullmatch(r"[A-Za-z0-9_-]+", device):
+        return device
+    readable = re.sub(r"[^A-Za-z0-9_-]+", "_", device).strip("_")
+    digest = hashlib.sha256(device.encode()).hexdigest()[:_HASH_DIGITS]
+    return f"{readable}_{digest}" if readable else digest

@@ -5,25 +5,31 @@ The log is opened anew for each look, because it may be replaced at any time.
 
 import json
 import logging
+import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from sqlite3 import Connection
 from typing import Literal, NamedTuple, Protocol
 
 from mien_edge import files, formats
+from mien_edge.errors import SinkError
 from mien_edge.events import Event
-from mien_edge.log import reader
-from mien_edge.log.minutes import MinuteSummary
+from mien_edge.log import clock, reader
+from mien_edge.log.minutes import MinuteSummary, whole_minutes
 from mien_edge.log.reader import Filter
 from mien_edge.values import Reading
 
 BATCH_SIZE = 100
 """Entries of each kind that are read from the log at once."""
 
+UNREADABLE = (SinkError, sqlite3.Error, OSError, ValueError, TypeError, OverflowError)
+"""What reading a log raises that can't be read; where a row is damaged, a value may be anything."""
+
 _MINUTE = 60  # seconds
+_MAX_NUMBER = 2**62  # of an id
 _COMMIT_DELAY = 10  # seconds after its end when a minute is surely in the log
 
 _log = logging.getLogger("mien.publish")
@@ -49,12 +55,18 @@ class Message(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """A position in a log: its name, and the last reading, event and minute before the position."""
+    """A position in a log: its name, and the last reading, event and minute before the position.
+
+    minute: its start, by the wall clock as it was set in the boot `boot` (the kernel's id; empty
+        for not known), when it was `offset` seconds ahead of the time since that boot.
+    """
 
     log: str = ""
     reading: int = 0
     event: int = 0
     minute: int = 0
+    boot: str = ""
+    offset: float = field(default=0.0, compare=False)
 
     @classmethod
     def read(cls, path: Path) -> "Cursor":
@@ -63,13 +75,15 @@ class Cursor:
             content = json.loads(path.read_text())
             return cls(
                 log=str(content["log"]),
-                reading=int(content["reading"]),
-                event=int(content["event"]),
-                minute=int(content["minute"]),
+                reading=_number(content["reading"]),
+                event=_number(content["event"]),
+                minute=_number(content["minute"]),
+                boot=str(content.get("boot", "")),
+                offset=float(_number(content.get("offset", 0))),
             )
         except FileNotFoundError:
             return cls()
-        except (OSError, ValueError, KeyError, TypeError) as problem:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as problem:
             _log.warning("%s: damaged (%s); only new entries are published", path, problem)
             return cls()
 
@@ -84,6 +98,14 @@ class Cursor:
     def save(self, path: Path) -> None:
         """Write the cursor to a file, atomically and durably."""
         files.write_text(path, json.dumps(asdict(self)) + "\n")
+
+
+def _number(value: object) -> int:
+    """A number of a cursor's file; ValueError for one that no database and no clock has."""
+    number = int(value)  # type: ignore[call-overload]  # what is no number is a TypeError
+    if not -_MAX_NUMBER <= number <= _MAX_NUMBER:
+        raise ValueError(f"{number} is out of range")
+    return int(number)
 
 
 class Batch(NamedTuple):
@@ -118,11 +140,11 @@ class SingleReadings:
 
     def skip_unpublished(self, connection: Connection, cursor: Cursor, last_minute: int) -> Cursor:
         """Move a cursor past all minutes."""
-        return replace(cursor, minute=last_minute)
+        return replace(cursor, minute=max(cursor.minute, last_minute))
 
     def read(self, connection: Connection, cursor: Cursor, last_minute: int) -> Batch:
         """Read the events and then the readings behind a cursor."""
-        events = reader.events(connection, Filter(after=cursor.event))[:BATCH_SIZE]
+        events = reader.events(connection, Filter(after=cursor.event), limit=BATCH_SIZE)
         readings = reader.readings(connection, Filter(after=cursor.reading), BATCH_SIZE)
         messages = [_event_message(cursor.log, event) for event in events]
         messages += [_reading_message(cursor.log, number, reading) for number, reading in readings]
@@ -133,8 +155,8 @@ class SingleReadings:
 
     def waiting(self, connection: Connection, sent: Cursor, done: Cursor) -> int:
         """Count the readings and events that are not acknowledged."""
-        readings = reader.newest(connection, "readings") - done.reading
-        events = reader.newest(connection, "events") - done.event
+        readings = reader.count_after(connection, "readings", done.reading)
+        events = reader.count_after(connection, "events", done.event)
         return readings + events
 
 
@@ -148,15 +170,11 @@ class MinuteSums:
         self.min_faces = min_faces
 
     def skip_unpublished(self, connection: Connection, cursor: Cursor, last_minute: int) -> Cursor:
-        """Move a cursor past all readings and events, and back from minutes in the future.
-
-        A minute in the future was published while the device's clock was wrong.
-        """
+        """Move a cursor past all readings and events."""
         return replace(
             cursor,
-            reading=reader.newest(connection, "readings"),
-            event=reader.newest(connection, "events"),
-            minute=min(cursor.minute, last_minute),
+            reading=max(cursor.reading, reader.newest(connection, "readings")),
+            event=max(cursor.event, reader.newest(connection, "events")),
         )
 
     def read(self, connection: Connection, cursor: Cursor, last_minute: int) -> Batch:
@@ -175,10 +193,17 @@ class MinuteSums:
 class Outbox:
     """The entries of a log behind a cursor, in order.
 
+    Readings and events are known by their ids, which no clock changes. Minutes are known by their
+    start: when the clock is set, the log moves the minutes of its run, and the cursor moves with
+    them. A cursor in the future is believed until the clock is known to be right.
+
     log: path of the log.
     mode: which entries are published.
     cursor: how far the log has been published.
     wall_clock: seconds since 1970.
+    boot_clock: seconds since the machine started, which nobody sets.
+    boot: the kernel's id of that start.
+    is_synchronized: whether a time server keeps the wall clock right.
 
     `sent` is the position up to which entries were taken, `done` the one up to which they were
     acknowledged. `waiting` counts entries that are not acknowledged, and `last_minute` are the sums
@@ -191,6 +216,9 @@ class Outbox:
         mode: Mode,
         cursor: Cursor,
         wall_clock: Callable[[], float] = time.time,
+        boot_clock: Callable[[], float] = clock.since_boot,
+        boot: str | None = None,
+        is_synchronized: Callable[[], bool] = clock.is_synchronized,
     ) -> None:
         self.log = log
         self.mode = mode
@@ -199,6 +227,9 @@ class Outbox:
         self.waiting = 0
         self.last_minute = MinuteSummary()
         self._wall_clock = wall_clock
+        self._boot_clock = boot_clock
+        self._boot = clock.boot_id() if boot is None else boot
+        self._is_synchronized = is_synchronized
 
     def rewind(self) -> None:
         """Take again what was taken but not acknowledged."""
@@ -207,15 +238,15 @@ class Outbox:
     def acknowledge(self, message: Message) -> None:
         """The receiver has this message and all before it."""
         if message.log == self.done.log:  # else the log has been replaced since
-            self.done = self.done.past(message)
+            self.done = self._stamp(self.done, self.done.past(message))
 
     def take(self) -> list[Message]:
         """Return the next messages. Raises SinkError or sqlite3.Error if the log can't be read."""
         with closing(reader.open_to_read(self.log)) as connection:
             last_minute = self._last_full_minute()
             self._attach(connection)
-            self.sent = self.mode.skip_unpublished(connection, self.sent, last_minute)
-            self.done = self.mode.skip_unpublished(connection, self.done, last_minute)
+            self.sent = self._skip(connection, self._follow_clock(self.sent, last_minute))
+            self.done = self._skip(connection, self._follow_clock(self.done, last_minute))
             batch = self.mode.read(connection, self.sent, last_minute)
             self._move(batch)
             self._update(connection)
@@ -237,9 +268,36 @@ class Outbox:
         else:
             reading = reader.newest(connection, "readings")
             event = reader.newest(connection, "events")
-            start = Cursor(name, reading, event, int(self._wall_clock()))
-        self.sent = start
-        self.done = start
+            start = Cursor(name, reading, event, self._last_full_minute())
+        self.sent = self._stamp(Cursor(name), start)
+        self.done = self.sent
+
+    def _skip(self, connection: Connection, cursor: Cursor) -> Cursor:
+        """Move a cursor past what this mode never publishes."""
+        skipped = self.mode.skip_unpublished(connection, cursor, self._last_full_minute())
+        return self._stamp(cursor, skipped)
+
+    def _follow_clock(self, cursor: Cursor, last_minute: int) -> Cursor:
+        """Move a cursor's minute as the log moves its minutes when the clock is set."""
+        offset = self._clock_offset()
+        if self._boot and cursor.boot == self._boot:
+            step = offset - cursor.offset
+            minute = cursor.minute
+            if abs(step) >= _MINUTE:
+                minute += whole_minutes(step)
+            cursor = replace(cursor, minute=minute, offset=offset)
+        if cursor.minute > last_minute and self._is_synchronized():
+            return self._stamp(cursor, replace(cursor, minute=last_minute))
+        return cursor
+
+    def _stamp(self, before: Cursor, after: Cursor) -> Cursor:
+        """Note by which clock a minute was reached, if it is another than before."""
+        if after.minute == before.minute:
+            return after
+        return replace(after, boot=self._boot, offset=self._clock_offset())
+
+    def _clock_offset(self) -> float:
+        return self._wall_clock() - self._boot_clock()
 
     def _move(self, batch: Batch) -> None:
         """Move on by a batch.
@@ -248,10 +306,10 @@ class Outbox:
         but only while nothing before them is unacknowledged.
         """
         for message in batch.messages:
-            self.sent = self.sent.past(message)
+            self.sent = self._stamp(self.sent, self.sent.past(message))
         if not batch.messages and self.sent == self.done:
-            self.sent = batch.end
-            self.done = batch.end
+            self.sent = self._stamp(self.sent, batch.end)
+            self.done = self.sent
 
     def _update(self, connection: Connection) -> None:
         last_minute = self._last_full_minute()

@@ -110,6 +110,10 @@ def _publisher_metrics(publisher: PublisherStatus) -> Iterator[Metric]:
     yield ratios
     yield _gauge("mien_faces", "Most faces in one frame of the last minute", publisher.faces)
     yield _gauge("mien_entries_waiting", "Log entries that wait for the broker", publisher.waiting)
+    refused_help = "Messages that the broker refused since the start of the publisher"
+    yield CounterMetricFamily("mien_messages_refused", refused_help, value=publisher.refused)
+    aside_help = "Messages that were set aside because the broker will never take them"
+    yield CounterMetricFamily("mien_messages_set_aside", aside_help, value=publisher.set_aside)
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

@@ -12,26 +12,41 @@ A receiver drops ids that are not above the last one. What can happen:
 - the broker is away: it is tried again after 1, 2, 4 … 60 s; what the log keeps is not lost;
 - the publisher is killed: up to a minute of entries is sent twice;
 - the log is replaced: the new one's entries follow those of the old one;
-- the publisher never ran before: it begins with the next entry.
+- the publisher never ran before: it begins with the next entry;
+- the log can't be read: that is told, and what follows once it can be;
+- the broker says that it takes no such message, or ends connection after connection for one: the
+  message is set aside, counted and told;
+- what the broker sends is too large: nothing is subscribed to any more until the next start;
+- another client has the same name: that is told, and the pauses grow;
+- the device gets another name: its old retained messages are cleared.
 """
 
 import json
 import logging
-import socket
-import sqlite3
 import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from mien_edge.errors import PublishError, SinkError, SourceError
 from mien_edge.log.minutes import MinuteSummary
-from mien_edge.publish import homeassistant
-from mien_edge.publish.mqtt import Connection, Will
+from mien_edge.publish import homeassistant, identity
+from mien_edge.publish.identity import Identity, IdentityFile
+from mien_edge.publish.inflight import Inflight, Outgoing, Suspects
+from mien_edge.publish.mqtt import (
+    MESSAGE_REFUSALS,
+    QOS_UNSUPPORTED,
+    RETAIN_UNSUPPORTED,
+    TAKEN_OVER,
+    Connection,
+    Will,
+    check_files,
+)
 from mien_edge.publish.outbox import (
     BATCH_SIZE,
+    UNREADABLE,
     Cursor,
     Message,
     MinuteSums,
@@ -39,7 +54,8 @@ from mien_edge.publish.outbox import (
     Outbox,
     SingleReadings,
 )
-from mien_edge.publish.state import device_state
+from mien_edge.publish.retirement import Retirement
+from mien_edge.publish.state import device_state, read_machine
 from mien_edge.publish.timer import Backoff, Clock, Timer
 from mien_edge.settings import PublishSettings
 from mien_edge.status import status_file
@@ -61,6 +77,19 @@ FIRST_RETRY_SECONDS = 1.0
 MAX_RETRY_SECONDS = 60.0
 """Seconds between two attempts to reach the broker, at most."""
 
+STEADY_SECONDS = 2 * MAX_RETRY_SECONDS
+"""A connection that has stood for longer was no take-over: its end is followed by a short pause."""
+
+ACK_SECONDS = 60.0
+"""Seconds that the broker may take to acknowledge a message."""
+
+INTRODUCTION_SECONDS = 10.0
+"""Seconds between two answers to Home Assistant, which anybody may ask for at the broker."""
+
+Subject = Literal["log", "name", "qos", "refused", "retain", "set aside"]
+"""What a notice is about."""
+
+_MANY_LOSSES = 3  # connections lost one after the other
 _STATUS_SECONDS = 1.0  # between two writings of the publisher's own status
 _CLOSE_SECONDS = 2.0  # to wait for the broker's answers at the end
 _SHORT_LOOP = 0.05  # seconds in the network loop while there is more to send
@@ -75,12 +104,13 @@ class Publisher:
     settings: of publishing.
     log: path of the on-device log.
     runtime: runtime folder of the camera's service, with its status.
-    state: folder for the cursor, which outlives a restart.
+    state: folder for the cursor and the identity, which outlive a restart.
     clock: seconds that only grow; wall_clock: seconds since 1970.
 
-    `problem` is why the broker is not connected, else empty. `published` and `refused` count
-    messages that the broker has acknowledged, and refused; `reconnects` counts connections after a
-    failure. Raises PublishError for settings that can't be used.
+    `problem` is why the broker is not connected, else empty; `notices` is what else is wrong, by
+    subject. `published`, `refused` and `set_aside` count messages that the broker has acknowledged,
+    has refused, and will never take; `reconnects` counts connections after a failure. Raises
+    PublishError for settings that can't be used.
     """
 
     def __init__(
@@ -92,26 +122,48 @@ class Publisher:
         clock: Clock = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        _check(settings)
+        if not settings.host:
+            fix = "name the broker in the settings file, or stop mien-publish"
+            raise PublishError(f"publish.host is empty; {fix}")
         self.settings = settings
         self.runtime = runtime
-        self.device = settings.device or socket.gethostname()
-        self.base_topic = f"{settings.topic}/{self.device}"
+        self.identity = Identity.of(settings)
+        self.machine = identity.machine()
+        self.base_topic = self.identity.topic
         self.cursor_path = state / "cursor.json"
         self.outbox = Outbox(log, _mode(settings), Cursor.read(self.cursor_path), wall_clock)
+        earlier = None
+        if self.outbox.done.log:
+            earlier = self.identity.before_upgrade(settings.discovery)
+        self._identities = IdentityFile(state / "identity.json", self.identity, earlier)
         self.problem = _NOT_TRIED
+        self.notices: dict[Subject, str] = {}
         self.published = 0
         self.refused = 0
+        self.set_aside = 0
         self.reconnects = 0
         self._clock = clock
         self._wall_clock = wall_clock
+        self._client_id = identity.client_id(self.identity.device)
+        self._will = Will(f"{self.base_topic}/status", "offline")
         self._connection: Connection | None = None
+        self._retained: dict[str, str] = {}
         self._queue: deque[Message] = deque()
         self._has_more = False
-        self._inflight = _Inflight()
+        self._inflight = Inflight()
+        self._suspects = Suspects()
+        self._retirement: Retirement | None = None
+        self._connected_at = 0.0
+        self._early_losses = 0
+        self._wants_introduction = False
+        self._is_flooded = False
+        self._log_problem = ""
+        self._told_problem = ""
+        self._told: set[str] = set()
         self._saved_cursor = self.outbox.done
         self._poll_timer = Timer(POLL_SECONDS, clock)
         self._state_timer = Timer(settings.state_interval, clock)
+        self._introduction_timer = Timer(INTRODUCTION_SECONDS, clock)
         self._save_timer = Timer(SAVE_SECONDS, clock)
         self._save_timer.restart()
         self._backoff = Backoff(FIRST_RETRY_SECONDS, MAX_RETRY_SECONDS, clock)
@@ -139,15 +191,17 @@ class Publisher:
             deadline = self._clock() + _CLOSE_SECONDS
             while self._inflight and not connection.problem and self._clock() < deadline:
                 connection.loop(_SHORT_LOOP)
-                self._acknowledge()
             connection.loop(_SHORT_LOOP)
             connection.close()
+            self._acknowledge()
         self._save()
 
     def state(self) -> dict[str, object]:
         """Return the state message as values for JSON; see `device_state`."""
         minute = self._publishable_minute() if self.settings.aggregate else None
-        return device_state(self.runtime, minute, self._wall_clock())
+        notices = list(self.notices.values())
+        content = device_state(self.runtime, minute, notices, self._wall_clock())
+        return {**content, "machine": self.machine}
 
     def report(self) -> PublisherStatus:
         """Return how the publisher is, for `mien-edge status` and Prometheus."""
@@ -156,14 +210,20 @@ class Publisher:
             time=self._wall_clock(),
             broker=f"{self.settings.host}:{self.settings.port}",
             connected=self.connected,
-            problem=self.problem,
+            problem="; ".join(self.problems()),
             published=self.published,
             refused=self.refused,
+            set_aside=self.set_aside,
             reconnects=self.reconnects,
             waiting=self.outbox.waiting,
             faces=minute.faces,
             shares=minute.shares() if minute.faces else {},
         )
+
+    def problems(self) -> list[str]:
+        """Return what is wrong, one line each: with the broker first, then all else."""
+        problems = list(self.notices.values())
+        return [self.problem, *problems] if self.problem else problems
 
     def service_status(self) -> Status | None:
         """Return the status of the camera's service; None if it does not run."""
@@ -194,10 +254,35 @@ class Publisher:
                 self._has_more = len(self._queue) >= BATCH_SIZE
             else:
                 self.outbox.look()
-        except (SinkError, sqlite3.Error) as problem:
+        except UNREADABLE as problem:
             self.outbox.waiting = 0
             self._has_more = False
-            _log.debug("%s", problem)
+            is_told_by_reader = isinstance(problem, SinkError)
+            path = self.outbox.log
+            self._tell_log(str(problem) if is_told_by_reader else f"{path}: damaged ({problem})")
+        else:
+            self._tell_log("")
+            if self.outbox.done.log != self._saved_cursor.log:
+                self._save()  # where it begins with a log is known from now on
+
+    def _tell_log(self, problem: str) -> None:
+        """Tell once that the log can't be read, why, and that it can be again."""
+        if problem == self._log_problem:
+            return
+        self._log_problem = problem
+        if problem:
+            self.notices["log"] = f"{problem}; until then nothing is published"
+            _log.warning("%s", self.notices["log"])
+        else:
+            self.notices.pop("log", None)
+            _log.warning("%s: can be read again", self.outbox.log)
+
+    def _tell(self, subject: Subject, text: str) -> None:
+        """Tell a notice once; the status keeps the latest of its subject."""
+        self.notices[subject] = text
+        if text not in self._told:
+            _log.warning("%s", text)
+            self._told.add(text)
 
     def _connect(self, seconds: float) -> None:
         """Try the broker, or wait for at most `seconds` until it may be tried again."""
@@ -208,8 +293,8 @@ class Publisher:
         try:
             self._connection = Connection(
                 self.settings,
-                self.device,
-                Will(f"{self.base_topic}/status", "offline"),
+                self._client_id,
+                self._will,
                 self._on_connect,
                 self._on_sent,
                 self._on_message,
@@ -220,24 +305,62 @@ class Publisher:
     def _exchange(self, connection: Connection, seconds: float) -> None:
         """Send what is due, and receive the broker's answers for at most `seconds`."""
         if connection.ready:
-            self._send_entries(connection)
-            if self._state_timer.due():
-                self._send_state(connection)
+            self._offer_retained()
+            self._send(connection)
+            if self._inflight.waited(self._clock()) > ACK_SECONDS:
+                connection.abort("the broker acknowledges nothing; look at its log")
         connection.loop(_SHORT_LOOP if self._queue else seconds)
         self._acknowledge()
         if connection.problem:
             connection.abort()
             self._connection = None
+            self._on_end(connection)
             self._on_disconnect(connection.problem)
+        elif self._is_steady():
+            self._early_losses = 0
+            self._told_problem = ""
+
+    def _is_steady(self) -> bool:
+        """Whether the connection has stood for longer than another client of this name would
+        pause, and something has been published on it.
+        """
+        has_published = self._inflight.acknowledged > 0
+        return has_published and self._clock() - self._connected_at >= STEADY_SECONDS
+
+    def _on_end(self, connection: Connection) -> None:
+        """Learn from the end of a connection that had been opened."""
+        self._is_flooded |= connection.is_flooded
+        if connection.reason == RETAIN_UNSUPPORTED:
+            self._will = self._will._replace(retain=False)
+        elif connection.reason == QOS_UNSUPPORTED:
+            self._will = self._will._replace(qos=0)
+        elif connection.reason == TAKEN_OVER:
+            self._early_losses = 0
+            connection.problem = _taken_over(self.identity.device)
+        elif self._is_steady():
+            self._backoff.succeeded()
+        elif connection.is_cut and self._inflight.acknowledged:
+            self._early_losses += 1
+            if self._early_losses >= _MANY_LOSSES:
+                cause = _taken_over(self.identity.device)
+                connection.problem = f"the connection is lost again and again; perhaps {cause}"
+        if connection.is_cut or connection.reason in MESSAGE_REFUSALS:
+            culprit = self._suspects.on_end(self._inflight)
+            if culprit is not None:
+                reason = connection.problem if connection.reason else "it ends the connection"
+                self._tell_set_aside(culprit, f"the broker never takes it ({reason})")
 
     def _on_disconnect(self, problem: str) -> None:
         """Begin a pause, after which what was not acknowledged is sent again."""
-        if problem != self.problem:
+        if problem != self._told_problem:
             _log.warning("%s; trying again", problem)
         self.problem = problem
+        self._told_problem = problem
         self._backoff.failed()
+        self._retained.clear()
         self._queue.clear()
         self._inflight.clear()
+        self._retirement = None
         self.outbox.rewind()
         self._poll_timer.expire()
         self._save()
@@ -248,51 +371,139 @@ class Publisher:
         if self.problem != _NOT_TRIED:
             self.reconnects += 1
         self.problem = ""
-        self._backoff.succeeded()
-        connection.publish(f"{self.base_topic}/status", "online", retain=True)
-        self._send_discovery(connection)
+        self._connected_at = self._clock()
+        self._note_limits(connection)
+        self._offer(f"{self.base_topic}/status", "online")
+        self._introduce()
+        if self._is_flooded:
+            return
+        connection.subscribe(f"{self.base_topic}/state")
         if self.settings.discovery:
             connection.subscribe(f"{self.settings.discovery}/status")
+        if self._identities.retired and connection.retain:
+            self._retirement = Retirement(self._identities, self.machine, self._clock)
+            for topic in self._retirement.subscriptions():
+                connection.subscribe(topic)
 
-    def _on_message(self, connection: Connection, topic: str, payload: bytes) -> None:
-        """Introduce the device again when Home Assistant has started."""
-        if payload == b"online":
-            self._send_discovery(connection)
+    def _note_limits(self, connection: Connection) -> None:
+        """Tell what the broker can't do, and connect as it can the next time."""
+        retain = connection.retain
+        self._will = self._will._replace(retain=retain, qos=connection.qos)
+        self.notices.pop("name", None)
+        for subject in ("retain", "qos"):
+            self.notices.pop(subject, None)
+        if not retain:
+            fix = "switch retained messages on at the broker"
+            consequence = "whoever connects later gets no state and no discovery"
+            self._tell("retain", f"the broker keeps no retained messages: {consequence}; {fix}")
+        if connection.qos == 0:
+            consequence = "what is lost on the way is not sent again"
+            self._tell("qos", f"the broker takes QoS 0 only: {consequence}; allow QoS 1 there")
+
+    def _on_message(
+        self, connection: Connection, topic: str, payload: bytes, retained: bool
+    ) -> None:
+        """Introduce the device again when Home Assistant has started; look whose a topic is."""
+        if self.settings.discovery and topic == f"{self.settings.discovery}/status":
+            self._wants_introduction |= payload == b"online"
+        elif topic == f"{self.base_topic}/state":
+            other = read_machine(payload)
+            # A retained one may be from before this card was put into this machine.
+            is_present = not retained or self._early_losses > 0
+            is_first = "name" not in self.notices
+            if other not in ("", self.machine) and is_present and is_first:
+                self._tell("name", _same_name(self.identity.device, other))
+        elif self._retirement is not None:
+            self._retirement.on_message(topic, payload)
 
     def _on_sent(self, number: int, refusal: str) -> None:
-        self._inflight.acknowledge(number)
+        sent = self._inflight.acknowledge(number)
         if refusal:
             self.refused += 1
-            fix = f"check what {self.settings.username} may write"
-            _log.warning("the broker refuses a message (%s); %s", refusal, fix)
+            user = self.settings.username or "everybody"
+            fix = f"check what {user} may write at the broker"
+            topic = sent.topic if sent else "a message"
+            self._tell("refused", f"the broker refuses {topic} ({refusal}); {fix}")
+        elif sent is not None:
+            self._suspects.on_acknowledged(sent)
 
-    def _send_discovery(self, connection: Connection) -> None:
-        """Send Home Assistant's discovery message, if it is wanted, and then the state."""
+    def _introduce(self) -> None:
+        """Offer Home Assistant's discovery message, if it is wanted, and then the state."""
+        self._wants_introduction = False
+        self._introduction_timer.restart()
         self._state_timer.expire()
-        prefix = self.settings.discovery
-        if prefix:
-            topic = homeassistant.discovery_topic(prefix, self.device)
-            message = homeassistant.discovery_message(self.base_topic, self.device)
-            connection.publish(topic, message, retain=True)
+        if self.identity.discovery:
+            message = homeassistant.discovery_message(self.base_topic, self.identity.device)
+            self._offer(self.identity.discovery, message)
 
-    def _send_entries(self, connection: Connection) -> None:
-        """Send entries up to the limit of messages in flight, so that memory stays flat."""
-        while self._queue and len(self._inflight) < connection.max_inflight:
-            if connection.problem:
+    def _offer_retained(self) -> None:
+        """Offer the retained messages that are due."""
+        if self._wants_introduction and self._introduction_timer.due():
+            self._introduce()
+        if self._state_timer.due():
+            self._state_timer.restart()
+            self._offer(f"{self.base_topic}/state", json.dumps(self.state()))
+        if self._retirement is not None:
+            for topic in self._retirement.due():
+                self._offer(topic, "")
+
+    def _offer(self, topic: str, text: str) -> None:
+        """Send a retained message as soon as there is room, not an older one of its topic."""
+        self._retained[topic] = text
+
+    def _send(self, connection: Connection) -> None:
+        """Send messages up to the limit of messages in flight, so that memory stays flat."""
+        max_inflight = 1 if self._suspects.is_careful else connection.max_inflight
+        while len(self._inflight) < max_inflight and not connection.problem:
+            outgoing = self._next()
+            if outgoing is None:
                 return
-            message = self._queue.popleft()
-            number = connection.publish(f"{self.base_topic}/{message.kind}", message.text)
-            self._inflight.add(number, message)
+            if self._suspects.is_culprit(outgoing):
+                self._inflight.skip(outgoing)
+                continue
+            size = connection.packet_bytes(outgoing.topic, outgoing.text)
+            if size > connection.max_packet:
+                limit = f"the broker takes at most {connection.max_packet}"
+                reason = f"it has {size} bytes, {limit}; raise that limit at the broker"
+                self._tell_set_aside(outgoing, reason)
+                self._inflight.skip(outgoing)
+                continue
+            is_retained = outgoing.entry is None
+            number = connection.publish(outgoing.topic, outgoing.text, is_retained)
+            self._inflight.add(number, outgoing, self._clock())
 
-    def _send_state(self, connection: Connection) -> None:
-        self._state_timer.restart()
-        connection.publish(f"{self.base_topic}/state", json.dumps(self.state()), retain=True)
+    def _next(self) -> Outgoing | None:
+        """The next message: retained ones first, one of a topic at a time, then the entries."""
+        for topic, text in self._retained.items():
+            if not self._inflight.has_topic(topic):
+                del self._retained[topic]
+                return Outgoing(topic, text)
+        if not self._queue:
+            return None
+        entry = self._queue.popleft()
+        return Outgoing(f"{self.base_topic}/{entry.kind}", entry.text, entry)
+
+    def _tell_set_aside(self, outgoing: Outgoing, reason: str) -> None:
+        """Count a message that is not sent, and tell the first of its topic."""
+        is_first = outgoing.topic not in self._told
+        if is_first or outgoing.entry is not None:
+            self.set_aside += 1
+        self._told.add(outgoing.topic)
+        text = f"a message for {outgoing.topic} was set aside: {reason}"
+        self.notices["set aside"] = text
+        if is_first:
+            _log.warning("%s", text)
 
     def _acknowledge(self) -> None:
-        """Move the cursor past what the broker has."""
-        for message in self._inflight.pop_acknowledged():
-            self.outbox.acknowledge(message)
-            self.published += 1
+        """Move the cursor past what the broker has, or will never take."""
+        for outgoing in self._inflight.pop_acknowledged():
+            if outgoing.entry is not None:
+                self.outbox.acknowledge(outgoing.entry)
+                if outgoing.entry.kind == "minute":
+                    self._save_timer.expire()  # a minute may be written anew after a power cut
+                self.published += not outgoing.skipped
+            elif self._retirement is not None and not outgoing.text:
+                self._retirement.on_cleared(outgoing.topic)
 
     def _save(self) -> None:
         """Save the cursor if it has moved."""
@@ -308,38 +519,15 @@ class Publisher:
             _log.warning("%s: cannot be written (%s); %s", self.cursor_path, problem, consequence)
 
 
-class _Inflight:
-    """Messages that were sent and are not acknowledged, in the order sent."""
+def _taken_over(device: str) -> str:
+    """What a take-over is, for people."""
+    fix = "give one of the devices another publish.device"
+    return f"another client with the same name {device} takes over this connection; {fix}"
 
-    def __init__(self) -> None:
-        self._messages: deque[tuple[int, Message]] = deque()
-        self._acknowledged: set[int] = set()
 
-    def __len__(self) -> int:
-        return len(self._messages)
-
-    def add(self, number: int, message: Message) -> None:
-        """A message was sent with this number."""
-        self._messages.append((number, message))
-
-    def acknowledge(self, number: int) -> None:
-        """The broker has this message; numbers of other messages, as of states, are ignored."""
-        if any(number == sent for sent, _ in self._messages):
-            self._acknowledged.add(number)
-
-    def pop_acknowledged(self) -> list[Message]:
-        """Remove and return the acknowledged messages before the first that isn't acknowledged."""
-        messages = []
-        while self._messages and self._messages[0][0] in self._acknowledged:
-            number, message = self._messages.popleft()
-            self._acknowledged.discard(number)
-            messages.append(message)
-        return messages
-
-    def clear(self) -> None:
-        """Forget all: the connection was lost."""
-        self._messages.clear()
-        self._acknowledged.clear()
+def _same_name(device: str, machine: str) -> str:
+    fix = "give one of the devices another publish.device"
+    return f"another device (machine {machine}) publishes as {device} as well; {fix}"
 
 
 def run(
@@ -358,6 +546,7 @@ def run(
     Raises PublishError for settings that can't be used.
     """
     publisher = Publisher(settings, log, runtime, state)
+    check_files(settings)
     notifier = Notifier()
     status_timer = Timer(_STATUS_SECONDS)
     with ExitStack() as exit_stack:  # closes in reverse order
@@ -387,19 +576,8 @@ def _serve_metrics(publisher: Publisher) -> "MetricsServer":
 def _summary(publisher: Publisher) -> str:
     """The line that systemctl shows."""
     waiting = publisher.outbox.waiting
-    if not publisher.connected:
-        return f"{publisher.problem}, {waiting} entries waiting"
-    return f"{publisher.published} published, {waiting} waiting"
-
-
-def _check(settings: PublishSettings) -> None:
-    if not settings.host:
-        fix = "name the broker in the settings file, or stop mien-publish"
-        raise PublishError(f"publish.host is empty; {fix}")
-    for key, value in (("topic", settings.topic), ("device", settings.device)):
-        if "+" in value or "#" in value:
-            fix = "+ and # have a meaning in MQTT, leave them out"
-            raise PublishError(f"publish.{key} is {value!r}; {fix}")
+    counts = f"{publisher.published} published, {waiting} waiting"
+    return "; ".join([*publisher.problems(), counts])
 
 
 def _mode(settings: PublishSettings) -> Mode:

@@ -1,12 +1,14 @@
 """The chain as a service: put together from settings, run until it ends, closed in order."""
 
 import logging
+import operator
 import signal
+import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import islice
@@ -16,9 +18,9 @@ from typing import Any, Literal
 import cv2
 
 from mien_edge import paths
+from mien_edge.addresses import mask_address, mask_text
 from mien_edge.chain import annotate, detect, pipeline, smooth, sources, track
 from mien_edge.chain.classify import Classify
-from mien_edge.chain.devices import without_password
 from mien_edge.chain.score import Score, ScoreResult, read_labels
 from mien_edge.chain.sinks import Console, Csv, JsonLines
 from mien_edge.errors import MienError
@@ -33,8 +35,9 @@ from mien_edge.service.throttle import Governor, ThrottledSource
 from mien_edge.settings import Settings
 from mien_edge.status.status_file import ModelStatus
 from mien_edge.status.systemd import Notifier
+from mien_edge.update.record import ProbationProgress
 from mien_edge.update.signing import Trust
-from mien_edge.update.store import Store
+from mien_edge.update.store import Recovery, Store
 from mien_edge.update.updater import LoadedModel, Updater, load_startup_model
 from mien_edge.values import Reading
 
@@ -72,13 +75,14 @@ class RunOptions:
 class Summary:
     """What a run did.
 
-    source: the source's URI without a password.
+    source: the source's URI without secrets (mask_address).
     model: NAME-VERSION of the model that the run started with.
     frames: frames that went through the chain.
     skipped: unreadable photographs, or frames that were dropped for a newer one.
     readings, faces: readings of all faces, and different faces.
     seconds: from the first stage's set-up to the end of the source.
     score: of labelled photographs (score.Score.result), else None.
+    failed_reads: frames that a camera failed to deliver, or that could not be decoded.
     """
 
     source: str
@@ -89,13 +93,15 @@ class Summary:
     faces: int
     seconds: float
     score: ScoreResult | None = None
+    failed_reads: int = 0
 
     def __str__(self) -> str:
         rate = self.frames / self.seconds if self.seconds > 0 else 0.0
+        failed_reads = f"{self.failed_reads} failed reads, " if self.failed_reads else ""
         return (
             f"{self.frames} frames in {self.seconds:.1f} s ({rate:.1f} fps), "
-            f"{self.skipped} skipped, {self.readings} readings of {self.faces} faces, "
-            f"model {self.model}"
+            f"{self.skipped} skipped, {failed_reads}"
+            f"{self.readings} readings of {self.faces} faces, model {self.model}"
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -121,9 +127,12 @@ class Events:
         self._listeners.remove(listener)
 
     def __call__(self, kind: EventKind, text: str) -> None:
-        """Tell every listener of an event; `text` is a sentence for people."""
+        """Tell every listener of an event; `text` is a sentence for people.
+
+        The secrets of an address in it are masked.
+        """
         for listener in self._listeners:
-            listener(kind, text)
+            listener(kind, mask_text(text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +143,7 @@ class Service:
     store: the installed bundles; with them the model changes while the service runs, at SIGHUP.
         None for a model that stays.
     recovery: events of the store's recovery, told once the log is open.
+    progress: how far the probation of `model` was when the service ended; None for no such one.
     source: the frames; None to open the source that the settings name.
     sinks: further sinks, closed with those that settings and options name.
     events: told of everything that happens.
@@ -152,6 +162,7 @@ class Service:
     options: RunOptions = RunOptions()
     store: Store | None = None
     recovery: Sequence[tuple[EventKind, str]] = ()
+    progress: ProbationProgress | None = None
     source: sources.Source | None = None
     sinks: Sequence[pipeline.Sink] = ()
     events: Events = field(default_factory=Events)
@@ -172,9 +183,17 @@ class Service:
             return cls(settings, model, options)
         trust = Trust.from_settings(settings.update)
         store = Store(models_folder(), trust, lock_timeout=_STORE_TIMEOUT)
-        recovery = _recover(store)
-        model = load_startup_model(store, load)
-        return cls(settings, model, options, store, recovery)
+        recovery, problems = _recover(store)
+        events = [(EventKind.ROLLED_BACK, text) for text in recovery.events]
+        events += [(EventKind.UPDATE_FAILED, text) for text in problems]
+        try:
+            with _exit_on_sigterm():
+                model = load_startup_model(store, load, recovery.bundle)
+        except SystemExit:
+            if recovery.probation is not None:
+                store.suspend_probation(recovery.probation)
+            raise
+        return cls(settings, model, options, store, events, recovery.probation)
 
     def run(self) -> Summary:
         """Run until the source ends, `stop` is set, or SIGINT or SIGTERM arrives.
@@ -198,10 +217,15 @@ class Service:
         path = self._log_path()
         if path is None:
             return []
-        log = stack.enter_context(closing(LogWriter(path, self.settings.log)))
+        writer = LogWriter(path, self.settings.log, is_own=self._has_own_log())
+        log = stack.enter_context(closing(writer))
         log.log_start(self.model.name)
         self.events.add(log.event)
         return [log]
+
+    def _has_own_log(self) -> bool:
+        """Whether nobody has chosen the log's place: what is no log there is in the way."""
+        return not self.options.log and not self.settings.log.path
 
     def _log_path(self) -> Path | None:
         if self.options.log:
@@ -216,7 +240,10 @@ class Service:
         """Open the source and all that its readings go to, and pass its frames."""
         notifier = Notifier()
         stack.callback(notifier.close)
-        source = self._open_source(stack, notifier) if self.source is None else self.source
+        source = self.source
+        if source is None:
+            with self._probation_kept():
+                source = self._open_source(stack, notifier)
         counter = _Counter()
         score = self._score(source)
         sinks = [counter, *log_sinks, *self._open_sinks(stack)]
@@ -234,6 +261,7 @@ class Service:
             faces=counter.faces,
             seconds=time.monotonic() - start,
             score=score.result() if score else None,
+            failed_reads=getattr(source, "failed_reads", 0),
         )
 
     def _open_source(self, stack: ExitStack, notifier: Notifier) -> sources.Source:
@@ -242,6 +270,16 @@ class Service:
         switch = GpioSwitch(self.settings.gpio, notifier.ping_watchdog, folder)
         stack.callback(switch.close)
         return sources.open_source(self.settings.source, self.stop, self.events, switch)
+
+    @contextmanager
+    def _probation_kept(self) -> Iterator[None]:
+        """Let a probation go on after a restart, where a camera that is missing ends this run."""
+        try:
+            yield
+        except MienError:
+            if self.store is not None and self.progress is not None:
+                _tell_problem(partial(self.store.suspend_probation, self.progress))
+            raise
 
     def _score(self, source: sources.Source) -> Score | None:
         """Make the sink that scores photographs, where true labels are known."""
@@ -304,13 +342,14 @@ class Service:
             self.events(EventKind.START, f"{self._source_name()} with {self.model.name}")
             if updater:
                 updater.request_reload()
-            return pipeline.run(
-                islice(throttled or source, self._max_frames()),
-                chain,
-                sinks,
-                watchers,
-                self.stop.is_set,
-            )
+            with _suspended(updater):
+                return pipeline.run(
+                    islice(throttled or source, self._max_frames()),
+                    chain,
+                    sinks,
+                    watchers,
+                    self.stop.is_set,
+                )
 
     def _updater(
         self,
@@ -327,6 +366,7 @@ class Service:
             stages,
             target_rate,
             self.events,
+            progress=self.progress,
         )
 
     def _on_reload(self, updater: Updater | None) -> Callable[[], None] | None:
@@ -376,7 +416,7 @@ class Service:
         return ModelStatus(self.model.name, str(self.model.bundle.folder))
 
     def _source_name(self) -> str:
-        return without_password(self.settings.source.uri)
+        return mask_address(self.settings.source.uri)
 
     def _max_frames(self) -> int | None:
         if self.options.max_frames is None:
@@ -412,15 +452,45 @@ def load_model(settings: Settings, bundle: Bundle) -> LoadedModel:
     return LoadedModel(bundle, classify, smooth.Smoother(settings.smooth, threshold))
 
 
-def _recover(store: Store) -> list[tuple[EventKind, str]]:
-    """Put right what a crash or a power cut left in the store; return the events that report it."""
+def _recover(store: Store) -> tuple[Recovery, list[str]]:
+    """Put right what a crash or a power cut left in the store, and take what is requested.
+
+    Returns what was done, and the problems of a store that cannot be changed.
+    """
+    recovery = Recovery()
     try:
-        events = [(EventKind.ROLLED_BACK, text) for text in store.recover()]
-        store.promote()
+        recovery = store.recover()
+        promoted = store.promote()
     except MienError as problem:
         _log.error("%s", problem)
-        return [(EventKind.UPDATE_FAILED, str(problem))]
-    return events
+        return recovery, [str(problem)]
+    if promoted is not None:
+        return Recovery(recovery.events, promoted), []
+    return recovery, []
+
+
+@contextmanager
+def _suspended(updater: Updater | None) -> Iterator[None]:
+    """Let a probation go on after a restart, if this run ends in order or by its camera or disk.
+
+    A crash undoes it.
+    """
+    try:
+        yield
+    except MienError:
+        if updater:
+            _tell_problem(updater.suspend)
+        raise
+    if updater:
+        _tell_problem(updater.suspend)
+
+
+def _tell_problem(action: Callable[[], None]) -> None:
+    """Do something at the end of a run; what fails then is told and changes nothing."""
+    try:
+        action()
+    except MienError as problem:
+        _log.warning("%s", problem)
 
 
 def _target_rate(governor: Governor, throttled: ThrottledSource | None) -> float:
@@ -453,8 +523,42 @@ class _Counter:
         """Do nothing."""
 
 
+def ignore_hangup() -> None:
+    """Let SIGHUP, SIGUSR1 and SIGUSR2 not end this process, not even while it starts or ends.
+
+    For a service, which is the whole process; `Service.run` answers SIGHUP while frames pass.
+    """
+    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
+
+
+@contextmanager
+def _exit_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM end this program in order, so that it is not taken for a crash of the model.
+
+    A model that hangs does not come to that; systemd kills it.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, _exit)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _exit(*_: object) -> None:
+    raise SystemExit(0)
+
+
 class _Signals:
     """While inside, SIGINT and SIGTERM set `stop`, and SIGHUP calls `on_reload` if there is one.
+
+    A handler in Python can be interrupted by the next signal, as deep as the stack goes, and may
+    not take a lock that the main thread holds. So SIGHUP has one in C that does nothing: its number
+    comes through a pipe (signal.set_wakeup_fd) to a thread, which does what is asked, once for all
+    signals that came meanwhile.
 
     Outside of the main thread, where Python allows no handlers, it does nothing.
     """
@@ -463,28 +567,50 @@ class _Signals:
         self._stop = stop
         self._on_reload = on_reload
         self._previous: dict[signal.Signals, Any] = {}
+        self._previous_pipe = -1
+        self._is_stopping = False
+        self._reader, self._writer = socket.socketpair()
+        self._thread = threading.Thread(target=self._serve, name="mien-signals", daemon=True)
 
     def __enter__(self) -> None:
         if threading.current_thread() is not threading.main_thread():
             return
+        self._writer.setblocking(False)
+        self._previous_pipe = signal.set_wakeup_fd(
+            self._writer.fileno(),
+            warn_on_full_buffer=False,
+        )
+        self._thread.start()
         self._handle(signal.SIGINT, self._on_stop_signal)
         self._handle(signal.SIGTERM, self._on_stop_signal)
         if self._on_reload:
-            self._handle(signal.SIGHUP, self._on_hangup)
+            self._handle(signal.SIGHUP, operator.is_)  # in C, takes two values and does nothing
 
-    def _handle(self, number: signal.Signals, handler: Callable[..., None]) -> None:
+    def _handle(self, number: signal.Signals, handler: Callable[..., Any]) -> None:
         self._previous[number] = signal.signal(number, handler)
 
     def _on_stop_signal(self, *_: object) -> None:
-        self._stop.set()
         # A second signal ends a program whose camera driver hangs.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._previous[number])
+        self._is_stopping = True
+        with suppress(BlockingIOError):  # a full pipe wakes the thread as well
+            self._writer.send(b"\0")
 
-    def _on_hangup(self, *_: object) -> None:
-        if self._on_reload:
-            self._on_reload()
+    def _serve(self) -> None:
+        """In the thread: do what signals ask for, until the pipe is closed."""
+        while numbers := self._reader.recv(4096):
+            if self._is_stopping:
+                self._stop.set()
+            if signal.SIGHUP in numbers and self._on_reload:
+                self._on_reload()
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
+        if self._previous:
+            for number, handler in self._previous.items():
+                signal.signal(number, handler)
+            signal.set_wakeup_fd(self._previous_pipe)
+        self._writer.close()
+        if self._thread.is_alive():
+            self._thread.join()
+        self._reader.close()

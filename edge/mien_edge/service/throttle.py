@@ -131,6 +131,7 @@ class ThrottledSource:
             target_fps=round(self.governor.fps, 2),
             idle=self.idle,
             skipped=self.source.skipped,
+            failed_reads=getattr(self.source, "failed_reads", 0),
         )
 
     def __iter__(self) -> Iterator[Frame]:

@@ -54,14 +54,16 @@ class StatusEvent:
 
 @dataclass(frozen=True, slots=True)
 class ThrottleStatus:
-    """How a live source is throttled.
+    """How a live source is throttled, and what was lost of it since the start.
 
     target_fps: frames per second that are aimed at; idle: whether nothing moves; skipped: frames
-    dropped for a newer one since the start."""
+    dropped for a newer one; failed_reads: frames that the camera failed to deliver, or that could
+    not be decoded."""
 
     target_fps: float = 0.0
     idle: bool = False
     skipped: int = 0
+    failed_reads: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,8 +204,10 @@ class PublisherStatus:
     """How the publisher is.
 
     time: when this was written (seconds since 1970).
-    broker: HOST:PORT; connected: whether it has accepted; problem: why it has not, or empty.
-    published, refused: messages that the broker acknowledged, and refused, since the start.
+    broker: HOST:PORT; connected: whether it has accepted.
+    problem: why it has not, and what else is wrong with the log or the broker; empty for nothing.
+    published, refused, set_aside: messages that the broker acknowledged, refused, and will never
+    take, since the start.
     reconnects: how often the connection was lost and restored.
     waiting: entries of the log that are not acknowledged yet.
     faces, shares: the most faces in one frame, and the shares of the labels, of the last minute
@@ -219,6 +223,7 @@ class PublisherStatus:
     waiting: int = 0
     faces: int = 0
     shares: dict[str, float] = field(default_factory=dict)
+    set_aside: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return what the file holds."""

@@ -12,10 +12,10 @@ from typing import Any
 from mien_edge.errors import SinkError, SourceError
 from mien_edge.events import TROUBLES, Event
 from mien_edge.log import reader
-from mien_edge.log.reader import Filter
 from mien_edge.schema import to_dict
 from mien_edge.status import health, status_file
 from mien_edge.status.status_file import ProbationStatus, PublisherStatus, ShadowStatus, Status
+from mien_edge.text import printable
 
 _DAY = 86400.0
 _MAX_ERRORS = 5
@@ -93,7 +93,7 @@ def collect(runtime: Path, log: Path) -> StatusSummary:
         problems = find_problems(service, publisher, now)
     except SourceError as problem:
         service = NotRunning(str(problem))
-        problems = [service.why]
+        problems = [service.why, *publisher_problems(publisher)]
     return StatusSummary(service, _summarize_log(log, now), publisher, tuple(problems))
 
 
@@ -129,9 +129,7 @@ def _summarize_log(path: Path, now: float) -> LogSummary | NoLog:
 
 
 def _recent_errors(connection: sqlite3.Connection, now: float) -> tuple[Event, ...]:
-    events = reader.events(connection, Filter(since=now - _DAY))
-    errors = [event for event in events if event.kind in TROUBLES]
-    return tuple(errors[-_MAX_ERRORS:])
+    return tuple(reader.newest_events(connection, now - _DAY, _MAX_ERRORS, TROUBLES))
 
 
 def find_problems(service: Status, publisher: PublisherStatus | None, now: float) -> list[str]:
@@ -144,9 +142,16 @@ def find_problems(service: Status, publisher: PublisherStatus | None, now: float
         problems.append(f"no frame for {silence:.0f} s; see: journalctl -u mien -e")
     for limit in service.health.throttled_now or ():
         problems.append(f"the device has {limit} now; see: mien-edge doctor")
-    if publisher and not publisher.connected:
-        problems.append(f"the broker {publisher.broker} is not reached: {publisher.problem}")
-    return problems
+    return problems + publisher_problems(publisher)
+
+
+def publisher_problems(publisher: PublisherStatus | None) -> list[str]:
+    """Return what is wrong with the publisher, one line each; None where it does not run."""
+    if publisher is None or not publisher.problem:
+        return []
+    if publisher.connected:
+        return [f"publishing: {publisher.problem}"]
+    return [f"the broker {publisher.broker} is not reached: {publisher.problem}"]
 
 
 def as_text(summary: StatusSummary) -> str:
@@ -164,7 +169,7 @@ def as_text(summary: StatusSummary) -> str:
         rows += [("error", _event_line(event)) for event in summary.log.errors]
     if isinstance(service, Status):
         rows += [("problem", problem) for problem in summary.problems]
-    return "\n".join(f"{name:<12} {text}" for name, text in rows)
+    return "\n".join(f"{name:<12} {printable(text)}" for name, text in rows)
 
 
 def _service_rows(service: Status) -> list[tuple[str, str]]:
@@ -203,7 +208,9 @@ def _frames_line(service: Status) -> str:
         target = str(service.throttle.target_fps)
         if service.throttle.idle:
             target += ", idle"
-    return f"{service.fps:g} a second of {target}, {service.frames} in all"
+    failed = service.throttle.failed_reads if service.throttle else 0
+    failed_reads = f", {failed} failed reads" if failed else ""
+    return f"{service.fps:g} a second of {target}, {service.frames} in all{failed_reads}"
 
 
 def _faces_line(service: Status) -> str:
@@ -257,7 +264,10 @@ def _broker_line(publisher: PublisherStatus) -> str:
     waiting = publisher.waiting
     if not publisher.connected:
         return f"{publisher.broker}: not reached ({publisher.problem}), {waiting} entries wait"
-    return f"{publisher.broker}: connected, {publisher.published} published, {waiting} wait"
+    line = f"{publisher.broker}: connected, {publisher.published} published, {waiting} wait"
+    if publisher.set_aside:
+        line += f", {publisher.set_aside} set aside"
+    return line
 
 
 def _clock(seconds: float) -> str:

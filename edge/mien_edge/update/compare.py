@@ -98,14 +98,16 @@ class ModelComparison:
             f"neither model reads this face: {self.first.problem}; {self.second.problem}",
         )
 
+    def add(self, first_label: str, second_label: str, count: int = 1) -> None:
+        """Count faces that the models gave these labels."""
+        self.pairs[first_label, second_label] += count
+        self.first.labels[first_label] += count
+        self.second.labels[second_label] += count
+
     def _count(self, first: tuple[Reading, ...], second: tuple[Reading, ...]) -> None:
         for first_reading, second_reading in zip(first, second, strict=False):
             if first_reading.emotion and second_reading.emotion:
-                first_label = first_reading.emotion.label
-                second_label = second_reading.emotion.label
-                self.pairs[first_label, second_label] += 1
-                self.first.labels[first_label] += 1
-                self.second.labels[second_label] += 1
+                self.add(first_reading.emotion.label, second_reading.emotion.label)
 
     @property
     def faces(self) -> int:

@@ -4,7 +4,7 @@ Each is atomic or repeatable. What has to outlive a power cut is synced by its c
 the folder that names them.
 """
 
-import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 from mien_edge import files
@@ -20,13 +20,15 @@ class Disk:
         """
         path.mkdir()
 
-    def copy(self, source: Path, target: Path) -> None:
-        """Copy the content of the file `source` to the new file `target`.
+    def copy(self, chunks: Iterable[bytes], target: Path) -> None:
+        """Write the content `chunks` to the new file `target`, as it comes.
 
-        Raises OSError if one cannot be read or the other cannot be written; part of `target` may
+        Raises OSError if it cannot be written, and whatever `chunks` raises; part of `target` may
         then exist.
         """
-        shutil.copyfile(source, target)
+        with target.open("wb") as file:
+            for chunk in chunks:
+                file.write(chunk)
 
     def write(self, path: Path, content: bytes) -> None:
         """Write `content` to the file `path`, replacing what it held.

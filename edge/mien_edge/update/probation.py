@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 from mien_edge.settings import UpdateSettings
 from mien_edge.update.compare import ModelComparison
+from mien_edge.update.record import ProbationProgress
 
 _MINUTES = 60  # of the hour that a new model's frame rate is compared with
 _MIN_FRAMES = 100  # frames before their rate means anything
-_MIN_FACES = 10  # faces before their latency means anything
+_MIN_FACES = 10  # faces before their latency means anything, and before any verdict
 _LATENCY_SLACK = 0.002
 """Seconds per face; a smaller slowdown is no fault: a short hiccup on a fast device."""
 
@@ -79,6 +80,7 @@ class Probation:
     comparison: runs the new model (its `first`) and the model before (its `second`) on the same
     faces.
     baseline: the frame rate of the hour before.
+    progress: how far the probation was before the service was restarted; None for a new one.
     """
 
     def __init__(
@@ -86,12 +88,28 @@ class Probation:
         settings: UpdateSettings,
         comparison: ModelComparison,
         baseline: FrameRate,
+        progress: ProbationProgress | None = None,
     ) -> None:
         self.settings = settings
         self.comparison = comparison
         self.baseline = baseline
         self.frame_rate = FrameRate()
         self.seconds = 0.0
+        self._earlier_faces = 0
+        if progress is not None:
+            self._resume(progress)
+
+    def _resume(self, progress: ProbationProgress) -> None:
+        self.seconds = progress.seconds
+        for labels, count in progress.labels.items():
+            label, _, previous_label = labels.partition("/")
+            self.comparison.add(label, previous_label, count)
+        self._earlier_faces = progress.faces
+
+    def progress(self, name: str) -> ProbationProgress:
+        """What the next start of the service goes on with; `name` is the new model's."""
+        labels = {"/".join(pair): count for pair, count in self.comparison.pairs.items()}
+        return ProbationProgress(name, round(self.seconds, 1), labels)
 
     def add(self, seconds: float, expected: float) -> None:
         """Count one frame.
@@ -104,13 +122,15 @@ class Probation:
 
     @property
     def is_over(self) -> bool:
-        """Whether there is enough to judge by, or `max_probation` has passed."""
+        """Whether there is enough to judge by.
+
+        After `max_probation` ten faces are enough, and never fewer: time alone proves nothing.
+        """
         settings = self.settings
-        is_long_enough = self.seconds >= settings.probation
-        has_enough_faces = self.comparison.faces >= settings.min_faces
-        if is_long_enough and has_enough_faces:
-            return True
-        return self.seconds >= max(settings.max_probation, settings.probation)
+        needed_faces = settings.min_faces
+        if self.seconds >= settings.max_probation:
+            needed_faces = min(_MIN_FACES, needed_faces)
+        return self.seconds >= settings.probation and self.comparison.faces >= needed_faces
 
     def failure_reason(self) -> str:
         """Why the model has to be rolled back; '' for no reason.
@@ -133,7 +153,7 @@ class Probation:
 
     def _latency_fault(self) -> str:
         needed_faces = min(_MIN_FRAMES, max(self.settings.min_faces, _MIN_FACES))
-        if self.comparison.faces < needed_faces:
+        if self.comparison.faces - self._earlier_faces < needed_faces:
             return ""
         latency = self.comparison.first.latency
         previous = self.comparison.second.latency

@@ -37,6 +37,40 @@ class StoreRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class ProbationProgress:
+    """How far a probation is: the content of probation.json.
+
+    name: the bundle on probation.
+    seconds: how long it has been measured.
+    labels: how many faces, by 'LABEL/LABEL': the new model's, and that of the one before.
+    """
+
+    name: str
+    seconds: float
+    labels: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def faces(self) -> int:
+        """Faces that both models have read."""
+        return sum(self.labels.values())
+
+
+@dataclass(frozen=True, slots=True)
+class StartFailures:
+    """Starts of the service that a committed bundle has ended: the content of starts.json.
+
+    name: the bundle.
+    count: how many in a row.
+    is_open: whether the bundle is being loaded, or reads its first face, at this moment; if it is
+    when a service starts, the one before ended there.
+    """
+
+    name: str
+    count: int = 0
+    is_open: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class StoreState:
     """What is installed, and what each bundle is for. Bundles are named NAME-VERSION.
 
@@ -45,6 +79,7 @@ class StoreState:
     pending: the one that the service takes next; '' for none.
     shadow: the one that is compared with `current`; '' for none.
     record: what the state file holds.
+    failed: why installed bundles are not taken again, by name.
     """
 
     installed: tuple[str, ...]
@@ -52,6 +87,7 @@ class StoreState:
     pending: str = field(metadata={"key": "next"})
     shadow: str
     record: StoreRecord
+    failed: dict[str, str] = field(default_factory=dict)
 
     @property
     def on_probation(self) -> bool:

@@ -8,6 +8,7 @@ the line or name the key in the file of revoked keys; `valid-before="20270101"` 
 itself.
 """
 
+import re
 import subprocess
 import tempfile
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from mien_edge.settings import UpdateSettings
 
 NAMESPACE = "mien-bundle"
 SIGNATURE = "card.json.sig"
+_PRINCIPAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@-]{0,127}")
 _MAX_BYTES = 64 * 1024  # of a signature; real ones have some hundreds
 _TIMEOUT = 20  # seconds
 
@@ -126,11 +128,52 @@ def sign(folder: Path, key: Path) -> Path:
     return folder / SIGNATURE
 
 
+def check_principal(principal: str) -> None:
+    """Check that `principal` can be the name of one signer in an allowed_signers file.
+
+    There it is a list of patterns (ssh-keygen(1), ALLOWED SIGNERS): a space ends it, a comma
+    separates two, and `*`, `?` and `!` mean more than themselves.
+
+    Raises BundleError if it cannot.
+    """
+    if not _PRINCIPAL.fullmatch(principal):
+        raise BundleError(
+            f"--principal {principal[:80]!a} cannot be a signer's name: write 1 to 128 of "
+            "A-Z, a-z, 0-9 and . _ + @ -, a letter or a digit first, such as alice@example.com",
+        )
+
+
+def verified_signers_line(folder: Path, principal: str, public: Path) -> str:
+    """Return the allowed_signers line by which a device accepts the signed bundle in `folder`.
+
+    It is verified with ssh-keygen, as a device does that.
+
+    Raises BundleError if `principal` or `public` do not fit, and RuntimeMissingError without
+    ssh-keygen.
+    """
+    line = allowed_signers_line(principal, public)
+    with tempfile.TemporaryDirectory(prefix="mien-sign-") as temporary:
+        signers = Path(temporary) / "allowed_signers"
+        signers.write_text(line)
+        trust = Trust(signers, Path(temporary) / "none")
+        try:
+            accepted = trust(folder, folder.name)
+        except BundleError:
+            accepted = ""
+    if accepted != principal:
+        raise BundleError(
+            f"{public}: not the public key of the signature; name the key that signs with --key",
+        )
+    return line
+
+
 def allowed_signers_line(principal: str, public: Path) -> str:
     """Return the allowed_signers line by which the key in `public` may sign bundles only.
 
-    Raises BundleError if the file cannot be read or holds no public key.
+    Raises BundleError if the file cannot be read or holds no public key, and for a `principal` that
+    cannot be one.
     """
+    check_principal(principal)
     try:
         kind, key, *_ = public.read_text().split()
     except (OSError, UnicodeDecodeError, ValueError) as error:

@@ -5,11 +5,24 @@
     models/current         link: what runs
     models/shadow          link: what is compared with it on the same faces
     models/state.json      the committed bundles (two, newest first), the last result
+    models/probation.json  how far a probation was when the service ended in order
+    models/starts.json     how often in a row the committed `current`, or the shadow, has ended
+                           the service
+    models/NAME-VERSION/failed  why that bundle is not taken again
 
 `current` is committed when it heads that list, else on probation. Whatever is on probation when the
-service starts is undone: the process before did not live to commit it. Without any installed bundle
-the one that came with mien runs. Every change is one rename, synced before and after; `disk.Disk`
-is the only way to the files.
+service starts is undone, unless probation.json says that the process before ended in order; that
+file is removed before the bundle runs again, so that it excuses one start only. Without any
+installed bundle the one that came with mien runs. Every change is one rename, synced before and
+after; `disk.Disk` is the only way to the files.
+
+A committed bundle is loaded, and reads its first face, between `begin_attempt` and `end_attempt`. A
+process that ends in between is the bundle's failure; one that ends elsewhere, for instance because
+there is no camera, is not. After five such failures in a row the bundle before runs; a shadow is
+compared no more after the first.
+
+Who installs holds the lock `.installing`, for a bundle may come slowly, and the store's own lock
+only for the moments in which it changes what is there: the service never waits for a sender.
 
 Earlier versions called the link `pending` `next`. It is read as `pending`, and the first change
 renames it.
@@ -20,25 +33,43 @@ import fcntl
 import json
 import os
 import re
+import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from mien_edge import schema
+from mien_edge.contract import Card
 from mien_edge.errors import BundleError, ContractError
-from mien_edge.model.bundle import LARGEST, Bundle, load_bundle, read_card, verify_files
+from mien_edge.model.bundle import (
+    LARGEST,
+    Bundle,
+    check_sizes,
+    load_bundle,
+    read_card,
+    verify_file,
+)
 from mien_edge.update import sandbox
+from mien_edge.update.bundle_files import NAME, BundleFiles, FolderFiles
 from mien_edge.update.disk import Disk
-from mien_edge.update.record import ProbationResult, StoreRecord, StoreState, display_name
+from mien_edge.update.record import (
+    ProbationProgress,
+    ProbationResult,
+    StartFailures,
+    StoreRecord,
+    StoreState,
+    display_name,
+)
 from mien_edge.update.signing import SIGNATURE
-
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-"""What files and folders of bundles are called."""
 
 _VERSIONED_NAME = re.compile(r"(.+)-(\d+)")
 _CARD = "card.json"
 _STATE = "state.json"
+_PROBATION = "probation.json"
+_STARTS = "starts.json"
+_FAILED = "failed"
 _CURRENT = "current"
 _PENDING = "pending"
 _OLD_PENDING = "next"  # where it exists, an older version wrote it after `pending`
@@ -46,14 +77,40 @@ _SHADOW = "shadow"
 _STAGING = ".staging-"
 _NEW = ".new-"
 _LOCK = ".lock"
+_INSTALLING = ".installing"
+_SESSION = ".session-"
+_MAX_SESSIONS = 4  # processes that send a bundle or wait for its probation
+_MAX_CARD = 256 * 1024  # bytes; the largest that mien has written has 43 KB
+_MAX_SIGNATURE = 64 * 1024  # bytes; real ones have some hundreds
+_MAX_FILES = 16
+_MAX_BYTES = 2 * LARGEST
+_RESERVE = 16 * 1024 * 1024  # bytes that an installation leaves free, for the log
+_MAX_START_FAILURES = 5  # in a row; systemd gives up after ten starts within five minutes
 _MAX_COMMITTED = 2
 _MAX_UNUSED = 3  # installed bundles besides those in use
 _NOT_PROVED = "the service ended before it had proved itself"
 _DAMAGED = "it is damaged on the disk"
 
 
+T = TypeVar("T")
+
+
 class _StoreBusyError(BundleError):
     """Another process holds the store's lock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """What `Store.recover` did.
+
+    events: what was undone, in sentences for people.
+    bundle: the current bundle, verified; None for the one that came with mien.
+    probation: how far its probation was, if that goes on; None if it does not.
+    """
+
+    events: tuple[str, ...] = ()
+    bundle: Bundle | None = None
+    probation: ProbationProgress | None = None
 
 
 class Store:
@@ -100,6 +157,7 @@ class Store:
             pending=pending,
             shadow=self._target(_SHADOW),
             record=self._read_record() or StoreRecord(),
+            failed=self._failed(),
         )
 
     def settled_state(self, timeout: float) -> StoreState | None:
@@ -145,6 +203,14 @@ class Store:
             ) from None
         return tuple(path.name for path in paths if _is_bundle_folder(path))
 
+    def _failed(self) -> dict[str, str]:
+        """The reasons why installed bundles are not taken again, by name."""
+        reasons = {}
+        for path in sorted(self.folder.glob(f"*/{_FAILED}")):
+            with contextlib.suppress(OSError):
+                reasons[path.parent.name] = path.read_text(errors="replace").strip()
+        return reasons
+
     def _target(self, link: str) -> str:
         """The bundle that a link names; '' where there is no such link."""
         try:
@@ -181,24 +247,63 @@ class Store:
     ) -> Bundle:
         """Copy, verify and replay the bundle in the folder `source`; keep and return the copy.
 
-        The signature is checked before the card is believed, and the replay runs in a process of
-        its own. The bundle does not run yet. A damaged bundle of the same name is replaced.
-
-        allow_downgrade: accept an older version than has run here.
         shown_as: what messages call the folder, where it is a copy of another one.
 
-        Raises BundleError or ContractError for what is refused; nothing is installed then.
+        Options, result and errors are those of `install_from`.
         """
-        with self._locked(create=True):
-            self._make_room()
+        shown = shown_as or source
+        return self.install_from(FolderFiles(source, shown), allow_downgrade, shown)
+
+    def install_from(
+        self,
+        bundle_files: BundleFiles,
+        allow_downgrade: bool,
+        shown_as: Path,
+    ) -> Bundle:
+        """Copy, verify and replay a bundle; keep and return the copy. It does not run yet.
+
+        The signature is checked before anything but the card is copied, and the replay runs in a
+        process of its own. A damaged bundle of the same name is replaced.
+
+        allow_downgrade: accept an older version than has run here.
+        shown_as: what messages call the bundle.
+
+        Raises BundleError or ContractError for what is refused, and if another process installs a
+        bundle; nothing is installed then.
+        """
+        with self._os_errors_explained():
+            self.folder.mkdir(parents=True, exist_ok=True)
+        with self._installing():
+            with self._locked():
+                self._make_room()
             staging = self.folder / f"{_STAGING}{os.getpid()}"
             try:
-                bundle = self._stage(source, staging, allow_downgrade, shown_as or source)
+                with self._os_errors_explained():
+                    bundle = self._stage(bundle_files, staging, allow_downgrade, shown_as)
                 self.replay(staging, bundle.card.id)
-                return self._move_in(bundle, staging)
+                with self._locked():
+                    self._check_downgrade(bundle.card.id, allow_downgrade)
+                    return self._move_in(bundle, staging)
             finally:
                 with contextlib.suppress(OSError):
                     self._remove_tree(staging)
+
+    @contextlib.contextmanager
+    def session(self) -> Iterator[None]:
+        """Be one of the four processes that may send bundles and wait for their probation.
+
+        Raises BundleError if there are as many already.
+        """
+        with self._os_errors_explained():
+            self.folder.mkdir(parents=True, exist_ok=True)
+        with contextlib.ExitStack() as stack:
+            for number in range(_MAX_SESSIONS):
+                with contextlib.suppress(_StoreBusyError):
+                    stack.enter_context(self._held(f"{_SESSION}{number}", "another submission"))
+                    break
+            else:
+                raise BundleError(f"{_MAX_SESSIONS} submissions are under way; try again later")
+            yield
 
     def request(self, bundle: Bundle, allow_downgrade: bool = False) -> StoreState:
         """Request that the service runs `bundle`, from `install` or `open`; return the new state.
@@ -211,6 +316,7 @@ class Store:
         name = bundle.card.id
         with self._locked():
             self._check_installed(name)
+            self._check_not_failed(name)
             self._check_downgrade(name, allow_downgrade)
             state = self.state()
             if name == state.current and not state.pending:
@@ -252,6 +358,37 @@ class Store:
             if state.on_probation and state.current == name:
                 result = ProbationResult(name, True, reason, time.time())
                 self._write_record(_with_committed(state.record, name, result))
+
+    def suspend_probation(self, progress: ProbationProgress) -> None:
+        """Let the next start go on with a probation; a service that ends in order calls this.
+
+        Nothing changes if another bundle is current or the probation is over.
+        """
+        with self._locked():
+            state = self.state()
+            if state.on_probation and state.current == progress.name:
+                self._write_json(_PROBATION, progress)
+
+    def begin_attempt(self, name: str) -> None:
+        """Count it as the bundle's failure if this process ends before `end_attempt`.
+
+        name: the current bundle.
+        """
+        with self._os_errors_explained():
+            failures = self._start_failures(name)
+            self._write_starts(StartFailures(name, failures.count, is_open=True))
+
+    def end_attempt(self, name: str, has_read_face: bool) -> None:
+        """The process did not end: what was attempted is no failure.
+
+        has_read_face: whether the bundle has proved itself, so that earlier failures do not count.
+        """
+        with self._os_errors_explained():
+            failures = self._start_failures(name)
+            if has_read_face or not failures.count:
+                self._forget(_STARTS)
+            else:
+                self._write_starts(StartFailures(name, failures.count))
 
     def roll_back(self, name: str, reason: str) -> None:
         """Replace `name`, if it is still current, by the newest committed bundle that is sound.
@@ -309,52 +446,110 @@ class Store:
                 )
             self._remove_bundle(name)
 
-    def recover(self) -> list[str]:
-        """Put the store in order when a service starts; return what was done, for people.
+    def recover(self) -> Recovery:
+        """Put the store in order when a service starts.
 
-        What was not committed is undone, `current` is a sound bundle afterwards, and what another
-        process left half done is removed.
+        What was not committed is undone, unless its process ended in order. `current` is a sound
+        bundle afterwards, and one that does not fail at every start; and what another process left
+        half done is removed.
         """
         if not self.folder.is_dir():
-            return []
+            return Recovery()
         with self._locked():
             self._remove_leftovers()
+            with contextlib.suppress(_StoreBusyError), self._installing():
+                self._remove_staged()
             if self._read_record() is None and self._target(_CURRENT):
                 self._write_record(self._adopt_current())
             state = self.state()
             for link in (_PENDING, _SHADOW):
                 if self._target(link) not in ("", *state.installed):
                     self._unlink(link)
-            return self._recover_current(state)
+            events = self._stop_deadly_shadow(state)
+            recovery = self._recover_current(state)
+            return replace(recovery, events=(*events, *recovery.events))
 
-    def _recover_current(self, state: StoreState) -> list[str]:
-        if state.on_probation:
-            name = self._fall_back(state, state.record.committed, _NOT_PROVED)
-            return [f"{state.current}: {_NOT_PROVED}; back to {display_name(name)}"]
-        if not state.current:
+    def _stop_deadly_shadow(self, state: StoreState) -> tuple[str, ...]:
+        """Compare a shadow no more that has ended the service; return what is to be told."""
+        name = state.shadow
+        if not name or name == state.current or not self._start_failures(name).is_open:
+            return ()
+        self._unlink(_SHADOW)
+        self._forget(_STARTS)
+        return (f"{name}: it ended the service as a shadow; it is compared no more",)
+
+    def _recover_current(self, state: StoreState) -> Recovery:
+        current = state.current
+        progress = self._read_json(_PROBATION, ProbationProgress)
+        self._forget(_PROBATION)  # before the bundle runs: a crash of its must be undone
+        if not current:
             if state.record.committed:
                 self._fall_back(state, state.record.committed, "its link was gone")
-            return []
-        if self._open_sound(state.current) is None:
-            name = self._fall_back(state, state.rollback_targets, _DAMAGED)
-            return [f"{state.current}: {_DAMAGED}; back to {display_name(name)}"]
-        return []
+            return Recovery(bundle=self._open_current())
+        if state.on_probation and (progress is None or progress.name != current):
+            return self._give_way(state, state.record.committed, _NOT_PROVED)
+        failures = self._count_start_failure(current)
+        if failures >= _MAX_START_FAILURES:
+            reason = f"it ended the service in {failures} starts in a row"
+            self._mark_failed(current, reason)
+            return self._give_way(state, state.rollback_targets, reason)
+        bundle = self._open_sound(current)
+        if bundle is None:
+            return self._give_way(state, state.rollback_targets, _DAMAGED)
+        return Recovery(bundle=bundle, probation=progress if state.on_probation else None)
+
+    def _give_way(self, state: StoreState, candidates: tuple[str, ...], reason: str) -> Recovery:
+        name = self._fall_back(state, candidates, reason)
+        event = f"{state.current}: {reason}; back to {display_name(name)}"
+        return Recovery((event,), self._open_current())
+
+    def _open_current(self) -> Bundle | None:
+        current = self._target(_CURRENT)
+        return self._open_sound(current) if current else None
+
+    def _count_start_failure(self, name: str) -> int:
+        """How many starts in a row have failed by the fault of the bundle `name`."""
+        failures = self._start_failures(name)
+        if not failures.is_open:
+            return failures.count
+        failures = StartFailures(name, failures.count + 1)
+        self._write_starts(failures)
+        return failures.count
 
     # --- the lock and what the operating system refuses -------------------------------------------
 
     @contextlib.contextmanager
-    def _locked(self, create: bool = False, lock_timeout: float | None = None) -> Iterator[None]:
+    def _locked(self, lock_timeout: float | None = None) -> Iterator[None]:
         """Keep other processes from changing the store; an OSError becomes a BundleError."""
         with self._os_errors_explained():
-            if create:
-                self.folder.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            handle = self._open_lock(_LOCK)
             try:
                 self._wait_for_lock(handle, lock_timeout)
                 self._rename_old_pending()
                 yield
             finally:
                 os.close(handle)
+
+    def _open_lock(self, name: str) -> int:
+        return os.open(self.folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def _installing(self) -> contextlib.AbstractContextManager[None]:
+        """Be the one process that installs a bundle; raises _StoreBusyError at once."""
+        return self._held(_INSTALLING, "another submission is under way; try again")
+
+    @contextlib.contextmanager
+    def _held(self, name: str, problem: str) -> Iterator[None]:
+        """Hold a lock file, which the kernel frees when this process ends, however it ends."""
+        with self._os_errors_explained():
+            handle = self._open_lock(name)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise _StoreBusyError(problem) from None
+            yield
+        finally:
+            os.close(handle)
 
     @contextlib.contextmanager
     def _os_errors_explained(self) -> Iterator[None]:
@@ -397,44 +592,56 @@ class Store:
 
     def _stage(
         self,
-        source: Path,
+        bundle_files: BundleFiles,
         staging: Path,
         allow_downgrade: bool,
         shown_as: Path,
     ) -> Bundle:
         """Copy a bundle into `staging` and verify the copy: a command's one verification."""
         self.disk.make_folder(staging)
-        self._copy_file(source, staging, _CARD, LARGEST, shown_as)
-        if os.path.lexists(source / SIGNATURE):
-            self._copy_file(source, staging, SIGNATURE, LARGEST, shown_as)
-        self.trust(staging, source.name)
+        self._copy_file(bundle_files, staging, _CARD, _MAX_CARD)
+        if bundle_files.has(SIGNATURE):
+            self._copy_file(bundle_files, staging, SIGNATURE, _MAX_SIGNATURE)
+        self.trust(staging, shown_as.name)
         card = read_card(staging, shown_as=shown_as)
         self._check_downgrade(card.id, allow_downgrade)
-        for name, pinned in card.files.items():
-            self._copy_file(source, staging, name, pinned.bytes, shown_as)
-        bundle = verify_files(staging, card, shown_as=shown_as)
+        self._check_space(card, shown_as)
+        for name, pinned in sorted(card.files.items()):
+            self._copy_file(bundle_files, staging, name, pinned.bytes)
+            verify_file(staging, name, pinned, shown_as)
+        bundle_files.finish()
+        check_sizes(staging, card, shown_as)
         self.disk.sync(staging)
-        return bundle
+        return Bundle(staging.resolve(), card)
 
     def _copy_file(
         self,
-        source: Path,
+        bundle_files: BundleFiles,
         staging: Path,
         name: str,
         max_bytes: int,
-        shown_as: Path,
     ) -> None:
-        path = source / name
-        shown = shown_as / name
-        if not NAME.fullmatch(name) or path.is_symlink() or not path.is_file():
-            raise BundleError(
-                f"{shown}: cannot be read as a plain file; name a folder with a model bundle",
-            )
-        limit = min(max_bytes, LARGEST)
-        if path.stat().st_size > limit:
-            raise BundleError(f"{shown}: larger than {limit} bytes; copy the bundle again")
-        self.disk.copy(path, staging / name)
+        chunks = bundle_files.chunks(name, min(max_bytes, LARGEST))
+        self.disk.copy(chunks, staging / name)
         self.disk.sync(staging / name)
+
+    def _check_space(self, card: Card, shown_as: Path) -> None:
+        """Refuse what is larger than any bundle, or than what is free, before it is copied."""
+        for name in card.files:
+            if not NAME.fullmatch(name) or name in (_CARD, SIGNATURE, _FAILED):
+                raise BundleError(f"{shown_as}: {name!r} is no name for a file; export it again")
+        size = sum(pinned.bytes for pinned in card.files.values())
+        if size > _MAX_BYTES or len(card.files) > _MAX_FILES:
+            raise BundleError(
+                f"{shown_as}: {len(card.files)} files of {size / 1e6:.0f} MB; a bundle has at most "
+                f"{_MAX_FILES} of {_MAX_BYTES / 1e6:.0f} MB: export it again",
+            )
+        free = shutil.disk_usage(self.folder).free
+        if size + _RESERVE > free:
+            raise BundleError(
+                f"{self.folder}: the bundle needs {(size + _RESERVE) / 1e6:.1f} MB with a reserve "
+                f"for the log, and {free / 1e6:.1f} MB are free; free some space",
+            )
 
     def _move_in(self, bundle: Bundle, staging: Path) -> Bundle:
         """Rename the staged bundle to its own folder, unless the same one is there already."""
@@ -469,6 +676,7 @@ class Store:
     def _make_room(self) -> None:
         """Remove what was left half done, and the oldest bundles that are not in use."""
         self._remove_leftovers()
+        self._remove_staged()
         state = self.state()
         unused = [self.folder / name for name in state.installed if name not in state.in_use]
         unused.sort(key=lambda path: path.stat().st_mtime, reverse=True)
@@ -493,6 +701,13 @@ class Store:
             raise BundleError(
                 f"{name} is older than version {highest}, which has run here; "
                 "if that is meant, add --allow-downgrade",
+            )
+
+    def _check_not_failed(self, name: str) -> None:
+        if name in self._failed():
+            raise BundleError(
+                f"{name} is not taken again: {self._failed()[name]}; export a higher version, or "
+                f"try it again after: mien-edge models remove {name}",
             )
 
     def _open_sound(self, name: str) -> Bundle | None:
@@ -531,12 +746,45 @@ class Store:
         return _with_committed(StoreRecord(), current, None)
 
     def _write_record(self, record: StoreRecord) -> None:
-        content = json.dumps(schema.to_dict(record), indent=1) + "\n"
-        path = self._new_path(_STATE)
-        self.disk.write(path, content.encode())
+        self._write_json(_STATE, record)
+
+    def _write_json(self, name: str, content: object) -> None:
+        path = self._new_path(name)
+        self.disk.write(path, _as_json(content))
         self.disk.sync(path)
-        self.disk.rename(path, self.folder / _STATE)
+        self.disk.rename(path, self.folder / name)
         self.disk.sync(self.folder)
+
+    def _read_json(self, name: str, kind: type[T]) -> T | None:
+        """The content of a file that may be missing; a damaged one says nothing."""
+        try:
+            content = json.loads((self.folder / name).read_text())
+            return schema.from_dict(kind, content, name, ContractError)
+        except (FileNotFoundError, ValueError, RecursionError):
+            return None
+
+    def _start_failures(self, name: str) -> StartFailures:
+        """What is counted against the bundle `name`."""
+        failures = self._read_json(_STARTS, StartFailures)
+        return failures if failures and failures.name == name else StartFailures(name)
+
+    def _write_starts(self, failures: StartFailures) -> None:
+        """Written in place, without the lock: a file that a power cut spoils counts nothing."""
+        path = self.folder / _STARTS
+        self.disk.write(path, _as_json(failures))
+        self.disk.sync(path)
+
+    def _mark_failed(self, name: str, reason: str) -> None:
+        path = self.folder / name / _FAILED
+        self.disk.write(path, f"{reason}\n".encode())
+        self.disk.sync(path)
+        self.disk.sync(path.parent)
+
+    def _forget(self, name: str) -> None:
+        """Remove a file, if it is there."""
+        if (self.folder / name).exists():
+            self.disk.remove(self.folder / name)
+            self.disk.sync(self.folder)
 
     def _point(self, link: str, name: str) -> None:
         """Create or replace a link."""
@@ -569,8 +817,15 @@ class Store:
         self._remove_tree(trash)
 
     def _remove_leftovers(self) -> None:
+        self._remove_all(_NEW)
+
+    def _remove_staged(self) -> None:
+        """Remove what installations left that were killed; needs the lock of installations."""
+        self._remove_all(_STAGING)
+
+    def _remove_all(self, prefix: str) -> None:
         for path in sorted(self.folder.iterdir()):
-            if path.name.startswith((_STAGING, _NEW)):
+            if path.name.startswith(prefix):
                 self._remove_tree(path)
 
     def _remove_tree(self, path: Path) -> None:
@@ -580,6 +835,10 @@ class Store:
             for child in sorted(path.iterdir()):
                 self._remove_tree(child)
             self.disk.remove_folder(path)
+
+
+def _as_json(content: object) -> bytes:
+    return (json.dumps(schema.to_dict(content), indent=1) + "\n").encode()
 
 
 def _is_bundle_folder(path: Path) -> bool:

@@ -9,26 +9,27 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 from mien_edge.chain.pipeline import Timed
-from mien_edge.errors import MienError
+from mien_edge.errors import BundleError, ContractError, MienError
 from mien_edge.events import EventKind, OnEvent
 from mien_edge.model.bundle import Bundle, find_bundle, load_bundle, shipped_bundle
 from mien_edge.settings import UpdateSettings
 from mien_edge.status.status_file import ModelStatus, ProbationStatus, UpdateStatus
 from mien_edge.update.compare import ModelComparison, Stage, as_sentence
 from mien_edge.update.probation import LastHour, Probation
-from mien_edge.update.record import StoreState
+from mien_edge.update.record import ProbationProgress, StoreState
 from mien_edge.update.store import Store
-from mien_edge.values import Frame, Reading
+from mien_edge.values import Face, Frame, Reading
 
 _MAX_GAP = 2.0  # seconds; a longer time without a frame is the camera's fault and does not count
 _MIN_FPS = 0.1  # frames per second, to tell how long a single frame may have taken
 _RETRY_DELAY = 30.0  # seconds after a store that could not be changed
+_RELOAD_INTERVAL = 0.5  # seconds between two looks at the store
 _NEVER = float("-inf")
 
 _log = logging.getLogger("mien.update")
@@ -50,25 +51,88 @@ class LoadedModel:
         return self.bundle.card.id
 
 
-def load_startup_model(store: Store, load_model: Callable[[Bundle], LoadedModel]) -> LoadedModel:
+class FirstFace:
+    """A classify stage of a model: if it ends the process at its first face, that counts.
+
+    store: counts the attempt.
+    name: the model, NAME-VERSION.
+    stage: the model's own stage.
+    """
+
+    def __init__(self, store: Store, name: str, stage: Stage) -> None:
+        self._store = store
+        self._name = name
+        self._stage = stage
+        self._has_read_face = False
+
+    def __call__(self, frame: Frame, faces: tuple[Face, ...]) -> tuple[Reading, ...]:
+        """Return one reading for each face."""
+        if self._has_read_face or not faces:
+            return self._stage(frame, faces)
+        _count_attempt(partial(self._store.begin_attempt, self._name))
+        readings = self._stage(frame, faces)
+        self._has_read_face = True
+        _count_attempt(partial(self._store.end_attempt, self._name, has_read_face=True))
+        return readings
+
+
+def _count_attempt(count: Callable[[], None]) -> None:
+    """Begin or end an attempt. A disk that fails is no reason not to run."""
+    try:
+        count()
+    except BundleError as error:
+        _log.warning("%s", error)
+
+
+def load_startup_model(
+    store: Store,
+    load_model: Callable[[Bundle], LoadedModel],
+    bundle: Bundle | None = None,
+) -> LoadedModel:
     """Return the model that a service starts with: the current one of `store`, loaded.
 
     A bundle that does not compute here what it did on the workstation, perhaps because another
     interpreter was installed, is rolled back; in the end the bundle that came with mien runs.
 
     load_model: called with a verified bundle; raises a MienError if it must not run here.
+    bundle: the current one, if it is verified already.
 
     Raises that MienError if not even the bundle that came with mien can run.
     """
     while True:
-        current = store.state().current
+        state = store.state()
+        current = state.current
         try:
-            return load_model(load_bundle(find_bundle()))
-        except MienError as error:
+            if not current or state.on_probation:
+                return load_model(bundle or load_bundle(find_bundle()))
+            return _load_counted(store, bundle or load_bundle(find_bundle()), load_model)
+        except (BundleError, ContractError) as error:
             if not current:
                 raise
             _log.error("%s", error)
             store.roll_back(current, str(error))
+            bundle = None
+
+
+def _load_counted(
+    store: Store,
+    bundle: Bundle,
+    load_model: Callable[[Bundle], LoadedModel],
+) -> LoadedModel:
+    """Load a bundle, so that it counts if it ends this process meanwhile or at its first face.
+
+    A process that is stopped in order meanwhile does not count.
+    """
+    name = bundle.card.id
+    end_attempt = partial(store.end_attempt, name, has_read_face=False)
+    _count_attempt(partial(store.begin_attempt, name))
+    try:
+        model = load_model(bundle)
+    except (MienError, SystemExit, KeyboardInterrupt):
+        _count_attempt(end_attempt)
+        raise
+    _count_attempt(end_attempt)
+    return replace(model, classify=FirstFace(store, name, model.classify))
 
 
 # --- the phases: what runs now, and why. Each is a value; the updater replaces it as a whole ------
@@ -179,6 +243,7 @@ class Updater:
     target_fps: the frames per second that are expected now; 0 while the chain idles.
     on_event: called between two frames with what happens.
     clock: seconds of a monotonic clock.
+    progress: how far the probation of `model` was when the service ended; None if it is new.
 
     phase: what runs now, and why.
     """
@@ -193,9 +258,11 @@ class Updater:
         target_fps: Callable[[], float],
         on_event: OnEvent,
         clock: Callable[[], float] = time.monotonic,
+        progress: ProbationProgress | None = None,
     ) -> None:
         self.settings = settings
         self.store = store
+        self._progress = progress
         self.load_model = load_model
         self.stages = stages
         self.target_fps = target_fps
@@ -205,6 +272,7 @@ class Updater:
         self._last_hour = LastHour()
         self._last_frame_at = clock()
         self._retry_at = _NEVER
+        self._next_reload_at = _NEVER
         self._reload_requested = threading.Event()
         self._has_failed_reload = False
         self._task: _Task[Any] | None = None
@@ -254,6 +322,18 @@ class Updater:
         """Wait for the thread to end what it does."""
         self._worker.shutdown(wait=True)
 
+    def suspend(self) -> None:
+        """Close it, and let the next start of the service go on with a probation.
+
+        For a service that ends in order. Raises BundleError if that cannot be written down.
+        """
+        self.close()
+        phase = self.phase
+        if isinstance(phase, OnProbation) and not phase.probation.failure_reason():
+            self.store.suspend_probation(phase.probation.progress(phase.model.name))
+        elif self._progress is not None:
+            self.store.suspend_probation(self._progress)
+
     def _count_frame(self, now: float) -> None:
         gap = now - self._last_frame_at
         self._last_frame_at = now
@@ -270,9 +350,12 @@ class Updater:
     # --- tasks: started and finished between two frames, done by the thread -----------------------
 
     def _start_next_task(self, now: float) -> None:
-        """A request is served at once; after a failure all else waits, a failed reload longest."""
-        if self._reload_requested.is_set():
+        """A request is served at once, unless requests come without end: a probation goes on
+        between them. After a failure all else waits, a failed reload longest.
+        """
+        if self._reload_requested.is_set() and now >= self._next_reload_at:
             self._reload_requested.clear()
+            self._next_reload_at = now + _RELOAD_INTERVAL
             self._start_reload()
         elif now >= self._retry_at:
             self._start_task_of_phase()
@@ -374,7 +457,8 @@ class Updater:
         if running is not None and running.name == name and running.first.stage is model.classify:
             return running
         try:
-            shadow = self.load_model(load_bundle(self.store.folder / name))
+            bundle = load_bundle(self.store.folder / name)
+            shadow = _load_counted(self.store, bundle, self.load_model)
         except MienError as error:
             _log.warning("the shadow %s cannot run: %s", name, error)
             return None
@@ -392,7 +476,7 @@ class Updater:
         if before.shadow is not None and before.shadow is not phase.shadow:
             self._report_shadow(before.shadow)
         if isinstance(phase, OnProbation) and phase is not before:
-            self.on_event(EventKind.PROBATION, f"{name} for {self.settings.probation:g} s")
+            self.on_event(EventKind.PROBATION, self._probation_text(phase))
         self._enter(phase)
         if phase.shadow is not None and phase.shadow is not before.shadow:
             self.on_event(EventKind.SHADOW, f"{phase.shadow.name} is compared with {name}")
@@ -410,8 +494,20 @@ class Updater:
             self.clock,
         )
         baseline = self._last_hour.frame_rate(self.clock())
-        probation = Probation(self.settings, comparison, baseline)
+        progress = self._progress
+        self._progress = None
+        if progress is not None and progress.name != change.model.name:
+            progress = None
+        probation = Probation(self.settings, comparison, baseline, progress)
         return OnProbation(change.model, change.previous, probation)
+
+    def _probation_text(self, phase: OnProbation) -> str:
+        name = phase.model.name
+        faces = phase.probation.comparison.faces
+        needed = f"{self.settings.min_faces} readings of faces"
+        if phase.probation.seconds:
+            return f"{name} goes on after a restart, {faces} of {needed} until now"
+        return f"{name} for {self.settings.probation:g} s and {needed}"
 
     # --- probation --------------------------------------------------------------------------------
 

@@ -9,11 +9,10 @@ import hmac
 import ipaddress
 import re
 from contextlib import suppress
-from pathlib import Path
 
 from aiohttp import web
 
-from mien_edge import paths
+from mien_edge.credentials import read_secret
 from mien_edge.errors import SettingsError
 from mien_edge.settings import ViewSettings
 from mien_edge.view.connections import Handler
@@ -96,40 +95,20 @@ def read_token(settings: ViewSettings) -> str:
     Raises SettingsError for a token that can't be read, is short or is more than a word of ASCII
     characters, and where the address needs one and there is none.
     """
-    path = _token_path(settings)
-    token = _read(path) if path else ""
+    secret = read_secret(settings.token_file, "view-token", "the page's token", SettingsError)
+    token = (secret or "").strip()
+    where = settings.token_file or "view-token"
     if token and len(token) < _MIN_TOKEN_LENGTH:
         reason = f"a token of under {_MIN_TOKEN_LENGTH} characters can be guessed"
-        raise SettingsError(f"{path}: {reason}; {_NEW_TOKEN}")
+        raise SettingsError(f"{where}: {reason}; {_NEW_TOKEN}")
     if not _VISIBLE_ASCII.fullmatch(token):
         reason = "a token is one word of ASCII characters, so that a browser can send it"
-        raise SettingsError(f"{path}: {reason}; {_NEW_TOKEN}")
+        raise SettingsError(f"{where}: {reason}; {_NEW_TOKEN}")
     if not token and not _is_loopback(settings.host):
         fix = "leave it at 127.0.0.1 and come through SSH, or give it a token: view.token_file"
         reason = "whoever is in that network could look"
         raise SettingsError(f"view.host is {settings.host}: {reason}; {fix}")
     return token
-
-
-def _token_path(settings: ViewSettings) -> Path | None:
-    """The token's file; None if there is none. A file that the settings name must be there."""
-    if settings.token_file:
-        return Path(settings.token_file)
-    credentials = paths.systemd_directory("CREDENTIALS_DIRECTORY")
-    if credentials is None:
-        return None
-    path = credentials / "view-token"
-    return path if path.exists() else None
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8").strip()
-    except OSError as problem:
-        reason = f"cannot be read ({problem.strerror}); it holds the page's token"
-        raise SettingsError(f"{path}: {reason}") from None
-    except UnicodeDecodeError:
-        raise SettingsError(f"{path}: not text; {_NEW_TOKEN}") from None
 
 
 def _without_port(host: str) -> str:

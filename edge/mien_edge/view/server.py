@@ -20,7 +20,6 @@ from aiohttp.http_exceptions import HttpProcessingError
 from mien_edge import paths
 from mien_edge.errors import SettingsError, SinkError, SourceError
 from mien_edge.log import reader
-from mien_edge.log.reader import Filter
 from mien_edge.schema import to_dict
 from mien_edge.settings import Settings, ViewSettings
 from mien_edge.status.status_file import read_status
@@ -255,11 +254,10 @@ class _Page:
     async def history(self, request: web.Request) -> web.Response:
         """Answer with the last hour by minutes, the last day by ten minutes, and events."""
         now = time.time()
-        last_days = Filter(since=now - _EVENT_DAYS * _DAY)
         with closing(reader.open_to_read(self.log)) as connection:
             hour = reader.read_minutes(connection, now - _HOUR - _MINUTE)
             day = reader.read_minutes(connection, now - _DAY - _TEN_MINUTES, step=_TEN_MINUTES)
-            events = reader.events(connection, last_days)[-_MAX_EVENTS:]
+            events = reader.newest_events(connection, now - _EVENT_DAYS * _DAY, _MAX_EVENTS)
         return web.json_response(
             {
                 "now": now,

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from helpers import ROOT, until
 from mien_edge.chain import camera, devices
-from mien_edge.errors import RuntimeMissingError, SourceError
+from mien_edge.errors import FrameError, RuntimeMissingError, SourceError
 from mien_edge.settings import SourceSettings
 from mien_edge.testing import FakeCamera, FakePicamera2, openers
 
@@ -172,10 +172,91 @@ def test_any_error_while_opening_anew_is_tried_again():
     assert kinds[:2] == ["camera lost", "camera back"]
 
 
-def test_a_password_is_never_shown():
-    assert devices.without_password("rtsp://me:secret@cam:554/a@b") == "rtsp://cam:554/a@b"
-    assert devices.without_password("rtsp://cam/a@b") == "rtsp://cam/a@b"
-    assert devices.without_password("photos/a@b.jpg") == "photos/a@b.jpg"
+def test_frames_that_fail_are_counted_and_the_camera_is_not_lost():
+    bad = FrameError("not to be decoded")
+    script = [PICTURES[0], bad, PICTURES[1], bad, bad, PICTURES[2]]
+    source, kinds = live(FakeCamera(script))
+    frames = list(itertools.islice(source, 50))
+    assert int(frames[-1].image[0, 0]) == 2
+    assert source.failed_reads == 3
+    assert kinds == []
+
+
+def test_hundreds_of_frames_in_a_row_may_fail_before_the_time_is_over(monkeypatch):
+    monkeypatch.setattr(camera, "_FAILURE_PAUSE", 0)
+    script = [FrameError("not to be decoded")] * 500
+    source, kinds = live(FakeCamera([PICTURES[0], *script, PICTURES[1]], pause=0))
+    assert any(int(frame.image[0, 0]) == 1 for frame in source)
+    assert source.failed_reads == 500
+    assert kinds == []
+
+
+def test_a_camera_without_a_good_frame_for_the_time_is_lost_and_says_why():
+    clock = Clock()
+
+    class OnlyBadFrames(FakeCamera):
+        def read(self):
+            if not self.script:
+                clock.now += 3
+                raise FrameError("cam: not to be decoded")
+            return super().read()
+
+    texts = []
+    source, _ = live(OnlyBadFrames([PICTURES[0]]), FakeCamera([PICTURES[1]]), clock=clock)
+    source._on_event = lambda kind, text: texts.append(f"{kind}: {text}")
+    assert any(int(frame.image[0, 0]) == 1 for frame in source)
+    assert texts[0] == "camera lost: no frame for 10 s: cam: not to be decoded"
+    assert source.failed_reads >= 3
+
+
+def test_a_camera_that_is_left_while_it_fails_is_closed():
+    device = FakeCamera([PICTURES[0], *[FrameError("bad")] * 100_000])
+    source, _ = live(device)
+    frames = iter(source)
+    next(frames)
+    until(lambda: source.failed_reads > 0)
+    frames.close()
+    assert device.closed
+
+
+def test_a_driver_that_quotes_the_address_gives_no_secret_away():
+    uri = "rtsp://me:ge/he im@127.0.0.1:1/x"
+    texts = []
+    source = camera.LiveCamera(
+        openers(
+            FakeCamera([PICTURES[0], RuntimeError(f"cannot read {uri}")]),
+            RuntimeError(f"cannot open {uri}"),
+            FakeCamera([PICTURES[1]]),
+        ),
+        SourceSettings(uri=uri, max_retry_delay=0.1),
+        threading.Event(),
+        lambda kind, text: texts.append(text),
+    )
+    assert any(int(frame.image[0, 0]) == 1 for frame in source)
+    assert texts[0] == "cannot read rtsp://127.0.0.1:1/x"
+
+
+def test_a_usb_camera_whose_frame_fails_is_lost_only_once_its_device_is_gone(tmp_path, monkeypatch):
+    class Capture:
+        def isOpened(self):  # noqa: N802 - OpenCV's name
+            return True
+
+        def set(self, *_):
+            return True
+
+        def read(self):
+            return False, None
+
+    monkeypatch.setattr(devices.cv2, "VideoCapture", lambda *_: Capture())
+    path = tmp_path / "video0"
+    path.touch()
+    device = devices.V4l2(SourceSettings(uri=f"v4l2:{path}"))
+    with pytest.raises(FrameError):
+        device.read()
+    path.unlink()
+    with pytest.raises(SourceError, match="no such camera; plug it in") as gone:
+        device.read()
+    assert not isinstance(gone.value, FrameError)
 
 
 def test_a_missing_usb_camera_is_named():
@@ -210,6 +291,25 @@ def test_the_pi_camera_gives_the_y_plane_without_padding():
     assert image.shape == (64, 66)
     assert (image == np.arange(66, dtype=np.uint8)).all()
     assert device._camera.calls == ["start", "cancel_all_and_flush", "stop", "close"]
+
+
+@pytest.mark.usefixtures("picamera2")
+def test_a_pi_cameras_failed_request_is_one_frame_and_its_silence_is_the_end(monkeypatch):
+    device = devices.PiCamera(SourceSettings(width=66, height=64))
+
+    def fail(*_, **__):
+        raise RuntimeError("request cancelled")
+
+    def stay_silent(*_, **__):
+        raise TimeoutError
+
+    monkeypatch.setattr(device._camera, "capture_array", fail)
+    with pytest.raises(FrameError, match="picamera: request cancelled"):
+        device.read()
+    monkeypatch.setattr(device._camera, "capture_array", stay_silent)
+    with pytest.raises(TimeoutError):
+        device.read()
+    device.close()
 
 
 @pytest.mark.usefixtures("picamera2")

@@ -58,6 +58,33 @@ def test_a_folder_skips_and_counts_what_it_cannot_read(tmp_path, astronaut, capl
     assert "a.jpg: a JPEG without its end" in caplog.text
 
 
+def test_a_photo_with_a_longer_clip_behind_it_is_read(tmp_path, astronaut):
+    path = write(tmp_path / "motion.jpg", astronaut)
+    content = path.read_bytes()
+    path.write_bytes(content + b"\0\0\0\x18ftypmp42" + bytes(3 * len(content)))
+    assert sources.read_photo(path).shape == (512, 512, 3)
+
+
+def test_a_truncated_photo_with_a_whole_thumbnail_is_truncated(tmp_path, astronaut):
+    content = write(tmp_path / "a.jpg", astronaut).read_bytes()
+    thumbnail = write(tmp_path / "b.jpg", astronaut[:64, :64]).read_bytes()
+    length = (len(thumbnail) + 2).to_bytes(2, "big")
+    whole = content[:2] + b"\xff\xe1" + length + thumbnail + content[2:]
+    (tmp_path / "whole.jpg").write_bytes(whole)
+    assert sources.read_photo(tmp_path / "whole.jpg").shape == (512, 512, 3)
+    for cut in (len(thumbnail) + 30, len(whole) // 2, len(whole) - 2):
+        (tmp_path / "cut.jpg").write_bytes(whole[:cut])
+        with pytest.raises(SourceError, match="a JPEG without its end"):
+            sources.read_photo(tmp_path / "cut.jpg")
+
+
+def test_a_name_that_is_no_path_is_one_error_without_its_secrets():
+    for uri in ("a" * 5000, "\0", "me:geheim@cam/x"):
+        with pytest.raises(SourceError, match="no such source") as refused:
+            opened(uri)
+        assert "geheim" not in str(refused.value)
+
+
 def test_an_empty_folder_and_a_missing_file_are_errors(tmp_path):
     with pytest.raises(SourceError, match="no photograph"):
         opened(tmp_path)

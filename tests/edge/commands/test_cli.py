@@ -133,6 +133,13 @@ def test_a_word_of_an_earlier_version_is_a_usage_error_that_names_the_new_one(
     assert capsys.readouterr().err.splitlines()[-1].endswith(f"error: {line}")
 
 
+def test_words_of_earlier_versions_are_not_among_the_choices_of_an_error():
+    result = call("models", "x")
+    assert result.returncode == 2
+    assert "choose from" in result.stderr
+    assert "discard" not in result.stderr
+
+
 def test_words_of_earlier_versions_are_not_in_the_help():
     for name in ("shadow", "activate"):
         text = call("models", name, "--help").stdout

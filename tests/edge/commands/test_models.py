@@ -1,16 +1,21 @@
 """The commands for bundles on this device, called in this process."""
 
-import io
+import contextlib
 import subprocess
 import sys
 from collections import Counter
 
 import pytest
 from mien_edge import cli, files
+from mien_edge.commands import doctor
 from mien_edge.model import bundle as bundle_module
+from mien_edge.settings import Settings
+from mien_edge.status import status_file
+from mien_edge.status.status_file import ProbationStatus, Status, UpdateStatus
 from mien_edge.update import signing
 from mien_edge.update.archive import pack
 from mien_edge.update.signing import Trust
+from mien_edge.update.store import Store
 
 
 @pytest.fixture
@@ -61,17 +66,18 @@ def verifications(monkeypatch):
 ONCE = {"signature": 1, "card": 1, "model.tflite": 1, "golden.npz": 1}
 
 
-class Stdin:
-    """Standard input that holds bytes."""
+def archive_file(folder, content):
+    """A file with so many bytes, as standard input."""
+    (folder / "archive.tar").write_bytes(content)
+    return (folder / "archive.tar").open("rb")
 
-    def __init__(self, content):
-        self.buffer = io.BytesIO(content)
 
-
-def test_receive_verifies_a_bundle_once(bundle, device, signed, monkeypatch, verifications):
+def test_receive_verifies_a_bundle_once(
+    bundle, device, signed, monkeypatch, verifications, tmp_path
+):
     content = pack(signed)
     verifications.clear()
-    monkeypatch.setattr(sys, "stdin", Stdin(content))
+    monkeypatch.setattr(sys, "stdin", archive_file(tmp_path, content))
     assert cli.main(["receive", *device]) == 0
     assert verifications == ONCE
 
@@ -93,3 +99,62 @@ def test_a_bundle_that_was_altered_is_refused(device, signed, capsys):
     (signed / "model.tflite").write_bytes(content)
     assert cli.main(["models", "install", str(signed), *device]) == 1
     assert f"{signed}/model.tflite: its sha256 is not the card's" in capsys.readouterr().err
+
+
+@pytest.fixture
+def on_probation(bundle, device, signed, tmp_path):
+    """A device whose service says that its bundle has met three faces."""
+    assert cli.main(["models", "install", str(signed), *device]) == 0
+    place = Store(tmp_path / "models", lambda *_: "me")
+    place.request(place.open(bundle.card.id))
+    place.promote()
+    probation = ProbationStatus(seconds=7200, of_seconds=60, faces=3, of_faces=100)
+    status = Status(model=bundle.card.id, update=UpdateStatus(probation))
+    (tmp_path / "run" / "mien").mkdir(parents=True)
+    for folder in (tmp_path / "run", tmp_path / "run" / "mien"):
+        status_file.write(folder, status)
+    return place
+
+
+def test_who_waits_for_a_probation_in_vain_is_told_how_far_it_is(
+    on_probation, bundle, device, capsys
+):
+    name = bundle.card.id
+    assert cli.main(["models", "activate", name, "--timeout", "0", *device]) == 3
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        f"{name} has not been judged after 0 s: 3 of 100 readings of faces until now; "
+        "it goes on by itself"
+    )
+
+
+def test_the_list_says_how_far_a_probation_is(on_probation, bundle, device, capsys):
+    capsys.readouterr()
+    assert cli.main(["models", "list", *device]) == 0
+    assert "(on probation: 3 of 100 readings of faces until now)" in capsys.readouterr().out
+
+
+def test_doctor_says_how_far_a_probation_is(on_probation, bundle, tmp_path):
+    (finding,) = doctor._probation(doctor.Device(Settings(), tmp_path))
+    assert finding.severity == "note"
+    assert f"{bundle.card.id} is on probation: 3 of 100 readings of faces" in finding.text
+
+
+def test_the_list_says_why_a_bundle_is_not_taken_again(bundle, device, signed, tmp_path, capsys):
+    assert cli.main(["models", "install", str(signed), *device]) == 0
+    reason = "it ended the service in 5 starts in a row"
+    (tmp_path / "models" / bundle.card.id / "failed").write_text(f"{reason}\n")
+    assert cli.main(["models", "list", *device]) == 0
+    assert f"(failed, not taken again: {reason})" in capsys.readouterr().out
+    assert cli.main(["models", "activate", bundle.card.id, *device]) == 1
+    assert f"mien-edge models remove {bundle.card.id}" in capsys.readouterr().err
+
+
+def test_a_fifth_submission_is_one_line(device, signed, monkeypatch, tmp_path, capsys):
+    place = Store(tmp_path / "models", lambda *_: "me")
+    monkeypatch.setattr(sys, "stdin", archive_file(tmp_path, pack(signed)))
+    with contextlib.ExitStack() as stack:
+        for _ in range(4):
+            stack.enter_context(place.session())
+        assert cli.main(["receive", *device]) == 1
+    reason = "4 submissions are under way; try again later"
+    assert capsys.readouterr().err == f"mien-edge: error: {reason}\n"

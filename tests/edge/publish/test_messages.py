@@ -15,27 +15,27 @@ from mien_edge.status import status_file
 NOW = 1_700_000_000.0
 
 DISCOVERY = (
-    '{"dev": {"ids": ["mien_B_ro"], "name": "Büro", "mf": "mien", "mdl": "Emotion readings", "sw": "VERSION"}, '
+    '{"dev": {"ids": ["mien_B_ro_96eecebc"], "name": "Büro", "mf": "mien", "mdl": "Emotion readings", "sw": "VERSION"}, '
     '"o": {"name": "mien", "sw": "VERSION"}, '
     '"state_topic": "mien/Büro/state", "availability_topic": "mien/Büro/status", "qos": 1, '
     '"cmps": {"emotion": {"p": "sensor", "name": "Dominant emotion", "device_class": "enum", '
     '"options": ["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral", "none"], '
     '"value_template": "{{ value_json.emotion }}", "icon": "mdi:emoticon-outline", '
-    '"unique_id": "mien_B_ro_emotion"}, '
+    '"unique_id": "mien_B_ro_96eecebc_emotion"}, '
     '"faces": {"p": "sensor", "name": "Faces", "state_class": "measurement", "unit_of_measurement": "faces", '
-    '"value_template": "{{ value_json.faces }}", "icon": "mdi:account-group", "unique_id": "mien_B_ro_faces"}, '
+    '"value_template": "{{ value_json.faces }}", "icon": "mdi:account-group", "unique_id": "mien_B_ro_96eecebc_faces"}, '
     '"fps": {"p": "sensor", "name": "Frames per second", "state_class": "measurement", '
     '"unit_of_measurement": "fps", "value_template": "{{ value_json.fps }}", "entity_category": "diagnostic", '
-    '"unique_id": "mien_B_ro_fps"}, '
+    '"unique_id": "mien_B_ro_96eecebc_fps"}, '
     '"temperature": {"p": "sensor", "name": "Temperature", "device_class": "temperature", '
     '"state_class": "measurement", "unit_of_measurement": "°C", '
     '"value_template": "{{ value_json.temperature }}", "entity_category": "diagnostic", '
-    '"unique_id": "mien_B_ro_temperature"}, '
+    '"unique_id": "mien_B_ro_96eecebc_temperature"}, '
     '"problem": {"p": "binary_sensor", "name": "Problem", "device_class": "problem", '
     '"value_template": "{{ \'ON\' if value_json.problems else \'OFF\' }}", "entity_category": "diagnostic", '
     '"json_attributes_topic": "mien/Büro/state", '
     '"json_attributes_template": "{{ {\'problems\': value_json.problems} | tojson }}", '
-    '"unique_id": "mien_B_ro_problem"}}}'
+    '"unique_id": "mien_B_ro_96eecebc_problem"}}}'
 )
 
 SERVICE = (
@@ -64,7 +64,9 @@ def publisher(tmp_path, log):
     def create(**settings):
         (tmp_path / "run").mkdir()
         chosen = PublishSettings(host="broker", device="pi", **settings)
-        return Publisher(chosen, tmp_path / "log.db", tmp_path / "run", tmp_path)
+        created = Publisher(chosen, tmp_path / "log.db", tmp_path / "run", tmp_path)
+        created.machine = "1a2b3c4d"
+        return created
 
     return create
 
@@ -78,7 +80,8 @@ def start_of(path):
 
 def test_the_discovery_message():
     assert (
-        homeassistant.discovery_topic("homeassistant", "Büro") == "homeassistant/device/B_ro/config"
+        homeassistant.discovery_topic("homeassistant", "Büro")
+        == "homeassistant/device/B_ro_96eecebc/config"
     )
     assert homeassistant.discovery_message("mien/Büro", "Büro") == DISCOVERY.replace(
         "VERSION", __version__
@@ -90,7 +93,7 @@ def test_a_state_message_of_a_running_service(tmp_path, publisher):
     (tmp_path / "run" / status_file.NAME).write_text(SERVICE)
     assert json.dumps(running.state()) == (
         '{"emotion": "sad", "faces": 2, "fps": 14.9, "temperature": 61.5, "model": "seed-1", "camera": "ok", '
-        '"problems": ["the device has throttled now; see: mien-edge doctor"]}'
+        '"problems": ["the device has throttled now; see: mien-edge doctor"], "machine": "1a2b3c4d"}'
     )
 
 
@@ -105,7 +108,7 @@ def test_a_state_message_without_a_service(tmp_path, publisher):
     reason = f"{path}: the service does not run here; start it with: sudo systemctl start mien"
     assert json.dumps(publisher().state()) == (
         '{"emotion": "none", "faces": 0, "fps": 0, "temperature": null, '
-        f'"problems": {json.dumps([reason])}, "model": ""}}'
+        f'"problems": {json.dumps([reason])}, "model": "", "machine": "1a2b3c4d"}}'
     )
 
 

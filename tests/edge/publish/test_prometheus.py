@@ -18,7 +18,9 @@ SERVICE = Status(
     health=Health(temperature=61.5, throttled_now=("throttled",), available_megabytes=512.0),
     resident_megabytes=104.5,
 )
-PUBLISHER = PublisherStatus(shares={"happy": 0.75, "none": 0.25}, faces=2, waiting=7)
+PUBLISHER = PublisherStatus(
+    shares={"happy": 0.75, "none": 0.25}, faces=2, waiting=7, refused=4, set_aside=3
+)
 
 BASE_UNITS = ("seconds", "celsius", "bytes", "ratio")  # prometheus.io/docs/practices/naming
 OTHER_UNITS = (
@@ -40,6 +42,8 @@ WITHOUT_UNIT = {
     "mien_camera_lost",
     "mien_faces",
     "mien_entries_waiting",
+    "mien_messages_refused_total",
+    "mien_messages_set_aside_total",
 }
 
 
@@ -70,6 +74,8 @@ def test_the_values_are_in_base_units():
         'mien_emotion_ratio{label="happy"} 0.75',
         "mien_faces 2.0",
         "mien_entries_waiting 7.0",
+        "mien_messages_refused_total 4.0",
+        "mien_messages_set_aside_total 3.0",
     ):
         assert line in lines
 

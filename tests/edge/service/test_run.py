@@ -8,14 +8,19 @@ import os
 import signal
 import sqlite3
 import stat
+import subprocess
+import sys
+from types import BuiltinFunctionType
 
 import cv2
 import numpy as np
 import pytest
-from mien_edge import paths, testing
+from helpers import clean_environment, until
+from mien_edge import files, paths, testing
 from mien_edge.chain import sources
 from mien_edge.errors import SinkError, SourceError
 from mien_edge.model.bundle import shipped_bundle
+from mien_edge.service import run
 from mien_edge.service.preview import PreviewServer
 from mien_edge.service.run import (
     Events,
@@ -33,7 +38,9 @@ from mien_edge.settings import (
     SourceSettings,
     ViewSettings,
 )
+from mien_edge.update.record import ProbationProgress
 from mien_edge.values import Frame
+from stores import commit, store
 
 
 @pytest.fixture
@@ -222,6 +229,106 @@ def test_a_service_without_a_store_survives_sighup(model, tmp_path):
     Service(Settings(), model, options, source=demo(), sinks=[capture]).run()
     assert len(capture.frames) == 3
     assert signal.getsignal(signal.SIGHUP) == before
+
+
+@pytest.fixture
+def service(tmp_path):
+    """The real service in a process of its own, and how many frames it has passed."""
+    environment = clean_environment()
+    for name in ("models", "state", "run"):
+        (tmp_path / name).mkdir()
+    environment["MIEN_MODELS"] = str(tmp_path / "models")
+    environment["STATE_DIRECTORY"] = str(tmp_path / "state")
+    environment["RUNTIME_DIRECTORY"] = str(tmp_path / "run")
+    command = [sys.executable, "-P", "-m", "mien_edge", "run", "demo:forever", "--quiet"]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+
+    def frames():
+        try:
+            return json.loads((tmp_path / "run" / "status.json").read_text())["frames"]
+        except FileNotFoundError:
+            return 0
+
+    until(lambda: frames() > 0)
+    yield process, frames
+    process.kill()
+    process.wait()
+
+
+def test_a_flood_of_signals_ends_no_service_and_one_sigterm_does(service):
+    process, frames = service
+    for _ in range(20_000):
+        process.send_signal(signal.SIGHUP)
+    for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGPIPE):
+        process.send_signal(number)
+    before = frames()
+    until(lambda: frames() > before)
+    for _ in range(1000):
+        process.send_signal(signal.SIGHUP)
+    process.send_signal(signal.SIGTERM)
+    for _ in range(1000):
+        process.send_signal(signal.SIGHUP)
+    assert process.wait() == 0
+
+
+def test_a_handler_of_sighup_runs_no_python_code(model, tmp_path):
+    """Python code in a handler can be interrupted by the next signal, as deep as the stack goes."""
+    handlers = []
+
+    class Asked(testing.Capture):
+        def __call__(self, readings):
+            handlers.append(signal.getsignal(signal.SIGHUP))
+
+    options = RunOptions(max_frames=1, runtime_folder=tmp_path)
+    Service(Settings(), model, options, source=demo(), sinks=[Asked()]).run()
+    assert isinstance(handlers[0], BuiltinFunctionType)
+
+
+def test_a_start_verifies_its_bundle_once(bundle, tmp_path, monkeypatch):
+    monkeypatch.setenv("MIEN_MODELS", str(tmp_path / "models"))
+    commit(store(tmp_path / "models"), bundle.folder)
+    digests = []
+    sha256 = files.sha256
+    monkeypatch.setattr(files, "sha256", lambda path: digests.append(path.name) or sha256(path))
+    service = Service.from_settings(Settings(), RunOptions(state_folder=tmp_path))
+    assert service.model.name == bundle.card.id
+    assert sorted(digests) == ["golden.npz", "model.tflite"]
+
+
+def test_a_sigterm_while_the_model_is_loaded_keeps_a_probation(bundle, tmp_path, monkeypatch):
+    monkeypatch.setenv("MIEN_MODELS", str(tmp_path / "models"))
+    place = store(tmp_path / "models")
+    place.request(place.install(bundle.folder))
+    place.promote()
+    place.suspend_probation(ProbationProgress(bundle.card.id, 90.0, {"happy/sad": 3}))
+
+    def terminated(*_):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return model
+
+    monkeypatch.setattr(run, "load_model", terminated)
+    with pytest.raises(SystemExit):
+        Service.from_settings(Settings(), RunOptions(state_folder=tmp_path))
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert place.recover().probation.faces == 3
+
+
+def test_a_camera_that_is_missing_at_a_start_does_not_end_a_probation(
+    bundle, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("MIEN_MODELS", str(tmp_path / "models"))
+    place = store(tmp_path / "models")
+    place.request(place.install(bundle.folder))
+    place.promote()
+    place.suspend_probation(ProbationProgress(bundle.card.id, 90.0, {"happy/sad": 3}))
+    settings = Settings(source=SourceSettings(uri=str(tmp_path / "no-camera.mp4")))
+    options = RunOptions(state_folder=tmp_path)
+    for _ in range(3):
+        service = Service.from_settings(settings, options)
+        assert service.progress.faces == 3
+        with pytest.raises(SourceError):
+            service.run()
+    assert place.state().on_probation
 
 
 def test_a_service_starts_with_the_bundle_of_its_store(bundle, tmp_path, monkeypatch):

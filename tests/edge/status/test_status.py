@@ -22,7 +22,7 @@ from mien_edge.events import EventKind
 from mien_edge.formats import reading_record
 from mien_edge.log import writer
 from mien_edge.service import status_writer
-from mien_edge.settings import LogSettings, Settings
+from mien_edge.settings import LogSettings, PublishSettings, Settings
 from mien_edge.status import status_file, summary
 from mien_edge.status.health import Health
 from mien_edge.status.status_file import (
@@ -144,7 +144,7 @@ FULL_STATUS = Status(
     resident_megabytes=104.5,
     written_per_day=3.2,
     events=(StatusEvent(NOW, EventKind.THROTTLED, "hot"),),
-    throttle=ThrottleStatus(target_fps=15.0, idle=False, skipped=7),
+    throttle=ThrottleStatus(target_fps=15.0, idle=False, skipped=7, failed_reads=3),
     update=UpdateStatus(
         ProbationStatus(12.3, 600.0, 3, 200),
         ShadowStatus("small-3", 60, 1, 1.0, ((1,),), (2.1, 3.0)),
@@ -158,7 +158,7 @@ FULL_JSON = (
     '"sad": 0.0167, "surprise": 0.0167, "neutral": 0.0167}, "model": "fake-1"}], "milliseconds": {"detect": 12.3}, '
     '"temperature": 61.2, "limits": ["throttled"], "had": [], "memory": 512.5, "rss": 104.5, "written_per_day": 3.2, '
     '"events": [{"time": 1800000000.0, "kind": "throttled", "text": "hot"}], '
-    '"target_fps": 15.0, "idle": false, "skipped": 7, '
+    '"target_fps": 15.0, "idle": false, "skipped": 7, "failed_reads": 3, '
     '"probation": {"seconds": 12.3, "of_seconds": 600.0, "faces": 3, "of_faces": 200}, '
     '"shadow": {"bundle": "small-3", "seconds": 60, "faces": 1, "agreement": 1.0, "confusion": [[1]], '
     '"milliseconds": [2.1, 3.0], "degrees_warmer": null, "problem": ""}}\n'
@@ -179,6 +179,7 @@ def test_without_throttle_and_update_the_status_file_has_none_of_their_keys(tmp_
         "target_fps",
         "idle",
         "skipped",
+        "failed_reads",
         "probation",
         "shadow",
     }
@@ -225,11 +226,11 @@ def test_a_status_with_other_values_is_one_clear_error(tmp_path, content):
 
 
 def test_the_publishers_status_has_the_keys_that_programs_know(tmp_path):
-    status = PublisherStatus(NOW, "b:1883", True, "", 3, 1, 0, 4, 2, {"happy": 1.0})
+    status = PublisherStatus(NOW, "b:1883", True, "", 3, 1, 0, 4, 2, {"happy": 1.0}, 5)
     status_file.write(tmp_path, status)
     assert (tmp_path / "status.json").read_text() == (
         '{"time": 1800000000.0, "broker": "b:1883", "connected": true, "problem": "", "published": 3, "refused": 1, '
-        '"reconnects": 0, "waiting": 4, "faces": 2, "shares": {"happy": 1.0}}\n'
+        '"reconnects": 0, "waiting": 4, "faces": 2, "shares": {"happy": 1.0}, "set_aside": 5}\n'
     )
     assert status_file.read_publisher(tmp_path) == status
 
@@ -395,13 +396,26 @@ def test_the_exit_code_is_the_worst_finding():
     assert doctor.as_text([two, one]).splitlines()[-1].strip() == "-> do"
 
 
-def test_a_broker_is_reached_or_not():
-    import socket
-
+def test_a_broker_that_is_away_is_an_error():
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        assert doctor.broker("127.0.0.1", port).severity == "ok"
-    assert doctor.broker("127.0.0.1", port).severity == "error"
+    finding = doctor.broker(PublishSettings(host="127.0.0.1", port=port))
+    assert (finding.severity, f"127.0.0.1:{port}" in finding.text) == ("error", True)
+
+
+@pytest.mark.parametrize("connected", [True, False])
+def test_what_is_wrong_with_the_publisher_is_a_problem_with_and_without_the_service(
+    tmp_path, connected
+):
+    status = PublisherStatus(broker="b:1883", connected=connected, problem="log.db: damaged")
+    service = dataclasses.replace(FULL_STATUS, camera="ok")
+    lines = summary.find_problems(service, status, service.time)
+    assert "log.db: damaged" in lines[-1]
+    assert summary.publisher_problems(status) == lines[-1:]
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run-publish").mkdir()
+    status_file.write(tmp_path / "run-publish", status)
+    assert "log.db: damaged" in summary.collect(tmp_path / "run", tmp_path / "x").problems[-1]
 
 
 # --- init, notice ------------------------------------------------------------------------------------------------

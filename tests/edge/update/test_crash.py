@@ -6,9 +6,11 @@ from collections import Counter
 
 import pytest
 from mien_edge.model.bundle import load_bundle
+from mien_edge.update.record import ProbationProgress
 from stores import DeadError, Dying, Failing, commit, digest, refused, small, store
 
 TRIED = Counter()
+PROGRESS = ProbationProgress("small-3", 90.0, {"happy/sad": 3})
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -54,9 +56,32 @@ def on_probation(place, sources):
     place.promote()
 
 
+def suspended(place, sources):
+    on_probation(place, sources)
+    place.suspend_probation(PROGRESS)
+
+
+def attempted(place, sources):
+    installed(place, sources)
+    place.begin_attempt("small-2")
+
+
+def failed_before(place, sources):
+    """The service has ended four times while small-2 was loaded, and the fifth time now."""
+    attempted(place, sources)
+    for _ in range(4):
+        place.recover()
+        place.begin_attempt("small-2")
+
+
 def shadowed(place, sources):
     installed(place, sources)
     place.start_shadow(place.open("small-3"))
+
+
+def deadly_shadow(place, sources):
+    shadowed(place, sources)
+    place.begin_attempt("small-3")
 
 
 def damaged(place, sources):
@@ -86,11 +111,18 @@ STEPS = {
     "return from probation": (on_probation, lambda place, _: place.return_to_previous("a test")),
     "return from asked for": (asked, lambda place, _: place.return_to_previous("a test")),
     "return from committed": (installed, lambda place, _: place.return_to_previous("a test")),
+    "suspend probation": (on_probation, lambda place, _: place.suspend_probation(PROGRESS)),
+    "begin attempt": (installed, lambda place, _: place.begin_attempt("small-2")),
+    "end attempt": (attempted, lambda place, _: place.end_attempt("small-2", has_read_face=True)),
     "shadow": (installed, lambda place, _: place.start_shadow(place.open("small-3"))),
     "shadow's end": (shadowed, lambda place, _: place.stop_shadow()),
     "remove": (installed, lambda place, _: place.remove("small-3")),
     "recover, link of before": (asked_before, lambda place, _: place.recover()),
     "recover": (on_probation, lambda place, _: place.recover()),
+    "recover, suspended": (suspended, lambda place, _: place.recover()),
+    "recover, failed attempt": (attempted, lambda place, _: place.recover()),
+    "recover, failing starts": (failed_before, lambda place, _: place.recover()),
+    "recover, deadly shadow": (deadly_shadow, lambda place, _: place.recover()),
     "recover from damage": (damaged, lambda place, _: place.recover()),
 }
 
@@ -162,13 +194,17 @@ def boots(sources, tmp_path_factory):
 
 
 def booted(folder, sources):
-    """After a boot a committed bundle runs, nothing is left over, and updates work; that bundle's name."""
+    """After a boot a committed bundle runs, or one whose process ended in order, nothing is left over, and updates work; that
+    bundle's name.
+    """
     place = store(folder)
-    place.recover()
+    recovery = place.recover()
     running = runs(folder)
     state = place.state()
-    assert not state.on_probation
-    assert [path.name for path in folder.iterdir() if path.name.startswith(".")] in ([], [".lock"])
+    assert state.on_probation == (recovery.probation is not None)
+    assert not (folder / "probation.json").exists(), "it excuses one start"
+    hidden = {path.name for path in folder.iterdir() if path.name.startswith(".")}
+    assert hidden <= {".lock", ".installing"}
     for name in state.record.committed:
         load_bundle(folder / name)
     commit(place, sources[5])
@@ -186,6 +222,9 @@ def allowed(name):
         "commit": {"small-3"},
         "return from committed": {"small-1"},
         "return from asked for": {"small-1"},
+        "suspend probation": {"small-3"},
+        "recover, suspended": {"small-3"},
+        "recover, failing starts": {"small-1"},
     }.get(name, set())
 
 

@@ -260,8 +260,8 @@ def test_a_replayed_old_version(device, bundle, copy):
     is_refused(device, copy, "a replayed old version", "older than version")
 
 
-def test_a_full_disk_costs_nothing(device, copy, tmp_path):
-    """A real one: a file system of some hundred kilobytes."""
+def test_a_full_disk_costs_nothing(device, copy, tmp_path, monkeypatch):
+    """A real one: a file system of some hundred kilobytes, filled by somebody else meanwhile."""
     place = tmp_path / "full"
     place.mkdir()
     done = subprocess.run(
@@ -271,6 +271,11 @@ def test_a_full_disk_costs_nothing(device, copy, tmp_path):
         pytest.skip("no file system can be mounted here: it needs root")
     try:
         full = Store(place / "models", believe, replay=lambda *_: None)
+        said = refused(lambda: full.install(copy))
+        assert "with a reserve for the log, and 0.6 MB are free; free some space" in said
+        assert full.state().installed == ()
+        space = shutil.disk_usage("/")
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: space)
         said = refused(lambda: full.install(copy))
         TABLE["a full disk"] += 1
         assert "No space left" in said
@@ -295,3 +300,42 @@ def test_the_folder_may_hold_more_than_the_bundle(device, copy):
     shutil.rmtree(copy)
     with pytest.raises(BundleError):
         device.install(copy)
+
+
+# --- signers -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def key(tmp_path):
+    path = tmp_path / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path], check=True)
+    return path
+
+
+@pytest.mark.parametrize(
+    "principal",
+    ["Alice Smith", "", "a,b", "*", "a?", "!a", "#a", '"a"', "a\tb", "a\nb", "a\x1b[2J", "-a", "Zoë",
+     "a" * 129, "\ud800", "a=b", "a'b", "a\\b", " a", "a\0"],
+    ids=ascii,
+)  # fmt: skip
+def test_a_principal_that_is_no_single_plain_name_is_refused_with_what_is_allowed(principal, key):
+    with pytest.raises(BundleError) as refused:
+        signing.allowed_signers_line(principal, key.with_suffix(".pub"))
+    assert str(refused.value).isascii()
+    assert str(refused.value).isprintable()
+    assert "write 1 to 128 of A-Z, a-z, 0-9 and . _ + @ -" in str(refused.value)
+
+
+@pytest.mark.parametrize("principal", ["mien", "alice@example.com", "a.b+c_d-e@f", "0", "a" * 128])
+def test_the_line_of_a_signer_is_one_that_ssh_keygen_takes(principal, key, copy):
+    signing.sign(copy, key)
+    line = signing.verified_signers_line(copy, principal, key.with_suffix(".pub"))
+    assert line.startswith(f'{principal} namespaces="mien-bundle" ssh-ed25519 ')
+
+
+def test_a_line_with_another_key_than_the_one_that_signed_is_not_given_out(key, copy, tmp_path):
+    signing.sign(copy, key)
+    other = tmp_path / "other"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", other], check=True)
+    with pytest.raises(BundleError, match="not the public key of the signature"):
+        signing.verified_signers_line(copy, "me", other.with_suffix(".pub"))

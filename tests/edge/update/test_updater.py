@@ -9,7 +9,7 @@ import pytest
 from helpers import ROOT
 from mien_edge import testing
 from mien_edge.chain import pipeline, sources
-from mien_edge.errors import BundleError
+from mien_edge.errors import BundleError, RuntimeMissingError
 from mien_edge.model.bundle import Bundle, find_bundle, load_bundle, shipped_bundle
 from mien_edge.service.run import Events, RunOptions, Service, load_model
 from mien_edge.settings import Settings, UpdateSettings
@@ -58,11 +58,29 @@ class Device:
         chain = pipeline.Chain(lambda _: (), lambda _, faces: faces, first.classify, first.smooth)
         _, stages = pipeline.timed(chain)
         self.stages = dict(stages)
+        self._start(first, None)
+
+    def _start(self, model, progress):
         self.updater = Updater(
-            SETTINGS, self.store, first, self.make, self.stages, lambda: FPS,
-            lambda *event: self.events.append(event), lambda: self.now,
+            SETTINGS, self.store, model, self.make, self.stages, lambda: FPS,
+            lambda *event: self.events.append(event), lambda: self.now, progress,
         )  # fmt: skip
         self.updater.request_reload()
+
+    def restart(self, in_order=True):
+        """The service ends, in order or killed, and starts again as mien.service does."""
+        if in_order:
+            self.updater.suspend()
+        self.updater.close()
+        recovery = self.store.recover()
+        self.store.promote()
+        self.events.clear()
+        model = updater.load_startup_model(self.store, self.make, recovery.bundle)
+        for name in self.stages:
+            if name in ("classify", "smooth"):
+                self.stages[name].stage = getattr(model, name)
+        self._start(model, recovery.probation)
+        return recovery.events
 
     def make(self, bundle: Bundle):
         made = self.answers[bundle.card.version]
@@ -167,13 +185,224 @@ def test_a_model_that_cannot_be_made_leaves_the_old_one_running(device):
     assert chosen.updater.phase.model.bundle.card.id == "small-1"
 
 
-def test_without_faces_it_stays_after_its_patience(device):
+def test_a_model_that_met_nobody_stays_on_probation_however_long_that_lasts(device):
     chosen = device(Answers("happy"), Answers("sad"))
-    activate(chosen, 50, faces=0)
+    activate(chosen, 1000, faces=0)
     assert chosen.kinds()[-1] == "probation"
-    chosen.run(60, faces=0)
+    assert chosen.store.state().on_probation
+
+
+def test_after_its_longest_probation_ten_faces_are_enough_and_nine_are_not(device):
+    chosen = device(Answers("happy", "sad"), Answers("happy", "sad"))
+    activate(chosen, 120, faces=0)
+    chosen.run(9 / FPS)
+    chosen.run(1, faces=0)
+    assert chosen.kinds()[-1] == "probation"
+    chosen.run(1 / FPS)
+    chosen.run(1, faces=0)
     assert chosen.kinds()[-1] == "committed"
-    assert "fewer than update.min_faces" in chosen.events[-1][1]
+    assert "10 readings of faces, fewer than update.min_faces" in chosen.events[-1][1]
+
+
+def test_a_probation_goes_on_after_a_restart_in_order_and_counts_all_its_faces(device):
+    chosen = device(Answers("happy", "sad"), Answers("happy", "sad"))
+    activate(chosen, 2)
+    faces = chosen.updater.state().update.probation.faces
+    assert chosen.restart() == ()
+    chosen.run(1, faces=0)
+    assert chosen.events == [
+        ("probation", f"small-2 goes on after a restart, {faces} of 50 readings of faces until now")
+    ]
+    probation = chosen.updater.state().update.probation
+    assert (probation.faces, probation.seconds > 2) == (faces, True)
+    chosen.run(10)
+    assert chosen.kinds()[-1] == "committed"
+
+
+def test_a_probation_goes_on_over_many_restarts_until_faces_came(device):
+    chosen = device(Answers("happy", "sad"), Answers("happy", "sad"))
+    activate(chosen, 20, faces=0)
+    for _ in range(5):
+        assert chosen.restart() == ()
+        chosen.run(20, faces=0)
+        assert chosen.store.state().on_probation
+    chosen.run(5)
+    assert chosen.store.state().record.committed == ("small-2", "small-1")
+
+
+def test_a_crash_after_a_restart_in_order_undoes_the_probation(device):
+    chosen = device(Answers("happy", "sad"), Answers("happy", "sad"))
+    activate(chosen, 2)
+    chosen.restart()
+    chosen.run(1)
+    (event,) = chosen.restart(in_order=False)
+    assert event == "small-2: the service ended before it had proved itself; back to small-1"
+
+
+def test_labels_of_before_a_restart_count_in_the_verdict(device):
+    chosen = device(Answers("happy", "sad", "neutral"), Answers("fear"))
+    activate(chosen, 3)
+    chosen.restart()
+    chosen.run(30)
+    assert chosen.kinds()[-1] == "rolled back"
+    assert "100 % of all faces are 'fear' to it" in chosen.events[-1][1]
+
+
+def test_a_bundle_that_is_pushed_during_a_probation_takes_its_place(device):
+    chosen = device(Answers("happy", "sad"), Answers("happy", "sad"))
+    three = small(load_bundle(chosen.store.folder / "small-1"), chosen.store.folder / "../3", 3)
+    chosen.store.install(three)
+    chosen.answers[3] = Answers("happy", "sad")
+    activate(chosen, 2)
+    chosen.store.request(chosen.store.open("small-3"))
+    assert chosen.restart() == ()
+    chosen.run(1)
+    assert chosen.updater.state().update.probation.faces < 2 * FPS, "it begins anew"
+    chosen.run(20)
+    assert chosen.store.state().record.committed == ("small-3", "small-1")
+
+
+def test_a_failing_model_is_not_suspended_but_undone(device):
+    chosen = device(Answers("happy", "sad"), Answers("happy", "sad"))
+    activate(chosen, 2)
+    chosen.updater.phase.probation.comparison.first.problem = "it failed on a face"
+    assert "back to small-1" in chosen.restart()[0]
+
+
+class KilledError(BaseException):
+    """The process ends by a signal."""
+
+
+def kill():
+    raise KilledError
+
+
+@pytest.fixture
+def committed(device):
+    """A device on which small-2 is committed, and does what it is told to at a face."""
+    model = Answers("happy", "sad")
+    chosen = device(Answers("happy", "sad"), model)
+    activate(chosen, 30)
+    assert chosen.store.state().record.committed == ("small-2", "small-1")
+    chosen.updater.close()
+    return chosen
+
+
+def starts(device, count, **more):
+    """So many starts of the service that meet a face, and end there; the events of the start after them."""
+    for _ in range(count):
+        assert device.restart() == ()
+        with pytest.raises(KilledError):
+            device.run(1, **more)
+    return device.restart()
+
+
+def test_a_committed_model_that_ends_five_starts_in_a_row_at_a_face_gives_way(committed):
+    committed.answers[2].work = kill
+    (event,) = starts(committed, 5)
+    assert event == "small-2: it ended the service in 5 starts in a row; back to small-1"
+    committed.run(5)
+    state = committed.store.state()
+    assert (state.current, state.record.committed) == ("small-1", ("small-1",))
+    assert state.record.last_result.passed is False
+
+
+def test_a_model_that_has_failed_is_not_taken_again_before_it_is_removed(committed):
+    committed.answers[2].work = kill
+    starts(committed, 5)
+    bundle = committed.store.install(committed.sources[2])
+    with pytest.raises(BundleError, match=r"not taken again: it ended the service in 5 starts"):
+        committed.store.request(bundle)
+    committed.store.remove("small-2")
+    committed.store.request(committed.store.install(committed.sources[2]))
+    assert committed.store.state().pending == "small-2"
+
+
+def test_a_face_that_is_read_ends_the_row(committed):
+    committed.answers[2].work = kill
+    assert starts(committed, 4) == ()
+    committed.answers[2].work = lambda: None
+    committed.run(1)
+    committed.answers[2].work = kill
+    assert starts(committed, 4) == ()
+    assert committed.store.state().current == "small-2"
+
+
+def test_starts_that_meet_nobody_neither_count_nor_forgive(committed):
+    committed.answers[2].work = kill
+    assert starts(committed, 4) == ()
+    committed.answers[2].work = lambda: None
+    for _ in range(5):
+        committed.run(1, faces=0)
+        assert committed.restart(in_order=False) == ()
+    committed.answers[2].work = kill
+    assert "back to small-1" in starts(committed, 1)[0]
+
+
+def test_a_camera_that_is_missing_is_not_the_models_fault(committed):
+    """The model is loaded, and the process ends before a face, by whatever signal."""
+    for _ in range(20):
+        assert committed.restart(in_order=False) == ()
+    assert committed.store.state().current == "small-2"
+
+
+def test_a_committed_model_that_ends_five_starts_while_it_is_loaded_gives_way(committed):
+    make = committed.make
+
+    def deadly(bundle):
+        if bundle.card.version == 2:
+            raise KilledError
+        return make(bundle)
+
+    for _ in range(5):
+        recovery = committed.store.recover()
+        assert recovery.events == ()
+        with pytest.raises(KilledError):
+            updater.load_startup_model(committed.store, deadly, recovery.bundle)
+    assert "in 5 starts in a row; back to small-1" in committed.store.recover().events[0]
+
+
+def test_a_service_that_is_stopped_while_it_loads_a_model_is_not_the_models_fault(committed):
+    def stopped(_):
+        raise SystemExit(0)
+
+    for _ in range(20):
+        recovery = committed.store.recover()
+        assert recovery.events == ()
+        with pytest.raises(SystemExit):
+            updater.load_startup_model(committed.store, stopped, recovery.bundle)
+    assert committed.store.state().current == "small-2"
+
+
+def test_a_shadow_that_ends_the_service_is_compared_no_more(device):
+    chosen = device(Answers("happy"), Answers("happy", work=kill))
+    chosen.store.start_shadow(chosen.store.open("small-2"))
+    chosen.updater.request_reload()
+    with pytest.raises(KilledError):
+        chosen.run(5)
+    (event,) = chosen.restart(in_order=False)
+    assert event == "small-2: it ended the service as a shadow; it is compared no more"
+    chosen.run(5)
+    assert (chosen.store.state().current, chosen.store.state().shadow) == ("small-1", "")
+
+
+def test_a_disk_that_cannot_count_starts_keeps_no_service_from_running(committed, monkeypatch):
+    def fails(*_):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(committed.store.disk, "write", fails)
+    assert committed.restart() == ()
+    committed.run(1)
+    assert committed.updater.state().model == "small-2"
+
+
+def test_a_package_that_is_missing_is_not_the_models_fault(committed):
+    def missing(_):
+        raise RuntimeMissingError("ai-edge-litert is not installed")
+
+    with pytest.raises(RuntimeMissingError):
+        updater.load_startup_model(committed.store, missing)
+    assert committed.store.state().record.committed == ("small-2", "small-1")
 
 
 def test_a_rollback_by_hand_reaches_the_running_chain(device):
@@ -300,6 +529,15 @@ def test_frames_at_rest_say_nothing_of_the_pace(device):
     chosen.updater.target_fps = lambda: FPS
     activate(chosen, 30)
     assert chosen.kinds()[-1] == "committed"
+
+
+def test_requests_without_end_stop_no_verdict(device):
+    chosen = device(Answers("happy", "sad", "neutral"), Answers("fear"))
+    activate(chosen, 2)
+    for _ in range(20 * FPS):
+        chosen.updater.request_reload()
+        chosen.run(1 / FPS)
+    assert "rolled back" in chosen.kinds()
 
 
 def test_a_disk_that_fails_leaves_the_good_model_running_and_is_told_of_once(device, monkeypatch):

@@ -1,0 +1,168 @@
+"""Which entries of the log were written between one start of the machine and the next, and how old
+they are at least.
+
+The order of ids is the order of writing, whatever a clock showed. So an entry's age has two lower
+bounds, and it is removed for its age only if one of them exceeds the limit:
+
+- the time that the machine has run since the entry was written, added up over all later boots;
+- where a time server has set the clock, in the entry's boot and in this one: what the wall clock
+  says. An entry of a boot that never learnt the time is at least as old as the next one that did.
+
+So a clock that is wrong, in the past or in the future, removes nothing.
+"""
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, replace
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS boots (
+  boot INTEGER PRIMARY KEY,
+  kernel_id TEXT NOT NULL,
+  last_reading INTEGER NOT NULL,
+  last_event INTEGER NOT NULL,
+  last_run INTEGER NOT NULL,
+  clock_offset REAL NOT NULL,
+  synchronized INTEGER NOT NULL,
+  first_seen REAL NOT NULL,
+  last_seen REAL NOT NULL
+);
+"""
+
+_MAX_BOOTS = 1000  # older ones are forgotten: their entries count as older than the oldest boot
+_INSERT = "INSERT OR REPLACE INTO boots VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+
+
+@dataclass(frozen=True, slots=True)
+class Boot:
+    """A row of the table `boots`: the time from one start of the machine to the next.
+
+    number: from 1 on.
+    kernel_id: the kernel's boot id.
+    last_reading, last_event: the greatest ids before this boot.
+    last_run: the greatest run of `minutes` before this boot.
+    clock_offset: the wall clock minus `since_boot`, in seconds.
+    synchronized: whether a time server has set the clock in this boot.
+    first_seen, last_seen: seconds of `since_boot` when the log was first opened and last known to
+        be open.
+    """
+
+    number: int
+    kernel_id: str
+    last_reading: int
+    last_event: int
+    last_run: int
+    clock_offset: float
+    synchronized: bool
+    first_seen: float
+    last_seen: float
+
+
+def read_boots(connection: sqlite3.Connection) -> list[Boot]:
+    """Return all boots, the oldest first. Raises sqlite3.Error."""
+    rows = connection.execute("SELECT * FROM boots ORDER BY boot")
+    return [_boot(*row) for row in rows]
+
+
+def _boot(
+    number: int,
+    kernel_id: str,
+    last_reading: int,
+    last_event: int,
+    last_run: int,
+    clock_offset: float,
+    synchronized: int,
+    first_seen: float,
+    last_seen: float,
+) -> Boot:
+    return Boot(
+        number,
+        kernel_id,
+        last_reading,
+        last_event,
+        last_run,
+        clock_offset,
+        bool(synchronized),
+        first_seen,
+        last_seen,
+    )
+
+
+def write_boot(connection: sqlite3.Connection, boot: Boot) -> None:
+    """Write a boot, and forget the oldest above 1000. Raises sqlite3.Error."""
+    connection.execute(_INSERT, astuple(boot))
+    connection.execute("DELETE FROM boots WHERE boot <= ?", (boot.number - _MAX_BOOTS,))
+
+
+class Ages:
+    """Lower bounds of the ages of entries, in seconds.
+
+    boots: all boots, the oldest first, the last one the present one.
+    now: the wall clock, seconds since 1970; monotonic: seconds of `since_boot`.
+    is_clock_trusted: whether the wall clock is right now.
+    """
+
+    def __init__(
+        self, boots: Sequence[Boot], now: float, monotonic: float, is_clock_trusted: bool
+    ) -> None:
+        self._now = now
+        self._is_clock_trusted = is_clock_trusted
+        present = replace(boots[-1], last_seen=monotonic)
+        self._boots = [*boots[:-1], present]
+        self._age_at_end = self._ages_at_end()
+
+    def _ages_at_end(self) -> list[float]:
+        """For each boot the least time since its end; the last one, of the present boot, is 0."""
+        age = 0.0
+        ages = [age]
+        for boot in reversed(self._boots[1:]):
+            age += max(boot.last_seen - boot.first_seen, 0.0)
+            if self._is_clock_trusted and boot.synchronized:
+                start = boot.first_seen + boot.clock_offset
+                age = max(age, self._now - start)
+            ages.append(age)
+        ages.reverse()
+        return ages
+
+    def of_reading(self, number: int, time: float, monotonic: float) -> float:
+        """The least age of a reading.
+
+        number: its id; time, monotonic: when it was captured and when it was taken for the log.
+        """
+        index = _index([boot.last_reading for boot in self._boots], number)
+        return self._of_entry(index, time, monotonic)
+
+    def of_event(self, number: int, time: float, monotonic: float) -> float:
+        """The least age of an event; as for `of_reading`."""
+        index = _index([boot.last_event for boot in self._boots], number)
+        return self._of_entry(index, time, monotonic)
+
+    def of_minute(self, run: int, minute: float) -> float:
+        """The least age of a minute's sums, which have no time of `since_boot`.
+
+        minute: its start, seconds since 1970.
+        """
+        index = _index([boot.last_run for boot in self._boots], run)
+        if index < 0:
+            return self._of_entry(index, minute, 0.0)
+        boot = self._boots[index]
+        monotonic = max(minute - boot.clock_offset, boot.first_seen)
+        return self._of_entry(index, minute, monotonic)
+
+    def _of_entry(self, index: int, time: float, monotonic: float) -> float:
+        if index < 0:  # before the first boot that is known
+            first = self._boots[0]
+            return self._age_at_end[0] + max(first.last_seen - first.first_seen, 0.0)
+        boot = self._boots[index]
+        age = self._age_at_end[index] + max(boot.last_seen - monotonic, 0.0)
+        if self._is_clock_trusted and boot.synchronized:
+            age = max(age, self._now - time)
+        return age
+
+
+def _index(last_before: Sequence[int], number: int) -> int:
+    """The last boot that began before an entry; -1 if it is older than all."""
+    for index in reversed(range(len(last_before))):
+        if number > last_before[index]:
+            return index
+    return -1

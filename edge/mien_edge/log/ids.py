@@ -1,0 +1,78 @@
+"""The ids of readings and events: none is ever used for two entries.
+
+A power cut takes back what was not synced, and whoever has read those entries meanwhile, as the
+publisher has, would take the next ones for them. So ids are reserved: a mark on the disk is above
+every id in use, and after an end that was not clean the next id is the one behind the mark.
+"""
+
+import sqlite3
+from collections.abc import Callable
+
+TABLES = ("readings", "events")
+
+_BLOCK = 100_000  # ids that are reserved at once
+_SPARE = 1000  # reserved ids that are left for events from other processes
+
+_READ = "SELECT CAST(value AS INTEGER) FROM meta WHERE key = ?"
+_WRITE = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
+
+
+def next_id(table: str) -> str:
+    """Return the SQL expression for the id of the next entry of 'readings' or 'events'."""
+    newest = f"(SELECT MAX(id) FROM {table})"  # noqa: S608 - one of two names
+    first = f"(SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'first {table}')"  # noqa: S608
+    return f"MAX(COALESCE({newest}, 0) + 1, COALESCE({first}, 1))"
+
+
+class IdReservation:
+    """Keeps the marks above the ids in use.
+
+    connection: of the log's only writer.
+    sync: makes durable what was committed.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, sync: Callable[[], None]) -> None:
+        self._connection = connection
+        self._sync = sync
+        self._next: dict[str, int] = {}
+        self._reserved: dict[str, int] = {}
+        for table in TABLES:
+            first = self._mark(table) + 1
+            self._next[table] = max(first, self._newest(table) + 1)
+            with connection:
+                connection.execute(_WRITE, (f"first {table}", str(first)))
+        self._reserve()
+
+    def _mark(self, table: str) -> int:
+        row = self._connection.execute(_READ, (f"reserved {table}",)).fetchone()
+        return int(row[0]) if row else 0
+
+    def _newest(self, table: str) -> int:
+        query = f"SELECT COALESCE(MAX(id), 0) FROM {table}"  # noqa: S608 - two fixed names
+        return int(self._connection.execute(query).fetchone()[0])
+
+    def take(self, readings: int, events: int) -> None:
+        """Take so many ids before entries are inserted. Raises sqlite3.Error."""
+        counts = dict(zip(TABLES, (readings, events), strict=True))
+        if any(
+            self._next[table] + counts[table] + _SPARE > self._reserved[table] for table in TABLES
+        ):
+            self._reserve(max(counts.values()))
+        for table, count in counts.items():
+            self._next[table] += count
+
+    def _reserve(self, count: int = 0) -> None:
+        for table in TABLES:
+            self._reserved[table] = self._next[table] + count + _BLOCK
+        self._write_marks(self._reserved)
+        self._sync()
+
+    def release(self) -> None:
+        """Give back what is reserved and not used: everything is on the disk. Raises
+        sqlite3.Error."""
+        self._write_marks({table: self._newest(table) for table in TABLES})
+
+    def _write_marks(self, marks: dict[str, int]) -> None:
+        rows = [(f"reserved {table}", str(mark)) for table, mark in marks.items()]
+        with self._connection:
+            self._connection.executemany(_WRITE, rows)

@@ -1,0 +1,80 @@
+"""What setup refuses before it changes anything, and whom it lets read the settings."""
+
+import types
+from pathlib import Path
+
+import pytest
+from mien_deploy import provision
+from mien_deploy.kit import DeviceSetup
+from mien_edge.errors import DeployError
+from mien_edge.settings import Settings, SourceSettings, as_toml
+
+NETWORK = as_toml(Settings(source=SourceSettings(uri="rtsp://me:geheim@192.0.2.7/x")))
+LOCAL = as_toml(Settings(source=SourceSettings(uri="picamera")))
+
+
+def setup(settings=None, new_settings=LOCAL):
+    return DeviceSetup(Path("mien.whl"), False, settings, new_settings, "", "")
+
+
+@pytest.fixture
+def device(monkeypatch):
+    """A device's answers: `settings`, and `drop_in`, its own line on PrivateNetwork=."""
+    answers = types.SimpleNamespace(settings="", drop_in="")
+
+    def query(command):
+        if "PrivateNetwork" in command:
+            return answers.drop_in
+        return answers.settings
+
+    monkeypatch.setattr(provision, "_query", query)
+    monkeypatch.setattr(provision, "host", types.SimpleNamespace(name="camera-1"))
+    return answers
+
+
+@pytest.mark.parametrize("where", ["on the device", "given", "new"])
+def test_setup_refuses_a_network_address_by_name(device, where):
+    wanted = setup()
+    if where == "on the device":
+        device.settings = NETWORK
+    elif where == "given":
+        wanted = setup(settings=NETWORK)
+    else:
+        wanted = setup(new_settings=NETWORK)
+    with pytest.raises(DeployError, match=r"mien\.service has no network") as refused:
+        provision._refuse_settings(wanted)
+    assert str(refused.value).startswith("camera-1: source.uri is rtsp://192.0.2.7/x: ")
+    assert "geheim" not in str(refused.value)
+
+
+def test_setup_lets_a_network_address_pass_where_a_drop_in_gives_the_network(device):
+    device.settings = NETWORK
+    device.drop_in = "PrivateNetwork=no"
+    provision._refuse_settings(setup())
+    device.drop_in = "PrivateNetwork=yes"
+    with pytest.raises(DeployError):
+        provision._refuse_settings(setup())
+
+
+def test_setup_takes_a_camera_of_the_device_and_refuses_settings_of_another_version(device):
+    device.settings = LOCAL
+    provision._refuse_settings(setup(new_settings=NETWORK))
+    device.settings = "[source]\npatience = 3.0\n"
+    with pytest.raises(DeployError, match=r"camera-1:/etc/mien/mien\.toml: .*or give a whole file"):
+        provision._refuse_settings(setup())
+
+
+def test_setup_lets_root_and_the_services_alone_read_the_settings(device, monkeypatch):
+    puts = []
+
+    def put(**options):
+        puts.append(options)
+        return types.SimpleNamespace(will_change=True)
+
+    monkeypatch.setattr(provision.files, "put", put)
+    assert provision._put_settings(setup(settings=LOCAL))
+    assert provision._put_settings(setup())
+    assert len(puts) == 2
+    for options in puts:
+        assert options["dest"] == "/etc/mien/mien.toml"
+        assert (options["mode"], options["user"], options["group"]) == ("640", "root", "mien")
