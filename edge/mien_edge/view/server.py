@@ -14,7 +14,7 @@ from contextlib import aclosing, closing, suppress
 from importlib import resources
 from pathlib import Path
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from mien_edge import paths
@@ -97,17 +97,19 @@ class PageServer:
         application = web.Application(middlewares=middlewares)
         application.on_response_prepare.append(_add_security_headers)
         application.cleanup_ctx.append(self._notify_systemd)
-        application.add_routes(
-            [
-                web.get("/", _StaticFile("page.html", "text/html").get),
-                web.get("/page.css", _StaticFile("page.css", "text/css").get),
-                web.get("/page.js", _StaticFile("page.js", "text/javascript").get),
-                web.get("/api/live", self._page.live, allow_head=False),
-                web.get("/api/history", self._page.history),
-                web.get("/api/model", self._page.model),
-                web.get("/picture", self._page.picture, allow_head=False),
-            ]
-        )
+        routes: dict[str, Handler] = {
+            "/": _StaticFile("page.html", "text/html").get,
+            "/page.css": _StaticFile("page.css", "text/css").get,
+            "/page.js": _StaticFile("page.js", "text/javascript").get,
+            "/api/live": self._page.live,
+            "/api/history": self._page.history,
+            "/api/model": self._page.model,
+            "/picture": self._page.picture,
+            "/{path:.*}": _not_found,
+        }
+        for path, handler in routes.items():
+            route = web.route(hdrs.METH_ANY, path, handler, expect_handler=_expect_nothing)
+            application.add_routes([route])
         return application
 
     def run(self, announce: Callable[[str], None]) -> None:
@@ -180,6 +182,14 @@ def _is_own_error(record: logging.LogRecord) -> bool:
     return not isinstance(problem, HttpProcessingError | ConnectionError)
 
 
+async def _not_found(request: web.Request) -> web.Response:
+    return web.Response(status=404, text="no such page\n")
+
+
+async def _expect_nothing(request: web.Request) -> None:
+    """Leave the header Expect alone: no request has a body, and aiohttp's answer can fail."""
+
+
 async def _add_security_headers(request: web.Request, response: web.StreamResponse) -> None:
     response.headers.update(_SECURITY_HEADERS)
 
@@ -217,6 +227,7 @@ class _Page:
 
     async def live(self, request: web.Request) -> web.StreamResponse:
         """Answer with the status as server-sent events: at each change, and at least each 5 s."""
+        _refuse_head(request)
         with self._streams.take():
             response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
             await response.prepare(request)
@@ -286,6 +297,7 @@ class _Page:
         if not self.settings.show_picture:
             fix = "set view.show_picture = true to show it"
             raise SourceError(f"the picture is turned off; {fix}")
+        _refuse_head(request)
         with self._pictures.take():
             response = await self._send_pictures(request)
         if response is None:
@@ -302,6 +314,12 @@ class _Page:
                     await response.prepare(request)
                 await _write(request, response, _as_part(picture))
         return response
+
+
+def _refuse_head(request: web.Request) -> None:
+    """Raise HTTPMethodNotAllowed for HEAD: a stream has no end to wait for."""
+    if request.method != hdrs.METH_GET:
+        raise web.HTTPMethodNotAllowed(request.method, [hdrs.METH_GET])
 
 
 async def _write(request: web.Request, response: web.StreamResponse, message: bytes) -> None:

@@ -255,6 +255,8 @@ MALFORMED = [
     (b"/", [b"Content-Length: NaN"]),
     (b"/", [b"Content-Length: 99999999999999999999999"]),
     (b"/", [b"Transfer-Encoding: \xff"]),
+    (b"/", [b"Expect: \xec"]),
+    (b"/none", [b"Expect: \xec"]),
 ]
 
 
