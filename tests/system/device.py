@@ -437,7 +437,7 @@ def test_the_restricted_key_can_submit_a_bundle_and_nothing_else():
     command = [*NETWORK, "ssh", "-T", *ssh_options("submit"), "mien@127.0.0.1", "cat /etc/passwd"]
     result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     assert "root:" not in result.stdout
-    assert "archive is damaged" in result.stderr
+    assert "archive is cut off" in result.stderr
     output = deploy("push", signed_bundle(14), key="submit", host="mien@127.0.0.1")
     say("with a key restricted to mien-edge receive:", *lines_of(output, 2))
     assert runs(14)
@@ -516,7 +516,7 @@ def test_summary_and_doctor_speak_on_the_device():
     say("mien-edge doctor:", *text.splitlines())
     assert "mien.service" in text
     assert "kept over a reboot" in text
-    assert "127.0.0.1:1883 answers" in text
+    assert "127.0.0.1:1883 lets this device in" in text
 
 
 def test_memory_time_and_what_is_written():
