@@ -141,7 +141,10 @@ def setup_operations(setup: DeviceSetup) -> Operations:
             _renew_submit_keys()
         if units_changed:
             _shell("read the units", "systemctl daemon-reload")
-        _start("mien", units_changed or mien_changed or settings_changed)
+        changed = units_changed or mien_changed or settings_changed
+        _start("mien", changed)
+        if changed:
+            _restart_running("mien-publish", "mien-view")
 
     return add_operations
 
@@ -171,6 +174,7 @@ def _stop_services() -> None:
 
 def _remove_files(purge: bool) -> None:
     paths = [*DESTINATIONS.values(), _SSHD, "/opt/mien", f"{UNITS}/mien.service.d"]
+    paths.append("/run/mien-preview")
     if purge:
         paths += ["/var/lib/mien", "/var/lib/mien-publish", "/etc/mien"]
     existing = _query(f"ls -d {' '.join(paths)} 2>/dev/null || :").split()
@@ -182,6 +186,8 @@ def _remove_users() -> None:
     users = _query("getent passwd mien mien-publish mien-view | cut -d: -f1 || :").split()
     if users:
         _shell("remove the users", *(f"userdel {user}" for user in users))
+    if _query("getent group mien-preview || :"):
+        _shell("remove the group", "groupdel mien-preview")
 
 
 def _install_system_packages() -> None:
@@ -327,6 +333,14 @@ def _start(unit: str, restart: bool) -> None:
         )
     elif restart:
         _shell(f"restart {unit}", f"systemctl restart {unit}")
+
+
+def _restart_running(*units: str) -> None:
+    """Restart those of the units that run: the others may be off because nobody wants them."""
+    states = _query(f"systemctl is-active {' '.join(units)} 2>/dev/null || :").split()
+    running = [unit for unit, state in zip(units, states, strict=False) if state == "active"]
+    if running:
+        _shell(f"restart {', '.join(running)}", f"systemctl restart {' '.join(running)}")
 
 
 def _query(command: str) -> str:
