@@ -24,6 +24,12 @@ def next_id(table: str) -> str:
     return f"MAX(COALESCE({newest}, 0) + 1, COALESCE({first}, 1))"
 
 
+def newest(connection: sqlite3.Connection, table: str) -> int:
+    """Return the greatest id of 'readings' or 'events'; 0 where there is none."""
+    query = f"SELECT COALESCE(MAX(id), 0) FROM {table}"  # noqa: S608 - one of two names
+    return int(connection.execute(query).fetchone()[0])
+
+
 class IdReservation:
     """Keeps the marks above the ids in use.
 
@@ -38,7 +44,7 @@ class IdReservation:
         self._reserved: dict[str, int] = {}
         for table in TABLES:
             first = self._mark(table) + 1
-            self._next[table] = max(first, self._newest(table) + 1)
+            self._next[table] = max(first, newest(connection, table) + 1)
             with connection:
                 connection.execute(_WRITE, (f"first {table}", str(first)))
         self._reserve()
@@ -46,10 +52,6 @@ class IdReservation:
     def _mark(self, table: str) -> int:
         row = self._connection.execute(_READ, (f"reserved {table}",)).fetchone()
         return int(row[0]) if row else 0
-
-    def _newest(self, table: str) -> int:
-        query = f"SELECT COALESCE(MAX(id), 0) FROM {table}"  # noqa: S608 - two fixed names
-        return int(self._connection.execute(query).fetchone()[0])
 
     def take(self, readings: int, events: int) -> None:
         """Take so many ids before entries are inserted. Raises sqlite3.Error."""
@@ -70,7 +72,7 @@ class IdReservation:
     def release(self) -> None:
         """Give back what is reserved and not used: everything is on the disk. Raises
         sqlite3.Error."""
-        self._write_marks({table: self._newest(table) for table in TABLES})
+        self._write_marks({table: newest(self._connection, table) for table in TABLES})
 
     def _write_marks(self, marks: dict[str, int]) -> None:
         rows = [(f"reserved {table}", str(mark)) for table, mark in marks.items()]

@@ -14,7 +14,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from mien_edge.credentials import read_secret
+from mien_edge.credentials import BROKER, read_secret
 from mien_edge.errors import PublishError
 from mien_edge.settings import PublishSettings
 
@@ -357,8 +357,8 @@ def _tls_context(settings: PublishSettings) -> ssl.SSLContext:
 def _read_password(settings: PublishSettings) -> str:
     """The password of `publish.password_file`, else of the unit's credential mqtt-password."""
     holds = "the broker's password"
-    password = read_secret(settings.password_file, "mqtt-password", holds, PublishError)
+    password = read_secret(settings.password_file, BROKER, holds, PublishError)
     if password is None:
-        fix = "give the unit the credential mqtt-password, or set publish.password_file"
+        fix = f"give the unit the credential {BROKER}, or set publish.password_file"
         raise PublishError(f"publish.username has no password; {fix}")
     return password

@@ -94,6 +94,7 @@ _STATUS_SECONDS = 1.0  # between two writings of the publisher's own status
 _CLOSE_SECONDS = 2.0  # to wait for the broker's answers at the end
 _SHORT_LOOP = 0.05  # seconds in the network loop while there is more to send
 _NOT_TRIED = "not tried yet"
+_RENAME_ONE = "give one of the devices another publish.device"
 
 _log = logging.getLogger("mien.publish")
 
@@ -521,13 +522,11 @@ class Publisher:
 
 def _taken_over(device: str) -> str:
     """What a take-over is, for people."""
-    fix = "give one of the devices another publish.device"
-    return f"another client with the same name {device} takes over this connection; {fix}"
+    return f"another client with the same name {device} takes over this connection; {_RENAME_ONE}"
 
 
 def _same_name(device: str, machine: str) -> str:
-    fix = "give one of the devices another publish.device"
-    return f"another device (machine {machine}) publishes as {device} as well; {fix}"
+    return f"another device (machine {machine}) publishes as {device} as well; {_RENAME_ONE}"
 
 
 def run(

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from mien_edge.credentials import read_secret
+from mien_edge.credentials import PAGE, read_secret
 from mien_edge.errors import SettingsError
 from mien_edge.settings import ViewSettings
 
@@ -95,12 +95,12 @@ def read_token(settings: ViewSettings) -> str:
     Raises SettingsError for a token that can't be read or is short, and where the address needs one
     and there is none.
     """
-    secret = read_secret(settings.token_file, "view-token", "the page's token", SettingsError)
+    secret = read_secret(settings.token_file, PAGE, "the page's token", SettingsError)
     token = (secret or "").strip()
     if token and len(token) < _MIN_TOKEN_LENGTH:
         fix = "make one: openssl rand -hex 16"
         reason = f"a token of under {_MIN_TOKEN_LENGTH} characters can be guessed"
-        raise SettingsError(f"{settings.token_file or 'view-token'}: {reason}; {fix}")
+        raise SettingsError(f"{settings.token_file or PAGE}: {reason}; {fix}")
     if not token and not _is_loopback(settings.host):
         fix = "leave it at 127.0.0.1 and come through SSH, or give it a token: view.token_file"
         reason = "whoever is in that network could look"
