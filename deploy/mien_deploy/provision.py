@@ -419,22 +419,27 @@ def _run(task: Task) -> str:
     _print({"connected": device.host})
     state.activate_host(pyinfra_host)
     try:
-        if task.sudo:
-            _refuse_sudo_that_asks(connection)
-        add_deploy(state, _operations(task))
-        connection.check()
-        if task.dry_run:
-            return _print_commands(state, pyinfra_host)
-        state.add_callback_handler(_ProgressPrinter())
-        connection.seconds = task.timeout
-        run_ops(state)
-        connection.check()
+        return _carry_out(task, state, pyinfra_host, connection)
     except (PyinfraError, SSHException, OSError, EOFError) as problem:
         connection.check()
         reason = _failure_reason(state, pyinfra_host) or problem or type(problem).__name__
-        raise DeployError(f"{device.host}: {_without_host(reason, device)}") from None
+        raise DeployError(f"{device.host}: {device.without_name(reason)}") from None
     finally:
         pyinfra_host.disconnect()
+
+
+def _carry_out(task: Task, state: State, pyinfra_host: Host, connection: MarkedConnection) -> str:
+    """Do the task over a connection; returns how it ended. Raises also what pyinfra raises."""
+    if task.sudo:
+        _refuse_sudo_that_asks(connection)
+    add_deploy(state, _operations(task))
+    connection.check()
+    if task.dry_run:
+        return _print_commands(state, pyinfra_host)
+    state.add_callback_handler(_ProgressPrinter())
+    connection.seconds = task.timeout
+    run_ops(state)
+    connection.check()
     changes = sum(result.did_change() for _, result in _results(state, pyinfra_host))
     return f"{changes} changes" if changes else "nothing to change"
 
@@ -443,10 +448,6 @@ def _operations(task: Task) -> Operations:
     if task.setup is None:
         return removal_operations(task.purge)
     return setup_operations(task.setup)
-
-
-def _without_host(reason: object, device: Device) -> str:
-    return str(reason).removeprefix(f"{device.host}: ")
 
 
 def _connect(pyinfra_host: Host, device: Device) -> None:

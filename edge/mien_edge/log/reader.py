@@ -13,6 +13,7 @@ from mien_edge.addresses import mask_text
 from mien_edge.errors import SinkError
 from mien_edge.events import Event
 from mien_edge.labels import LABELS
+from mien_edge.log import ids
 from mien_edge.log.database import DATABASE_ERRORS, SCORE_SCALE, VERSION, decode, sidecar
 from mien_edge.log.minutes import ALL, MinuteSummary
 from mien_edge.values import Box, Emotion, Reading
@@ -105,12 +106,6 @@ def name(connection: sqlite3.Connection) -> str:
     return str(connection.execute("SELECT value FROM meta WHERE key = 'log'").fetchone()[0])
 
 
-def newest(connection: sqlite3.Connection, table: str) -> int:
-    """Return the greatest id of 'readings' or 'events'; 0 where there is none."""
-    query = f"SELECT COALESCE(MAX(id), 0) FROM {table}"  # noqa: S608 - one of two names
-    return int(connection.execute(query).fetchone()[0])
-
-
 def count_after(connection: sqlite3.Connection, table: str, last_id: int) -> int:
     """Return how many rows of 'readings' or 'events' have an id above `last_id`.
 
@@ -122,7 +117,7 @@ def count_after(connection: sqlite3.Connection, table: str, last_id: int) -> int
     count = int(connection.execute(query, (last_id,)).fetchone()[0])
     if count < _MAX_COUNT:
         return count
-    return newest(connection, table) - last_id
+    return ids.newest(connection, table) - last_id
 
 
 def readings(
@@ -195,7 +190,7 @@ def _path(connection: sqlite3.Connection) -> Path:
 def _id_range(connection: sqlite3.Connection, table: str, selection: Filter) -> tuple[int, int]:
     """The first and the last id that can be in the selection, by the index of times."""
     first = selection.after + 1
-    last = newest(connection, table)
+    last = ids.newest(connection, table)
     if not selection.is_timed:
         return first, last
     query = f"SELECT MIN(id), MAX(id) FROM {table} WHERE time >= ? AND time < ?"  # noqa: S608 - two names

@@ -78,6 +78,9 @@ class ProbationStatus:
     faces: int = 0
     of_faces: int = 0
 
+    def __str__(self) -> str:
+        return f"{self.faces} of {self.of_faces} readings of faces"
+
 
 @dataclass(frozen=True, slots=True)
 class ShadowStatus:

@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from aiohttp import web
 
-from mien_edge.credentials import read_secret
+from mien_edge.credentials import PAGE, read_secret
 from mien_edge.errors import SettingsError
 from mien_edge.settings import ViewSettings
 from mien_edge.view.connections import Handler
@@ -95,9 +95,9 @@ def read_token(settings: ViewSettings) -> str:
     Raises SettingsError for a token that can't be read, is short or is more than a word of ASCII
     characters, and where the address needs one and there is none.
     """
-    secret = read_secret(settings.token_file, "view-token", "the page's token", SettingsError)
+    secret = read_secret(settings.token_file, PAGE, "the page's token", SettingsError)
     token = (secret or "").strip()
-    where = settings.token_file or "view-token"
+    where = settings.token_file or PAGE
     if token and len(token) < _MIN_TOKEN_LENGTH:
         reason = f"a token of under {_MIN_TOKEN_LENGTH} characters can be guessed"
         raise SettingsError(f"{where}: {reason}; {_NEW_TOKEN}")
