@@ -68,9 +68,12 @@ class IdReservation:
         self._sync()
 
     def release(self) -> None:
-        """Give back what is reserved and not used: everything is on the disk. Raises
-        sqlite3.Error."""
-        self._write_marks({table: self._newest(table) for table in TABLES})
+        """Give back what is reserved and not used: everything is on the disk.
+
+        What was used may have been deleted since, or lost before this run. Raises sqlite3.Error.
+        """
+        marks = {table: max(self._next[table] - 1, self._newest(table)) for table in TABLES}
+        self._write_marks(marks)
 
     def _write_marks(self, marks: dict[str, int]) -> None:
         rows = [(f"reserved {table}", str(mark)) for table, mark in marks.items()]
