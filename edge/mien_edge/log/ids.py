@@ -65,9 +65,11 @@ class IdReservation:
         self._sync()
 
     def release(self) -> None:
-        """Give back what is reserved and not used: everything is on the disk. Raises
-        sqlite3.Error."""
-        self._write_marks({table: newest(self._connection, table) for table in TABLES})
+        """Give back what is reserved and not used: everything is on the disk.
+
+        What was used may have been deleted since, or lost before this run. Raises sqlite3.Error.
+        """
+        self._write_marks({table: self._last_used(table) for table in TABLES})
 
     def _write_marks(self, marks: dict[str, int]) -> None:
         rows = [(f"reserved {table}", str(mark)) for table, mark in marks.items()]

@@ -242,12 +242,14 @@ class Publisher:
         in the log, not in memory.
         """
         can_take = self.connected and not self._queue
-        if not self._poll_timer.due() and not (can_take and self._has_more):
+        is_due = self._poll_timer.due()
+        if not is_due and not (can_take and self._has_more):
             return
-        self._poll_timer.restart()
+        if is_due:
+            self._poll_timer.restart()
         try:
             if can_take:
-                self._queue.extend(self.outbox.take())
+                self._queue.extend(self.outbox.take(counts=is_due))
                 self._has_more = len(self._queue) >= BATCH_SIZE
             else:
                 self.outbox.look()

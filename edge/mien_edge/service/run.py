@@ -188,10 +188,10 @@ class Service:
         events += [(EventKind.UPDATE_FAILED, text) for text in problems]
         try:
             with _exit_on_sigterm():
-                model = load_startup_model(store, load, recovery.bundle)
-        except SystemExit:
+                model = load_startup_model(store, load, recovery.bundle, recovery.probation)
+        except (MienError, SystemExit):
             if recovery.probation is not None:
-                store.suspend_probation(recovery.probation)
+                _tell_problem(partial(store.suspend_probation, recovery.probation))
             raise
         return cls(settings, model, options, store, events, recovery.probation)
 
@@ -242,8 +242,7 @@ class Service:
         stack.callback(notifier.close)
         source = self.source
         if source is None:
-            with self._probation_kept():
-                source = self._open_source(stack, notifier)
+            source = self._open_source(stack, notifier)
         counter = _Counter()
         score = self._score(source)
         sinks = [counter, *log_sinks, *self._open_sinks(stack)]
@@ -270,16 +269,6 @@ class Service:
         switch = GpioSwitch(self.settings.gpio, notifier.ping_watchdog, folder)
         stack.callback(switch.close)
         return sources.open_source(self.settings.source, self.stop, self.events, switch)
-
-    @contextmanager
-    def _probation_kept(self) -> Iterator[None]:
-        """Let a probation go on after a restart, where a camera that is missing ends this run."""
-        try:
-            yield
-        except MienError:
-            if self.store is not None and self.progress is not None:
-                _tell_problem(partial(self.store.suspend_probation, self.progress))
-            raise
 
     def _score(self, source: sources.Source) -> Score | None:
         """Make the sink that scores photographs, where true labels are known."""
@@ -465,7 +454,8 @@ def _recover(store: Store) -> tuple[Recovery, list[str]]:
         _log.error("%s", problem)
         return recovery, [str(problem)]
     if promoted is not None:
-        return Recovery(recovery.events, promoted), []
+        progress = ProbationProgress(promoted.card.id, 0.0)
+        return Recovery(recovery.events, promoted, progress), []
     return recovery, []
 
 

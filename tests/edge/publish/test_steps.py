@@ -268,6 +268,23 @@ def test_a_full_batch_is_followed_by_the_next_without_a_pause(stage):
     assert stage.publisher.outbox.done.reading == 130
 
 
+def test_while_much_is_sent_what_waits_is_counted_each_half_second(stage, monkeypatch):
+    connection = stage.connect()
+    stage.write(530)
+    looks = []
+    update = stage.publisher.outbox._update
+    monkeypatch.setattr(
+        stage.publisher.outbox, "_update", lambda log: (looks.append(stage.now), update(log))
+    )
+    for _ in range(60):
+        stage.step(POLL_SECONDS / 20)
+        connection.acknowledge(*connection.numbers("/reading"))
+    assert stage.publisher.outbox.done.reading == 530
+    assert len(looks) <= 3, "six batches are read, three times half a second passes"
+    stage.step(POLL_SECONDS)
+    assert stage.publisher.outbox.waiting == 0
+
+
 def test_a_log_that_is_not_there_stops_nothing(stage, tmp_path):
     connection = stage.connect()
     stage.log.close()

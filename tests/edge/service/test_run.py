@@ -18,7 +18,7 @@ import pytest
 from helpers import clean_environment, until
 from mien_edge import files, paths, testing
 from mien_edge.chain import sources
-from mien_edge.errors import SinkError, SourceError
+from mien_edge.errors import RuntimeMissingError, SinkError, SourceError
 from mien_edge.model.bundle import shipped_bundle
 from mien_edge.service import run
 from mien_edge.service.preview import PreviewServer
@@ -329,6 +329,42 @@ def test_a_camera_that_is_missing_at_a_start_does_not_end_a_probation(
         with pytest.raises(SourceError):
             service.run()
     assert place.state().on_probation
+
+
+def test_a_bundle_that_is_taken_at_a_start_without_a_camera_is_not_undone(
+    bundle, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("MIEN_MODELS", str(tmp_path / "models"))
+    place = store(tmp_path / "models")
+    place.request(place.install(bundle.folder))
+    settings = Settings(source=SourceSettings(uri=str(tmp_path / "no-camera.mp4")))
+    for _ in range(3):
+        with pytest.raises(SourceError):
+            Service.from_settings(settings, RunOptions(state_folder=tmp_path)).run()
+    assert place.state().on_probation
+
+
+def test_whatever_ends_a_service_before_its_first_frame_undoes_no_probation(
+    bundle, tmp_path, monkeypatch
+):
+    """A kill while the camera is opened, a log that cannot be opened, a package that is missing."""
+    monkeypatch.setenv("MIEN_MODELS", str(tmp_path / "models"))
+    place = store(tmp_path / "models")
+    place.request(place.install(bundle.folder))
+    place.promote()
+    place.suspend_probation(ProbationProgress(bundle.card.id, 90.0, {"happy/sad": 3}))
+    options = RunOptions(state_folder=tmp_path, log=tmp_path)
+
+    def missing(*_):
+        raise RuntimeMissingError("no interpreter")
+
+    Service.from_settings(Settings(), options)  # killed
+    with pytest.raises(SinkError):
+        Service.from_settings(Settings(), options).run()
+    monkeypatch.setattr(run, "load_model", missing)
+    with pytest.raises(RuntimeMissingError):
+        Service.from_settings(Settings(), options)
+    assert place.recover().probation.faces == 3
 
 
 def test_a_service_starts_with_the_bundle_of_its_store(bundle, tmp_path, monkeypatch):
