@@ -30,6 +30,30 @@ def newest(connection: sqlite3.Connection, table: str) -> int:
     return int(connection.execute(query).fetchone()[0])
 
 
+def issued(connection: sqlite3.Connection, table: str, boot: str) -> tuple[int, int]:
+    """Return two ids of 'readings' or 'events': the greatest before the log's last run, and the
+    greatest that may ever have been used.
+
+    boot: the kernel's id of the present boot. If the log has been written to in it, no power cut
+        has taken entries back since.
+    """
+    last = newest(connection, table)
+    first = _mark(connection, f"first {table}")
+    if first is None:
+        return last, last
+    before = first - 1
+    used = max(last, before)
+    row = connection.execute("SELECT kernel_id FROM boots ORDER BY boot DESC LIMIT 1").fetchone()
+    if not boot or row is None or row[0] != boot:
+        used = max(used, _mark(connection, f"reserved {table}") or 0)
+    return before, used
+
+
+def _mark(connection: sqlite3.Connection, key: str) -> int | None:
+    row = connection.execute(_READ, (key,)).fetchone()
+    return int(row[0]) if row else None
+
+
 class IdReservation:
     """Keeps the marks above the ids in use.
 
@@ -46,8 +70,7 @@ class IdReservation:
         self._reserve()
 
     def _mark(self, table: str) -> int:
-        row = self._connection.execute(_READ, (f"reserved {table}",)).fetchone()
-        return int(row[0]) if row else 0
+        return _mark(self._connection, f"reserved {table}") or 0
 
     def ensure(self, count: int) -> None:
         """Have so many ids of each table reserved before entries are inserted. The marks are read
