@@ -64,6 +64,7 @@ class IdReservation:
     def __init__(self, connection: sqlite3.Connection, sync: Callable[[], None]) -> None:
         self._connection = connection
         self._sync = sync
+        self._used = dict.fromkeys(TABLES, 0)
         first = [(f"first {table}", str(self._mark(table) + 1)) for table in TABLES]
         with connection:
             connection.executemany(_WRITE, first)
@@ -79,6 +80,11 @@ class IdReservation:
         if any(self._last_used(table) + needed > self._mark(table) for table in TABLES):
             self._reserve(count)
 
+    def remember(self) -> None:
+        """Note which ids are used: rows may be gone before `release`. Raises sqlite3.Error."""
+        for table in TABLES:
+            self._used[table] = max(self._used[table], self._last_used(table))
+
     def _last_used(self, table: str) -> int:
         query = f"SELECT {next_id(table)} - 1"
         return int(self._connection.execute(query).fetchone()[0])
@@ -92,7 +98,8 @@ class IdReservation:
 
         What was used may have been deleted since, or lost before this run. Raises sqlite3.Error.
         """
-        self._write_marks({table: self._last_used(table) for table in TABLES})
+        self.remember()
+        self._write_marks(self._used)
 
     def _write_marks(self, marks: dict[str, int]) -> None:
         rows = [(f"reserved {table}", str(mark)) for table, mark in marks.items()]
