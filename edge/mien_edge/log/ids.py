@@ -30,6 +30,30 @@ def newest(connection: sqlite3.Connection, table: str) -> int:
     return int(connection.execute(query).fetchone()[0])
 
 
+def issued(connection: sqlite3.Connection, table: str, boot: str) -> tuple[int, int]:
+    """Return two ids of 'readings' or 'events': the greatest before the log's last run, and the
+    greatest that may ever have been used.
+
+    boot: the kernel's id of the present boot. If the log has been written to in it, no power cut
+        has taken entries back since.
+    """
+    last = newest(connection, table)
+    first = _mark(connection, f"first {table}")
+    if first is None:
+        return last, last
+    before = first - 1
+    used = max(last, before)
+    row = connection.execute("SELECT kernel_id FROM boots ORDER BY boot DESC LIMIT 1").fetchone()
+    if not boot or row is None or row[0] != boot:
+        used = max(used, _mark(connection, f"reserved {table}") or 0)
+    return before, used
+
+
+def _mark(connection: sqlite3.Connection, key: str) -> int | None:
+    row = connection.execute(_READ, (key,)).fetchone()
+    return int(row[0]) if row else None
+
+
 class IdReservation:
     """Keeps the marks above the ids in use.
 
@@ -40,14 +64,14 @@ class IdReservation:
     def __init__(self, connection: sqlite3.Connection, sync: Callable[[], None]) -> None:
         self._connection = connection
         self._sync = sync
+        self._used = dict.fromkeys(TABLES, 0)
         first = [(f"first {table}", str(self._mark(table) + 1)) for table in TABLES]
         with connection:
             connection.executemany(_WRITE, first)
         self._reserve()
 
     def _mark(self, table: str) -> int:
-        row = self._connection.execute(_READ, (f"reserved {table}",)).fetchone()
-        return int(row[0]) if row else 0
+        return _mark(self._connection, f"reserved {table}") or 0
 
     def ensure(self, count: int) -> None:
         """Have so many ids of each table reserved before entries are inserted. The marks are read
@@ -55,6 +79,11 @@ class IdReservation:
         needed = count + _SPARE
         if any(self._last_used(table) + needed > self._mark(table) for table in TABLES):
             self._reserve(count)
+
+    def remember(self) -> None:
+        """Note which ids are used: rows may be gone before `release`. Raises sqlite3.Error."""
+        for table in TABLES:
+            self._used[table] = max(self._used[table], self._last_used(table))
 
     def _last_used(self, table: str) -> int:
         query = f"SELECT {next_id(table)} - 1"
@@ -69,7 +98,8 @@ class IdReservation:
 
         What was used may have been deleted since, or lost before this run. Raises sqlite3.Error.
         """
-        self._write_marks({table: self._last_used(table) for table in TABLES})
+        self.remember()
+        self._write_marks(self._used)
 
     def _write_marks(self, marks: dict[str, int]) -> None:
         rows = [(f"reserved {table}", str(mark)) for table, mark in marks.items()]

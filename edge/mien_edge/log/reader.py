@@ -106,31 +106,6 @@ def name(connection: sqlite3.Connection) -> str:
     return str(connection.execute("SELECT value FROM meta WHERE key = 'log'").fetchone()[0])
 
 
-def issued(connection: sqlite3.Connection, table: str, boot: str) -> tuple[int, int]:
-    """Return two ids of 'readings' or 'events': the greatest before the log's last run, and the
-    greatest that may ever have been used.
-
-    boot: the kernel's id of the present boot. If the log has been written to in it, no power cut
-        has taken entries back since.
-    """
-    last = ids.newest(connection, table)
-    first = _mark(connection, f"first {table}")
-    if first is None:
-        return last, last
-    before = first - 1
-    used = max(last, before)
-    row = connection.execute("SELECT kernel_id FROM boots ORDER BY boot DESC LIMIT 1").fetchone()
-    if not boot or row is None or row[0] != boot:
-        used = max(used, _mark(connection, f"reserved {table}") or 0)
-    return before, used
-
-
-def _mark(connection: sqlite3.Connection, key: str) -> int | None:
-    query = "SELECT CAST(value AS INTEGER) FROM meta WHERE key = ?"
-    row = connection.execute(query, (key,)).fetchone()
-    return row[0] if row else None
-
-
 def count_after(connection: sqlite3.Connection, table: str, last_id: int) -> int:
     """Return how many rows of 'readings' or 'events' have an id above `last_id`.
 

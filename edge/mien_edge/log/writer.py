@@ -317,6 +317,7 @@ class LogWriter:
                 self._boots[-1] = replace(self._boots[-1], clock_offset=self._clock_offset)
                 write_boot(self._connection, self._boots[-1])
             self._insert(minutes, events)
+            self._ids.remember()
         self._retention.add(len(self._pending), len(events))
         self._minutes.drop(minutes)
         self._pending = []

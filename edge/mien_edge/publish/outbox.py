@@ -287,8 +287,8 @@ class Outbox:
 
     def _follow_restore(self, connection: Connection) -> None:
         """Give a log that came from a backup another name: it will use ids for a second time."""
-        reading_before, last_reading = reader.issued(connection, "readings", self._boot)
-        event_before, last_event = reader.issued(connection, "events", self._boot)
+        reading_before, last_reading = ids.issued(connection, "readings", self._boot)
+        event_before, last_event = ids.issued(connection, "events", self._boot)
         if self.sent.reading <= last_reading and self.sent.event <= last_event:
             return
         name, _, _ = self.sent.log.partition(_RESTORED)
