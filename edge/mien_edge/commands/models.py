@@ -281,7 +281,7 @@ def _progress(device: ThisDevice, name: str) -> str:
     probation = status.probation
     if probation is None or status.model != name:
         return ""
-    return f"{probation.faces} of {probation.of_faces} readings of faces until now"
+    return f"{probation} until now"
 
 
 def _uses(state: StoreState, name: str, progress: str) -> str:

@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple, Protocol
 from mien_edge import files, formats
 from mien_edge.errors import SinkError
 from mien_edge.events import Event
-from mien_edge.log import clock, reader
+from mien_edge.log import clock, ids, reader
 from mien_edge.log.minutes import MinuteSummary, whole_minutes
 from mien_edge.log.reader import Filter
 from mien_edge.values import Reading
@@ -174,8 +174,8 @@ class MinuteSums:
         """Move a cursor past all readings and events."""
         return replace(
             cursor,
-            reading=max(cursor.reading, reader.newest(connection, "readings")),
-            event=max(cursor.event, reader.newest(connection, "events")),
+            reading=max(cursor.reading, ids.newest(connection, "readings")),
+            event=max(cursor.event, ids.newest(connection, "events")),
         )
 
     def read(self, connection: Connection, cursor: Cursor, last_minute: int) -> Batch:
@@ -279,8 +279,8 @@ class Outbox:
         if before:
             start = Cursor(name)
         else:
-            reading = reader.newest(connection, "readings")
-            event = reader.newest(connection, "events")
+            reading = ids.newest(connection, "readings")
+            event = ids.newest(connection, "events")
             start = Cursor(name, reading, event, self._last_full_minute())
         self.sent = self._stamp(Cursor(name), start)
         self.done = self.sent

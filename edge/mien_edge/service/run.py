@@ -15,6 +15,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
+import cv2
+
 from mien_edge import paths
 from mien_edge.addresses import mask_address, mask_text
 from mien_edge.chain import annotate, detect, pipeline, smooth, sources, track
@@ -325,9 +327,7 @@ class Service:
                 watchers.append(updater)
             if self.options.runtime_folder:
                 watchers.append(self._open_status(stack, stages, throttled, updater))
-                preview = PreviewServer(self.options.runtime_folder)
-                stack.callback(preview.close)
-                watchers.append(preview)
+                watchers += self._open_preview(stack, self.options.runtime_folder)
             self.events(EventKind.START, f"{self._source_name()} with {self.model.name}")
             if updater:
                 updater.request_reload()
@@ -386,6 +386,20 @@ class Service:
         stack.callback(self.events.remove, status.event)
         return status
 
+    def _open_preview(self, stack: ExitStack, runtime_folder: Path) -> list[pipeline.Watcher]:
+        """Open the socket that shows the picture; where pictures are forbidden there is none."""
+        if not self.settings.view.show_picture:
+            return []
+        path = paths.preview(runtime_folder)
+        try:
+            preview = PreviewServer(path)
+        except OSError as problem:
+            fix = "to have one: sudo systemd-tmpfiles --create mien.conf, then restart the service"
+            _log.warning("no live picture, %s: %s; %s", path, problem.strerror or problem, fix)
+            return []
+        stack.callback(preview.close)
+        return [preview]
+
     def _fixed_model(self) -> ModelStatus:
         """What the status file says of a model that stays."""
         return ModelStatus(self.model.name, str(self.model.bundle.folder))
@@ -403,7 +417,11 @@ def build_chain(settings: Settings, model: LoadedModel, still: bool) -> pipeline
     """Put the stages together around a model.
 
     still: the frames are photographs that have nothing to do with each other.
+
+    OpenCV then uses as many threads as the settings say, in the whole process: it would take every
+    core.
     """
+    cv2.setNumThreads(settings.detect.threads)
     if still:
         detector = detect.detector(settings.detect)
         return pipeline.Chain(detector, track.NoTracking(), model.classify, model.smooth)

@@ -550,10 +550,8 @@ class Store:
         with self._os_errors_explained():
             handle = self._open_lock(name)
         try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise _StoreBusyError(problem) from None
+            if not _try_lock(handle):
+                raise _StoreBusyError(problem)
             yield
         finally:
             os.close(handle)
@@ -579,16 +577,12 @@ class Store:
     def _wait_for_lock(self, handle: int, lock_timeout: float | None) -> None:
         seconds = self.lock_timeout if lock_timeout is None else lock_timeout
         deadline = time.monotonic() + seconds
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise _StoreBusyError(
-                        f"{self.folder}: another process changes it; try again in a minute",
-                    ) from None
-                time.sleep(0.1)
+        while not _try_lock(handle):
+            if time.monotonic() > deadline:
+                raise _StoreBusyError(
+                    f"{self.folder}: another process changes it; try again in a minute",
+                )
+            time.sleep(0.1)
 
     def _rename_old_pending(self) -> None:
         if self._target(_OLD_PENDING):
@@ -875,3 +869,12 @@ def _with_committed(record: StoreRecord, name: str, result: ProbationResult | No
     if versioned:
         highest[versioned[1]] = max(highest.get(versioned[1], 0), int(versioned[2]))
     return StoreRecord(committed, highest, result or record.last_result)
+
+
+def _try_lock(handle: int) -> bool:
+    """Lock an open file, which stays locked until it is closed; False if another process has."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
