@@ -113,7 +113,7 @@ def issued(connection: sqlite3.Connection, table: str, boot: str) -> tuple[int, 
     boot: the kernel's id of the present boot. If the log has been written to in it, no power cut
         has taken entries back since.
     """
-    last = newest(connection, table)
+    last = ids.newest(connection, table)
     first = _mark(connection, f"first {table}")
     if first is None:
         return last, last

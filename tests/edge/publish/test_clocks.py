@@ -6,7 +6,7 @@ import sqlite3
 
 import pytest
 from mien_edge import testing
-from mien_edge.log import reader
+from mien_edge.log import ids, reader
 from mien_edge.log.database import INSERT_MINUTE
 from mien_edge.log.minutes import ALL
 from mien_edge.log.writer import LogWriter
@@ -278,7 +278,7 @@ def test_a_run_without_readings_after_a_power_cut_gives_no_lost_id_back(tmp_path
     log = LogWriter(path, LogSettings(max_days=3650))
     write(log, 51, 51)
     connection = reader.open_to_read(path)
-    assert reader.newest(connection, "readings") > 50
+    assert ids.newest(connection, "readings") > 50
     connection.close()
     log.close()
 
