@@ -59,12 +59,13 @@ fuzz: .venv/ready
 e2e: .venv/ready
 	PYTHONPATH=tests tests/system/e2e.sh .venv/bin/python
 
-# The environments beside each other, for they wait on the network and on the disk; then the tests; then what has a
-# process or a box of its own.
+# Environments are made beside each other, for they wait on network and disk; so are the short checks. The device test has
+# the machine for itself, last: in its box a real probation judges how fast a model is.
 check:
 	$(MAKE) --jobs 2 --output-sync .venv/ready .venv-edge/ready .venv-tflite/ready
 	$(MAKE) test
-	$(MAKE) --jobs 2 --output-sync device-test lint types edge-only
+	$(MAKE) --jobs 2 --output-sync lint types edge-only
+	$(MAKE) device-test
 
 # pip 25.1 is the first that reads dependency groups.
 .venv/ready: pyproject.toml

@@ -21,6 +21,7 @@ from mien_edge.update import signing
 
 BOX = shlex.split(os.environ["BOX"])
 EDGE = "/opt/mien/venv/bin/mien-edge"
+# max_latency_ratio has its highest value, min_fps_ratio its lowest: a busy machine rolls no model back.
 SETTINGS = """
 [source]
 uri = "demo:forever"
@@ -31,6 +32,8 @@ max_megabytes = 20.0
 [update]
 probation = 5.0
 min_faces = 20
+max_latency_ratio = 100.0
+min_fps_ratio = 0.0
 [publish]
 host = "127.0.0.1"
 device = "pi"
