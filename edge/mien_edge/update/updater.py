@@ -99,7 +99,8 @@ def load_startup_model(
     """Return the model that a service starts with: the current one of `store`, loaded.
 
     A bundle that does not compute here what it did on the workstation, perhaps because another
-    interpreter was installed, is rolled back; in the end the bundle that came with mien runs.
+    interpreter was installed, is rolled back; in the end, or where the store cannot be changed, the
+    bundle that came with mien runs.
 
     load_model: called with a verified bundle; raises a MienError if it must not run here.
     bundle: the current one, if it is verified already.
@@ -122,8 +123,12 @@ def load_startup_model(
             if not current:
                 raise
             _log.error("%s", error)
-            store.roll_back(current, str(error))
             bundle = None
+            try:
+                store.roll_back(current, str(error))
+            except BundleError as problem:
+                _log.error("%s; the bundle that came with mien runs", problem)
+                return load_model(load_bundle(shipped_bundle()))
 
 
 def _suspended_until_face(

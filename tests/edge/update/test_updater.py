@@ -431,6 +431,23 @@ def test_a_disk_that_cannot_count_starts_keeps_no_service_from_running(committed
     assert committed.updater.state().model == "small-2"
 
 
+def test_a_disk_that_cannot_roll_back_keeps_no_service_from_running(committed, monkeypatch):
+    """The bundle that came with mien runs where the current one no longer can."""
+
+    def make(bundle):
+        if bundle.card.name == "small":
+            raise BundleError("it computes something else")
+        return LoadedModel(bundle, Answers("happy"), lambda readings: readings)
+
+    def fails(*_):
+        raise OSError(30, "Read-only file system")
+
+    for operation in ("write", "link", "rename", "remove"):
+        monkeypatch.setattr(committed.store.disk, operation, fails)
+    model = updater.load_startup_model(committed.store, make)
+    assert model.bundle == load_bundle(shipped_bundle())
+
+
 def test_a_package_that_is_missing_is_not_the_models_fault(committed):
     def missing(_):
         raise RuntimeMissingError("ai-edge-litert is not installed")
