@@ -81,7 +81,13 @@ class LocalProcess:
         self._line = bytearray()
         self._cut = 0
         self._size = 0
+        self._end_time: float | None = None
         self._errors = bytearray()
+
+    def end_within(self, seconds: float) -> None:
+        """Let `lines` end after some seconds, without an error, if the program has not by then."""
+        if self._end_time is None:
+            self._end_time = self._clock() + seconds
 
     @property
     def is_sent(self) -> bool:
@@ -120,7 +126,7 @@ class LocalProcess:
             os.set_blocking(process.stdin.fileno(), False)
             selector.register(process.stdin, selectors.EVENT_WRITE)
             is_open = True
-            while is_open or process.poll() is None:
+            while (is_open or process.poll() is None) and not self._is_over():
                 seconds = self._seconds_left(start, last_activity)
                 ready = selector.select(seconds if is_open else min(seconds, _POLL_SECONDS))
                 for key, _ in ready:
@@ -147,6 +153,8 @@ class LocalProcess:
         now = self._clock()
         limits = self._limits
         left = float(_CHUNK)
+        if self._end_time is not None:
+            return max(0.0, self._end_time - now)
         if limits.start is not None and not self.has_output:
             left = min(left, start + limits.start - now)
             if left <= 0:
@@ -160,6 +168,9 @@ class LocalProcess:
             if left <= 0:
                 raise LimitError(f"it has not ended within {limits.total:g} s")
         return left
+
+    def _is_over(self) -> bool:
+        return self._end_time is not None and self._clock() >= self._end_time
 
     def _write(self, selector: selectors.BaseSelector, pipe: IO[bytes]) -> None:
         try:
