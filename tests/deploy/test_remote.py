@@ -363,6 +363,12 @@ def test_a_page_of_somebody_else_is_never_opened(devices, page, monkeypatch):
     assert addresses == []
 
 
+@pytest.mark.parametrize("port", ["-1", "65536", "9" * 5000, "x"])
+def test_a_port_that_is_none_is_a_usage_error(port):
+    with pytest.raises(SystemExit):
+        cli.main(["view", "pi", f"--port={port}"])
+
+
 def test_a_port_that_somebody_has_is_refused(devices, page, monkeypatch):
     page.text = "<title>mien</title>"
     addresses = opened(monkeypatch)
