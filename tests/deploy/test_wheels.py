@@ -177,7 +177,9 @@ def test_a_cache_on_a_full_disk_names_this_machine_and_keeps_nothing(wheel, cach
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(wheels.files, "atomic_write", no_space)
-    with pytest.raises(DeployError, match="mien: the packages cannot be kept on this machine .*No"):
+    with pytest.raises(
+        DeployError, match=r"mien: the packages cannot be kept on this machine .*No"
+    ):
         house(wheel)
 
 
