@@ -15,6 +15,8 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
 
+from mien_edge.log.damage import damage
+
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS boots (
   boot INTEGER PRIMARY KEY,
@@ -59,8 +61,13 @@ class Boot:
 
 
 def read_boots(connection: sqlite3.Connection) -> list[Boot]:
-    """Return all boots, the oldest first. Raises sqlite3.Error."""
-    rows = connection.execute("SELECT * FROM boots ORDER BY boot")
+    """Return all boots, the oldest first. Raises sqlite3.Error, also for values that are none of a
+    boot's."""
+    rows = connection.execute("SELECT * FROM boots ORDER BY boot").fetchall()
+    for number, kernel_id, *values in rows:
+        are_numbers = all(isinstance(value, int | float) for value in (number, *values))
+        if not (are_numbers and isinstance(kernel_id, str)):
+            raise damage("the boots are none")
     return [_boot(*row) for row in rows]
 
 

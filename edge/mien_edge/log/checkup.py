@@ -8,6 +8,8 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
+from mien_edge.log.damage import damage
+
 MAX_ROWS = 2000
 """Rows of each table, and of each index, that are read at once."""
 
@@ -50,13 +52,7 @@ def _read(connection: sqlite3.Connection, name: str, query: str, position: Any) 
     last = position
     for row in connection.execute(query, (position, MAX_ROWS)):
         if not isinstance(row[0], int | float) or row[0] < last:
-            raise _damage(f"the {name} are out of order")
+            raise damage(f"the {name} are out of order")
         last = row[0]
         rows += 1
     return last if rows == MAX_ROWS else _BEGINNING
-
-
-def _damage(what: str) -> sqlite3.DatabaseError:
-    problem = sqlite3.DatabaseError(what)
-    problem.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
-    return problem

@@ -5,6 +5,7 @@ import os
 import shutil
 import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ from mien_edge.events import EventKind
 from mien_edge.labels import LABELS
 from mien_edge.log import boots, ids
 from mien_edge.log.clock import since_boot
+from mien_edge.log.damage import damage
 from mien_edge.values import Reading
 
 VERSION = 2
@@ -78,8 +80,6 @@ _PRAGMAS = (
     "PRAGMA journal_size_limit=65536",
 )
 _BUSY_TIMEOUT = 5.0  # seconds to wait for another process's lock
-# seconds for which the writer may hold up the frames when another process writes
-_WRITER_TIMEOUT = 0.1
 DATABASE_ERRORS = (sqlite3.Error, UnicodeDecodeError)
 """What reading and writing a log may raise; the latter is a damaged name in an error's text."""
 
@@ -134,7 +134,7 @@ def append_event(path: Path, kind: EventKind, text: str) -> None:
                 connection.execute(INSERT_EVENT, event)
         finally:
             connection.close()
-    except sqlite3.Error as problem:
+    except DATABASE_ERRORS as problem:
         _log.warning("%s: the event '%s' cannot be written (%s)", path, kind, problem)
 
 
@@ -270,11 +270,28 @@ def _connect(path: Path, is_own: bool) -> sqlite3.Connection:
             move_aside(path, obstacle, "old")
             return _connect(path, is_own)
         connection.executescript(_SCHEMA.format(name=os.urandom(8).hex()))
-        connection.execute(f"PRAGMA busy_timeout={round(1000 * _WRITER_TIMEOUT)}")
+        if _new_columns() - _columns(connection):
+            raise damage("its columns are not those of a log")
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _columns(connection: sqlite3.Connection) -> set[tuple[str | int, ...]]:
+    """Return each column's table, name, type and place in the primary key."""
+    query = (
+        "SELECT entry.name, field.name, field.type, field.pk FROM sqlite_master AS entry, "
+        "pragma_table_info(entry.name) AS field WHERE entry.type = 'table'"
+    )
+    return set(connection.execute(query))
+
+
+def _new_columns() -> set[tuple[str | int, ...]]:
+    """Return the columns of a new log."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.executescript(_SCHEMA)
+        return _columns(connection)
 
 
 def _layout_obstacle(connection: sqlite3.Connection, version: int) -> str:

@@ -24,6 +24,12 @@ def next_id(table: str) -> str:
     return f"MAX(COALESCE({newest}, 0) + 1, COALESCE({first}, 1))"
 
 
+def newest(connection: sqlite3.Connection, table: str) -> int:
+    """Return the greatest id of 'readings' or 'events'; 0 where there is none."""
+    query = f"SELECT COALESCE(MAX(id), 0) FROM {table}"  # noqa: S608 - one of two names
+    return int(connection.execute(query).fetchone()[0])
+
+
 class IdReservation:
     """Keeps the marks above the ids in use.
 
@@ -34,43 +40,36 @@ class IdReservation:
     def __init__(self, connection: sqlite3.Connection, sync: Callable[[], None]) -> None:
         self._connection = connection
         self._sync = sync
-        self._next: dict[str, int] = {}
-        self._reserved: dict[str, int] = {}
-        for table in TABLES:
-            first = self._mark(table) + 1
-            self._next[table] = max(first, self._newest(table) + 1)
-            with connection:
-                connection.execute(_WRITE, (f"first {table}", str(first)))
+        first = [(f"first {table}", str(self._mark(table) + 1)) for table in TABLES]
+        with connection:
+            connection.executemany(_WRITE, first)
         self._reserve()
 
     def _mark(self, table: str) -> int:
         row = self._connection.execute(_READ, (f"reserved {table}",)).fetchone()
         return int(row[0]) if row else 0
 
-    def _newest(self, table: str) -> int:
-        query = f"SELECT COALESCE(MAX(id), 0) FROM {table}"  # noqa: S608 - two fixed names
+    def ensure(self, count: int) -> None:
+        """Have so many ids of each table reserved before entries are inserted. The marks are read
+        anew, for other processes write as well. Raises sqlite3.Error."""
+        needed = count + _SPARE
+        if any(self._last_used(table) + needed > self._mark(table) for table in TABLES):
+            self._reserve(count)
+
+    def _last_used(self, table: str) -> int:
+        query = f"SELECT {next_id(table)} - 1"
         return int(self._connection.execute(query).fetchone()[0])
 
-    def take(self, readings: int, events: int) -> None:
-        """Take so many ids before entries are inserted. Raises sqlite3.Error."""
-        counts = dict(zip(TABLES, (readings, events), strict=True))
-        if any(
-            self._next[table] + counts[table] + _SPARE > self._reserved[table] for table in TABLES
-        ):
-            self._reserve(max(counts.values()))
-        for table, count in counts.items():
-            self._next[table] += count
-
     def _reserve(self, count: int = 0) -> None:
-        for table in TABLES:
-            self._reserved[table] = self._next[table] + count + _BLOCK
-        self._write_marks(self._reserved)
+        self._write_marks({table: self._last_used(table) + count + _BLOCK for table in TABLES})
         self._sync()
 
     def release(self) -> None:
-        """Give back what is reserved and not used: everything is on the disk. Raises
-        sqlite3.Error."""
-        self._write_marks({table: self._newest(table) for table in TABLES})
+        """Give back what is reserved and not used: everything is on the disk.
+
+        What was used may have been deleted since, or lost before this run. Raises sqlite3.Error.
+        """
+        self._write_marks({table: self._last_used(table) for table in TABLES})
 
     def _write_marks(self, marks: dict[str, int]) -> None:
         rows = [(f"reserved {table}", str(mark)) for table, mark in marks.items()]

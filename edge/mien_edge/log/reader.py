@@ -2,8 +2,10 @@
 another user.
 """
 
+import os
 import sqlite3
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from mien_edge.addresses import mask_text
 from mien_edge.errors import SinkError
 from mien_edge.events import Event
 from mien_edge.labels import LABELS
+from mien_edge.log import ids
 from mien_edge.log.database import DATABASE_ERRORS, SCORE_SCALE, VERSION, decode, sidecar
 from mien_edge.log.minutes import ALL, MinuteSummary
 from mien_edge.values import Box, Emotion, Reading
@@ -70,7 +73,8 @@ def open_to_read(path: Path) -> sqlite3.Connection:
         hint = f"the service writes one, or: mien-edge run SOURCE --log {path}"
         raise SinkError(f"{path}: no log here; {hint}")
     try:
-        address = f"{path.resolve().as_uri()}?{_open_mode(path)}"
+        file = path.resolve()  # SQLite keeps its other files where a link leads
+        address = f"{file.as_uri()}?{_open_mode(file)}"
         connection = sqlite3.connect(address, uri=True, timeout=_BUSY_TIMEOUT)
         connection.row_factory = sqlite3.Row
         connection.text_factory = decode
@@ -88,7 +92,8 @@ def open_to_read(path: Path) -> sqlite3.Connection:
 
 def _open_mode(path: Path) -> str:
     """How SQLite opens the file: without a writer there is no write-ahead log, and a reader
-    without write permission in the folder could not create one."""
+    without write permission in the folder could not create one. Immutable, the file must be closed
+    before a writer may have started."""
     if sidecar(path, "-wal").exists():
         return "mode=ro"
     return "mode=ro&immutable=1"
@@ -101,10 +106,29 @@ def name(connection: sqlite3.Connection) -> str:
     return str(connection.execute("SELECT value FROM meta WHERE key = 'log'").fetchone()[0])
 
 
-def newest(connection: sqlite3.Connection, table: str) -> int:
-    """Return the greatest id of 'readings' or 'events'; 0 where there is none."""
-    query = f"SELECT COALESCE(MAX(id), 0) FROM {table}"  # noqa: S608 - one of two names
-    return int(connection.execute(query).fetchone()[0])
+def issued(connection: sqlite3.Connection, table: str, boot: str) -> tuple[int, int]:
+    """Return two ids of 'readings' or 'events': the greatest before the log's last run, and the
+    greatest that may ever have been used.
+
+    boot: the kernel's id of the present boot. If the log has been written to in it, no power cut
+        has taken entries back since.
+    """
+    last = ids.newest(connection, table)
+    first = _mark(connection, f"first {table}")
+    if first is None:
+        return last, last
+    before = first - 1
+    used = max(last, before)
+    row = connection.execute("SELECT kernel_id FROM boots ORDER BY boot DESC LIMIT 1").fetchone()
+    if not boot or row is None or row[0] != boot:
+        used = max(used, _mark(connection, f"reserved {table}") or 0)
+    return before, used
+
+
+def _mark(connection: sqlite3.Connection, key: str) -> int | None:
+    query = "SELECT CAST(value AS INTEGER) FROM meta WHERE key = ?"
+    row = connection.execute(query, (key,)).fetchone()
+    return row[0] if row else None
 
 
 def count_after(connection: sqlite3.Connection, table: str, last_id: int) -> int:
@@ -118,7 +142,7 @@ def count_after(connection: sqlite3.Connection, table: str, last_id: int) -> int
     count = int(connection.execute(query, (last_id,)).fetchone()[0])
     if count < _MAX_COUNT:
         return count
-    return newest(connection, table) - last_id
+    return ids.newest(connection, table) - last_id
 
 
 def readings(
@@ -146,9 +170,10 @@ def _rows(
         values.append(kind)
     first, last = _id_range(connection, table, selection)
     query = f"SELECT * FROM {table} WHERE id >= ? AND id <= ? AND {condition} ORDER BY id LIMIT ?"  # noqa: S608
+    stream = _Stream(connection)
     while limit:
         chunk_size = _CHUNK if limit < 0 else min(_CHUNK, limit)
-        chunk = connection.execute(query, (first, last, *values, chunk_size)).fetchall()
+        chunk = stream.fetch(query, (first, last, *values, chunk_size))
         yield from chunk
         if len(chunk) < chunk_size:
             return
@@ -157,10 +182,40 @@ def _rows(
             limit -= chunk_size
 
 
+class _Stream:
+    """Reads a log at the pace of whoever takes its entries: the file is opened anew for each query
+    after the first, for a writer may have started, which an immutable file does not notice.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._is_first = True
+        self._log = name(connection)
+        self._path = _path(connection)
+
+    def fetch(self, query: str, values: Sequence[float | int | str]) -> list[sqlite3.Row]:
+        """Return the rows of a query. Raises SinkError if another log has taken the place of this
+        one."""
+        if self._is_first:
+            self._is_first = False
+            return self._connection.execute(query, values).fetchall()
+        with closing(open_to_read(self._path)) as connection:
+            if name(connection) != self._log:
+                raise SinkError(f"{self._path}: replaced while it was read; read it again")
+            return connection.execute(query, values).fetchall()
+
+
+def _path(connection: sqlite3.Connection) -> Path:
+    connection.text_factory = os.fsdecode
+    path = connection.execute("PRAGMA database_list").fetchone()[2]
+    connection.text_factory = decode
+    return Path(path)
+
+
 def _id_range(connection: sqlite3.Connection, table: str, selection: Filter) -> tuple[int, int]:
     """The first and the last id that can be in the selection, by the index of times."""
     first = selection.after + 1
-    last = newest(connection, table)
+    last = ids.newest(connection, table)
     if not selection.is_timed:
         return first, last
     query = f"SELECT MIN(id), MAX(id) FROM {table} WHERE time >= ? AND time < ?"  # noqa: S608 - two names
@@ -241,12 +296,13 @@ def iterate_minutes(
     """
     query = "SELECT MIN(minute) FROM minutes WHERE minute >= ? AND minute < ?"
     start = since
+    stream = _Stream(connection)
     while True:
-        first = connection.execute(query, (start, until)).fetchone()[0]
+        first = stream.fetch(query, (start, until))[0][0]
         if first is None:
             return
         next_day = first // _DAY * _DAY + _DAY
-        yield from _sum_minutes(connection, start, min(next_day, until), step)
+        yield from _sum_minutes(stream, start, min(next_day, until), step)
         start = next_day
 
 
@@ -257,10 +313,8 @@ def read_minutes(
     return list(iterate_minutes(connection, since, until, step))
 
 
-def _sum_minutes(
-    connection: sqlite3.Connection, since: float, until: float, step: int
-) -> list[MinuteSummary]:
-    rows = connection.execute(
+def _sum_minutes(stream: _Stream, since: float, until: float, step: int) -> list[MinuteSummary]:
+    rows = stream.fetch(
         "SELECT minute / ? * ? AS start, label, SUM(seconds) AS seconds, MAX(faces) AS faces FROM "
         "minutes "
         "WHERE minute >= ? AND minute < ? GROUP BY start, label ORDER BY start",

@@ -46,7 +46,7 @@ from mien_edge.log.database import (
     sidecar,
     size_on_disk,
 )
-from mien_edge.log.ids import IdReservation
+from mien_edge.log.ids import IdReservation, newest
 from mien_edge.log.minutes import MinuteRow, Minutes, whole_minutes
 from mien_edge.log.retention import Retention
 from mien_edge.settings import LogSettings
@@ -62,6 +62,9 @@ _MINUTE_DELAY = 60.0
 _CLOCK_STEP = 60.0
 # seconds that the clock must run without a step before it is trusted
 _CLOCK_TRUSTED = 3600.0
+_MAX_TRIM_TIME = 30.0  # seconds that a start may take for trimming
+# seconds for which the writer may hold up the frames when another process writes
+_BUSY_TIMEOUT = 0.1
 _TRACK_MEMORY = 60.0  # seconds, at least, that the last reading of a face is remembered
 
 _LAST_START_OR_END = (
@@ -112,7 +115,8 @@ class LogWriter:
         boot: str | None = None,
         is_own: bool = False,
     ) -> None:
-        self.path = path
+        # SQLite keeps its other files where a link leads.
+        self.path = path.resolve() if path.is_file() else path
         self.settings = settings
         self.dropped = 0
         self._wall_clock = wall_clock
@@ -139,14 +143,33 @@ class LogWriter:
         self._trim_all()
 
     def _open(self) -> None:
+        """Open the log; one whose damage shows only when it is prepared is replaced by a new one.
+
+        Raises SinkError.
+        """
         self._connection = open_database(self.path, self._is_own)
         try:
             self._prepare()
         except DATABASE_ERRORS as problem:
             self._connection.close()
-            hint = "free some space, and check the folder and its owner"
-            reason = f"cannot be written ({problem})"
-            raise SinkError(f"{self.path}: the log {reason}; {hint}") from None
+            if not is_corrupt(problem):
+                raise self._cannot_be_written(problem) from None
+            why = f"was corrupt ({problem})"
+        else:
+            return
+        try:
+            move_aside(self.path, why, "corrupt")
+            self._connection = open_database(self.path, self._is_own)
+            self._prepare()
+        except SinkError:
+            raise
+        except (*DATABASE_ERRORS, OSError) as problem:
+            self._connection.close()
+            raise self._cannot_be_written(problem) from None
+
+    def _cannot_be_written(self, problem: Exception) -> SinkError:
+        hint = "free some space, and check the folder and its owner"
+        return SinkError(f"{self.path}: the log cannot be written ({problem}); {hint}")
 
     def _prepare(self) -> None:
         """Read what the log says of the runs before, and reserve ids. Raises sqlite3.Error."""
@@ -157,6 +180,7 @@ class LogWriter:
         self._enter_boot()
         self._retention = Retention(self._connection, self.path, self.settings)
         self._checkup = Checkup(self.path)
+        self._connection.execute(f"PRAGMA busy_timeout={round(1000 * _BUSY_TIMEOUT)}")
         self._inode = self.path.stat().st_ino
         self._must_reopen = False
 
@@ -174,8 +198,8 @@ class LogWriter:
             Boot(
                 number=last.number + 1 if last else 1,
                 kernel_id=self._boot_id,
-                last_reading=self._newest_id("readings"),
-                last_event=self._newest_id("events"),
+                last_reading=newest(self._connection, "readings"),
+                last_event=newest(self._connection, "events"),
                 last_run=self._run - 1,
                 clock_offset=self._clock_offset,
                 synchronized=False,
@@ -196,10 +220,6 @@ class LogWriter:
         self._boots[-1] = boot
         with self._connection:
             write_boot(self._connection, boot)
-
-    def _newest_id(self, table: str) -> int:
-        query = f"SELECT COALESCE(MAX(id), 0) FROM {table}"  # noqa: S608 - two fixed names
-        return int(self._connection.execute(query).fetchone()[0])
 
     def __call__(self, readings: tuple[Reading, ...]) -> None:
         """Take the readings of one frame: write changes, and otherwise one reading per face and
@@ -284,13 +304,13 @@ class LogWriter:
         """Write readings, minutes and events in one transaction, after shifting what is
         committed if the clock was set. Raises sqlite3.Error."""
         now = self._wall_clock()
-        step = self._step_to_apply
+        step = self._remaining_step()
         overdue = self._minutes.completed(math.inf if ending else now - _MINUTE_DELAY)
         if not (self._pending or self._pending_events or overdue or step):
             return _Outcome.NOTHING_TO_WRITE
         minutes = overdue if ending else self._minutes.completed(now)
         events = self._events_to_write(step)
-        self._ids.take(len(self._pending), len(events))
+        self._ids.ensure(max(len(self._pending), len(events)))
         with self._connection:
             if step:
                 self._shift_committed(step)
@@ -346,26 +366,49 @@ class LogWriter:
         if abs(step) >= _CLOCK_STEP:
             self._clock_set_at = monotonic
             self._step_to_apply += step
-            self._pending = [self._shift_pending(pending, step) for pending in self._pending]
+            self._pending = [self._shift_reading(pending, step) for pending in self._pending]
+            self._pending_events = [self._shift_event(row, step) for row in self._pending_events]
             self._minutes.shift(step, now)
 
-    def _shift_pending(self, pending: _Pending, step: float) -> _Pending:
+    def _shift_reading(self, pending: _Pending, step: float) -> _Pending:
         """Shift a reading if it was captured before the clock was set."""
         reading = pending.reading
-        offset = reading.time - pending.monotonic
-        is_right = abs(offset - self._clock_offset) < abs(step) / 2
-        if is_right:
+        if self._is_right(reading.time, pending.monotonic, step):
             return pending
         return replace(pending, reading=replace(reading, time=reading.time + step))
 
+    def _shift_event(self, row: EventRow, step: float) -> EventRow:
+        """Shift an event if it happened before the clock was set."""
+        if self._is_right(row.time, row.monotonic, step):
+            return row
+        return row._replace(time=row.time + step)
+
+    def _is_right(self, time: float, monotonic: float, step: float) -> bool:
+        """Whether a time is one of the clock after this step, and not before it."""
+        return abs(time - monotonic - self._clock_offset) < abs(step) / 2
+
+    def _remaining_step(self) -> float:
+        """The seconds by which the committed entries are still to be shifted: none if the clock is
+        back where it was, or if another process that writes has shifted them.
+        """
+        if not self._step_to_apply:
+            return 0.0
+        query = "SELECT clock_offset FROM boots WHERE boot = ?"
+        row = self._connection.execute(query, (self._boots[-1].number,)).fetchone()
+        if row is not None and abs(self._clock_offset - row[0]) < _CLOCK_STEP:
+            self._step_to_apply = 0.0
+        return self._step_to_apply
+
     def _shift_committed(self, step: float) -> None:
-        """Shift all that was committed since the machine started: its times are of the clock that
-        was wrong.
+        """Shift all that was committed since the machine started by the clock that was wrong; not
+        what other processes have written since it is right.
         """
         boot = self._boots[-1]
         execute = self._connection.execute
-        execute("UPDATE readings SET time = time + ? WHERE id > ?", (step, boot.last_reading))
-        execute("UPDATE events SET time = time + ? WHERE id > ?", (step, boot.last_event))
+        wrong = "id > ? AND ABS(time - monotonic - ?) >= ?"
+        for table, last in (("readings", boot.last_reading), ("events", boot.last_event)):
+            query = f"UPDATE {table} SET time = time + ? WHERE {wrong}"  # noqa: S608 - two names
+            execute(query, (step, last, self._clock_offset, abs(step) / 2))
         query = "SELECT run, minute, label, seconds, faces FROM minutes WHERE run > ?"
         rows = execute(query, (boot.last_run,)).fetchall()
         execute("DELETE FROM minutes WHERE run > ?", (boot.last_run,))
@@ -453,8 +496,11 @@ class LogWriter:
             return False
 
     def _trim_all(self) -> None:
-        """Hold the log within its bounds before the first frame."""
-        while self._trim():
+        """Hold the log within its bounds before the first frame; what takes longer, as where a
+        bound was lowered by far, is left to the commits.
+        """
+        start = self._monotonic_clock()
+        while self._trim() and self._monotonic_clock() - start < _MAX_TRIM_TIME:
             pass
         self._retention.finish()
 

@@ -8,7 +8,7 @@ import pytest
 from mien_edge import settings as configuration
 from mien_edge import testing
 from mien_edge.events import EventKind
-from mien_edge.log import clock, reader
+from mien_edge.log import clock, database, reader
 from mien_edge.log.database import append_event
 from mien_edge.log.reader import Filter
 from mien_edge.log.writer import LogWriter
@@ -95,6 +95,38 @@ def rows(path):
     entries = [(n, entry.track, entry.time) for n, entry in reader.readings(connection, Filter())]
     connection.close()
     return entries
+
+
+def event_times(path):
+    connection = reader.open_to_read(path)
+    times = [event.time for event in reader.events(connection, Filter())]
+    connection.close()
+    return times
+
+
+def reserved(path):
+    """The mark above the ids of readings in use."""
+    connection = reader.open_to_read(path)
+    query = "SELECT value FROM meta WHERE key = 'reserved readings'"
+    mark = int(connection.execute(query).fetchone()[0])
+    connection.close()
+    return mark
+
+
+class Broken:
+    """A database on a disk that fails to write."""
+
+    def __init__(self, connection):
+        self.connection = connection
+
+    def __enter__(self):
+        raise sqlite3.OperationalError("disk I/O error")
+
+    def __exit__(self, *_):
+        pass
+
+    def __getattr__(self, name):
+        return getattr(self.connection, name)
 
 
 def event_kinds(path):
@@ -268,19 +300,89 @@ def test_what_waits_behind_an_id_is_counted_and_not_computed(device):
 
 def test_reserved_ids_are_renewed_before_they_end(device):
     device.start()
-    device.log._ids._reserved["readings"] = 1010
+    set_mark = "UPDATE meta SET value = '1010' WHERE key = 'reserved readings'"
+    with device.log._connection as connection:
+        connection.execute(set_mark)
     device.run(200)
-    assert device.log._ids._reserved["readings"] > 100_000
-    mark = sqlite3.connect(device.path).execute(
-        "SELECT value FROM meta WHERE key = 'reserved readings'"
-    )
-    assert int(mark.fetchone()[0]) == device.log._ids._reserved["readings"]
+    assert reserved(device.path) > 100_000
     device.log.close()
+
+
+def test_ids_are_reserved_as_well_while_another_process_releases_its_own(device):
+    other = Device(device.path)
+    device.start()
+    device.run(100)
+    other.start()
+    other.run(100)
+    other.log.close()
+    device.run(100)
+    assert reserved(device.path) > rows(device.path)[-1][0] + 1000
+    device.log.close()
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_two_writers_move_the_entries_once_when_the_clock_is_set(device, is_first):
+    other = Device(device.path)
+    other.count = 1000
+    for writer in (device, other):
+        writer.start()
+        writer.run(100)
+    for writer in (device, other) if is_first else (other, device):
+        writer.synchronize(NOW + 5000.0)
+        writer.run(100)
+        writer.log.close()
+    assert {round(time - NOW) // 1000 for _, _, time in rows(device.path)} <= {4, 5}
+
+
+def test_an_event_of_another_process_that_saw_the_new_clock_first_keeps_its_time(
+    device, monkeypatch
+):
+    device.start()
+    device.run(100)
+    device.log.event(EventKind.START, "before")
+    device.synchronize(NOW + 5000.0)
+    monkeypatch.setattr(database, "since_boot", lambda: device.since_boot)
+    monkeypatch.setattr(database.time, "time", device.wall)
+    append_event(device.path, EventKind.MODEL_INSTALLED, "after")
+    monkeypatch.undo()
+    device.run(10)
+    device.log.close()
+    assert {round(time - NOW) for time in event_times(device.path)} == {5000, 5010}
+    assert min(time for _, _, time in rows(device.path)) > NOW + 4000
+
+
+def test_an_event_that_waits_for_a_disk_moves_along_with_the_clock(device):
+    device.start()
+    device.run(100)
+    healthy = device.log._connection
+    device.log._connection = Broken(healthy)
+    device.log.event(EventKind.CAMERA_LOST, "")
+    device.synchronize(NOW + 5000.0)
+    device.log.event(EventKind.CAMERA_BACK, "")
+    device.log._connection = healthy
+    device.log.close()
+    assert {round(time - NOW) for time in event_times(device.path)} == {5000}
+
+
+def test_a_clock_that_is_back_before_it_could_be_noted_moves_nothing(device):
+    device.start()
+    device.run(100)
+    before = rows(device.path)
+    healthy = device.log._connection
+    device.log._connection = Broken(healthy)
+    offset = device.offset
+    for wrong in (offset + 5000.1, offset):
+        device.offset = wrong
+        device.log.commit()
+    device.log._connection = healthy
+    device.log.close()
+    assert rows(device.path) == before
+    assert EventKind.CLOCK not in event_kinds(device.path)
 
 
 def test_the_file_of_timesyncd_is_asked_where_the_kernel_may_not_be(tmp_path, monkeypatch):
     mark = tmp_path / "synchronized"
-    monkeypatch.setattr(clock, "_TIMESYNCD_MARK", mark)
+    monkeypatch.setattr(clock, "TIMESYNCD_MARK", mark)
     monkeypatch.setattr(clock, "_kernel_state", lambda: None)
     assert not clock.is_synchronized()
     mark.touch()

@@ -6,8 +6,8 @@ import random
 import sqlite3
 
 import pytest
+from mien_edge import files, testing
 from mien_edge import settings as configuration
-from mien_edge import testing
 from mien_edge.errors import SinkError
 from mien_edge.events import EventKind
 from mien_edge.log import checkup, reader, retention
@@ -101,6 +101,108 @@ def test_every_damage_of_the_header_leaves_a_log_that_starts(tmp_path):
         assert tracks(path)[-1] == 1, f"byte {number} = {value:#x}"
         for file in tmp_path.glob("log.db*"):
             file.unlink()
+
+
+@pytest.mark.parametrize(
+    ("whole", "damaged"),
+    [
+        (b"label TEXT,\n  quality", b"l\xe1bel TEXT,\n  quality"),
+        (b"kind TEXT", b"kine TEXT"),
+        (b"boot INTEGER PRIMARY", b"boot INTEGES PRIMARY"),
+        (b"id INTEGER PRIMARY", b"id INTEGES PRIMARY"),
+    ],
+)
+def test_a_log_whose_tables_are_damaged_is_moved_aside(tmp_path, whole, damaged):
+    path = closed_log(tmp_path / "log.db", 3)
+    content = path.read_bytes()
+    assert whole in content
+    path.write_bytes(content.replace(whole, damaged, 1))
+    closed_log(path, 5)
+    assert tracks(path) == [0, 1, 2, 3, 4]
+
+
+def test_a_log_whose_boots_are_damaged_is_moved_aside(tmp_path):
+    path = closed_log(tmp_path / "log.db", 3)
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE boots SET clock_offset = X'00'")
+    connection.close()
+    closed_log(path, 5)
+    assert tracks(path) == [0, 1, 2, 3, 4]
+
+
+def test_a_log_behind_a_link_is_synced_and_read_with_its_write_ahead_log(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(files, "sync", synced.append)
+    (tmp_path / "usb").mkdir()
+    path = tmp_path / "log.db"
+    target = tmp_path / "usb" / "log.db"
+    target.touch()
+    path.symlink_to(target)
+    log = write(path)
+    fill(log, 3)
+    assert tracks(path) == [0, 1, 2]
+    synced.clear()
+    log.event(EventKind.START, "")
+    assert synced == [tmp_path / "usb" / "log.db-wal"]
+    log.close()
+
+
+def test_a_slow_reader_of_a_log_at_rest_stays_right_when_a_writer_starts(tmp_path):
+    path = closed_log(tmp_path / "log.db", 5000)
+    connection = reader.open_to_read(path)
+    entries = reader.readings(connection, Filter())
+    first = next(entries)[1].track
+    log = write(path, max_rows=1000)
+    fill(log, 3000)
+    log.close()
+    later = [reading.track for _, reading in entries]
+    connection.close()
+    kept = [*range(reader._CHUNK), *range(4400, 5000)]
+    assert [first, *later] == kept, "the others were deleted meanwhile"
+
+
+def test_a_slow_reader_is_told_of_a_log_that_was_replaced(tmp_path):
+    path = closed_log(tmp_path / "log.db", 1000)
+    connection = reader.open_to_read(path)
+    entries = reader.readings(connection, Filter())
+    next(entries)
+    closed_log(tmp_path / "new.db", 1000).replace(path)
+    with pytest.raises(SinkError, match="replaced while it was read"):
+        list(entries)
+    connection.close()
+
+
+def test_a_start_does_not_wait_for_a_bound_that_was_lowered_by_far(tmp_path, monkeypatch):
+    path = closed_log(tmp_path / "log.db", 5000)
+    clock = Clock()
+    step = retention.Retention.step
+
+    def slow_step(*arguments):
+        clock.now += 10.0
+        return step(*arguments)
+
+    monkeypatch.setattr(retention.Retention, "step", slow_step)
+    log = write(path, clock, max_rows=100)
+    assert len(tracks(path)) == 5000 - 3 * retention.MAX_STEP_ROWS
+    for _ in range(30):
+        log.commit()
+    log.close()
+    assert len(tracks(path)) == 100
+
+
+def test_a_start_waits_for_another_process_that_writes(tmp_path, monkeypatch):
+    path = closed_log(tmp_path / "log.db", 3)
+    waits = []
+
+    def prepare(log):
+        waits.append(log._connection.execute("PRAGMA busy_timeout").fetchone()[0])
+        prepared(log)
+        waits.append(log._connection.execute("PRAGMA busy_timeout").fetchone()[0])
+
+    prepared = LogWriter._prepare
+    monkeypatch.setattr(LogWriter, "_prepare", prepare)
+    closed_log(path, 1)
+    assert waits == [5000, 100]
 
 
 def test_text_that_is_no_utf8_is_read_with_replacement(tmp_path):
@@ -238,7 +340,7 @@ def test_a_million_rows_would_be_read_in_chunks_the_first_at_once(tmp_path, monk
     connection.row_factory = lambda cursor, row: fetched.append(1) or sqlite3.Row(cursor, row)
     entries = reader.readings(connection, Filter())
     next(entries)
-    assert len(fetched) <= reader._CHUNK + 2
+    assert len(fetched) <= reader._CHUNK + 3
     assert len(list(entries)) == 1999
     connection.close()
 
