@@ -85,8 +85,8 @@ def test_a_device_that_hangs_is_named_and_what_to_do(devices, capsys):
 
 def test_a_program_that_hangs_on_the_device_is_a_failure_with_its_name(devices):
     program = device(devices, PLAIN, "echo begun; exec sleep 1000; :")
-    with pytest.raises(DeployError, match=f"{PLAIN}: it has said nothing for 1 s") as error:
-        list(program.stream([], Limits(silence=1)))
+    with pytest.raises(DeployError, match=f"{PLAIN}: it has said nothing for 4 s") as error:
+        list(program.stream([], Limits(silence=4)))
     assert not isinstance(error.value, UnreachableError)
 
 
