@@ -473,7 +473,7 @@ def _add_view(commands: Commands) -> None:
     _add_host(parser)
     parser.add_argument(
         "--port",
-        type=int,
+        type=_port,
         default=0,
         metavar="N",
         help="port on this workstation (default: a free one)",
@@ -483,6 +483,12 @@ def _add_view(commands: Commands) -> None:
         action="store_true",
         help="print the address and open no browser",
     )
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text[:6]) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port; write one from 1 to 65535")
+    return int(text)
 
 
 def _view(options: argparse.Namespace) -> int:

@@ -1,6 +1,7 @@
 """Many devices: their names in an inventory, their work in parallel, their roll-out in waves."""
 
 import difflib
+import itertools
 import math
 import threading
 import time
@@ -22,6 +23,9 @@ MAX_PARALLEL = 50
 
 MAX_FOLLOWED = 200
 """How many devices can be followed: each takes a connection that stays."""
+
+_MAX_DEPTH = 20  # of groups in groups
+_MISSPELT = 0.85  # of difflib's ratio: one letter in a name of five
 
 _COLOURS = (36, 33, 35, 32, 34, 31)  # of a terminal: cyan, yellow, magenta, green, blue, red
 
@@ -95,27 +99,32 @@ def hosts(names: Sequence[str], inventory: Path | None) -> list[str]:
     inventory, a host that is not in it is written as user@name, or as an address with a dot or a
     colon: any other name is taken for a misspelt one.
     inventory: a TOML file of lists, such as `lobby = ["pi@camera-1", "pi@camera-2"]`; a group may
-    contain other groups.
+    contain other groups. A host whose name is almost a group's is taken for a misspelt group,
+    unless it is written as user@name.
 
-    Raises DeployError for an inventory that cannot be read, a name that is not in it, and if there
-    is no host.
+    Raises DeployError for an inventory that cannot be read, a name that is not in it, what cannot
+    be a host's name, and if there is no host.
     """
     groups = _read_inventory(inventory) if inventory else {}
     if inventory:
+        _refuse_misspelt_groups(groups, inventory)
         _refuse_unknown(names, groups, inventory)
     groups.setdefault("all", list(groups))
-    if not groups["all"] and "all" in names:
+    if inventory is None and "all" in names:
         raise DeployError("'all' means all hosts of an inventory; name its file with --inventory")
-    expanded = [host for name in names for host in _expand(name, groups, ())]
-    if not expanded:
+    hosts_by_group: dict[str, list[str]] = {}
+    all_hosts = [host for name in names for host in _expand(name, groups, (), hosts_by_group)]
+    if not all_hosts:
         raise DeployError(f"{' '.join(names)}: the inventory has no host there; add some to it")
-    return list(dict.fromkeys(expanded))
+    return list(dict.fromkeys(all_hosts))
 
 
 def _read_inventory(path: Path) -> dict[str, list[str]]:
     try:
-        groups = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as problem:
+        groups = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError:
+        raise DeployError(f"{path}: its text is not UTF-8; save it as UTF-8") from None
+    except (OSError, RecursionError, tomllib.TOMLDecodeError) as problem:
         advice = 'write lines such as lobby = ["pi@camera-1"]'
         raise DeployError(f"{path}: cannot be read ({problem}); {advice}") from None
     for group, members in groups.items():
@@ -145,6 +154,26 @@ def _refuse_unknown(
         raise DeployError(f"{inventory}: {problem}; {hint}")
 
 
+def _refuse_misspelt_groups(groups: Mapping[str, Sequence[str]], inventory: Path) -> None:
+    """Raise DeployError for a member that is no group and is almost called like one.
+
+    kitchen-1 is a host of the group kitchen, not a misspelt kitchen: numbers differ.
+    """
+    for group, members in groups.items():
+        for member in members:
+            if member in groups or any(sign in member for sign in "@.:"):
+                continue
+            others = [other for other in groups if _digits(other) == _digits(member)]
+            for other in difflib.get_close_matches(member, others, n=1, cutoff=_MISSPELT):
+                problem = f"{member!r} in {group!r} is not a group"
+                hint = f"did you mean {other!r}? A host is written as user@{member}"
+                raise DeployError(f"{inventory}: {problem}; {hint}")
+
+
+def _digits(name: str) -> str:
+    return "".join(filter(str.isdigit, name))
+
+
 def _nearest(name: str, known: Sequence[str]) -> str | None:
     """Return the known name that is most like `name`, users aside; None if none is like it."""
     names = {other.rpartition("@")[2].lower(): other for other in known}
@@ -152,19 +181,35 @@ def _nearest(name: str, known: Sequence[str]) -> str | None:
     return names[matches[0]] if matches else None
 
 
-def _expand(name: str, groups: dict[str, list[str]], parents: tuple[str, ...]) -> list[str]:
-    """Return the hosts of a group, or the name itself if it is a host's.
+def _expand(
+    name: str,
+    groups: Mapping[str, Sequence[str]],
+    parents: tuple[str, ...],
+    hosts_by_group: dict[str, list[str]],
+) -> list[str]:
+    """Return the hosts of a group, each once, or the name itself if it is a host's.
 
     parents: the groups that this one was reached through.
+    hosts_by_group: of the groups that were expanded before; gets this one's.
     """
     if name in parents:
         raise DeployError(f"the group {name!r} contains itself; take it out of the inventory")
     if name in groups:
-        path = (*parents, name)
-        return [host for member in groups[name] for host in _expand(member, groups, path)]
-    if name.startswith("-"):
+        if len(parents) == _MAX_DEPTH:
+            raise DeployError(f"the group {name!r} is nested too deep; name its hosts directly")
+        if name not in hosts_by_group:
+            path = (*parents, name)
+            members = (_expand(member, groups, path, hosts_by_group) for member in groups[name])
+            hosts_by_group[name] = list(dict.fromkeys(itertools.chain.from_iterable(members)))
+        return hosts_by_group[name]
+    host = name.rpartition("@")[2]
+    if not host or host.startswith("-") or name.startswith("-") or not _is_one_word(name):
         raise DeployError(f"{name!r} is not the name of a host; change it")
     return [name]
+
+
+def _is_one_word(name: str) -> bool:
+    return name.isprintable() and not any(map(str.isspace, name))
 
 
 def waves(plan: str, count: int) -> list[int]:
@@ -278,6 +323,8 @@ def _attempt(device: Device, work: Work, progress: Progress, wave: int) -> Outco
         result = work(device, progress)
     except UnreachableError as problem:
         result = Result(OutcomeKind.UNREACHABLE, device.without_name(problem))
+    except BrokenPipeError:  # of this program's output: nobody reads it any more
+        raise
     except (MienError, OSError) as problem:
         result = Result(OutcomeKind.FAILED, device.without_name(problem))
     seconds = time.monotonic() - start

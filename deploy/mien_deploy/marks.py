@@ -12,7 +12,7 @@ from mien_edge.errors import DeployError
 from paramiko import Channel, SSHClient
 
 from mien_deploy.process import LimitError, SizeError
-from mien_deploy.remote import BEGIN, END, UNMARKED, marked
+from mien_deploy.remote import BEGIN, UNMARKED, marked, split_end
 
 MAX_BYTES = 8_000_000
 """How much one command may print."""
@@ -98,15 +98,22 @@ class _Marked:
             line = content.decode(errors="replace").rstrip("\r\n")
             if not has_begun:
                 has_begun = line.endswith(BEGIN)
-            elif line.endswith(END):
+            elif has_ended:
+                continue
+            elif end := split_end(line):
                 has_ended = True
-                last_line = line.removesuffix(END)
+                last_line, exit_code = end
+                self._set_exit_code(exit_code)
                 if last_line:
                     yield last_line
-            elif not has_ended:
+            else:
                 yield line
         if not has_begun or (self._has_end and not has_ended):
             self._fail(UNMARKED)
+
+    def _set_exit_code(self, exit_code: int) -> None:
+        # What the channel says may be a login shell's.
+        self.channel.recv_exit_status = lambda: exit_code  # type: ignore[method-assign]
 
     def _fail(self, problem: object) -> None:
         advice = "see that an ordinary command works there over ssh, then run this again"

@@ -95,7 +95,13 @@ class LocalProcess:
         self._line = bytearray()
         self._cut = 0
         self._size = 0
+        self._end_time: float | None = None
         self._errors = bytearray()
+
+    def end_within(self, seconds: float) -> None:
+        """Let `lines` end after some seconds, without an error, if the program has not by then."""
+        if self._end_time is None:
+            self._end_time = self._clock() + seconds
 
     @property
     def is_sent(self) -> bool:
@@ -130,7 +136,7 @@ class LocalProcess:
             _register(selector, _requested(process.stdin), selectors.EVENT_WRITE, self._write)
             _register(selector, output, selectors.EVENT_READ, self._read_output)
             _register(selector, errors, selectors.EVENT_READ, self._read_errors)
-            while output in selector.get_map() or process.poll() is None:
+            while not self._is_over() and (output in selector.get_map() or process.poll() is None):
                 seconds = self._seconds_left(start, last_activity)
                 if output not in selector.get_map():
                     seconds = min(seconds, _POLL_SECONDS)
@@ -147,6 +153,8 @@ class LocalProcess:
         now = self._clock()
         limits = self._limits
         left = float(_CHUNK)
+        if self._end_time is not None:
+            return max(0.0, self._end_time - now)
         if limits.start is not None and not self.has_output:
             left = min(left, start + limits.start - now)
             if left <= 0:
@@ -160,6 +168,9 @@ class LocalProcess:
             if left <= 0:
                 raise LimitError(f"it has not ended within {limits.total:g} s")
         return left
+
+    def _is_over(self) -> bool:
+        return self._end_time is not None and self._clock() >= self._end_time
 
     def _write(self, selector: selectors.BaseSelector, pipe: IO[bytes]) -> Sequence[str]:
         """Write some of its standard input. A _Handler."""

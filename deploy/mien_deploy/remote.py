@@ -20,8 +20,11 @@ _SSH_FAILED = 255  # the exit code of ssh itself; every other one is the remote 
 _ERROR_PREFIX = "mien-edge: error: "
 _TOKEN = secrets.token_hex(4)
 BEGIN = f"--- mien {_TOKEN} begin ---"
-END = f"--- mien {_TOKEN} end ---"
-"""Lines around what a command prints; whatever else comes is of a login shell."""
+END = f"--- mien {_TOKEN} end"
+"""They begin the lines around what a command prints; whatever else comes is of a login shell."""
+
+_END_LINE = re.compile(rf"{END} (\d+) ---$")
+_LAST_SECONDS = 2.0  # for what comes after the end, such as the last lines of stderr
 
 _SUDO_ASKS = re.compile(
     r"sudo(-rs)?: .*(password is required|terminal is required|authentication is required)"
@@ -43,10 +46,17 @@ class UnreachableError(DeployError):
 
 def marked(command: str) -> str:
     """Return a command for any login shell that prints BEGIN and END around a shell command's
-    output, BEGIN also to stderr, and ends with its exit code.
+    output, BEGIN also to stderr, END with its exit code, and ends with that.
     """
-    script = f"echo '{BEGIN}'; echo '{BEGIN}' >&2; {command}; code=$?; echo '{END}'; exit $code"
+    begin = f"echo '{BEGIN}'; echo '{BEGIN}' >&2"
+    script = f'{begin}; {command}; code=$?; echo "{END} $code ---"; exit $code'
     return f"sh -c {shlex.quote(script)}"
+
+
+def split_end(line: str) -> tuple[str, int] | None:
+    """Return what stands before END in a line, and the exit code; None for a line without it."""
+    match = _END_LINE.search(line)
+    return (line[: match.start()], int(match[1])) if match else None
 
 
 def without_noise(lines: Sequence[str]) -> list[str]:
@@ -84,7 +94,9 @@ class Device:
 
     def command(self, arguments: Sequence[str]) -> list[str]:
         """Return the local command that runs `mien-edge ARGUMENTS` on the device."""
-        return self.ssh([], marked(f"{self.program} {shlex.join(arguments)}"))
+        # A forwarding of the user's configuration may fail; it is of no use here.
+        options = ["-o", "ClearAllForwardings=yes"]
+        return self.ssh(options, marked(f"{self.program} {shlex.join(arguments)}"))
 
     def ssh(self, arguments: Sequence[str], *words: str) -> list[str]:
         """Return the local command that runs `words` on the device.
@@ -95,6 +107,7 @@ class Device:
         command = ["ssh", "-T"]
         command += ["-o", "BatchMode=yes"]
         command += ["-o", "StrictHostKeyChecking=yes"]
+        command += ["-o", "RemoteCommand=none"]
         command += ["-o", "LogLevel=ERROR"]  # errors alone: no banner is taken for one
         command += ["-o", "ServerAliveInterval=15"]
         command += ["-o", "ServerAliveCountMax=3"]
@@ -171,7 +184,7 @@ class RemoteProcess:
         self._accept_unmarked = accept_unmarked
         self._keep_stdin = keep_stdin
         self._has_begun = False
-        self._has_ended = False
+        self._end_code: int | None = None
         self._has_lines = False
 
     def __iter__(self) -> Iterator[str]:
@@ -184,8 +197,10 @@ class RemoteProcess:
                 break
             if attempt < starts.ATTEMPTS:
                 process.pause(starts.delay(attempt))
-        self._check(local)
-        self.exit_code = local.exit_code
+        # ssh's own code may be that of a login shell.
+        exit_code = local.exit_code if self._end_code is None else self._end_code
+        self._check(local, exit_code)
+        self.exit_code = exit_code
 
     def _lines(self, local: LocalProcess) -> Iterator[str]:
         place = starts.STARTS.begin()
@@ -195,6 +210,9 @@ class RemoteProcess:
                 for program_line in self._marked(line):
                     self._has_lines = True
                     yield program_line
+                if self._end_code is not None:
+                    # What a login shell has left running there may hold the connection.
+                    local.end_within(_LAST_SECONDS)
         except LimitError as problem:
             raise self._limit_error(local, problem) from None
         finally:
@@ -204,12 +222,13 @@ class RemoteProcess:
         """Yield the part of the line that is the program's, if any."""
         if line.endswith(BEGIN) and not self._has_begun:
             self._has_begun = True
-        elif line.endswith(END) and self._has_begun:
-            self._has_ended = True
-            last_line = line.removesuffix(END)
+        elif self._end_code is not None:
+            return
+        elif self._has_begun and (end := split_end(line)):
+            last_line, self._end_code = end
             if last_line:
                 yield last_line
-        elif not self._has_ended and (self._has_begun or self._accept_unmarked):
+        elif self._has_begun or self._accept_unmarked:
             yield line
 
     def _limit_error(self, local: LocalProcess, problem: LimitError) -> DeployError:
@@ -219,15 +238,16 @@ class RemoteProcess:
         is_begun = local.has_output or (self._stdin and local.is_sent)
         return DeployError(text) if is_begun else UnreachableError(text)
 
-    def _check(self, local: LocalProcess) -> None:
+    def _check(self, local: LocalProcess, exit_code: int | None) -> None:
         """Raise the error that an exit code stands for."""
         host = self._device.host
-        exit_code = local.exit_code
-        if exit_code == _SSH_FAILED and local.has_output and not self._has_ended:
+        has_ended = self._end_code is not None
+        is_cut = exit_code == 0 and self._has_begun
+        if not has_ended and (is_cut or (exit_code == _SSH_FAILED and local.has_output)):
             advice = "the state of the device is unknown; run the command again"
             raise DeployError(f"{host}: the connection was lost; {advice}")
         lines = without_noise(local.errors)
-        if exit_code == _SSH_FAILED and not self._has_ended:
+        if exit_code == _SSH_FAILED and not has_ended:
             reason = lines[-1] if lines else "no reason given"
             advice = f"check that 'ssh {host}' works without a question"
             raise UnreachableError(f"{host}: cannot be reached ({brief(reason)}); {advice}")

@@ -63,9 +63,25 @@ def wheelhouse(
     The file stays in the cache for the next device of that kind, for MAX_AGE; beside it stands
     which packages it holds, their sha256 and when they were downloaded. One that is not as it was
     downloaded is never used, an older one only where pip cannot download. Raises DeployError for
-    another machine, a file that is not a wheel, a cache that others can write to, and if pip fails
-    and there is no cache.
+    another machine, a file that is not a wheel, a cache that others can write to or that cannot be
+    written, and if pip fails and there is no cache.
     """
+    try:
+        return _wheelhouse(wheel, python, machine, extra, progress, now)
+    except OSError as problem:
+        advice = "make room there, or name another folder in XDG_CACHE_HOME"
+        text = f"{_cache_folder()}: the packages cannot be kept on this machine ({problem})"
+        raise DeployError(f"{text}; {advice}") from None
+
+
+def _wheelhouse(
+    wheel: Path,
+    python: str,
+    machine: str,
+    extra: str,
+    progress: Callable[[str], None],
+    now: float | None,
+) -> Path:
     if machine not in MACHINES:
         raise DeployError(f"PyPI has no wheels for {machine}; use a 64-bit Raspberry Pi OS")
     packages = requirements(wheel, python, machine, extra)
@@ -115,7 +131,7 @@ def _read_record(archive: Path, packages: list[str]) -> dict[str, Any] | None:
         created = float(record["created"])
         is_whole = is_same and math.isfinite(created)
         return {**record, "created": created} if is_whole else None
-    except (OSError, ValueError, KeyError, TypeError, tarfile.TarError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, tarfile.TarError):
         return None
 
 

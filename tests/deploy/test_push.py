@@ -230,12 +230,40 @@ def test_a_name_that_is_neither_group_nor_host_of_the_inventory_is_refused(tmp_p
         ("lobby = [", "cannot be read"),
         ('lobby = ["lobby"]', "contains itself"),
         ('lobby = ["-oProxyCommand=reboot"]', "not the name of a host"),
+        ('lobby = ["pi@-oProxyCommand=reboot"]', "not the name of a host"),
+        (r'lobby = ["\u001b]0;x"]', "not the name of a host"),
+        ('lobby = ["two words"]', "not the name of a host"),
+        ('lobby = ["x"]\nupstairs = ["loby"]', "'loby' in 'upstairs' .*did you mean 'lobby'"),
+        ("lobby = " + "[" * 20_000, "cannot be read"),
+        ("\n".join(f'g{n} = ["g{n + 1}"]' for n in range(999)), "nested too deep"),
+        ("", "no host there"),
     ],
 )
 def test_an_inventory_that_cannot_be_is_refused(tmp_path, content, reason):
     (tmp_path / "fleet.toml").write_text(content)
     with pytest.raises(DeployError, match=reason):
         fleet.hosts(["all"], tmp_path / "fleet.toml")
+
+
+@pytest.mark.parametrize("name", ["kitchen-1", "kitchen2", "camera", "pi@kitchn"])
+def test_a_host_that_is_called_like_its_group_is_none_that_is_misspelt(tmp_path, name):
+    path = tmp_path / "fleet.toml"
+    path.write_text(f'kitchen = ["{name}"]\n', encoding="utf-8-sig")
+    assert fleet.hosts(["kitchen"], path) == [name]
+
+
+def test_an_inventory_in_another_encoding_says_so(tmp_path):
+    path = tmp_path / "fleet.toml"
+    path.write_text('lobby = ["x"]\n', encoding="utf-16")
+    with pytest.raises(DeployError, match="save it as UTF-8"):
+        fleet.hosts(["all"], path)
+
+
+def test_groups_that_share_groups_take_no_time(tmp_path):
+    path = tmp_path / "fleet.toml"
+    lines = [f'g{n} = ["g{n + 1}", "g{n + 1}", "g{n + 1}"]' for n in range(18)]
+    path.write_text("\n".join([*lines, 'g18 = ["x"]']))
+    assert fleet.hosts(["g0"], path) == ["x"]
 
 
 @pytest.mark.parametrize(

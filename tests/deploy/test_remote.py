@@ -3,6 +3,7 @@
 import http.server
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,12 +13,12 @@ import zipfile
 
 import pytest
 from devices import Devices, needs_sshd
-from mien_deploy import cli, fleet, starts, view
+from mien_deploy import cli, fleet, remote, starts, view
 from mien_deploy.process import Limits
 from mien_deploy.remote import Device, UnreachableError
 from mien_edge.errors import DeployError
 
-PLAIN, HUNG, CHATTY, ODD, ASKING = (f"127.0.0.{number}" for number in range(1, 6))
+PLAIN, HUNG, CHATTY, ODD, ASKING, LOSSY, HOLDING = (f"127.0.0.{number}" for number in range(1, 8))
 CHATTER = 'echo Welcome; echo warning: locale >&2; printf "last login: now"; sh -c "$SSH_ORIGINAL_COMMAND"; code=$?; echo Bye; exit $code'
 SUDO = """#!/bin/sh
 echo 'sudo: a terminal is required to read the password; use the -S option' >&2
@@ -42,12 +43,14 @@ def devices(tmp_path_factory):
         ODD: "ForceCommand echo 'This account is not available.'",
         ASKING: f'ForceCommand PATH={folder}/bin:$PATH sh -c "$SSH_ORIGINAL_COMMAND"',
     }
+    behaviours[LOSSY] = 'ForceCommand sh -c "$SSH_ORIGINAL_COMMAND"; true'
+    behaviours[HOLDING] = 'ForceCommand sleep 60 & sh -c "$SSH_ORIGINAL_COMMAND"'
     (folder / "bin").mkdir()
     executable(folder / "bin" / "sudo", SUDO)
     executable(folder / "bin" / "systemctl", "#!/bin/sh\n")
     executable(folder / "evil", EVIL)
-    with Devices(folder, 5, behaviours) as five_devices:
-        yield five_devices
+    with Devices(folder, 7, behaviours) as seven_devices:
+        yield seven_devices
 
 
 def executable(path, content):
@@ -82,8 +85,8 @@ def test_a_device_that_hangs_is_named_and_what_to_do(devices, capsys):
 
 def test_a_program_that_hangs_on_the_device_is_a_failure_with_its_name(devices):
     program = device(devices, PLAIN, "echo begun; exec sleep 1000; :")
-    with pytest.raises(DeployError, match=f"{PLAIN}: it has said nothing for 1 s") as error:
-        list(program.stream([], Limits(silence=1)))
+    with pytest.raises(DeployError, match=f"{PLAIN}: it has said nothing for 4 s") as error:
+        list(program.stream([], Limits(silence=4)))
     assert not isinstance(error.value, UnreachableError)
 
 
@@ -103,6 +106,60 @@ def test_an_exit_code_comes_through_a_login_shell_that_prints(devices):
     stream = program.stream([], Limits(), accepted_exit_codes=(3,))
     assert list(stream) == ["done"]
     assert stream.exit_code == 3
+
+
+def test_an_exit_code_comes_through_a_login_shell_that_loses_it(devices):
+    with pytest.raises(DeployError, match="no camera"):
+        device(devices, LOSSY, "(echo no camera >&2; exit 3)").run([])
+
+
+def test_an_answer_counts_though_a_login_shell_has_left_something_running(devices, monkeypatch):
+    monkeypatch.setattr(remote, "_LAST_SECONDS", 0.1)
+    assert device(devices, HOLDING).run(["status"], seconds=30) == "status"
+
+
+def test_an_answer_that_is_cut_is_none_though_the_exit_code_is_0(devices):
+    with pytest.raises(DeployError, match="the connection was lost; the state"):
+        device(devices, PLAIN, "exec echo").run(["status"])
+
+
+def test_a_users_configuration_for_other_uses_of_ssh_does_no_harm(devices, tmp_path, monkeypatch):
+    config = tmp_path / "config"
+    forward = f"LocalForward 127.0.0.1:{devices.port} 127.0.0.1:1"
+    config.write_text(
+        f"Host *\nRemoteCommand htop\nRequestTTY force\nExitOnForwardFailure yes\n{forward}\n"
+    )
+    ssh = shutil.which("ssh")
+    executable(tmp_path / "ssh", f'#!/bin/sh\nexec {ssh} -F {config} "$@"\n')
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert device(devices, PLAIN).run(["status"]) == "status"
+
+
+def test_output_that_nobody_reads_any_more_is_no_failure(tmp_path, monkeypatch):
+    fake_ssh(tmp_path, monkeypatch, "")
+    command = [sys.executable, "-P", "-m", "mien_deploy", "logs", "pi", "--program", "seq 99999; :"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, **pipes) as called:
+        assert called.stdout.readline() == "pi  1\n"
+        called.stdout.close()
+        assert called.stderr.read() == ""
+    assert called.returncode == 0
+
+
+def test_what_a_terminals_alphabet_has_not_is_escaped(tmp_path, monkeypatch):
+    fake_ssh(tmp_path, monkeypatch, "")
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "mien_deploy",
+        "status",
+        "pi",
+        "--program",
+        "echo 廚房",
+    ]
+    assert subprocess.check_output(command, text=True) == "pi  \\u5eda\\u623f status\n"
 
 
 def test_a_banner_and_a_login_shells_warning_are_never_the_reason(devices):
@@ -304,6 +361,12 @@ def test_a_page_of_somebody_else_is_never_opened(devices, page, monkeypatch):
     with pytest.raises(DeployError, match="is not mien's page"):
         view.view_page(viewed(devices), 0, True, [].append)
     assert addresses == []
+
+
+@pytest.mark.parametrize("port", ["-1", "65536", "9" * 5000, "x"])
+def test_a_port_that_is_none_is_a_usage_error(port):
+    with pytest.raises(SystemExit):
+        cli.main(["view", "pi", f"--port={port}"])
 
 
 def test_a_port_that_somebody_has_is_refused(devices, page, monkeypatch):

@@ -1,5 +1,6 @@
 """Which packages a device gets that has no internet."""
 
+import errno
 import io
 import json
 import tarfile
@@ -153,6 +154,7 @@ def change_record(archive, **changes):
         lambda archive: archive.with_suffix(".json").write_text("[1"),
         lambda archive: archive.with_suffix(".json").write_bytes(b"\xff"),
         lambda archive: archive.with_suffix(".json").write_text("[]"),
+        lambda archive: archive.with_suffix(".json").write_text("[" * 100_000),
         lambda archive: change_record(archive, created="soon"),
         lambda archive: change_record(archive, created=float("nan")),
         lambda archive: change_record(archive, created=None),
@@ -168,6 +170,17 @@ def test_a_cache_that_is_not_what_was_downloaded_is_never_used(wheel, cache, spo
         house(wheel)
     cache.offline = False
     assert names(house(wheel)) == ["numpy-2-py3-none-any.whl"]
+
+
+def test_a_cache_on_a_full_disk_names_this_machine_and_keeps_nothing(wheel, cache, monkeypatch):
+    def no_space(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(wheels.files, "atomic_write", no_space)
+    with pytest.raises(
+        DeployError, match=r"mien: the packages cannot be kept on this machine .*No"
+    ):
+        house(wheel)
 
 
 def test_a_cache_that_others_can_write_to_is_refused(wheel, cache, tmp_path):

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import io
 import logging
 import os
 import sqlite3
@@ -34,6 +35,8 @@ def guarded(name: str, parser: argparse.ArgumentParser, arguments: Sequence[str]
     A MienError, a broken log and a missing package become one line on stderr and exit code 1; with
     MIEN_DEBUG=1 a MienError and a missing package are raised.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal may have a smaller alphabet
+        sys.stdout.reconfigure(errors="backslashreplace")
     options = parser.parse_args(arguments)
     _hide_secrets(f"{name}: %(levelname)s: %(message)s")
     debug = os.environ.get("MIEN_DEBUG") == "1"

@@ -1,6 +1,7 @@
 """`mien-edge logs`: the on-device log for people and programs."""
 
 import argparse
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,9 +73,14 @@ def _logs(options: argparse.Namespace) -> None:
     if options.summary or options.plot:
         _summarize(options, show.summary(path, entries))
         return
-    lines = show.follow if options.follow else show.lines
+    form = _form(options)
+    if options.follow:
+        output = sys.stdout.fileno()
+        lines = show.follow(path, entries, form, options.kind, output=output)
+    else:
+        lines = show.lines(path, entries, form, options.kind)
     is_first = True
-    for text in lines(path, entries, _form(options), options.kind):
+    for text in lines:
         # The first line at once: a long log takes seconds.
         print(text, flush=options.follow or is_first)  # noqa: T201
         is_first = False

@@ -3,6 +3,7 @@
 import heapq
 import json
 import re
+import select
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator
@@ -76,20 +77,31 @@ def lines(path: Path, selection: Filter, form: str, kind: str | None = None) -> 
 
 
 def follow(
-    path: Path, selection: Filter, form: str, kind: str | None = None, pause: float = 0.5
+    path: Path,
+    selection: Filter,
+    form: str,
+    kind: str | None = None,
+    pause: float = 0.5,
+    output: int | None = None,
 ) -> Iterator[str]:
-    """Yield entries as `lines` does, and then those that are committed later, without end.
+    """Yield entries as `lines` does, and then those that are committed later.
 
     selection: with `since` 0 it begins with what comes from now on.
     pause: seconds between two looks at the log.
+    output: the file descriptor that the lines are for: it ends once nobody can read there, also
+    where nothing is written, as over an SSH connection that was lost; None for without end.
 
     Raises SinkError if there is no log.
     """
     yield from _header(form)
+    poll = select.poll()
+    if output is not None:
+        poll.register(output, 0)  # the kernel tells errors and hang-ups unasked, poll(2)
     follower = _LogFollower(path, selection, form, kind)
-    while True:
+    is_read = True
+    while is_read:
         yield from follower.read_new()
-        time.sleep(pause)
+        is_read = not poll.poll(pause * 1000)
 
 
 class _LogFollower:

@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -639,6 +640,16 @@ def test_following_yields_what_is_committed_later(tmp_path):
     since = show.follow(path, Filter(since=NOW - 1), "json", pause=0.01)
     assert [json.loads(next(since))["label"] for _ in range(2)] == ["happy", "sad"]
     sink.close()
+
+
+def test_following_ends_when_nobody_can_read_there_any_more(tmp_path):
+    path = write_log(tmp_path / "log.db", stream("happy"))
+    for reader, writer in (os.pipe(), [end.detach() for end in socket.socketpair()]):
+        os.close(reader)
+        try:
+            assert len(list(show.follow(path, Filter(since=1.0), "json", output=writer))) == 1
+        finally:
+            os.close(writer)
 
 
 def test_the_summary_gives_shares_of_face_time_per_hour(tmp_path):
