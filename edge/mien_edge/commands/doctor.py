@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import glob
 import json
 import os
 import platform
@@ -229,7 +230,8 @@ def _camera_access(device: Device, user: ServiceUser) -> Iterator[Finding]:
             yield from (_closed(node, subsystem, "video") for node in closed[:1])
     elif uri.startswith("v4l2:"):
         path = _v4l2_path(uri.removeprefix("v4l2:"))
-        closed = closed_nodes(user, nodes(device.root, path.lstrip("/")))
+        pattern = glob.escape(path.lstrip("/"))
+        closed = closed_nodes(user, nodes(device.root, pattern)) if pattern else []
         yield from (_closed(node, "video4linux", "video") for node in closed)
 
 

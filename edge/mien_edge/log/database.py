@@ -81,8 +81,8 @@ _PRAGMAS = (
 )
 _BUSY_TIMEOUT = 5.0  # seconds to wait for another process's lock
 DATABASE_ERRORS = (sqlite3.Error, UnicodeDecodeError, MemoryError)
-"""What reading and writing a log may raise: a damaged name in an error's text is no UTF-8, and for a
-damaged length there is not enough memory."""
+"""What reading and writing a log may raise: a damaged name in an error's text is no UTF-8, and a
+damaged length asks for too much memory."""
 
 _CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 # errors that say nothing against the file: permissions, locks, a full or failing disk
