@@ -23,8 +23,12 @@ help:
 demo: .venv-edge/ready
 	.venv-edge/bin/mien-edge run demo --annotate out/demo.png
 
+# Three test files at a time: with two cores, one waits while the others compute. TensorFlow's own threads would only
+# be in each other's way.
+WORKERS ?= 3
+ONE_THREAD = OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1
 test: .venv/ready .venv-edge/ready .venv-tflite/ready
-	.venv/bin/pytest
+	$(ONE_THREAD) .venv/bin/pytest --numprocesses $(WORKERS) --dist loadscope --no-loadscope-reorder
 
 test-edge: .venv-edge-test/ready
 	.venv-edge-test/bin/pytest -m 'not slow and not system' tests/edge tests/test_rooms.py tests/test_walls.py
@@ -55,7 +59,12 @@ fuzz: .venv/ready
 e2e: .venv/ready
 	PYTHONPATH=tests tests/system/e2e.sh .venv/bin/python
 
-check: test lint types edge-only device-test
+# The environments beside each other, for they wait on the network and on the disk; then the tests; then what has a
+# process or a box of its own.
+check:
+	$(MAKE) --jobs 2 --output-sync .venv/ready .venv-edge/ready .venv-tflite/ready
+	$(MAKE) test
+	$(MAKE) --jobs 2 --output-sync device-test lint types edge-only
 
 # pip 25.1 is the first that reads dependency groups.
 .venv/ready: pyproject.toml

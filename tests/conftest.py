@@ -23,10 +23,14 @@ _SYSTEM_FIXTURES = {"analyze", "broker", "chromium", "devices"}
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Mark as `system` the tests whose fixtures start a program that pip does not install."""
+    """Mark as `system` the tests whose fixtures start a program that pip does not install; put those that train first.
+
+    The files of the training room take longest: begun last, one of them would keep the others' workers waiting.
+    """
     for item in items:
         if _SYSTEM_FIXTURES & set(item.fixturenames):
             item.add_marker(pytest.mark.system)
+    items.sort(key=lambda item: ROOT / "tests" / "train" not in item.path.parents)
 
 
 @pytest.fixture(scope="session")

@@ -277,15 +277,11 @@ def _attempt(device: Device, work: Work, progress: Progress, wave: int) -> Outco
     try:
         result = work(device, progress)
     except UnreachableError as problem:
-        result = Result(OutcomeKind.UNREACHABLE, _without_host(problem, device))
+        result = Result(OutcomeKind.UNREACHABLE, device.without_name(problem))
     except (MienError, OSError) as problem:
-        result = Result(OutcomeKind.FAILED, _without_host(problem, device))
+        result = Result(OutcomeKind.FAILED, device.without_name(problem))
     seconds = time.monotonic() - start
     return Outcome(device.host, wave, result.kind, result.text, seconds)
-
-
-def _without_host(problem: Exception, device: Device) -> str:
-    return str(problem).removeprefix(f"{device.host}: ")
 
 
 def table(outcomes: Sequence[Outcome]) -> str:

@@ -11,7 +11,8 @@ from typing import Any
 from mien_edge.errors import DeployError
 from paramiko import Channel, SSHClient
 
-from mien_deploy.remote import BEGIN, END, marked
+from mien_deploy.process import LimitError, SizeError
+from mien_deploy.remote import BEGIN, END, UNMARKED, marked
 
 MAX_BYTES = 8_000_000
 """How much one command may print."""
@@ -83,7 +84,7 @@ class _Marked:
         try:
             yield from self._between_marks()
         except TimeoutError:
-            self._fail(f"it has said nothing for {self._connection.seconds:g} s")
+            self._fail(LimitError.of_silence(self._connection.seconds))
 
     def _between_marks(self) -> Iterator[str]:
         has_begun = False
@@ -92,7 +93,7 @@ class _Marked:
         while content := self._file.readline(_MAX_LINE):
             size += len(content)
             if size > MAX_BYTES:
-                self._fail(f"it has printed more than {MAX_BYTES / 1e6:g} MB")
+                self._fail(SizeError.of_bytes(MAX_BYTES))
                 return
             line = content.decode(errors="replace").rstrip("\r\n")
             if not has_begun:
@@ -105,9 +106,9 @@ class _Marked:
             elif not has_ended:
                 yield line
         if not has_begun or (self._has_end and not has_ended):
-            self._fail("its login shell does not run what it is asked to")
+            self._fail(UNMARKED)
 
-    def _fail(self, problem: str) -> None:
+    def _fail(self, problem: object) -> None:
         advice = "see that an ordinary command works there over ssh, then run this again"
         self._connection.problem = self._connection.problem or f"{problem}; {advice}"
         self.channel.close()

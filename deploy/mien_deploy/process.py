@@ -9,7 +9,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO
@@ -27,12 +27,26 @@ _POLL_SECONDS = 0.05
 _TERMINATE_SECONDS = 2.0
 
 
+_Handler = Callable[[selectors.BaseSelector, IO[bytes]], Iterable[str]]
+"""Reads or writes a pipe that is ready; returns lines of standard output."""
+
+
 class LimitError(DeployError):
     """A program that took too long; its message is a reason without advice."""
+
+    @classmethod
+    def of_silence(cls, seconds: float) -> "LimitError":
+        """Nothing was said for so many seconds."""
+        return cls(f"it has said nothing for {seconds:g} s")
 
 
 class SizeError(LimitError):
     """A program that printed too much."""
+
+    @classmethod
+    def of_bytes(cls, limit: int) -> "SizeError":
+        """More was printed than `limit` bytes."""
+        return cls(f"it has printed more than {limit / 1e6:g} MB")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,37 +122,23 @@ class LocalProcess:
             self.exit_code = process.returncode
 
     def _read(self, process: "subprocess.Popen[bytes]") -> Iterator[str]:
-        assert process.stdin is not None  # noqa: S101 - a pipe was requested
-        assert process.stdout is not None  # noqa: S101
-        assert process.stderr is not None  # noqa: S101
         start = self._clock()
         last_activity = start
+        output = _requested(process.stdout)
+        errors = _requested(process.stderr)
         with selectors.DefaultSelector() as selector:
-            for pipe in (process.stdout, process.stderr):
-                os.set_blocking(pipe.fileno(), False)
-                selector.register(pipe, selectors.EVENT_READ)
-            os.set_blocking(process.stdin.fileno(), False)
-            selector.register(process.stdin, selectors.EVENT_WRITE)
-            is_open = True
-            while is_open or process.poll() is None:
+            _register(selector, _requested(process.stdin), selectors.EVENT_WRITE, self._write)
+            _register(selector, output, selectors.EVENT_READ, self._read_output)
+            _register(selector, errors, selectors.EVENT_READ, self._read_errors)
+            while output in selector.get_map() or process.poll() is None:
                 seconds = self._seconds_left(start, last_activity)
-                ready = selector.select(seconds if is_open else min(seconds, _POLL_SECONDS))
-                for key, _ in ready:
+                if output not in selector.get_map():
+                    seconds = min(seconds, _POLL_SECONDS)
+                for key, _ in selector.select(seconds):
                     last_activity = self._clock()
-                    if key.fileobj is process.stdin:
-                        self._write(selector, process.stdin)
-                    elif key.fileobj is process.stderr:
-                        self._read_errors(selector, process.stderr)
-                    else:
-                        content = _read_available(process.stdout)
-                        if content is None:
-                            continue
-                        if content == b"":
-                            selector.unregister(process.stdout)
-                            is_open = False
-                        yield from self._split(content)
+                    yield from key.data(selector, key.fileobj)
             for _ in range(_PIPE_CHUNKS):
-                self._read_errors(selector, process.stderr)
+                self._read_errors(selector, errors)
         if self._line or self._cut:
             yield self._end_line()
 
@@ -154,36 +154,49 @@ class LocalProcess:
         if limits.silence is not None:
             left = min(left, last_activity + limits.silence - now)
             if left <= 0:
-                raise LimitError(f"it has said nothing for {limits.silence:g} s")
+                raise LimitError.of_silence(limits.silence)
         if limits.total is not None:
             left = min(left, start + limits.total - now)
             if left <= 0:
                 raise LimitError(f"it has not ended within {limits.total:g} s")
         return left
 
-    def _write(self, selector: selectors.BaseSelector, pipe: IO[bytes]) -> None:
+    def _write(self, selector: selectors.BaseSelector, pipe: IO[bytes]) -> Sequence[str]:
+        """Write some of its standard input. A _Handler."""
         try:
             if self._unsent:
                 count = os.write(pipe.fileno(), self._unsent[:_CHUNK])
                 self._unsent = self._unsent[count:]
         except BlockingIOError:
-            return
+            return ()
         except OSError:
             # The program has ended already; its exit code says why.
             selector.unregister(pipe)
-            return
+            return ()
         if not self._unsent:
             selector.unregister(pipe)
             if not self._keep_stdin:
                 pipe.close()
+        return ()
 
-    def _read_errors(self, selector: selectors.BaseSelector, pipe: IO[bytes]) -> None:
+    def _read_errors(self, selector: selectors.BaseSelector, pipe: IO[bytes]) -> Sequence[str]:
+        """Keep the end of its standard error. A _Handler."""
         content = _read_available(pipe)
         if content:
             self._errors += content
             del self._errors[:-MAX_ERRORS]
         elif content == b"" and pipe in selector.get_map():
             selector.unregister(pipe)
+        return ()
+
+    def _read_output(self, selector: selectors.BaseSelector, pipe: IO[bytes]) -> Iterator[str]:
+        """Yield the lines of its standard output that have ended. A _Handler."""
+        content = _read_available(pipe)
+        if content is None:
+            return
+        if content == b"":
+            selector.unregister(pipe)
+        yield from self._split(content)
 
     def _split(self, content: bytes) -> Iterator[str]:
         self.has_output = self.has_output or bool(content)
@@ -194,7 +207,7 @@ class LocalProcess:
             yield self._end_line()
         self._add_to_line(rest)
         if self._limits.size is not None and self._size > self._limits.size:
-            raise SizeError(f"it has printed more than {self._limits.size / 1e6:g} MB")
+            raise SizeError.of_bytes(self._limits.size)
 
     def _add_to_line(self, part: bytes) -> None:
         space = MAX_LINE - len(self._line)
@@ -206,6 +219,18 @@ class LocalProcess:
         self._line.clear()
         self._cut = 0
         return line
+
+
+def _requested(pipe: IO[bytes] | None) -> IO[bytes]:
+    assert pipe is not None  # noqa: S101 - all three pipes are requested
+    return pipe
+
+
+def _register(
+    selector: selectors.BaseSelector, pipe: IO[bytes], event: int, handler: _Handler
+) -> None:
+    os.set_blocking(pipe.fileno(), False)
+    selector.register(pipe, event, handler)
 
 
 def _read_available(pipe: IO[bytes]) -> bytes | None:

@@ -141,7 +141,10 @@ def setup_operations(setup: DeviceSetup) -> Operations:
             _renew_submit_keys()
         if units_changed:
             _shell("read the units", "systemctl daemon-reload")
-        _start("mien", units_changed or mien_changed or settings_changed)
+        changed = units_changed or mien_changed or settings_changed
+        _start("mien", changed)
+        if changed:
+            _restart_running("mien-publish", "mien-view")
 
     return add_operations
 
@@ -171,6 +174,7 @@ def _stop_services() -> None:
 
 def _remove_files(purge: bool) -> None:
     paths = [*DESTINATIONS.values(), _SSHD, "/opt/mien", f"{UNITS}/mien.service.d"]
+    paths.append("/run/mien-preview")
     if purge:
         paths += ["/var/lib/mien", "/var/lib/mien-publish", "/etc/mien"]
     existing = _query(f"ls -d {' '.join(paths)} 2>/dev/null || :").split()
@@ -182,6 +186,8 @@ def _remove_users() -> None:
     users = _query("getent passwd mien mien-publish mien-view | cut -d: -f1 || :").split()
     if users:
         _shell("remove the users", *(f"userdel {user}" for user in users))
+    if _query("getent group mien-preview || :"):
+        _shell("remove the group", "groupdel mien-preview")
 
 
 def _install_system_packages() -> None:
@@ -329,6 +335,14 @@ def _start(unit: str, restart: bool) -> None:
         _shell(f"restart {unit}", f"systemctl restart {unit}")
 
 
+def _restart_running(*units: str) -> None:
+    """Restart those of the units that run: the others may be off because nobody wants them."""
+    states = _query(f"systemctl is-active {' '.join(units)} 2>/dev/null || :").split()
+    running = [unit for unit, state in zip(units, states, strict=False) if state == "active"]
+    if running:
+        _shell(f"restart {', '.join(running)}", f"systemctl restart {' '.join(running)}")
+
+
 def _query(command: str) -> str:
     """Return what a shell command that changes nothing prints on the device."""
     output = host.get_fact(Command, command=command)
@@ -405,22 +419,27 @@ def _run(task: Task) -> str:
     _print({"connected": device.host})
     state.activate_host(pyinfra_host)
     try:
-        if task.sudo:
-            _refuse_sudo_that_asks(connection)
-        add_deploy(state, _operations(task))
-        connection.check()
-        if task.dry_run:
-            return _print_commands(state, pyinfra_host)
-        state.add_callback_handler(_ProgressPrinter())
-        connection.seconds = task.timeout
-        run_ops(state)
-        connection.check()
+        return _carry_out(task, state, pyinfra_host, connection)
     except (PyinfraError, SSHException, OSError, EOFError) as problem:
         connection.check()
         reason = _failure_reason(state, pyinfra_host) or problem or type(problem).__name__
-        raise DeployError(f"{device.host}: {_without_host(reason, device)}") from None
+        raise DeployError(f"{device.host}: {device.without_name(reason)}") from None
     finally:
         pyinfra_host.disconnect()
+
+
+def _carry_out(task: Task, state: State, pyinfra_host: Host, connection: MarkedConnection) -> str:
+    """Do the task over a connection; returns how it ended. Raises also what pyinfra raises."""
+    if task.sudo:
+        _refuse_sudo_that_asks(connection)
+    add_deploy(state, _operations(task))
+    connection.check()
+    if task.dry_run:
+        return _print_commands(state, pyinfra_host)
+    state.add_callback_handler(_ProgressPrinter())
+    connection.seconds = task.timeout
+    run_ops(state)
+    connection.check()
     changes = sum(result.did_change() for _, result in _results(state, pyinfra_host))
     return f"{changes} changes" if changes else "nothing to change"
 
@@ -429,10 +448,6 @@ def _operations(task: Task) -> Operations:
     if task.setup is None:
         return removal_operations(task.purge)
     return setup_operations(task.setup)
-
-
-def _without_host(reason: object, device: Device) -> str:
-    return str(reason).removeprefix(f"{device.host}: ")
 
 
 def _connect(pyinfra_host: Host, device: Device) -> None:

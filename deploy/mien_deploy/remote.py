@@ -33,6 +33,10 @@ SUDO_ADVICE = (
 _NOISE = ("sudo: unable to resolve", "Connection closed by UNKNOWN port")
 
 
+UNMARKED = "its login shell does not run what it is asked to"
+"""Why an answer without marks is none."""
+
+
 class UnreachableError(DeployError):
     """A device that is down, unknown, or does not accept our key; its state is unknown."""
 
@@ -73,6 +77,10 @@ class Device:
     program: str = "mien-edge"
     options: tuple[str, ...] = ()
     seconds: int = 15
+
+    def without_name(self, problem: object) -> str:
+        """Return the text of an error without the device's name at its beginning."""
+        return str(problem).removeprefix(f"{self.host}: ")
 
     def command(self, arguments: Sequence[str]) -> list[str]:
         """Return the local command that runs `mien-edge ARGUMENTS` on the device."""
@@ -227,8 +235,7 @@ class RemoteProcess:
         if not is_answer:
             raise DeployError(f"{host}: {self._reason(lines, exit_code)}")
         if not self._has_begun and not self._accept_unmarked:
-            problem = "its login shell does not run what it is asked to"
-            raise DeployError(f"{host}: {problem}; log in as a user with an ordinary shell")
+            raise DeployError(f"{host}: {UNMARKED}; log in as a user with an ordinary shell")
 
     def _reason(self, lines: Sequence[str], exit_code: int | None) -> str:
         """Return why mien-edge failed, from its lines on stderr."""

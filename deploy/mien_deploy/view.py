@@ -58,8 +58,7 @@ def view_page(device: Device, port: int, open_browser: bool, write: Callable[[st
         if is_ready:
             raise
         advice = f"see: mien-deploy doctor {device.host}; a port in use: choose another with --port"
-        text = str(problem).removeprefix(f"{device.host}: ")
-        reason = f"the page cannot be opened ({text})"
+        reason = f"the page cannot be opened ({device.without_name(problem)})"
         raise DeployError(f"{device.host}: {reason}; {advice}") from None
     raise DeployError(f"{device.host}: the tunnel has ended; run the command again")
 

@@ -18,6 +18,12 @@ _MAX_BYTES = 65_535  # of an MQTT password (MQTT 5, 3.1.3.6); a camera's is shor
 CAMERA = "camera-password"
 """The credential of mien.service with the camera's USER:PASSWORD, or password."""
 
+BROKER = "mqtt-password"
+"""The credential of mien-publish.service with the password of publish.username."""
+
+PAGE = "view-token"
+"""The credential of mien-view.service with the page's token."""
+
 
 def read_secret(setting: str, credential: str, holds: str, error: type[MienError]) -> str | None:
     """Return the one line of a secret's file, without its end; None if there is no file.

@@ -41,6 +41,15 @@ def runtime() -> Path:
     return systemd_directory("RUNTIME_DIRECTORY") or RUNTIME
 
 
+def preview(runtime_folder: Path) -> Path:
+    """Return the socket that sends the live picture, in a folder of its own.
+
+    runtime_folder: of the camera's service; who may read the status there may not see pictures, so
+        the socket's folder stands beside it, with an owner and a group of its own.
+    """
+    return Path(f"{runtime_folder.absolute()}-preview") / "preview.sock"
+
+
 def log(setting: str) -> Path:
     """Return the on-device log.
 

@@ -322,6 +322,56 @@ def test_the_page_is_for_this_device_alone():
     assert shell(f"stat -c %U /proc/{process('mien-view')}").strip() == "mien-view"
 
 
+GRAB = """
+import socket, sys
+client = socket.socket(socket.AF_UNIX)
+try:
+    client.connect("/run/mien-preview/preview.sock")
+except OSError as problem:
+    sys.exit(problem.strerror)
+with client.makefile("rb") as stream:
+    print(stream.read(int.from_bytes(stream.read(4), "big"))[:3])
+"""
+
+
+def grab(credentials):
+    """What a process with these credentials (options of setpriv) gets of the picture's socket."""
+    command = ["setpriv", *credentials, "/opt/mien/venv/bin/python", "-c", GRAB]
+    return shell(f"{shlex.join(command)} 2>&1", check=False).strip()
+
+
+def credentials_of(unit):
+    """Those that the kernel has of the unit's process, as options of setpriv."""
+    text = shell(f"cat /proc/{process(unit)}/status")
+    values = dict(re.findall(r"^(Uid|Gid|Groups):\s+(.*?)\s*$", text, re.M))
+    groups = values["Groups"].split()
+    return [
+        f"--reuid={values['Uid'].split()[0]}",
+        f"--regid={values['Gid'].split()[0]}",
+        f"--groups={','.join(groups)}" if groups else "--clear-groups",
+    ]
+
+
+def test_only_the_page_may_take_a_picture_and_nobody_where_it_is_forbidden():
+    credentials = {unit: credentials_of(unit) for unit in ("mien-view", "mien-publish")}
+    credentials["pi"] = ["--reuid=pi", "--regid=pi", "--init-groups"]
+    credentials["nobody"] = ["--reuid=nobody", "--regid=nogroup", "--clear-groups"]
+    results = {name: grab(options) for name, options in credentials.items()}
+    say("the picture's socket, by who asks:", *(f"{n}: {r}" for n, r in results.items()))
+    say(*shell("ls -la /run/mien-preview /run/mien").splitlines())
+    assert results.pop("mien-view").startswith("b'\\xff\\xd8")
+    assert set(results.values()) == {"Permission denied"}
+    assert shell("getent group mien-preview").strip().rpartition(":")[2] == "mien-view"
+    put("/etc/mien/mien.toml", (SETTINGS + "[view]\nshow_picture = false\n").encode())
+    shell("systemctl restart mien")
+    until(lambda: frames() > 0)
+    assert shell("ls -A /run/mien-preview") == ""
+    assert shell("ls -A /run/mien").split() == ["service.lock", "status.json"]
+    put("/etc/mien/mien.toml", SETTINGS.encode())
+    shell("systemctl restart mien")
+    until(lambda: frames() > 0)
+
+
 CURRENT = load_bundle(ROOT / "models" / "current").card
 
 
@@ -387,7 +437,7 @@ def test_the_restricted_key_can_submit_a_bundle_and_nothing_else():
     command = [*NETWORK, "ssh", "-T", *ssh_options("submit"), "mien@127.0.0.1", "cat /etc/passwd"]
     result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     assert "root:" not in result.stdout
-    assert "archive is damaged" in result.stderr
+    assert "archive is cut off" in result.stderr
     output = deploy("push", signed_bundle(14), key="submit", host="mien@127.0.0.1")
     say("with a key restricted to mien-edge receive:", *lines_of(output, 2))
     assert runs(14)
@@ -404,8 +454,17 @@ def test_a_device_of_an_earlier_version_is_refused_or_renewed_and_never_stopped(
     assert "[load] is now [throttle]" in output
     assert process() == before
     put("/etc/mien/mien.toml", settings.encode())
-    assert "1 changes" in deploy(*again)
+    put("/usr/lib/sysusers.d/mien.conf", b"# of before\n")
+    shell("rm -rf /run/mien-preview && groupdel mien-preview && systemctl restart mien")
+    view_before = process("mien-view")
+    output = deploy(*again)
+    say("and with correct ones, on a device without the group mien-preview:", *lines_of(output))
+    assert "users and folders" in output
     assert "receive --timeout 300" in shell("cat /etc/mien/submit_keys")
+    assert process("mien-view") not in (0, view_before)
+    until(lambda: frames() > 0)
+    assert grab(credentials_of("mien-view")).startswith("b'\\xff\\xd8")
+    assert grab(credentials_of("mien-publish")) == "Permission denied"
 
 
 def test_a_crash_on_probation_leads_back():
@@ -457,17 +516,18 @@ def test_summary_and_doctor_speak_on_the_device():
     say("mien-edge doctor:", *text.splitlines())
     assert "mien.service" in text
     assert "kept over a reboot" in text
-    assert "127.0.0.1:1883 answers" in text
+    assert "127.0.0.1:1883 lets this device in" in text
 
 
 def test_memory_time_and_what_is_written():
     """Figures, not limits but for memory: this machine is no Pi."""
     megabytes = {}
+    before = {}
     for unit in ("mien", "mien-publish", "mien-view"):
         pid = process(unit)
-        bytes_before = _bytes_written(pid)
-        ticks_before = _ticks(pid)
-        time.sleep(20)
+        before[unit] = (pid, _bytes_written(pid), _ticks(pid))
+    time.sleep(20)
+    for unit, (pid, bytes_before, ticks_before) in before.items():
         share = (_ticks(pid) - ticks_before) / 100 / 20
         per_day = (_bytes_written(pid) - bytes_before) / 20 * 86400 / 1e6
         megabytes[unit] = (
@@ -493,7 +553,9 @@ def test_it_stops_cleanly():
     say(f"stopped in {time.monotonic() - start:.1f} s", *journal("mien", 2).splitlines())
     assert show("mien", "Result") == "success"
     assert "stop: " in inside(EDGE, "logs", "--kind", "stop")
-    assert shell("ls /run/mien /run/mien-publish", check=False) == ""
+    assert shell("ls /run/mien /run/mien-publish /run/mien-preview", check=False).split() == [
+        "/run/mien-preview:"
+    ]
 
 
 def test_it_can_be_taken_off_again():

@@ -86,7 +86,7 @@ def _run(folder: Path, minutes: float) -> tuple[Samples, str]:
             if service.poll() is not None or publisher.poll() is not None:
                 raise SystemExit(f"soak: error: a process has ended: {errors.read_text()[-500:]}")
             if number % VIEW_EVERY < VIEW_SAMPLES:
-                _view(folder / "run" / "view.sock")
+                _view(folder / "run-preview" / "preview.sock")
             sample = _sample(service.pid, publisher.pid, log)
             for key, value in {"seconds": seconds, **sample}.items():
                 samples.setdefault(key, []).append(value)

@@ -92,19 +92,53 @@ def test_each_unit_calls_the_program_without_a_shell(name):
     assert not set(command) & set("|;&$`")
 
 
-def test_tmpfiles_closes_the_settings_to_all_but_root_and_the_services(tmp_path):
-    """Also those that an earlier version, an editor or a shell has written."""
+@pytest.fixture
+def tree(tmp_path):
+    """A device's tree with its users and groups, in which tmpfiles can make what it makes."""
     if shutil.which("systemd-tmpfiles") is None or os.geteuid() != 0:
         pytest.skip("needs root and systemd-tmpfiles")
-    folder = tmp_path / "etc" / "mien"
-    folder.mkdir(parents=True)
+    (tmp_path / "etc" / "mien").mkdir(parents=True)
     (tmp_path / "etc" / "passwd").write_text("root:x:0:0::/:\nmien:x:64999:64999::/:\n")
-    (tmp_path / "etc" / "group").write_text("root:x:0:\nmien:x:64999:\n")
+    (tmp_path / "etc" / "group").write_text(
+        "root:x:0:\nmien:x:64999:\nmien-preview:x:64998:mien-view\n"
+    )
+    return tmp_path
+
+
+def create_files(tree):
+    command = ["systemd-tmpfiles", f"--root={tree}", "--create", UNITS / "mien.tmpfiles"]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def test_what_the_service_puts_beside_the_preview_socket_belongs_to_the_pages_group(tree):
+    """Also where an earlier folder was open to others."""
+    folder = tree / "run" / "mien-preview"
+    folder.mkdir(parents=True, mode=0o755)
+    create_files(tree)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o2750
+    assert (folder.stat().st_uid, folder.stat().st_gid) == (64999, 64998)
+    socket_file = folder / "preview.sock"
+    socket_file.touch()
+    assert socket_file.stat().st_gid == 64998
+
+
+def test_the_page_alone_is_in_the_group_that_may_see_the_picture():
+    lines = (UNITS / "mien.sysusers").read_text().splitlines()
+    assert [line for line in lines if line.endswith(" mien-preview")] == [
+        "m mien-view mien-preview"
+    ]
+    for name in SERVICES:
+        unit = (UNITS / name).read_text()
+        assert "mien-preview" not in "".join(re.findall(r"^\w*Groups?=(.*)$", unit, re.M))
+
+
+def test_tmpfiles_closes_the_settings_to_all_but_root_and_the_services(tree):
+    """Also those that an earlier version, an editor or a shell has written."""
+    folder = tree / "etc" / "mien"
     settings = folder / "mien.toml"
     settings.touch()
     settings.chmod(0o644)
-    command = ["systemd-tmpfiles", f"--root={tmp_path}", "--create", UNITS / "mien.tmpfiles"]
-    subprocess.run(command, check=True, capture_output=True)
+    create_files(tree)
     assert stat.S_IMODE(settings.stat().st_mode) == 0o640
     assert (settings.stat().st_uid, settings.stat().st_gid) == (0, 64999)
     for name in ("camera-password", "mqtt-password", "view-token"):

@@ -3,14 +3,15 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
+from helpers import until
 from mien_edge import cli as edge_cli
 from mien_edge.model import tflite
 from mien_edge.model.bundle import load_bundle, replay_golden
@@ -18,15 +19,30 @@ from mien_edge.model.interpreter import Classifier
 
 pytestmark = pytest.mark.slow
 
+PATIENCE = 1800  # seconds; it only ends a test that would wait for ever
+
 TRAIN = [sys.executable, "-c", "import sys; from mien_train.cli import main; sys.exit(main())"]
 
 
 def train(*arguments, **more):
     process = subprocess.run(
-        [*TRAIN, *map(str, arguments)], capture_output=True, text=True, timeout=400, **more
+        [*TRAIN, *map(str, arguments)], capture_output=True, text=True, timeout=PATIENCE, **more
     )
     assert process.returncode == 0, process.stderr[-3000:]
     return process.stdout
+
+
+@pytest.mark.parametrize("words", [["--help"], ["fit", "--help"]])
+def test_the_help_loads_neither_opencv_nor_tensorflow(words):
+    code = (
+        "import atexit, sys\n"
+        "atexit.register(lambda: print({'cv2', 'tensorflow'} & set(sys.modules), file=sys.stderr))\n"
+        "from mien_train import cli\n"
+        "cli.main(sys.argv[1:])"
+    )
+    process = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+    assert process.stdout.startswith("usage: mien-train")
+    assert process.stderr == "set()\n"
 
 
 @pytest.fixture(scope="module")
@@ -82,12 +98,13 @@ def test_the_report_is_one_file_with_its_pictures(tiny_run):
     assert list((tiny_run / "fit" / "tensorboard").rglob("events.*"))
 
 
-def test_a_finished_run_has_nothing_left_to_do(tiny_run, small):
+def test_a_finished_run_has_nothing_left_to_do(tiny_run, small, tmp_path):
+    run = shutil.copytree(tiny_run, tmp_path / "run")
     cache = {**os.environ, "XDG_CACHE_HOME": str(tiny_run.parent / "cache")}
     before = (tiny_run / "fit" / "state.npz").stat().st_mtime_ns
-    train("run", "tiny", "--data", small, "--folder", tiny_run, env=cache)
-    assert (tiny_run / "fit" / "state.npz").stat().st_mtime_ns == before
-    assert [path.name for path in (tiny_run / "models").iterdir()] == ["tiny-1"]
+    train("run", "tiny", "--data", small, "--folder", run, env=cache)
+    assert (run / "fit" / "state.npz").stat().st_mtime_ns == before
+    assert [path.name for path in (run / "models").iterdir()] == ["tiny-1"]
 
 
 def test_evaluate_measures_the_bundle_as_its_card_says(tiny, small):
@@ -137,9 +154,7 @@ def start(folder, small, **environment):
 def test_a_run_killed_and_resumed_ends_as_if_it_had_not_been(tiny_run, small, tmp_path):
     process = start(tmp_path / "run", small)
     state = tmp_path / "run" / "fit" / "state.npz"
-    deadline = time.monotonic() + 120
-    while not state.exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
+    until(lambda: state.exists() or process.poll() is not None, PATIENCE)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     with np.load(state) as killed:
@@ -169,7 +184,7 @@ def test_two_workers_train_one_network(small, tmp_path):
     for index in range(2):
         task = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
         processes.append(start(tmp_path / "run", small, TF_CONFIG=json.dumps(task)))
-    outputs = [process.communicate(timeout=300)[0] for process in processes]
+    outputs = [process.communicate(timeout=PATIENCE)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], (
         outputs[0][-2000:] + outputs[1][-2000:]
     )

@@ -2,9 +2,11 @@
 
 import argparse
 import json
+import sys
 from collections.abc import Iterator
 from typing import Any
 
+from mien_edge.commands import unit
 from mien_edge.commands.common import json_option, model_option, settings_from, settings_option
 
 
@@ -25,10 +27,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="number of frames to measure (default: 200)",
     )
+    parser.add_argument(
+        "--unit",
+        metavar="UNIT",
+        help="measure with the environment of this unit, as mien.service; or of a unit's file",
+    )
     parser.set_defaults(run=_bench)
 
 
 def _bench(options: argparse.Namespace) -> None:
+    environment = None
+    if options.unit:
+        variables = unit.run_in_unit_environment(options.unit, sys.argv[1:])
+        environment = {"unit": options.unit, "variables": variables}
     from mien_edge.model import profile
     from mien_edge.model.bundle import find_bundle, load_bundle
     from mien_edge.service import benchmark
@@ -41,6 +52,7 @@ def _bench(options: argparse.Namespace) -> None:
         print(json.dumps(content) if options.json else profile.layers_as_text(layers))  # noqa: T201
         return
     result = benchmark.measure(settings, bundle, max(options.frames, 1))
+    result["environment"] = environment
     print(json.dumps(result) if options.json else "\n".join(_lines(result)))  # noqa: T201
 
 
@@ -57,7 +69,15 @@ def _lines(result: dict[str, Any]) -> Iterator[str]:
         f"memory {result['rss_megabytes']} MB, at most {result['peak_rss_megabytes']} MB; "
         f"start-up {result['start_up_seconds']} s; model {result['model']}"
     )
+    yield _environment_as_text(result["environment"])
     shares = ", ".join(f"{name} {share:.1%}" for name, share in result["cpu_share"].items())
     yield f"share of one core at {result['rate']:g} frames per second: {shares}"
     for estimate in estimates.from_json(result["estimates"]):
         yield estimate.as_text()
+
+
+def _environment_as_text(environment: dict[str, Any] | None) -> str:
+    if environment is None:
+        return "environment: this shell's; --unit mien.service for the service's"
+    variables = " ".join(f"{name}={value}" for name, value in environment["variables"].items())
+    return f"environment: {environment['unit']}: {variables or 'no variables'}"

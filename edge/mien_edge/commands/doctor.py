@@ -24,8 +24,9 @@ from mien_edge.addresses import is_network_address, mask_address
 from mien_edge.commands import service_access
 from mien_edge.commands.common import json_option, settings_from, settings_option
 from mien_edge.commands.service_access import Node, ServiceUser, Unit, closed_nodes, nodes
-from mien_edge.credentials import exposed_files
+from mien_edge.credentials import BROKER, exposed_files
 from mien_edge.errors import MienError, PublishError, SourceError
+from mien_edge.log import clock
 from mien_edge.model.bundle import find_bundle
 from mien_edge.settings import PublishSettings, Settings
 from mien_edge.status import health
@@ -38,7 +39,8 @@ EXIT_CODES: dict[Severity, int] = {"ok": 0, "note": 0, "warning": 1, "error": 2}
 
 _SERVICE = "mien.service"
 _UNITS = (_SERVICE, "mien-publish.service", "mien-view.service")
-_PASSWORD = "/etc/mien/mqtt-password"  # noqa: S105 - its path, as in mien-publish.service
+_PASSWORD = f"/etc/mien/{BROKER}"  # as in mien-publish.service
+_JOURNALD_FOLDERS = ("usr/lib/systemd", "run/systemd", "etc/systemd")
 _UNIT_PROPERTIES = "LoadState,ActiveState,UnitFileState,NRestarts,Result"
 
 _INTERPRETERS = ("ai-edge-litert", "tflite-runtime")
@@ -225,14 +227,25 @@ def _camera_access(device: Device, user: ServiceUser) -> Iterator[Finding]:
     uri = device.settings.source.uri
     if uri.startswith("picamera"):
         yield from _heap_access(device.root, user)
-        for subsystem, pattern in (("media", "dev/media*"), ("video4linux", "dev/video*")):
-            closed = closed_nodes(user, nodes(device.root, pattern))
-            yield from (_closed(node, subsystem, "video") for node in closed[:1])
+        yield from _node_access(device.root, user, "dev/media*", "media", "video")
+        yield from _node_access(device.root, user, "dev/video*", "video4linux", "video")
     elif uri.startswith("v4l2:"):
-        path = _v4l2_path(uri.removeprefix("v4l2:"))
-        pattern = glob.escape(path.lstrip("/"))
-        closed = closed_nodes(user, nodes(device.root, pattern)) if pattern else []
-        yield from (_closed(node, "video4linux", "video") for node in closed)
+        path = _v4l2_path(uri.removeprefix("v4l2:")).lstrip("/")
+        pattern = glob.escape(path)
+        if pattern:
+            yield from _node_access(device.root, user, pattern, "video4linux", "video")
+
+
+def _node_access(
+    root: Path, user: ServiceUser, pattern: str, subsystem: str, group: str
+) -> Iterator[Finding]:
+    """Report the first of the nodes that the service's user may not open.
+
+    pattern: as for `nodes`; subsystem, group: as for `_closed`.
+    """
+    closed = closed_nodes(user, nodes(root, pattern))
+    if closed:
+        yield _closed(closed[0], subsystem, group)
 
 
 def _heap_access(root: Path, user: ServiceUser) -> Iterator[Finding]:
@@ -255,8 +268,7 @@ def _gpio_access(device: Device, unit: Unit, user: ServiceUser) -> Iterator[Find
         text = "gpio.led or gpio.button is set, and mien.service may use no pins"
         yield Finding("access", "error", text, "install systemd/mien-gpio.conf: systemd/README.md")
         return
-    closed = closed_nodes(user, nodes(device.root, "dev/gpiochip*"))
-    yield from (_closed(node, "gpio", "gpio") for node in closed[:1])
+    yield from _node_access(device.root, user, "dev/gpiochip*", "gpio", "gpio")
 
 
 def _closed(node: Node, subsystem: str, group: str) -> Finding:
@@ -338,8 +350,8 @@ def _probation(device: Device) -> Iterator[Finding]:
     except SourceError:
         return
     if status.probation is not None:
-        faces = f"{status.probation.faces} of {status.probation.of_faces} readings of faces"
-        text = f"{status.model} is on probation: {faces} until now; it goes on by itself"
+        progress = f"{status.probation} until now"
+        text = f"{status.model} is on probation: {progress}; it goes on by itself"
         yield Finding("model", "note", text)
 
 
@@ -457,10 +469,8 @@ def _clock(device: Device) -> Iterator[Finding]:
 
 
 def _is_synchronized(root: Path) -> bool:
-    if (root / "run/systemd/timesync/synchronized").exists():
-        return True
-    result = _run(["timedatectl", "show", "--property=NTPSynchronized"])
-    return result is not None and result.stdout.strip() == "NTPSynchronized=yes"
+    mark = root / clock.TIMESYNCD_MARK.relative_to("/")
+    return mark.exists() or clock.is_synchronized()
 
 
 def _signers(device: Device) -> Iterator[Finding]:
@@ -501,20 +511,11 @@ def _journal(device: Device) -> Iterator[Finding]:
 
 
 def _journal_storage(root: Path) -> str:
-    """Return the value of Storage= as journald.conf(5) reads it: from the main file, then the
-    drop-ins in the order of their names; /etc hides a drop-in of the same name elsewhere.
-    """
-    drop_ins: dict[str, Path] = {}
-    for folder in ("usr/lib", "run", "etc"):
-        for path in (root / folder / "systemd/journald.conf.d").glob("*.conf"):
-            drop_ins[path.name] = path
-    storage = "auto"
-    main_file = root / "etc/systemd/journald.conf"
-    for path in (main_file, *(drop_ins[name] for name in sorted(drop_ins))):
-        if path.is_file():
-            values = re.findall(r"^\s*Storage\s*=\s*(\w+)", path.read_text(), re.M)
-            storage = values[-1] if values else storage
-    return storage
+    """Return the value of Storage= as journald.conf(5) reads it."""
+    paths_in_order = service_access.systemd_files(root, _JOURNALD_FOLDERS, "journald.conf")
+    texts = [path.read_text(errors="replace") for path in paths_in_order]
+    values = re.findall(r"^\s*Storage\s*=\s*(\w+)", "\n".join(texts), re.M)
+    return values[-1] if values else "auto"
 
 
 def _units(device: Device) -> Iterator[Finding]:

@@ -3,6 +3,7 @@
 import argparse
 import io
 import json
+import select
 import sys
 import time
 from dataclasses import dataclass
@@ -184,8 +185,8 @@ def _request(
     timeout: float | None,
 ) -> int:
     name = bundle.card.id
-    requested_at = time.time()
     state = device.store.request(bundle, allow_downgrade)
+    earlier = state.record.last_result
     if state.current == name and not state.pending:
         suffix = ", on probation" if state.on_probation else ""
         print(f"{name} is current already{suffix}", flush=True)  # noqa: T201
@@ -196,7 +197,7 @@ def _request(
         print(f"{name} is asked for: the service takes it {when}", flush=True)  # noqa: T201
     if timeout is None:
         return 0
-    result = _wait_for_result(device, name, requested_at, timeout)
+    result = _wait_for_result(device, name, earlier, timeout)
     if result is None:
         progress = _progress(device, name)
         suffix = f": {progress}; it goes on by itself" if progress else ""
@@ -209,17 +210,20 @@ def _request(
 def _wait_for_result(
     device: ThisDevice,
     name: str,
-    requested_at: float,
+    earlier: ProbationResult | None,
     timeout: float,
 ) -> ProbationResult | None:
-    """How the probation of `name` ended; None if it has not within `timeout` seconds.
+    """How the probation of `name` ended; None if it has not within `timeout` seconds, or if nobody
+    reads this any more.
+
+    earlier: the last result when the bundle was requested.
 
     Raises BundleError if the bundle was rolled back, replaced or not taken.
     """
     start = time.monotonic()
     while True:
         waited = time.monotonic() - start
-        if waited >= timeout:
+        if waited >= timeout or _is_unheard():
             return None
         state = device.store.state()
         if name not in (state.current, state.pending):
@@ -228,7 +232,7 @@ def _wait_for_result(
             if settled is None:
                 return None
             state = settled
-        result = _result_of(state, name, requested_at)
+        result = _result_of(state, name, earlier)
         if result is not None:
             return result
         if name not in (state.current, state.pending):
@@ -242,10 +246,24 @@ def _wait_for_result(
         time.sleep(_POLL_SECONDS)
 
 
-def _result_of(state: StoreState, name: str, requested_at: float) -> ProbationResult | None:
-    """How the probation of `name` ended since it was requested; None if it has not yet."""
+def _is_unheard(output: int = 1) -> bool:
+    """Whether the other end of standard output is closed, as that of an ssh session that ended."""
+    poll = select.poll()
+    poll.register(output, 0)
+    return any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0))
+
+
+def _result_of(
+    state: StoreState,
+    name: str,
+    earlier: ProbationResult | None,
+) -> ProbationResult | None:
+    """How the probation of `name` ended since it was requested; None if it has not yet.
+
+    The result is known by being another one than before, for the clock may be set meanwhile.
+    """
     result = state.record.last_result
-    if result and result.name == name and result.time >= requested_at:
+    if result and result.name == name and result != earlier:
         if result.passed:
             return result
         raise BundleError(_as_sentence(result))
@@ -263,7 +281,7 @@ def _progress(device: ThisDevice, name: str) -> str:
     probation = status.probation
     if probation is None or status.model != name:
         return ""
-    return f"{probation.faces} of {probation.of_faces} readings of faces until now"
+    return f"{probation} until now"
 
 
 def _uses(state: StoreState, name: str, progress: str) -> str:

@@ -15,10 +15,26 @@ _FALSE = ("no", "false", "off", "0", "")
 _IPA_FOLDERS = ("usr/lib", "usr/lib/*", "usr/local/lib", "usr/local/lib/*")
 
 
+def systemd_files(root: Path, folders: Iterable[str], name: str) -> list[Path]:
+    """Return the files that systemd reads for a configuration, in that order: the file `name`, then
+    its drop-ins in the order of their names.
+
+    folders: below `root`; a later one hides files of the same name in those before.
+    """
+    main_files: list[Path] = []
+    drop_ins: dict[str, Path] = {}
+    for folder in folders:
+        path = root / folder / name
+        if path.is_file():
+            main_files = [path]
+        for drop_in in (root / folder / f"{name}.d").glob("*.conf"):
+            drop_ins[drop_in.name] = drop_in
+    return [*main_files, *(drop_ins[key] for key in sorted(drop_ins))]
+
+
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """What systemd is told of mien.service, as systemd.unit(5) reads it: the unit's file, then its
-    drop-ins in the order of their names.
+    """What systemd is told of mien.service, as systemd.unit(5) reads it.
 
     assignments: key and value of each line, in order; empty where the unit is not installed.
     """
@@ -28,15 +44,7 @@ class Unit:
     @classmethod
     def read(cls, root: Path) -> "Unit":
         """Read the unit of a device whose files lie below `root`."""
-        files: dict[str, Path] = {}
-        drop_ins: dict[str, Path] = {}
-        for folder in _UNIT_FOLDERS:
-            path = root / folder / _UNIT
-            if path.is_file():
-                files[_UNIT] = path
-            for drop_in in (root / folder / f"{_UNIT}.d").glob("*.conf"):
-                drop_ins[drop_in.name] = drop_in
-        paths = [*files.values(), *(drop_ins[name] for name in sorted(drop_ins))]
+        paths = systemd_files(root, _UNIT_FOLDERS, _UNIT)
         return cls(tuple(pair for path in paths for pair in _assignments(path)))
 
     def values(self, key: str) -> list[str]:
@@ -107,15 +115,16 @@ class ServiceUser:
     @classmethod
     def read(cls, root: Path, unit: Unit) -> "ServiceUser | None":
         """Read the user from passwd(5) and group(5) below `root`; None if there is none."""
-        users = {line[0]: line for line in _table(root / "etc/passwd", 4)}
+        users = {row[0]: row for row in _table(root / "etc/passwd", 4)}
         if USER not in users:
             return None
-        added = {name for value in unit.values("SupplementaryGroups") for name in value.split()}
-        gids = {int(users[USER][3])}
-        for name, _, gid, *members in _table(root / "etc/group", 4):
-            if name in added or USER in members[0].split(","):
-                gids.add(int(gid))
-        return cls(int(users[USER][2]), frozenset(gids))
+        _, _, uid, gid, *_ = users[USER]
+        unit_groups = " ".join(unit.values("SupplementaryGroups")).split()
+        gids = {int(gid)}
+        for group, _, group_id, members, *_ in _table(root / "etc/group", 4):
+            if group in unit_groups or USER in members.split(","):
+                gids.add(int(group_id))
+        return cls(int(uid), frozenset(gids))
 
     def may_open(self, node: "Node") -> bool:
         """Whether the user may read and write a node, by its mode alone."""

@@ -8,7 +8,9 @@ import ctypes
 import time
 from pathlib import Path
 
-_TIMESYNCD_MARK = Path("/run/systemd/timesync/synchronized")
+TIMESYNCD_MARK = Path("/run/systemd/timesync/synchronized")
+"""A file that systemd-timesyncd makes once it has set the clock."""
+
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 # linux/timex.h: struct timex is 208 bytes on 64-bit machines, 128 on 32-bit ones
@@ -38,7 +40,7 @@ def is_synchronized() -> bool:
     """
     state = _kernel_state()
     if state is None:
-        return _TIMESYNCD_MARK.exists()
+        return TIMESYNCD_MARK.exists()
     return state != _TIME_ERROR
 
 

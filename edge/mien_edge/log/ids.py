@@ -24,6 +24,12 @@ def next_id(table: str) -> str:
     return f"MAX(COALESCE({newest}, 0) + 1, COALESCE({first}, 1))"
 
 
+def newest(connection: sqlite3.Connection, table: str) -> int:
+    """Return the greatest id of 'readings' or 'events'; 0 where there is none."""
+    query = f"SELECT COALESCE(MAX(id), 0) FROM {table}"  # noqa: S608 - one of two names
+    return int(connection.execute(query).fetchone()[0])
+
+
 class IdReservation:
     """Keeps the marks above the ids in use.
 
@@ -43,10 +49,6 @@ class IdReservation:
         row = self._connection.execute(_READ, (f"reserved {table}",)).fetchone()
         return int(row[0]) if row else 0
 
-    def _newest(self, table: str) -> int:
-        query = f"SELECT COALESCE(MAX(id), 0) FROM {table}"  # noqa: S608 - two fixed names
-        return int(self._connection.execute(query).fetchone()[0])
-
     def ensure(self, count: int) -> None:
         """Have so many ids of each table reserved before entries are inserted. The marks are read
         anew, for other processes write as well. Raises sqlite3.Error."""
@@ -63,9 +65,11 @@ class IdReservation:
         self._sync()
 
     def release(self) -> None:
-        """Give back what is reserved and not used: everything is on the disk. Raises
-        sqlite3.Error."""
-        self._write_marks({table: self._newest(table) for table in TABLES})
+        """Give back what is reserved and not used: everything is on the disk.
+
+        What was used may have been deleted since, or lost before this run. Raises sqlite3.Error.
+        """
+        self._write_marks({table: self._last_used(table) for table in TABLES})
 
     def _write_marks(self, marks: dict[str, int]) -> None:
         rows = [(f"reserved {table}", str(mark)) for table, mark in marks.items()]

@@ -13,6 +13,7 @@ from mien_edge.addresses import mask_text
 from mien_edge.errors import SinkError
 from mien_edge.events import Event
 from mien_edge.labels import LABELS
+from mien_edge.log import ids
 from mien_edge.log.database import DATABASE_ERRORS, SCORE_SCALE, VERSION, decode, sidecar
 from mien_edge.log.minutes import ALL, MinuteSummary
 from mien_edge.values import Box, Emotion, Reading
@@ -105,10 +106,29 @@ def name(connection: sqlite3.Connection) -> str:
     return str(connection.execute("SELECT value FROM meta WHERE key = 'log'").fetchone()[0])
 
 
-def newest(connection: sqlite3.Connection, table: str) -> int:
-    """Return the greatest id of 'readings' or 'events'; 0 where there is none."""
-    query = f"SELECT COALESCE(MAX(id), 0) FROM {table}"  # noqa: S608 - one of two names
-    return int(connection.execute(query).fetchone()[0])
+def issued(connection: sqlite3.Connection, table: str, boot: str) -> tuple[int, int]:
+    """Return two ids of 'readings' or 'events': the greatest before the log's last run, and the
+    greatest that may ever have been used.
+
+    boot: the kernel's id of the present boot. If the log has been written to in it, no power cut
+        has taken entries back since.
+    """
+    last = ids.newest(connection, table)
+    first = _mark(connection, f"first {table}")
+    if first is None:
+        return last, last
+    before = first - 1
+    used = max(last, before)
+    row = connection.execute("SELECT kernel_id FROM boots ORDER BY boot DESC LIMIT 1").fetchone()
+    if not boot or row is None or row[0] != boot:
+        used = max(used, _mark(connection, f"reserved {table}") or 0)
+    return before, used
+
+
+def _mark(connection: sqlite3.Connection, key: str) -> int | None:
+    query = "SELECT CAST(value AS INTEGER) FROM meta WHERE key = ?"
+    row = connection.execute(query, (key,)).fetchone()
+    return row[0] if row else None
 
 
 def count_after(connection: sqlite3.Connection, table: str, last_id: int) -> int:
@@ -122,7 +142,7 @@ def count_after(connection: sqlite3.Connection, table: str, last_id: int) -> int
     count = int(connection.execute(query, (last_id,)).fetchone()[0])
     if count < _MAX_COUNT:
         return count
-    return newest(connection, table) - last_id
+    return ids.newest(connection, table) - last_id
 
 
 def readings(
@@ -195,7 +215,7 @@ def _path(connection: sqlite3.Connection) -> Path:
 def _id_range(connection: sqlite3.Connection, table: str, selection: Filter) -> tuple[int, int]:
     """The first and the last id that can be in the selection, by the index of times."""
     first = selection.after + 1
-    last = newest(connection, table)
+    last = ids.newest(connection, table)
     if not selection.is_timed:
         return first, last
     query = f"SELECT MIN(id), MAX(id) FROM {table} WHERE time >= ? AND time < ?"  # noqa: S608 - two names

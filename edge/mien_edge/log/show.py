@@ -15,7 +15,7 @@ from mien_edge import formats
 from mien_edge.errors import SettingsError
 from mien_edge.events import Event
 from mien_edge.labels import LABELS
-from mien_edge.log import reader
+from mien_edge.log import ids, reader
 from mien_edge.log.minutes import NONE
 from mien_edge.log.reader import Filter
 from mien_edge.schema import to_dict
@@ -134,8 +134,8 @@ class _LogFollower:
         self._last_reading = 0
         self._last_event = 0
         if is_first and not self.selection.since:
-            self._last_reading = reader.newest(connection, "readings")
-            self._last_event = reader.newest(connection, "events")
+            self._last_reading = ids.newest(connection, "readings")
+            self._last_event = ids.newest(connection, "events")
 
 
 def _merged_entries(

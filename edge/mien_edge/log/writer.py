@@ -46,7 +46,7 @@ from mien_edge.log.database import (
     sidecar,
     size_on_disk,
 )
-from mien_edge.log.ids import IdReservation
+from mien_edge.log.ids import IdReservation, newest
 from mien_edge.log.minutes import MinuteRow, Minutes, whole_minutes
 from mien_edge.log.retention import Retention
 from mien_edge.settings import LogSettings
@@ -198,8 +198,8 @@ class LogWriter:
             Boot(
                 number=last.number + 1 if last else 1,
                 kernel_id=self._boot_id,
-                last_reading=self._newest_id("readings"),
-                last_event=self._newest_id("events"),
+                last_reading=newest(self._connection, "readings"),
+                last_event=newest(self._connection, "events"),
                 last_run=self._run - 1,
                 clock_offset=self._clock_offset,
                 synchronized=False,
@@ -220,10 +220,6 @@ class LogWriter:
         self._boots[-1] = boot
         with self._connection:
             write_boot(self._connection, boot)
-
-    def _newest_id(self, table: str) -> int:
-        query = f"SELECT COALESCE(MAX(id), 0) FROM {table}"  # noqa: S608 - two fixed names
-        return int(self._connection.execute(query).fetchone()[0])
 
     def __call__(self, readings: tuple[Reading, ...]) -> None:
         """Take the readings of one frame: write changes, and otherwise one reading per face and

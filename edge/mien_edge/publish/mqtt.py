@@ -14,7 +14,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from mien_edge.credentials import read_secret
+from mien_edge.credentials import BROKER, read_secret
 from mien_edge.errors import PublishError
 from mien_edge.settings import PublishSettings
 
@@ -73,6 +73,31 @@ class Will(NamedTuple):
     retain: bool = True
 
 
+class BrokerLimits(NamedTuple):
+    """What a broker says of itself when it accepts a connection (MQTT 5, 3.2.2.3).
+
+    max_inflight: how many messages may wait for its acknowledgement.
+    max_packet: bytes of one packet.
+    retain: whether it keeps retained messages.
+    qos: the highest quality of service, 0 or 1.
+    """
+
+    max_inflight: int = MAX_INFLIGHT
+    max_packet: int = _UNLIMITED
+    retain: bool = True
+    qos: int = 1
+
+    @classmethod
+    def of(cls, properties: Properties | None) -> "BrokerLimits":
+        """Read the properties of CONNACK; None and what is missing stand for no limit."""
+        return cls(
+            max_inflight=min(MAX_INFLIGHT, getattr(properties, "ReceiveMaximum", MAX_INFLIGHT)),
+            max_packet=getattr(properties, "MaximumPacketSize", _UNLIMITED),
+            retain=bool(getattr(properties, "RetainAvailable", 1)),
+            qos=min(1, getattr(properties, "MaximumQoS", 1)),
+        )
+
+
 class Connection:
     """A connection that is opened when it is created, and used once: after its end, create another.
 
@@ -88,9 +113,7 @@ class Connection:
     `ready` is whether the broker has accepted; `problem` is why the connection ended, else empty;
     `reason` is its reason code, 0 for none; `is_cut` whether the server closed it without a word,
     `is_flooded` whether it sent more than MAX_INCOMING bytes at once.
-    What the broker has said of itself: `max_inflight` messages at once, `max_packet` bytes of one,
-    whether it can `retain`, and the highest `qos`. Raises PublishError if the connection can't be
-    opened.
+    `limits` are the broker's. Raises PublishError if the connection can't be opened.
     """
 
     def __init__(
@@ -108,10 +131,7 @@ class Connection:
         self.reason = 0
         self.is_cut = False
         self.is_flooded = False
-        self.max_inflight = MAX_INFLIGHT
-        self.max_packet = _UNLIMITED
-        self.retain = True
-        self.qos = 1
+        self.limits = BrokerLimits()
         self._on_ready = on_ready
         self._on_sent = on_sent
         self._on_message = on_message
@@ -153,8 +173,9 @@ class Connection:
         With QoS 1 that is when the broker has it; a broker that takes only QoS 0 acknowledges
         nothing, and it is when the message has left.
         """
-        sent = self._client.publish(topic, text, self.qos, retain and self.retain)
-        if self.qos == 0:
+        is_retained = retain and self.limits.retain
+        sent = self._client.publish(topic, text, self.limits.qos, is_retained)
+        if self.limits.qos == 0:
             self._unconfirmed.append(sent.mid)
         return sent.mid
 
@@ -255,10 +276,7 @@ class Connection:
             fix = _FIXES.get(reason.value, "look at the broker's log")
             self._end(f"it refuses: {reason}; {fix}")
             return
-        self.max_inflight = min(MAX_INFLIGHT, getattr(properties, "ReceiveMaximum", MAX_INFLIGHT))
-        self.max_packet = getattr(properties, "MaximumPacketSize", _UNLIMITED)
-        self.retain = bool(getattr(properties, "RetainAvailable", 1))
-        self.qos = min(1, getattr(properties, "MaximumQoS", 1))
+        self.limits = BrokerLimits.of(properties)
         self.ready = True
         self._accepted = True
 
@@ -284,7 +302,7 @@ class Connection:
         reason: ReasonCode,
         properties: Properties,
     ) -> None:
-        if number in self._unconfirmed or self.qos == 0:
+        if number in self._unconfirmed or self.limits.qos == 0:
             return
         if reason.value in RETRYABLE:
             self._end(f"it refuses for now: {reason}")
@@ -357,8 +375,8 @@ def _tls_context(settings: PublishSettings) -> ssl.SSLContext:
 def _read_password(settings: PublishSettings) -> str:
     """The password of `publish.password_file`, else of the unit's credential mqtt-password."""
     holds = "the broker's password"
-    password = read_secret(settings.password_file, "mqtt-password", holds, PublishError)
+    password = read_secret(settings.password_file, BROKER, holds, PublishError)
     if password is None:
-        fix = "give the unit the credential mqtt-password, or set publish.password_file"
+        fix = f"give the unit the credential {BROKER}, or set publish.password_file"
         raise PublishError(f"publish.username has no password; {fix}")
     return password

@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple, Protocol
 from mien_edge import files, formats
 from mien_edge.errors import SinkError
 from mien_edge.events import Event
-from mien_edge.log import clock, reader
+from mien_edge.log import clock, ids, reader
 from mien_edge.log.minutes import MinuteSummary, whole_minutes
 from mien_edge.log.reader import Filter
 from mien_edge.values import Reading
@@ -30,6 +30,7 @@ UNREADABLE = (SinkError, sqlite3.Error, OSError, ValueError, TypeError, Overflow
 
 _MINUTE = 60  # seconds
 _MAX_NUMBER = 2**62  # of an id
+_RESTORED = "."  # between a log's name and the time when it was seen to be from a backup
 _COMMIT_DELAY = 10  # seconds after its end when a minute is surely in the log
 
 _log = logging.getLogger("mien.publish")
@@ -173,8 +174,8 @@ class MinuteSums:
         """Move a cursor past all readings and events."""
         return replace(
             cursor,
-            reading=max(cursor.reading, reader.newest(connection, "readings")),
-            event=max(cursor.event, reader.newest(connection, "events")),
+            reading=max(cursor.reading, ids.newest(connection, "readings")),
+            event=max(cursor.event, ids.newest(connection, "events")),
         )
 
     def read(self, connection: Connection, cursor: Cursor, last_minute: int) -> Batch:
@@ -197,6 +198,9 @@ class Outbox:
     start: when the clock is set, the log moves the minutes of its run, and the cursor moves with
     them. A cursor in the future is believed until the clock is known to be right.
 
+    A log that has used fewer ids than the cursor says came from a backup. It gets another name in
+    what is sent, and what its last run wrote is sent.
+
     log: path of the log.
     mode: which entries are published.
     cursor: how far the log has been published.
@@ -207,7 +211,8 @@ class Outbox:
 
     `sent` is the position up to which entries were taken, `done` the one up to which they were
     acknowledged. `waiting` counts entries that are not acknowledged, and `last_minute` are the sums
-    of the last full minute, however many faces it had; both are as of the last look at the log.
+    of the last full minute, however many faces it had; both are as of the last look at the log
+    that counted.
     """
 
     def __init__(
@@ -240,8 +245,13 @@ class Outbox:
         if message.log == self.done.log:  # else the log has been replaced since
             self.done = self._stamp(self.done, self.done.past(message))
 
-    def take(self) -> list[Message]:
-        """Return the next messages. Raises SinkError or sqlite3.Error if the log can't be read."""
+    def take(self, counts: bool = True) -> list[Message]:
+        """Return the next messages.
+
+        counts: whether to update `waiting` and `last_minute`, which takes longer than to read.
+
+        Raises SinkError or sqlite3.Error if the log can't be read.
+        """
         with closing(reader.open_to_read(self.log)) as connection:
             last_minute = self._last_full_minute()
             self._attach(connection)
@@ -249,7 +259,8 @@ class Outbox:
             self.done = self._skip(connection, self._follow_clock(self.done, last_minute))
             batch = self.mode.read(connection, self.sent, last_minute)
             self._move(batch)
-            self._update(connection)
+            if counts:
+                self._update(connection)
         return batch.messages
 
     def look(self) -> None:
@@ -261,16 +272,33 @@ class Outbox:
     def _attach(self, connection: Connection) -> None:
         """Begin the first log at its end, and a log that replaces another at its beginning."""
         name = reader.name(connection)
-        if self.sent.log == name:
+        before, _, _ = self.sent.log.partition(_RESTORED)
+        if before == name:
+            self._follow_restore(connection)
             return
-        if self.sent.log:
+        if before:
             start = Cursor(name)
         else:
-            reading = reader.newest(connection, "readings")
-            event = reader.newest(connection, "events")
+            reading = ids.newest(connection, "readings")
+            event = ids.newest(connection, "events")
             start = Cursor(name, reading, event, self._last_full_minute())
         self.sent = self._stamp(Cursor(name), start)
         self.done = self.sent
+
+    def _follow_restore(self, connection: Connection) -> None:
+        """Give a log that came from a backup another name: it will use ids for a second time."""
+        reading_before, last_reading = reader.issued(connection, "readings", self._boot)
+        event_before, last_event = reader.issued(connection, "events", self._boot)
+        if self.sent.reading <= last_reading and self.sent.event <= last_event:
+            return
+        name, _, _ = self.sent.log.partition(_RESTORED)
+        self.done = replace(
+            self.done,
+            log=f"{name}{_RESTORED}{int(self._wall_clock())}",
+            reading=min(self.done.reading, reading_before),
+            event=min(self.done.event, event_before),
+        )
+        self.sent = self.done
 
     def _skip(self, connection: Connection, cursor: Cursor) -> Cursor:
         """Move a cursor past what this mode never publishes."""

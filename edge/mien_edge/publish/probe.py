@@ -42,25 +42,59 @@ def look(settings: PublishSettings, seconds: float = 5.0, clock: Clock = time.mo
     """
     check_files(settings)
     current = Identity.of(settings)
-    received: dict[str, bytes] = {}
-    status_topic = f"{current.topic}/status"
-    state_topic = f"{current.topic}/state"
+    visitor = _Visitor(current)
+    client_id = f"mien-doctor-{uuid.uuid4().hex[:8]}"
+    connection = Connection(
+        settings,
+        client_id,
+        None,
+        visitor.on_ready,
+        visitor.on_sent,
+        visitor.on_message,
+    )
+    deadline = clock() + seconds
+    while not connection.problem and not visitor.has_all and clock() < deadline:
+        connection.loop(_LOOP)
+    _leave(connection)
+    machine = visitor.machine
+    return Look(current.device, visitor.is_online, machine, machine in ("", identity.machine()))
 
-    def on_ready(connection: Connection) -> None:
-        connection.subscribe(status_topic)
-        connection.subscribe(state_topic)
 
-    def on_message(connection: Connection, topic: str, payload: bytes, retained: bool) -> None:
-        received[topic] = payload
+class _Visitor:
+    """Reads what the broker keeps under a device's name."""
 
-    def on_sent(number: int, refusal: str) -> None:
+    def __init__(self, device: Identity) -> None:
+        self._status_topic = f"{device.topic}/status"
+        self._state_topic = f"{device.topic}/state"
+        self._received: dict[str, bytes] = {}
+
+    @property
+    def has_all(self) -> bool:
+        return {self._status_topic, self._state_topic} <= set(self._received)
+
+    @property
+    def is_online(self) -> bool:
+        return self._received.get(self._status_topic) == b"online"
+
+    @property
+    def machine(self) -> str:
+        return read_machine(self._received.get(self._state_topic, b""))
+
+    def on_ready(self, connection: Connection) -> None:
+        connection.subscribe(self._status_topic)
+        connection.subscribe(self._state_topic)
+
+    def on_message(
+        self, connection: Connection, topic: str, payload: bytes, retained: bool
+    ) -> None:
+        self._received[topic] = payload
+
+    def on_sent(self, number: int, refusal: str) -> None:
         """Nothing is sent."""
 
-    client_id = f"mien-doctor-{uuid.uuid4().hex[:8]}"
-    connection = Connection(settings, client_id, None, on_ready, on_sent, on_message)
-    deadline = clock() + seconds
-    while not connection.problem and len(received) < 2 and clock() < deadline:
-        connection.loop(_LOOP)
+
+def _leave(connection: Connection) -> None:
+    """End the connection. Raises PublishError if the broker has not let it in."""
     if connection.problem:
         raise PublishError(f"{connection.address}: {connection.problem}")
     if not connection.ready:
@@ -68,6 +102,3 @@ def look(settings: PublishSettings, seconds: float = 5.0, clock: Clock = time.mo
         fix = "check publish.host and publish.port"
         raise PublishError(f"{connection.address} takes connections, but answers nothing; {fix}")
     connection.close()
-    is_online = received.get(status_topic) == b"online"
-    machine = read_machine(received.get(state_topic, b""))
-    return Look(current.device, is_online, machine, machine in ("", identity.machine()))

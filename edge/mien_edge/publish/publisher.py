@@ -28,7 +28,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from mien_edge.errors import PublishError, SinkError, SourceError
 from mien_edge.log.minutes import MinuteSummary
@@ -44,6 +44,7 @@ from mien_edge.publish.mqtt import (
     Will,
     check_files,
 )
+from mien_edge.publish.notices import Notices
 from mien_edge.publish.outbox import (
     BATCH_SIZE,
     UNREADABLE,
@@ -86,14 +87,12 @@ ACK_SECONDS = 60.0
 INTRODUCTION_SECONDS = 10.0
 """Seconds between two answers to Home Assistant, which anybody may ask for at the broker."""
 
-Subject = Literal["log", "name", "qos", "refused", "retain", "set aside"]
-"""What a notice is about."""
-
 _MANY_LOSSES = 3  # connections lost one after the other
 _STATUS_SECONDS = 1.0  # between two writings of the publisher's own status
 _CLOSE_SECONDS = 2.0  # to wait for the broker's answers at the end
 _SHORT_LOOP = 0.05  # seconds in the network loop while there is more to send
 _NOT_TRIED = "not tried yet"
+_RENAME_ONE = "give one of the devices another publish.device"
 
 _log = logging.getLogger("mien.publish")
 
@@ -107,8 +106,8 @@ class Publisher:
     state: folder for the cursor and the identity, which outlive a restart.
     clock: seconds that only grow; wall_clock: seconds since 1970.
 
-    `problem` is why the broker is not connected, else empty; `notices` is what else is wrong, by
-    subject. `published`, `refused` and `set_aside` count messages that the broker has acknowledged,
+    `problem` is why the broker is not connected, else empty; `notices` say what else is wrong.
+    `published`, `refused` and `set_aside` count messages that the broker has acknowledged,
     has refused, and will never take; `reconnects` counts connections after a failure. Raises
     PublishError for settings that can't be used.
     """
@@ -137,7 +136,7 @@ class Publisher:
             earlier = self.identity.before_upgrade(settings.discovery)
         self._identities = IdentityFile(state / "identity.json", self.identity, earlier)
         self.problem = _NOT_TRIED
-        self.notices: dict[Subject, str] = {}
+        self.notices = Notices()
         self.published = 0
         self.refused = 0
         self.set_aside = 0
@@ -157,9 +156,7 @@ class Publisher:
         self._early_losses = 0
         self._wants_introduction = False
         self._is_flooded = False
-        self._log_problem = ""
         self._told_problem = ""
-        self._told: set[str] = set()
         self._saved_cursor = self.outbox.done
         self._poll_timer = Timer(POLL_SECONDS, clock)
         self._state_timer = Timer(settings.state_interval, clock)
@@ -199,7 +196,7 @@ class Publisher:
     def state(self) -> dict[str, object]:
         """Return the state message as values for JSON; see `device_state`."""
         minute = self._publishable_minute() if self.settings.aggregate else None
-        notices = list(self.notices.values())
+        notices = self.notices.lines()
         content = device_state(self.runtime, minute, notices, self._wall_clock())
         return {**content, "machine": self.machine}
 
@@ -222,7 +219,7 @@ class Publisher:
 
     def problems(self) -> list[str]:
         """Return what is wrong, one line each: with the broker first, then all else."""
-        problems = list(self.notices.values())
+        problems = self.notices.lines()
         return [self.problem, *problems] if self.problem else problems
 
     def service_status(self) -> Status | None:
@@ -245,12 +242,14 @@ class Publisher:
         in the log, not in memory.
         """
         can_take = self.connected and not self._queue
-        if not self._poll_timer.due() and not (can_take and self._has_more):
+        is_due = self._poll_timer.due()
+        if not is_due and not (can_take and self._has_more):
             return
-        self._poll_timer.restart()
+        if is_due:
+            self._poll_timer.restart()
         try:
             if can_take:
-                self._queue.extend(self.outbox.take())
+                self._queue.extend(self.outbox.take(counts=is_due))
                 self._has_more = len(self._queue) >= BATCH_SIZE
             else:
                 self.outbox.look()
@@ -259,30 +258,12 @@ class Publisher:
             self._has_more = False
             is_told_by_reader = isinstance(problem, SinkError)
             path = self.outbox.log
-            self._tell_log(str(problem) if is_told_by_reader else f"{path}: damaged ({problem})")
+            text = str(problem) if is_told_by_reader else f"{path}: damaged ({problem})"
+            self.notices.tell("log", f"{text}; until then nothing is published")
         else:
-            self._tell_log("")
+            self.notices.end("log", f"{self.outbox.log}: can be read again")
             if self.outbox.done.log != self._saved_cursor.log:
                 self._save()  # where it begins with a log is known from now on
-
-    def _tell_log(self, problem: str) -> None:
-        """Tell once that the log can't be read, why, and that it can be again."""
-        if problem == self._log_problem:
-            return
-        self._log_problem = problem
-        if problem:
-            self.notices["log"] = f"{problem}; until then nothing is published"
-            _log.warning("%s", self.notices["log"])
-        else:
-            self.notices.pop("log", None)
-            _log.warning("%s: can be read again", self.outbox.log)
-
-    def _tell(self, subject: Subject, text: str) -> None:
-        """Tell a notice once; the status keeps the latest of its subject."""
-        self.notices[subject] = text
-        if text not in self._told:
-            _log.warning("%s", text)
-            self._told.add(text)
 
     def _connect(self, seconds: float) -> None:
         """Try the broker, or wait for at most `seconds` until it may be tried again."""
@@ -345,10 +326,14 @@ class Publisher:
                 cause = _taken_over(self.identity.device)
                 connection.problem = f"the connection is lost again and again; perhaps {cause}"
         if connection.is_cut or connection.reason in MESSAGE_REFUSALS:
-            culprit = self._suspects.on_end(self._inflight)
-            if culprit is not None:
-                reason = connection.problem if connection.reason else "it ends the connection"
-                self._tell_set_aside(culprit, f"the broker never takes it ({reason})")
+            self._look_for_culprit(connection)
+
+    def _look_for_culprit(self, connection: Connection) -> None:
+        """Set a message aside that has ended connection after connection."""
+        culprit = self._suspects.on_end(self._inflight)
+        if culprit is not None:
+            reason = connection.problem if connection.reason else "it ends the connection"
+            self._tell_set_aside(culprit, f"the broker never takes it ({reason})")
 
     def _on_disconnect(self, problem: str) -> None:
         """Begin a pause, after which what was not acknowledged is sent again."""
@@ -380,25 +365,26 @@ class Publisher:
         connection.subscribe(f"{self.base_topic}/state")
         if self.settings.discovery:
             connection.subscribe(f"{self.settings.discovery}/status")
-        if self._identities.retired and connection.retain:
+        if self._identities.retired and connection.limits.retain:
             self._retirement = Retirement(self._identities, self.machine, self._clock)
             for topic in self._retirement.subscriptions():
                 connection.subscribe(topic)
 
     def _note_limits(self, connection: Connection) -> None:
         """Tell what the broker can't do, and connect as it can the next time."""
-        retain = connection.retain
-        self._will = self._will._replace(retain=retain, qos=connection.qos)
-        self.notices.pop("name", None)
-        for subject in ("retain", "qos"):
-            self.notices.pop(subject, None)
+        retain = connection.limits.retain
+        qos = connection.limits.qos
+        self._will = self._will._replace(retain=retain, qos=qos)
+        self.notices.withdraw("name", "retain", "qos")
         if not retain:
             fix = "switch retained messages on at the broker"
+            problem = "the broker keeps no retained messages"
             consequence = "whoever connects later gets no state and no discovery"
-            self._tell("retain", f"the broker keeps no retained messages: {consequence}; {fix}")
-        if connection.qos == 0:
+            self.notices.tell("retain", f"{problem}: {consequence}; {fix}")
+        if qos == 0:
+            problem = "the broker takes QoS 0 only"
             consequence = "what is lost on the way is not sent again"
-            self._tell("qos", f"the broker takes QoS 0 only: {consequence}; allow QoS 1 there")
+            self.notices.tell("qos", f"{problem}: {consequence}; allow QoS 1 there")
 
     def _on_message(
         self, connection: Connection, topic: str, payload: bytes, retained: bool
@@ -412,7 +398,7 @@ class Publisher:
             is_present = not retained or self._early_losses > 0
             is_first = "name" not in self.notices
             if other not in ("", self.machine) and is_present and is_first:
-                self._tell("name", _same_name(self.identity.device, other))
+                self.notices.tell("name", _same_name(self.identity.device, other))
         elif self._retirement is not None:
             self._retirement.on_message(topic, payload)
 
@@ -423,7 +409,7 @@ class Publisher:
             user = self.settings.username or "everybody"
             fix = f"check what {user} may write at the broker"
             topic = sent.topic if sent else "a message"
-            self._tell("refused", f"the broker refuses {topic} ({refusal}); {fix}")
+            self.notices.tell("refused", f"the broker refuses {topic} ({refusal}); {fix}")
         elif sent is not None:
             self._suspects.on_acknowledged(sent)
 
@@ -453,7 +439,8 @@ class Publisher:
 
     def _send(self, connection: Connection) -> None:
         """Send messages up to the limit of messages in flight, so that memory stays flat."""
-        max_inflight = 1 if self._suspects.is_careful else connection.max_inflight
+        limits = connection.limits
+        max_inflight = 1 if self._suspects.is_careful else limits.max_inflight
         while len(self._inflight) < max_inflight and not connection.problem:
             outgoing = self._next()
             if outgoing is None:
@@ -462,8 +449,8 @@ class Publisher:
                 self._inflight.skip(outgoing)
                 continue
             size = connection.packet_bytes(outgoing.topic, outgoing.text)
-            if size > connection.max_packet:
-                limit = f"the broker takes at most {connection.max_packet}"
+            if size > limits.max_packet:
+                limit = f"the broker takes at most {limits.max_packet}"
                 reason = f"it has {size} bytes, {limit}; raise that limit at the broker"
                 self._tell_set_aside(outgoing, reason)
                 self._inflight.skip(outgoing)
@@ -485,14 +472,10 @@ class Publisher:
 
     def _tell_set_aside(self, outgoing: Outgoing, reason: str) -> None:
         """Count a message that is not sent, and tell the first of its topic."""
-        is_first = outgoing.topic not in self._told
+        text = f"a message for {outgoing.topic} was set aside: {reason}"
+        is_first = self.notices.tell("set aside", text, key=outgoing.topic)
         if is_first or outgoing.entry is not None:
             self.set_aside += 1
-        self._told.add(outgoing.topic)
-        text = f"a message for {outgoing.topic} was set aside: {reason}"
-        self.notices["set aside"] = text
-        if is_first:
-            _log.warning("%s", text)
 
     def _acknowledge(self) -> None:
         """Move the cursor past what the broker has, or will never take."""
@@ -521,13 +504,11 @@ class Publisher:
 
 def _taken_over(device: str) -> str:
     """What a take-over is, for people."""
-    fix = "give one of the devices another publish.device"
-    return f"another client with the same name {device} takes over this connection; {fix}"
+    return f"another client with the same name {device} takes over this connection; {_RENAME_ONE}"
 
 
 def _same_name(device: str, machine: str) -> str:
-    fix = "give one of the devices another publish.device"
-    return f"another device (machine {machine}) publishes as {device} as well; {fix}"
+    return f"another device (machine {machine}) publishes as {device} as well; {_RENAME_ONE}"
 
 
 def run(

@@ -1,7 +1,8 @@
 """The live picture for the web page: a local socket that sends JPEGs while a client is connected.
 
 Each picture is sent as its length (four bytes, big-endian) and the JPEG with boxes and labels
-drawn. Nothing is stored.
+drawn. Nothing is stored. Who may connect is a matter of the socket's folder alone: systemd-tmpfiles
+makes it for the group mien-preview (systemd/mien.tmpfiles), which the socket inherits.
 """
 
 import socket
@@ -13,7 +14,6 @@ from pathlib import Path
 import cv2
 
 from mien_edge.chain.annotate import draw_readings
-from mien_edge.status.status_file import SOCKET
 from mien_edge.values import Frame, Pixels, Reading
 
 _INTERVAL = 0.1  # seconds between two pictures
@@ -21,28 +21,33 @@ _JPEG_QUALITY = 75
 _MAX_WIDTH = 960  # pixels
 _TIMEOUT = 5.0  # seconds in which a client reads nothing, after which it is disconnected
 _MAX_CLIENTS = 4
+_OWN_FOLDER = 0o700  # where nobody has made the folder: for this user alone
+_OWNER_AND_GROUP = 0o660
 
 
 class PreviewServer:
-    """A watcher that sends each frame to the clients of the socket `folder`/view.sock.
+    """A watcher that sends each frame to the clients of a socket.
 
     Without clients it encodes nothing. It never blocks: a client that has not read a picture in
-    time misses the next. Who may enter the folder may connect.
+    time misses the next. Who may enter the socket's folder and is its owner or in its group may
+    connect.
 
+    path: the socket (paths.preview). A folder that is not there is made for this user alone, and
+        removed at the end.
     monotonic: the clock, in seconds.
+
+    Raises OSError if there can be no such socket.
     """
 
-    def __init__(self, folder: Path, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self.path = folder / SOCKET
+    def __init__(self, path: Path, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self.path = path
         self._monotonic = monotonic
         self._clients: list[_Client] = []
         self._sent_at = float("-inf")
-        self.path.unlink(missing_ok=True)
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._listener.bind(str(self.path))
-        self.path.chmod(0o660)
-        self._listener.listen(_MAX_CLIENTS)
-        self._listener.setblocking(False)
+        self._owns_folder = not path.parent.exists()
+        path.parent.mkdir(mode=_OWN_FOLDER, exist_ok=True)
+        path.unlink(missing_ok=True)
+        self._listener = _listen(path)
 
     def __call__(self, frame: Frame, readings: tuple[Reading, ...]) -> None:
         """Send the frame with its readings drawn to every client that is ready for a picture."""
@@ -79,6 +84,22 @@ class PreviewServer:
             client.connection.close()
         self._listener.close()
         self.path.unlink(missing_ok=True)
+        if self._owns_folder:
+            with suppress(OSError):  # something else stands in it
+                self.path.parent.rmdir()
+
+
+def _listen(path: Path) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.bind(str(path))
+        path.chmod(_OWNER_AND_GROUP)
+        listener.listen(_MAX_CLIENTS)
+        listener.setblocking(False)
+    except OSError:
+        listener.close()
+        raise
+    return listener
 
 
 class _Client:

@@ -15,6 +15,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
+import cv2
+
 from mien_edge import paths
 from mien_edge.addresses import mask_address, mask_text
 from mien_edge.chain import annotate, detect, pipeline, smooth, sources, track
@@ -186,10 +188,10 @@ class Service:
         events += [(EventKind.UPDATE_FAILED, text) for text in problems]
         try:
             with _exit_on_sigterm():
-                model = load_startup_model(store, load, recovery.bundle)
-        except SystemExit:
+                model = load_startup_model(store, load, recovery.bundle, recovery.probation)
+        except (MienError, SystemExit):
             if recovery.probation is not None:
-                store.suspend_probation(recovery.probation)
+                _tell_problem(partial(store.suspend_probation, recovery.probation))
             raise
         return cls(settings, model, options, store, events, recovery.probation)
 
@@ -240,8 +242,7 @@ class Service:
         stack.callback(notifier.close)
         source = self.source
         if source is None:
-            with self._probation_kept():
-                source = self._open_source(stack, notifier)
+            source = self._open_source(stack, notifier)
         counter = _Counter()
         score = self._score(source)
         sinks = [counter, *log_sinks, *self._open_sinks(stack)]
@@ -268,16 +269,6 @@ class Service:
         switch = GpioSwitch(self.settings.gpio, notifier.ping_watchdog, folder)
         stack.callback(switch.close)
         return sources.open_source(self.settings.source, self.stop, self.events, switch)
-
-    @contextmanager
-    def _probation_kept(self) -> Iterator[None]:
-        """Let a probation go on after a restart, where a camera that is missing ends this run."""
-        try:
-            yield
-        except MienError:
-            if self.store is not None and self.progress is not None:
-                _tell_problem(partial(self.store.suspend_probation, self.progress))
-            raise
 
     def _score(self, source: sources.Source) -> Score | None:
         """Make the sink that scores photographs, where true labels are known."""
@@ -336,9 +327,7 @@ class Service:
                 watchers.append(updater)
             if self.options.runtime_folder:
                 watchers.append(self._open_status(stack, stages, throttled, updater))
-                preview = PreviewServer(self.options.runtime_folder)
-                stack.callback(preview.close)
-                watchers.append(preview)
+                watchers += self._open_preview(stack, self.options.runtime_folder)
             self.events(EventKind.START, f"{self._source_name()} with {self.model.name}")
             if updater:
                 updater.request_reload()
@@ -397,6 +386,20 @@ class Service:
         stack.callback(self.events.remove, status.event)
         return status
 
+    def _open_preview(self, stack: ExitStack, runtime_folder: Path) -> list[pipeline.Watcher]:
+        """Open the socket that shows the picture; where pictures are forbidden there is none."""
+        if not self.settings.view.show_picture:
+            return []
+        path = paths.preview(runtime_folder)
+        try:
+            preview = PreviewServer(path)
+        except OSError as problem:
+            fix = "to have one: sudo systemd-tmpfiles --create mien.conf, then restart the service"
+            _log.warning("no live picture, %s: %s; %s", path, problem.strerror or problem, fix)
+            return []
+        stack.callback(preview.close)
+        return [preview]
+
     def _fixed_model(self) -> ModelStatus:
         """What the status file says of a model that stays."""
         return ModelStatus(self.model.name, str(self.model.bundle.folder))
@@ -414,7 +417,11 @@ def build_chain(settings: Settings, model: LoadedModel, still: bool) -> pipeline
     """Put the stages together around a model.
 
     still: the frames are photographs that have nothing to do with each other.
+
+    OpenCV then uses as many threads as the settings say, in the whole process: it would take every
+    core.
     """
+    cv2.setNumThreads(settings.detect.threads)
     if still:
         detector = detect.detector(settings.detect)
         return pipeline.Chain(detector, track.NoTracking(), model.classify, model.smooth)
@@ -447,7 +454,8 @@ def _recover(store: Store) -> tuple[Recovery, list[str]]:
         _log.error("%s", problem)
         return recovery, [str(problem)]
     if promoted is not None:
-        return Recovery(recovery.events, promoted), []
+        progress = ProbationProgress(promoted.card.id, 0.0)
+        return Recovery(recovery.events, promoted, progress), []
     return recovery, []
 
 

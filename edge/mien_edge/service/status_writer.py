@@ -54,6 +54,7 @@ class StatusWriter:
         self._model = model
         self._throttle = throttle
         self._monotonic_clock = monotonic_clock
+        self._lock = status_file.ServiceLock(folder)
         self._started = time.time()
         self._frames = 0
         self._frame_times: deque[float] = deque()
@@ -138,4 +139,5 @@ class StatusWriter:
 
     def close(self) -> None:
         """Remove the status file: the service ends, and a reader is to see that nothing runs."""
+        self._lock.close()
         (self.folder / status_file.NAME).unlink(missing_ok=True)

@@ -9,10 +9,10 @@ A file of another version is read as far as it goes: keys that this version does
 ignored, and a key that is missing takes its field's default. Only a value of another type is an
 error."""
 
+import fcntl
 import json
 import os
 import signal
-import socket
 import struct
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -28,7 +28,8 @@ from mien_edge.status.health import Health
 T = TypeVar("T")
 
 NAME = "status.json"
-SOCKET = "view.sock"
+LOCK_NAME = "service.lock"
+_OWNER_ALONE = 0o600  # whoever could read the lock's file could lock it as well
 STALE = 15.0  # seconds without a frame after which something is wrong
 
 _FLAT = (
@@ -36,7 +37,7 @@ _FLAT = (
     "throttle",
     "update",
 )  # fields of Status whose keys stand in the file beside the others
-_CREDENTIALS = struct.Struct("3i")  # pid, uid and gid of SO_PEERCRED (unix(7))
+_LOCK = struct.Struct("hhqqi4x")  # struct flock: type, whence, start, length, pid (fcntl(2))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,9 @@ class ProbationStatus:
     of_seconds: float = 0.0
     faces: int = 0
     of_faces: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.faces} of {self.of_faces} readings of faces"
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,16 +288,58 @@ def _read_json(path: Path) -> dict[str, Any]:
         ) from None
 
 
+class ServiceLock:
+    """Held by the camera's service while it takes reload signals; says which process that is.
+
+    The kernel keeps the lock's owner and lets go of it when the process ends, however it does.
+
+    folder: the service's runtime folder. A folder that cannot be written is ignored, as by `write`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / LOCK_NAME
+        self._file: int | None = None
+        with suppress(OSError):
+            self._file = _open_locked(self._path)
+
+    def close(self) -> None:
+        """Let go of the lock."""
+        if self._file is not None:
+            self._path.unlink(missing_ok=True)
+            os.close(self._file)
+            self._file = None
+
+
+def _open_locked(path: Path) -> int:
+    """Return the open file of a lock; raises OSError if another process has it."""
+    file = os.open(path, os.O_RDWR | os.O_CREAT, _OWNER_ALONE)
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(file)
+        raise
+    return file
+
+
+def service_pid(folder: Path) -> int | None:
+    """Return the process that holds the folder's ServiceLock; None if no other process does."""
+    with suppress(OSError), (folder / LOCK_NAME).open("rb") as file:
+        question = _LOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        kind, _, _, _, pid = _LOCK.unpack(fcntl.fcntl(file, fcntl.F_GETLK, question))
+        if kind != fcntl.F_UNLCK and pid > 0:
+            return int(pid)
+    return None
+
+
 def send_reload_signal(folder: Path) -> bool:
     """Send the service SIGHUP, so that it looks for another model.
 
     folder: the service's runtime folder. Returns whether a service was there to receive it.
     """
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client, suppress(OSError):
-        client.connect(str(folder / SOCKET))
-        # The process that listens there, and not a number that stands in a file.
-        credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        pid, _, _ = _CREDENTIALS.unpack(credentials)
+    pid = service_pid(folder)  # who holds the lock, and not a number that stands in a file
+    if pid is None:
+        return False
+    with suppress(OSError):
         os.kill(pid, signal.SIGHUP)
         return True
     return False

@@ -192,8 +192,7 @@ def _probation(probation: ProbationStatus | None) -> str:
     if probation is None:
         return ""
     seconds = f"{probation.seconds:.0f} of {probation.of_seconds:g} s"
-    faces = f"{probation.faces} of {probation.of_faces} readings of faces"
-    return f", on probation: {seconds}, {faces}"
+    return f", on probation: {seconds}, {probation}"
 
 
 def _shadow(shadow: ShadowStatus | None) -> str:

@@ -33,6 +33,15 @@ _MAGICS = (b"ustar\x0000", b"ustar  \0")  # POSIX, and GNU tar, whose plain head
 _PLAIN = (b"0", b"\0")
 _OCTAL = re.compile(rb"[0-7]{1,11}")
 
+# fields of a header (tar.h of POSIX.1)
+_NAME = slice(0, 100)
+_SIZE = slice(124, 136)
+_CHECKSUM = slice(148, 156)
+_TYPE = slice(156, 157)
+_LINK = slice(157, 257)
+_MAGIC = slice(257, 265)
+_PREFIX = slice(345, 512)
+
 _MAX_IDLE = 30.0  # seconds without a byte
 _MIN_RATE = 16 * 1024  # bytes per second, after the first _MAX_IDLE seconds
 _MAX_SECONDS = 900.0  # for a whole bundle
@@ -216,18 +225,21 @@ class ArchiveFiles:
 
 def _parse_header(block: bytes) -> _Header:
     """Read the header of a plain file. Raises BundleError for any other one."""
-    checksum = sum(block[:148]) + 8 * ord(" ") + sum(block[156:])
-    is_tar = block[257:265] in _MAGICS and _octal(block[148:156]) == checksum
+    is_tar = block[_MAGIC] in _MAGICS and _octal(block[_CHECKSUM]) == _checksum(block)
     if not is_tar:
         raise BundleError(f"the bundle's archive is damaged or no tar archive; {NO_FILE}")
-    field = block[:100].rstrip(b"\0")
-    name = field.decode("ascii", "backslashreplace")
-    size = _octal(block[124:136])
-    has_links_or_prefix = any(block[157:257]) or any(block[345:])
-    is_plain = block[156:157] in _PLAIN and not has_links_or_prefix and size is not None
-    if size is None or not is_plain or NAME.fullmatch(name) is None:
+    name = block[_NAME].rstrip(b"\0").decode("ascii", "backslashreplace")
+    size = _octal(block[_SIZE])
+    is_plain = block[_TYPE] in _PLAIN
+    has_more = any(block[_LINK]) or any(block[_PREFIX])
+    if size is None or not is_plain or has_more or NAME.fullmatch(name) is None:
         raise BundleError(f"{name!r} is not a file of a bundle; {NO_FILE}")
     return _Header(name, size)
+
+
+def _checksum(block: bytes) -> int:
+    """The sum of a header's bytes, blanks in the place of the checksum itself."""
+    return sum(block) - sum(block[_CHECKSUM]) + 8 * ord(" ")
 
 
 def _octal(field: bytes) -> int | None:

@@ -57,15 +57,13 @@ class ProbationProgress:
 
 @dataclass(frozen=True, slots=True)
 class StartFailures:
-    """Starts of the service that a committed bundle has ended: the content of starts.json.
+    """Starts of the service that a bundle has ended: the content of its starts.json.
 
-    name: the bundle.
     count: how many in a row.
     is_open: whether the bundle is being loaded, or reads its first face, at this moment; if it is
     when a service starts, the one before ended there.
     """
 
-    name: str
     count: int = 0
     is_open: bool = False
 

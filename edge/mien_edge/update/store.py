@@ -6,13 +6,14 @@
     models/shadow          link: what is compared with it on the same faces
     models/state.json      the committed bundles (two, newest first), the last result
     models/probation.json  how far a probation was when the service ended in order
-    models/starts.json     how often in a row the committed `current`, or the shadow, has ended
-                           the service
+    models/NAME-VERSION/starts.json  how often in a row that bundle, committed or a shadow, has
+                                     ended the service
     models/NAME-VERSION/failed  why that bundle is not taken again
 
 `current` is committed when it heads that list, else on probation. Whatever is on probation when the
-service starts is undone, unless probation.json says that the process before ended in order; that
-file is removed before the bundle runs again, so that it excuses one start only. Without any
+service starts is undone, unless probation.json says that the process before ended in order. That
+file is removed before the bundle is loaded, and once more before it reads its first face: in
+between, while the camera is opened, an end of the process is not the bundle's fault. Without any
 installed bundle the one that came with mien runs. Every change is one rename, synced before and
 after; `disk.Disk` is the only way to the files.
 
@@ -70,6 +71,7 @@ _STATE = "state.json"
 _PROBATION = "probation.json"
 _STARTS = "starts.json"
 _FAILED = "failed"
+_RESERVED_NAMES = (_CARD, SIGNATURE, _FAILED, _STARTS)
 _CURRENT = "current"
 _PENDING = "pending"
 _OLD_PENDING = "next"  # where it exists, an older version wrote it after `pending`
@@ -369,14 +371,19 @@ class Store:
             if state.on_probation and state.current == progress.name:
                 self._write_json(_PROBATION, progress)
 
+    def resume_probation(self) -> None:
+        """From now on an end of the process, unless it is in order, undoes the probation."""
+        with self._os_errors_explained():
+            self._forget(_PROBATION)
+
     def begin_attempt(self, name: str) -> None:
         """Count it as the bundle's failure if this process ends before `end_attempt`.
 
-        name: the current bundle.
+        name: the current bundle, or the shadow.
         """
         with self._os_errors_explained():
             failures = self._start_failures(name)
-            self._write_starts(StartFailures(name, failures.count, is_open=True))
+            self._write_starts(name, replace(failures, is_open=True))
 
     def end_attempt(self, name: str, has_read_face: bool) -> None:
         """The process did not end: what was attempted is no failure.
@@ -386,9 +393,9 @@ class Store:
         with self._os_errors_explained():
             failures = self._start_failures(name)
             if has_read_face or not failures.count:
-                self._forget(_STARTS)
+                self._forget(_starts(name))
             else:
-                self._write_starts(StartFailures(name, failures.count))
+                self._write_starts(name, replace(failures, is_open=False))
 
     def roll_back(self, name: str, reason: str) -> None:
         """Replace `name`, if it is still current, by the newest committed bundle that is sound.
@@ -475,7 +482,7 @@ class Store:
         if not name or name == state.current or not self._start_failures(name).is_open:
             return ()
         self._unlink(_SHADOW)
-        self._forget(_STARTS)
+        self._forget(_starts(name))
         return (f"{name}: it ended the service as a shadow; it is compared no more",)
 
     def _recover_current(self, state: StoreState) -> Recovery:
@@ -512,9 +519,9 @@ class Store:
         failures = self._start_failures(name)
         if not failures.is_open:
             return failures.count
-        failures = StartFailures(name, failures.count + 1)
-        self._write_starts(failures)
-        return failures.count
+        count = failures.count + 1
+        self._write_starts(name, StartFailures(count))
+        return count
 
     # --- the lock and what the operating system refuses -------------------------------------------
 
@@ -543,10 +550,8 @@ class Store:
         with self._os_errors_explained():
             handle = self._open_lock(name)
         try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise _StoreBusyError(problem) from None
+            if not _try_lock(handle):
+                raise _StoreBusyError(problem)
             yield
         finally:
             os.close(handle)
@@ -572,16 +577,12 @@ class Store:
     def _wait_for_lock(self, handle: int, lock_timeout: float | None) -> None:
         seconds = self.lock_timeout if lock_timeout is None else lock_timeout
         deadline = time.monotonic() + seconds
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise _StoreBusyError(
-                        f"{self.folder}: another process changes it; try again in a minute",
-                    ) from None
-                time.sleep(0.1)
+        while not _try_lock(handle):
+            if time.monotonic() > deadline:
+                raise _StoreBusyError(
+                    f"{self.folder}: another process changes it; try again in a minute",
+                )
+            time.sleep(0.1)
 
     def _rename_old_pending(self) -> None:
         if self._target(_OLD_PENDING):
@@ -628,7 +629,7 @@ class Store:
     def _check_space(self, card: Card, shown_as: Path) -> None:
         """Refuse what is larger than any bundle, or than what is free, before it is copied."""
         for name in card.files:
-            if not NAME.fullmatch(name) or name in (_CARD, SIGNATURE, _FAILED):
+            if not NAME.fullmatch(name) or name in _RESERVED_NAMES:
                 raise BundleError(f"{shown_as}: {name!r} is no name for a file; export it again")
         size = sum(pinned.bytes for pinned in card.files.values())
         if size > _MAX_BYTES or len(card.files) > _MAX_FILES:
@@ -756,21 +757,20 @@ class Store:
         self.disk.sync(self.folder)
 
     def _read_json(self, name: str, kind: type[T]) -> T | None:
-        """The content of a file that may be missing; a damaged one says nothing."""
+        """The content of a file that may be missing; one that can't be read says nothing."""
         try:
             content = json.loads((self.folder / name).read_text())
             return schema.from_dict(kind, content, name, ContractError)
-        except (FileNotFoundError, ValueError, RecursionError):
+        except (OSError, ValueError, RecursionError):
             return None
 
     def _start_failures(self, name: str) -> StartFailures:
         """What is counted against the bundle `name`."""
-        failures = self._read_json(_STARTS, StartFailures)
-        return failures if failures and failures.name == name else StartFailures(name)
+        return self._read_json(_starts(name), StartFailures) or StartFailures()
 
-    def _write_starts(self, failures: StartFailures) -> None:
+    def _write_starts(self, name: str, failures: StartFailures) -> None:
         """Written in place, without the lock: a file that a power cut spoils counts nothing."""
-        path = self.folder / _STARTS
+        path = self.folder / _starts(name)
         self.disk.write(path, _as_json(failures))
         self.disk.sync(path)
 
@@ -782,9 +782,10 @@ class Store:
 
     def _forget(self, name: str) -> None:
         """Remove a file, if it is there."""
-        if (self.folder / name).exists():
-            self.disk.remove(self.folder / name)
-            self.disk.sync(self.folder)
+        path = self.folder / name
+        if path.exists():
+            self.disk.remove(path)
+            self.disk.sync(path.parent)
 
     def _point(self, link: str, name: str) -> None:
         """Create or replace a link."""
@@ -837,6 +838,11 @@ class Store:
             self.disk.remove_folder(path)
 
 
+def _starts(name: str) -> str:
+    """Where the starts that the bundle `name` has ended are counted."""
+    return f"{name}/{_STARTS}"
+
+
 def _as_json(content: object) -> bytes:
     return (json.dumps(schema.to_dict(content), indent=1) + "\n").encode()
 
@@ -863,3 +869,12 @@ def _with_committed(record: StoreRecord, name: str, result: ProbationResult | No
     if versioned:
         highest[versioned[1]] = max(highest.get(versioned[1], 0), int(versioned[2]))
     return StoreRecord(committed, highest, result or record.last_result)
+
+
+def _try_lock(handle: int) -> bool:
+    """Lock an open file, which stays locked until it is closed; False if another process has."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -54,25 +54,31 @@ class LoadedModel:
 class FirstFace:
     """A classify stage of a model: if it ends the process at its first face, that counts.
 
-    store: counts the attempt.
-    name: the model, NAME-VERSION.
     stage: the model's own stage.
+    before: called before its first face.
+    after: called after it; None for nothing.
     """
 
-    def __init__(self, store: Store, name: str, stage: Stage) -> None:
-        self._store = store
-        self._name = name
+    def __init__(
+        self,
+        stage: Stage,
+        before: Callable[[], None],
+        after: Callable[[], None] | None = None,
+    ) -> None:
         self._stage = stage
+        self._before = before
+        self._after = after
         self._has_read_face = False
 
     def __call__(self, frame: Frame, faces: tuple[Face, ...]) -> tuple[Reading, ...]:
         """Return one reading for each face."""
         if self._has_read_face or not faces:
             return self._stage(frame, faces)
-        _count_attempt(partial(self._store.begin_attempt, self._name))
+        _count_attempt(self._before)
         readings = self._stage(frame, faces)
         self._has_read_face = True
-        _count_attempt(partial(self._store.end_attempt, self._name, has_read_face=True))
+        if self._after is not None:
+            _count_attempt(self._after)
         return readings
 
 
@@ -88,6 +94,7 @@ def load_startup_model(
     store: Store,
     load_model: Callable[[Bundle], LoadedModel],
     bundle: Bundle | None = None,
+    progress: ProbationProgress | None = None,
 ) -> LoadedModel:
     """Return the model that a service starts with: the current one of `store`, loaded.
 
@@ -96,6 +103,8 @@ def load_startup_model(
 
     load_model: called with a verified bundle; raises a MienError if it must not run here.
     bundle: the current one, if it is verified already.
+    progress: how far its probation is, if that goes on. Once the bundle is loaded, an end of the
+        process before its first face does not undo it.
 
     Raises that MienError if not even the bundle that came with mien can run.
     """
@@ -103,8 +112,11 @@ def load_startup_model(
         state = store.state()
         current = state.current
         try:
-            if not current or state.on_probation:
+            if not current:
                 return load_model(bundle or load_bundle(find_bundle()))
+            if state.on_probation:
+                model = load_model(bundle or load_bundle(find_bundle()))
+                return _suspended_until_face(store, model, progress)
             return _load_counted(store, bundle or load_bundle(find_bundle()), load_model)
         except (BundleError, ContractError) as error:
             if not current:
@@ -112,6 +124,18 @@ def load_startup_model(
             _log.error("%s", error)
             store.roll_back(current, str(error))
             bundle = None
+
+
+def _suspended_until_face(
+    store: Store,
+    model: LoadedModel,
+    progress: ProbationProgress | None,
+) -> LoadedModel:
+    """Let the probation go on if this process ends before the model has read a face."""
+    if progress is None:
+        return model
+    _count_attempt(partial(store.suspend_probation, progress))
+    return replace(model, classify=FirstFace(model.classify, store.resume_probation))
 
 
 def _load_counted(
@@ -124,15 +148,17 @@ def _load_counted(
     A process that is stopped in order meanwhile does not count.
     """
     name = bundle.card.id
-    end_attempt = partial(store.end_attempt, name, has_read_face=False)
-    _count_attempt(partial(store.begin_attempt, name))
+    begin_attempt = partial(store.begin_attempt, name)
+    end_load = partial(store.end_attempt, name, has_read_face=False)
+    end_first_face = partial(store.end_attempt, name, has_read_face=True)
+    _count_attempt(begin_attempt)
     try:
         model = load_model(bundle)
     except (MienError, SystemExit, KeyboardInterrupt):
-        _count_attempt(end_attempt)
+        _count_attempt(end_load)
         raise
-    _count_attempt(end_attempt)
-    return replace(model, classify=FirstFace(store, name, model.classify))
+    _count_attempt(end_load)
+    return replace(model, classify=FirstFace(model.classify, begin_attempt, end_first_face))
 
 
 # --- the phases: what runs now, and why. Each is a value; the updater replaces it as a whole ------
@@ -333,6 +359,14 @@ class Updater:
             self.store.suspend_probation(phase.probation.progress(phase.model.name))
         elif self._progress is not None:
             self.store.suspend_probation(self._progress)
+        elif isinstance(phase, Serving):
+            self._suspend_promoted(phase.model.name)
+
+    def _suspend_promoted(self, running: str) -> None:
+        """Excuse a bundle that was promoted, but has not come to run."""
+        current = self.store.state().current
+        if current != running:
+            self.store.suspend_probation(ProbationProgress(current, 0.0))
 
     def _count_frame(self, now: float) -> None:
         gap = now - self._last_frame_at

@@ -7,21 +7,20 @@ loopback address they need a token.
 
 import hmac
 import ipaddress
-from collections.abc import Awaitable, Callable
+import re
 from contextlib import suppress
-from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from mien_edge.credentials import read_secret
+from mien_edge.credentials import PAGE, read_secret
 from mien_edge.errors import SettingsError
 from mien_edge.settings import ViewSettings
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-"""What answers a request."""
+from mien_edge.view.connections import Handler
 
 _LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 _MIN_TOKEN_LENGTH = 16  # characters
+_VISIBLE_ASCII = re.compile("[!-~]*")
+_NEW_TOKEN = "make one: openssl rand -hex 16"  # noqa: S105 - not a token
 _COOKIE = "mien-token"
 _COOKIE_SECONDS = 30 * 86400
 _FROM_ANOTHER_PAGE = "a request from another page"
@@ -59,7 +58,7 @@ class Guard:
         fetch_site = request.headers.get("Sec-Fetch-Site", "none")
         if _without_port(host) not in self.allowed_hosts:
             return f"this device is not {host!r}; add the name to view.allowed_hosts"
-        if origin is not None and urlsplit(origin).netloc != host:
+        if origin is not None and origin not in (f"http://{host}", f"https://{host}"):
             return _FROM_ANOTHER_PAGE
         if fetch_site not in ("none", "same-origin"):
             return _FROM_ANOTHER_PAGE
@@ -74,7 +73,8 @@ class Guard:
         return self._is_token(request.query.get("token", ""))
 
     def _is_token(self, text: str) -> bool:
-        return hmac.compare_digest(text.encode(), self.token.encode())
+        # A browser may send what no UTF-8 is; a token is ASCII, so nothing else can equal it.
+        return hmac.compare_digest(text.encode(errors="replace"), self.token.encode())
 
     def _set_cookie(self) -> web.Response:
         """Keep the token in a cookie, and take it out of the browser's address bar."""
@@ -92,15 +92,18 @@ class Guard:
 def read_token(settings: ViewSettings) -> str:
     """Return the token of view.token_file, else of the credential view-token; empty if none.
 
-    Raises SettingsError for a token that can't be read or is short, and where the address needs one
-    and there is none.
+    Raises SettingsError for a token that can't be read, is short or is more than a word of ASCII
+    characters, and where the address needs one and there is none.
     """
-    secret = read_secret(settings.token_file, "view-token", "the page's token", SettingsError)
+    secret = read_secret(settings.token_file, PAGE, "the page's token", SettingsError)
     token = (secret or "").strip()
+    where = settings.token_file or PAGE
     if token and len(token) < _MIN_TOKEN_LENGTH:
-        fix = "make one: openssl rand -hex 16"
         reason = f"a token of under {_MIN_TOKEN_LENGTH} characters can be guessed"
-        raise SettingsError(f"{settings.token_file or 'view-token'}: {reason}; {fix}")
+        raise SettingsError(f"{where}: {reason}; {_NEW_TOKEN}")
+    if not _VISIBLE_ASCII.fullmatch(token):
+        reason = "a token is one word of ASCII characters, so that a browser can send it"
+        raise SettingsError(f"{where}: {reason}; {_NEW_TOKEN}")
     if not token and not _is_loopback(settings.host):
         fix = "leave it at 127.0.0.1 and come through SSH, or give it a token: view.token_file"
         reason = "whoever is in that network could look"

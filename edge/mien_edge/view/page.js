@@ -163,6 +163,7 @@ const TIMELINE_HEIGHT = 160; // of its viewBox, whose width of 600 is an hour: 1
 const BAR_WIDTH = 9.5; // of a minute's 10
 const HISTORY_INTERVAL = 15000; // milliseconds
 const PICTURE_RETRY = 2000; // milliseconds
+const STREAM_RETRY = 10000;
 
 const browserLanguage = navigator.language.startsWith("zh") ? "zh-TW" : "en";
 let language = localStorage.getItem("language") || browserLanguage;
@@ -643,7 +644,16 @@ function onStatus(event) {
   }
 }
 
-function onStatusError() {
+function openStream() {
+  const stream = new EventSource("/api/live");
+  stream.addEventListener("message", onStatus);
+  stream.addEventListener("error", onStatusError);
+}
+
+function onStatusError(event) {
+  if (event.target.readyState === EventSource.CLOSED) {
+    setTimeout(openStream, STREAM_RETRY); // refused; a stream that broke is opened by the browser
+  }
   service = null;
   showStatus();
   showPicture();
@@ -656,9 +666,7 @@ function start() {
   byId("toggle").addEventListener("click", onToggle);
   byId("picture").addEventListener("error", onPictureError);
   document.addEventListener("visibilitychange", showPicture);
-  const stream = new EventSource("/api/live");
-  stream.addEventListener("message", onStatus);
-  stream.addEventListener("error", onStatusError);
+  openStream();
   setLanguage(language);
   refreshHistory();
   setInterval(refreshHistory, HISTORY_INTERVAL);

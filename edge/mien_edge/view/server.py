@@ -5,6 +5,8 @@ It reads the log, the status files and the local socket with the picture; it wri
 
 import asyncio
 import json
+import logging
+import signal
 import sqlite3
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -12,17 +14,19 @@ from contextlib import aclosing, closing, suppress
 from importlib import resources
 from pathlib import Path
 
-from aiohttp import web
+from aiohttp import hdrs, web
+from aiohttp.http_exceptions import HttpProcessingError
 
+from mien_edge import paths
 from mien_edge.errors import SettingsError, SinkError, SourceError
 from mien_edge.log import reader
 from mien_edge.schema import to_dict
 from mien_edge.settings import Settings, ViewSettings
-from mien_edge.status import status_file
 from mien_edge.status.status_file import read_status
 from mien_edge.status.summary import find_problems, read_publisher
 from mien_edge.status.systemd import Notifier
-from mien_edge.view.access import Guard, Handler, read_token
+from mien_edge.view.access import Guard, read_token
+from mien_edge.view.connections import ConnectionLimit, Handler, Places
 
 _CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -39,8 +43,14 @@ _SECURITY_HEADERS = {
 }
 _POLL_SECONDS = 0.2  # between two looks at the status
 _REPEAT_SECONDS = 5.0  # after which an unchanged status is sent again
-_WATCHDOG_SECONDS = 1.0
+_BEAT_SECONDS = 1.0
 _SHUTDOWN_SECONDS = 1.0
+_MAX_CONNECTIONS = 64
+_MAX_STREAMS = 16  # pages that are open
+_MAX_PICTURES = 8  # of them, the live picture; the service itself shows it to fewer
+_BACKLOG = 128  # connections that are accepted at once, beyond _MAX_CONNECTIONS
+_IDLE_SECONDS = 10.0  # for a connection without a request, or with an answer that nobody reads
+_WRITE_SECONDS = 10.0  # for one message of a stream
 _MINUTE = 60
 _TEN_MINUTES = 600
 _HOUR = 3600
@@ -79,56 +89,105 @@ class PageServer:
         self._token = token
         self._guard = Guard(self.settings, token)
         self._page = _Page(self.settings, log, runtime)
+        self._limit = ConnectionLimit(_MAX_CONNECTIONS, _IDLE_SECONDS)
 
     def application(self) -> web.Application:
         """Return the page as an aiohttp application."""
-        application = web.Application(middlewares=[self._guard.check, _errors_as_json])
+        middlewares = [self._limit.answer, self._guard.check, _errors_as_json]
+        application = web.Application(middlewares=middlewares)
         application.on_response_prepare.append(_add_security_headers)
         application.cleanup_ctx.append(self._notify_systemd)
-        application.add_routes(
-            [
-                web.get("/", _StaticFile("page.html", "text/html").get),
-                web.get("/page.css", _StaticFile("page.css", "text/css").get),
-                web.get("/page.js", _StaticFile("page.js", "text/javascript").get),
-                web.get("/api/live", self._page.live),
-                web.get("/api/history", self._page.history),
-                web.get("/api/model", self._page.model),
-                web.get("/picture", self._page.picture),
-            ]
-        )
+        routes: dict[str, Handler] = {
+            "/": _StaticFile("page.html", "text/html").get,
+            "/page.css": _StaticFile("page.css", "text/css").get,
+            "/page.js": _StaticFile("page.js", "text/javascript").get,
+            "/api/live": self._page.live,
+            "/api/history": self._page.history,
+            "/api/model": self._page.model,
+            "/picture": self._page.picture,
+            "/{path:.*}": _not_found,
+        }
+        for path, handler in routes.items():
+            route = web.route(hdrs.METH_ANY, path, handler, expect_handler=_expect_nothing)
+            application.add_routes([route])
         return application
 
     def run(self, announce: Callable[[str], None]) -> None:
         """Answer until SIGINT or SIGTERM; see `serve`."""
-        query = "?token=…" if self._token else ""
+        asyncio.run(self._serve(announce))
+
+    async def _serve(self, announce: Callable[[str], None]) -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop.set)
+        runner = web.AppRunner(
+            self.application(),
+            logger=_logger(),
+            access_log=None,
+            shutdown_timeout=_SHUTDOWN_SECONDS,
+            handler_cancellation=True,
+        )
+        await runner.setup()
         try:
-            web.run_app(
-                self.application(),
-                host=self.settings.host,
-                port=self.settings.port,
-                print=lambda *_: announce(f"look at http://{self.address}/{query}"),
-                access_log=None,
-                shutdown_timeout=_SHUTDOWN_SECONDS,
-                handler_cancellation=True,
-            )
+            listener = await self._listen(runner)
+            query = "?token=…" if self._token else ""
+            announce(f"look at http://{self.address}/{query}")
+            await stop.wait()
+            listener.close()
+        finally:
+            await runner.cleanup()
+
+    async def _listen(self, runner: web.AppRunner) -> asyncio.Server:
+        assert runner.server is not None  # noqa: S101 - the runner is set up
+        loop = asyncio.get_running_loop()
+        factory = self._limit.limited(runner.server)
+        host, port = self.settings.host, self.settings.port
+        try:
+            return await loop.create_server(factory, host, port, backlog=_BACKLOG)
         except OSError as problem:
             fix = "choose another view.port or view.host"
             raise SettingsError(f"{self.address}: {problem.strerror}; {fix}") from None
 
     async def _notify_systemd(self, application: web.Application) -> AsyncIterator[None]:
-        """Ping the watchdog while the application runs."""
+        """Ping the watchdog, and close idle connections, while the application runs."""
         notifier = Notifier()
-        task = asyncio.create_task(self._ping_watchdog(notifier))
+        task = asyncio.create_task(self._beat(notifier))
         yield
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
         notifier.close()
 
-    async def _ping_watchdog(self, notifier: Notifier) -> None:
+    async def _beat(self, notifier: Notifier) -> None:
         while True:
+            self._limit.close_idle()
             notifier.ping_watchdog(f"listens on {self.address}")
-            await asyncio.sleep(_WATCHDOG_SECONDS)
+            await asyncio.sleep(_BEAT_SECONDS)
+
+
+def _logger() -> logging.Logger:
+    """Return the server's logger, which leaves out what is the client's affair.
+
+    A request that is not HTTP, or a connection that broke, would fill the journal, and may hold a
+    token.
+    """
+    logger = logging.getLogger("mien.view")
+    logger.addFilter(_is_own_error)
+    return logger
+
+
+def _is_own_error(record: logging.LogRecord) -> bool:
+    problem = record.exc_info[1] if record.exc_info else None
+    return not isinstance(problem, HttpProcessingError | ConnectionError)
+
+
+async def _not_found(request: web.Request) -> web.Response:
+    return web.Response(status=404, text="no such page\n")
+
+
+async def _expect_nothing(request: web.Request) -> None:
+    """Leave the header Expect alone: no request has a body, and aiohttp's answer can fail."""
 
 
 async def _add_security_headers(request: web.Request, response: web.StreamResponse) -> None:
@@ -163,18 +222,27 @@ class _Page:
         self.settings = settings
         self.log = log
         self.runtime = runtime
+        self._streams = Places(_MAX_STREAMS)
+        self._pictures = Places(_MAX_PICTURES)
 
     async def live(self, request: web.Request) -> web.StreamResponse:
         """Answer with the status as server-sent events: at each change, and at least each 5 s."""
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-        await response.prepare(request)
+        _refuse_head(request)
+        with self._streams.take():
+            response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+            await response.prepare(request)
+            await self._send_status(request, response)
+        return response
+
+    async def _send_status(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Send the status until the client goes, or reads no more."""
         sent_text = ""
         sent_at = float("-inf")
         while True:
             text = json.dumps(self._status())
             now = time.monotonic()
             if text != sent_text or now - sent_at > _REPEAT_SECONDS:
-                await response.write(f"data: {text}\n\n".encode())
+                await _write(request, response, f"data: {text}\n\n".encode())
                 sent_text = text
                 sent_at = now
             await asyncio.sleep(_POLL_SECONDS)
@@ -229,16 +297,40 @@ class _Page:
         if not self.settings.show_picture:
             fix = "set view.show_picture = true to show it"
             raise SourceError(f"the picture is turned off; {fix}")
+        _refuse_head(request)
+        with self._pictures.take():
+            response = await self._send_pictures(request)
+        if response is None:
+            raise SourceError("no picture: too many look, or the service ends")
+        return response
+
+    async def _send_pictures(self, request: web.Request) -> web.StreamResponse | None:
+        """Send pictures until the service ends; return None if there was none."""
         response = None
-        async with aclosing(_read_pictures(self.runtime / status_file.SOCKET)) as pictures:
+        async with aclosing(_read_pictures(paths.preview(self.runtime))) as pictures:
             async for picture in pictures:
                 if response is None:
                     response = web.StreamResponse(headers={"Content-Type": _PICTURE_TYPE})
                     await response.prepare(request)
-                await response.write(_as_part(picture))
-        if response is None:
-            raise SourceError("no picture: too many look, or the service ends")
+                await _write(request, response, _as_part(picture))
         return response
+
+
+def _refuse_head(request: web.Request) -> None:
+    """Raise HTTPMethodNotAllowed for HEAD: a stream has no end to wait for."""
+    if request.method != hdrs.METH_GET:
+        raise web.HTTPMethodNotAllowed(request.method, [hdrs.METH_GET])
+
+
+async def _write(request: web.Request, response: web.StreamResponse, message: bytes) -> None:
+    """Send a message of a stream. Raises ConnectionResetError if the client doesn't read it."""
+    try:
+        async with asyncio.timeout(_WRITE_SECONDS):
+            await response.write(message)
+    except TimeoutError:
+        if request.transport is not None:
+            request.transport.abort()
+        raise ConnectionResetError("the client does not read") from None
 
 
 def _as_part(picture: bytes) -> bytes:

@@ -173,6 +173,21 @@ def test_a_closed_pipe_is_no_error(tmp_path):
 
 
 @pytest.mark.slow
+def test_bench_measures_in_the_environment_that_a_unit_gives(tmp_path):
+    unit = tmp_path / "mien.service"
+    unit.write_text("[Service]\nEnvironment=A=0\nEnvironment=\nEnvironment=B=1 'C=2 3'\n")
+    measured = json.loads(call("bench", "--frames", 2, "--json", "--unit", unit).stdout)
+    variables = {"B": "1", "C": "2 3"}
+    assert measured["environment"] == {"unit": str(unit), "variables": variables}
+
+
+def test_the_environment_of_a_unit_that_is_not_there_is_refused():
+    result = call("bench", "--unit", "mien-none.service", check=False)
+    assert result.returncode == 1
+    assert "mien-none.service" in result.stderr
+    assert "name a unit's file" in result.stderr
+
+
 def test_check_and_bench_print_json(bundle):
     checked = json.loads(call("check", "--json").stdout)
     assert checked["model"] == bundle.card.id

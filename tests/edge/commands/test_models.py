@@ -1,13 +1,16 @@
 """The commands for bundles on this device, called in this process."""
 
 import contextlib
+import os
+import socket
 import subprocess
 import sys
+import time
 from collections import Counter
 
 import pytest
 from mien_edge import cli, files
-from mien_edge.commands import doctor
+from mien_edge.commands import doctor, models
 from mien_edge.model import bundle as bundle_module
 from mien_edge.settings import Settings
 from mien_edge.status import status_file
@@ -61,6 +64,10 @@ def verifications(monkeypatch):
     monkeypatch.setattr(bundle_module, "parse_card", counted_parse)
     monkeypatch.setattr(files, "sha256", counted_sha256)
     return counts
+
+
+def socket_pair():
+    return [end.detach() for end in socket.socketpair()]
 
 
 ONCE = {"signature": 1, "card": 1, "model.tflite": 1, "golden.npz": 1}
@@ -125,6 +132,37 @@ def test_who_waits_for_a_probation_in_vain_is_told_how_far_it_is(
         f"{name} has not been judged after 0 s: 3 of 100 readings of faces until now; "
         "it goes on by itself"
     )
+
+
+def test_who_waits_is_not_told_a_result_of_before_that_a_wrong_clock_has_dated(
+    bundle, device, signed, tmp_path, monkeypatch, capsys
+):
+    assert cli.main(["models", "install", str(signed), *device]) == 0
+    name = bundle.card.id
+    place = Store(tmp_path / "models", lambda *_: "me")
+    place.request(place.open(name))
+    place.promote()
+    with monkeypatch.context() as clock:
+        clock.setattr(time, "time", lambda: 4e9)
+        place.roll_back(name, "it was slow")
+    monkeypatch.setattr(models, "_POLL_SECONDS", 0.01)
+    assert cli.main(["models", "activate", name, "--timeout", "0.02", *device]) == 3
+    assert "has not been judged" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("ends", [os.pipe, socket_pair], ids=["pipe", "socket"])
+def test_a_session_whose_ssh_was_killed_is_seen(ends):
+    """OpenSSH gives a command one or the other."""
+    other, output = ends()
+    assert not models._is_unheard(output)
+    os.close(other)
+    assert models._is_unheard(output)
+    os.close(output)
+
+
+def test_who_is_not_listened_to_any_more_waits_no_longer(on_probation, bundle, device, monkeypatch):
+    monkeypatch.setattr(models, "_is_unheard", lambda: True)
+    assert cli.main(["models", "activate", bundle.card.id, "--timeout", "1e9", *device]) == 3
 
 
 def test_the_list_says_how_far_a_probation_is(on_probation, bundle, device, capsys):

@@ -410,7 +410,7 @@ def test_a_clock_that_is_back_before_it_could_be_noted_moves_nothing(device):
 
 def test_the_file_of_timesyncd_is_asked_where_the_kernel_may_not_be(tmp_path, monkeypatch):
     mark = tmp_path / "synchronized"
-    monkeypatch.setattr(clock, "_TIMESYNCD_MARK", mark)
+    monkeypatch.setattr(clock, "TIMESYNCD_MARK", mark)
     monkeypatch.setattr(clock, "_kernel_state", lambda: None)
     assert not clock.is_synchronized()
     mark.touch()

@@ -9,8 +9,10 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -495,19 +497,26 @@ def schema(connection):
     }
 
 
-def test_the_log_can_be_read_by_who_may_not_write_it(tmp_path):
+@pytest.fixture
+def open_folder():
+    """A folder that other users may enter; pytest's own are closed to them, at several levels."""
+    with tempfile.TemporaryDirectory(prefix="mien-test-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
+
+
+def test_the_log_can_be_read_by_who_may_not_write_it(open_folder):
     """As another user, while the service writes and after it has stopped."""
     if os.geteuid():
         pytest.skip("only root can become another user")
-    folder = tmp_path / "state"
+    folder = open_folder / "state"
     sink = LogWriter(folder / "log.db", Settings(commit_interval=0.1, max_days=3650))
     for reading in stream("happy", "sad"):
         sink((reading,))
     sink.commit()
     for place in (folder, *folder.iterdir()):
         place.chmod(0o755 if place.is_dir() else 0o644)
-    for parent in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        parent.chmod(0o755)
     code = (
         "import sys, os\nfrom pathlib import Path\nfrom mien_edge.log import reader\n"
         "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sqlite3
 
 import pytest
 from mien_edge import testing
@@ -206,6 +207,85 @@ def test_a_cursor_of_an_earlier_version_is_read(tmp_path):
     assert Cursor.read(tmp_path / "cursor.json") == Cursor("a", 1, 2, 3)
 
 
+def publish(outbox, told):
+    """Take and acknowledge what there is; `told` are the tracks by id."""
+    for _ in range(5):
+        for message in outbox.take():
+            content = json.loads(message.text)
+            if message.kind == "reading":
+                told.setdefault(content["id"], set()).add(content["track"])
+            outbox.acknowledge(message)
+
+
+def write(log, first, last):
+    for track in range(first, last + 1):
+        log((testing.reading("happy", NOW + track, track=track),))
+    log.commit()
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_log_from_a_backup_is_told_on_under_another_name(tmp_path, times):
+    path = tmp_path / "log.db"
+    log = LogWriter(path, LogSettings(max_days=3650))
+    write(log, 1, 50)
+    log.close()
+    shutil.copy(path, tmp_path / "backup")
+    connection = reader.open_to_read(path)
+    cursor = Cursor(reader.name(connection))
+    connection.close()
+    told = {}
+    for _ in range(times):
+        log = LogWriter(path, LogSettings(max_days=3650))
+        write(log, 51, 500)
+        outbox = Outbox(path, SingleReadings(), cursor)
+        publish(outbox, told)
+        log.close()
+        outbox.done.save(tmp_path / "cursor.json")
+        cursor = Cursor.read(tmp_path / "cursor.json")
+        shutil.copy(tmp_path / "backup", path)
+    log = LogWriter(path, LogSettings(max_days=3650))
+    write(log, 1001, 1010)
+    outbox = Outbox(path, SingleReadings(), cursor)
+    publish(outbox, told)
+    log.close()
+    assert all(len(tracks) == 1 for tracks in told.values()), "no id names two readings"
+    assert set.union(*told.values()) == {*range(1, 501), *range(1001, 1011)}
+    assert outbox.waiting == 0
+
+
+def test_a_log_that_a_power_cut_has_set_back_is_not_taken_for_a_backup(tmp_path):
+    """The publisher looks at it before the service has opened it."""
+    log = LogWriter(tmp_path / "log.db", LogSettings(max_days=3650))
+    write(log, 1, 50)
+    connection = reader.open_to_read(log.path)
+    cursor = Cursor(reader.name(connection), reading=80)
+    connection.close()
+    outbox = Outbox(log.path, SingleReadings(), cursor, boot="after the cut")
+    assert [message for message in outbox.take() if message.kind == "reading"] == []
+    assert (outbox.done.log, outbox.done.reading) == (cursor.log, 80)
+    log.close()
+
+
+@pytest.mark.parametrize("loss", ["deleted", "cut"])
+def test_a_log_whose_newest_readings_are_gone_uses_no_id_again(tmp_path, loss):
+    """Retention may leave no row, and a run without readings may follow a power cut."""
+    path = tmp_path / "log.db"
+    log = LogWriter(path, LogSettings(max_days=3650))
+    write(log, 1, 50)
+    if loss == "cut":
+        log._connection.close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("DELETE FROM readings WHERE id > 20")
+    connection.close()
+    log.close() if loss == "deleted" else LogWriter(path, LogSettings()).close()
+    log = LogWriter(path, LogSettings(max_days=3650))
+    write(log, 51, 51)
+    connection = reader.open_to_read(path)
+    assert reader.newest(connection, "readings") > 50
+    connection.close()
+    log.close()
+
+
 @pytest.mark.parametrize("table", ["readings", "events"])
 def test_waiting_is_never_negative(device, table):
     cursor = Cursor(device.cursor.log, reading=10**6, event=10**6)
@@ -217,20 +297,6 @@ def test_waiting_is_never_negative(device, table):
 @pytest.mark.parametrize("is_saved", [True, False], ids=["cursor saved", "cursor not saved"])
 def test_readings_after_a_power_cut_are_all_told_and_no_id_names_two(tmp_path, is_saved):
     """The log falls back to its last sync, the cursor does not, or does as well."""
-
-    def write(log, first, last):
-        for track in range(first, last + 1):
-            log((testing.reading("happy", NOW + track, track=track),))
-        log.commit()
-
-    def publish(outbox, told):
-        for _ in range(5):
-            for message in outbox.take():
-                content = json.loads(message.text)
-                if message.kind == "reading":
-                    told.setdefault(content["id"], set()).add(content["track"])
-                outbox.acknowledge(message)
-
     settings = LogSettings(max_days=3650, sync_interval=3600)
     folder = tmp_path / "disk"
     log = LogWriter(folder / "log.db", settings)

@@ -10,7 +10,7 @@ from mien_edge.errors import PublishError
 from mien_edge.log.writer import LogWriter
 from mien_edge.publish import publisher as publisher_module
 from mien_edge.publish.inflight import CAREFUL_AFTER, CULPRIT_AFTER
-from mien_edge.publish.mqtt import RETAIN_UNSUPPORTED, TAKEN_OVER
+from mien_edge.publish.mqtt import RETAIN_UNSUPPORTED, TAKEN_OVER, BrokerLimits
 from mien_edge.publish.outbox import Cursor
 from mien_edge.publish.publisher import (
     ACK_SECONDS,
@@ -38,10 +38,7 @@ class FakeConnection:
         self.reason = 0
         self.is_cut = False
         self.is_flooded = False
-        self.max_inflight = 20
-        self.max_packet = 2**28
-        self.retain = True
-        self.qos = 1
+        self.limits = BrokerLimits()
         self.will = arguments[2]
         self.holds_back = ()
         self.sent = []
@@ -190,7 +187,7 @@ def test_the_state_is_sent_each_interval_and_at_once_when_home_assistant_starts(
 
 def test_no_more_than_the_broker_takes_is_in_flight(stage):
     connection = stage.connect()
-    connection.max_inflight = 3
+    connection.limits = BrokerLimits(max_inflight=3)
     stage.write(5)
     stage.step(POLL_SECONDS)
     first = connection.numbers("/reading")
@@ -269,6 +266,23 @@ def test_a_full_batch_is_followed_by_the_next_without_a_pause(stage):
         connection.acknowledge(*connection.numbers("/reading"))
         stage.step()
     assert stage.publisher.outbox.done.reading == 130
+
+
+def test_while_much_is_sent_what_waits_is_counted_each_half_second(stage, monkeypatch):
+    connection = stage.connect()
+    stage.write(530)
+    looks = []
+    update = stage.publisher.outbox._update
+    monkeypatch.setattr(
+        stage.publisher.outbox, "_update", lambda log: (looks.append(stage.now), update(log))
+    )
+    for _ in range(60):
+        stage.step(POLL_SECONDS / 20)
+        connection.acknowledge(*connection.numbers("/reading"))
+    assert stage.publisher.outbox.done.reading == 530
+    assert len(looks) <= 3, "six batches are read, three times half a second passes"
+    stage.step(POLL_SECONDS)
+    assert stage.publisher.outbox.waiting == 0
 
 
 def test_a_log_that_is_not_there_stops_nothing(stage, tmp_path):

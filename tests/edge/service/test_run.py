@@ -7,20 +7,37 @@ import json
 import os
 import signal
 import sqlite3
+import stat
 import subprocess
 import sys
 from types import BuiltinFunctionType
 
+import cv2
 import numpy as np
 import pytest
 from helpers import clean_environment, until
-from mien_edge import files, testing
+from mien_edge import files, paths, testing
 from mien_edge.chain import sources
-from mien_edge.errors import SinkError, SourceError
+from mien_edge.errors import RuntimeMissingError, SinkError, SourceError
 from mien_edge.model.bundle import shipped_bundle
 from mien_edge.service import run
-from mien_edge.service.run import Events, RunOptions, Service, Summary, load_model
-from mien_edge.settings import LogSettings, Settings, SinkSettings, SourceSettings
+from mien_edge.service.preview import PreviewServer
+from mien_edge.service.run import (
+    Events,
+    RunOptions,
+    Service,
+    Summary,
+    build_chain,
+    load_model,
+)
+from mien_edge.settings import (
+    DetectSettings,
+    LogSettings,
+    Settings,
+    SinkSettings,
+    SourceSettings,
+    ViewSettings,
+)
 from mien_edge.update.record import ProbationProgress
 from mien_edge.values import Frame
 from stores import commit, store
@@ -88,14 +105,71 @@ class Looking(testing.Capture):
 
 
 def test_status_and_preview_exist_only_between_the_events_start_and_stop(model, tmp_path):
-    events, at_end = Events(), {}
+    events, at_end, runtime = Events(), {}, tmp_path / "run"
+    runtime.mkdir()
     events.add(lambda kind, text: at_end.update({kind: names(tmp_path)}))
     sink = Looking(tmp_path)
-    options = RunOptions(max_frames=2, runtime_folder=tmp_path)
+    options = RunOptions(max_frames=2, runtime_folder=runtime)
     Service(Settings(), model, options, source=demo(), events=events, sinks=[sink]).run()
-    assert sink.names == [["status.json", "view.sock"]] * 2
+    assert sink.names == [["run", "run-preview"]] * 2
     assert list(at_end) == ["start", "stop"]
-    assert at_end["stop"] == []
+    assert at_end["stop"] == ["run"]
+    assert names(runtime) == []
+
+
+def test_where_the_picture_is_forbidden_there_is_no_socket_for_it(model, tmp_path):
+    runtime = tmp_path / "run"
+    runtime.mkdir()
+    sink = Looking(tmp_path)
+    settings = Settings(view=ViewSettings(show_picture=False))
+    options = RunOptions(max_frames=2, runtime_folder=runtime)
+    Service(settings, model, options, source=demo(), sinks=[sink]).run()
+    assert sink.names == [["run"]] * 2
+
+
+def test_what_a_group_may_read_of_the_runtime_folder_is_no_picture(model, tmp_path):
+    runtime = tmp_path / "run"
+    runtime.mkdir()
+    sink = Looking(runtime)
+    options = RunOptions(max_frames=2, runtime_folder=runtime)
+    Service(Settings(), model, options, source=demo(), sinks=[sink]).run()
+    assert sink.names == [["service.lock", "status.json"]] * 2
+
+
+def test_a_preview_folder_that_nobody_has_made_is_for_the_own_user_alone(tmp_path):
+    path = paths.preview(tmp_path / "run")
+    preview = PreviewServer(path)
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    preview.close()
+    assert names(tmp_path) == []
+
+
+def test_a_preview_folder_that_is_there_stays_as_it_is(tmp_path):
+    path = paths.preview(tmp_path / "run")
+    path.parent.mkdir(mode=0o750)
+    PreviewServer(path).close()
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o750
+    assert names(path.parent) == []
+
+
+def test_a_preview_that_cannot_be_costs_the_picture_and_no_frame(model, tmp_path, caplog):
+    runtime = tmp_path / "run"
+    runtime.mkdir()
+    paths.preview(runtime).parent.touch()
+    options = RunOptions(max_frames=2, runtime_folder=runtime)
+    assert Service(Settings(), model, options, source=demo()).run().frames == 2
+    assert "no live picture" in caplog.text
+
+
+def test_opencv_has_as_many_threads_as_the_settings_say(model):
+    count = cv2.getNumThreads()
+    try:
+        build_chain(Settings(detect=DetectSettings(threads=2)), model, still=False)
+        assert cv2.getNumThreads() == 2
+        build_chain(Settings(), model, still=False)
+        assert cv2.getNumThreads() == 1
+    finally:
+        cv2.setNumThreads(count)
 
 
 def kinds(log):
@@ -255,6 +329,42 @@ def test_a_camera_that_is_missing_at_a_start_does_not_end_a_probation(
         with pytest.raises(SourceError):
             service.run()
     assert place.state().on_probation
+
+
+def test_a_bundle_that_is_taken_at_a_start_without_a_camera_is_not_undone(
+    bundle, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("MIEN_MODELS", str(tmp_path / "models"))
+    place = store(tmp_path / "models")
+    place.request(place.install(bundle.folder))
+    settings = Settings(source=SourceSettings(uri=str(tmp_path / "no-camera.mp4")))
+    for _ in range(3):
+        with pytest.raises(SourceError):
+            Service.from_settings(settings, RunOptions(state_folder=tmp_path)).run()
+    assert place.state().on_probation
+
+
+def test_whatever_ends_a_service_before_its_first_frame_undoes_no_probation(
+    bundle, tmp_path, monkeypatch
+):
+    """A kill while the camera is opened, a log that cannot be opened, a package that is missing."""
+    monkeypatch.setenv("MIEN_MODELS", str(tmp_path / "models"))
+    place = store(tmp_path / "models")
+    place.request(place.install(bundle.folder))
+    place.promote()
+    place.suspend_probation(ProbationProgress(bundle.card.id, 90.0, {"happy/sad": 3}))
+    options = RunOptions(state_folder=tmp_path, log=tmp_path)
+
+    def missing(*_):
+        raise RuntimeMissingError("no interpreter")
+
+    Service.from_settings(Settings(), options)  # killed
+    with pytest.raises(SinkError):
+        Service.from_settings(Settings(), options).run()
+    monkeypatch.setattr(run, "load_model", missing)
+    with pytest.raises(RuntimeMissingError):
+        Service.from_settings(Settings(), options)
+    assert place.recover().probation.faces == 3
 
 
 def test_a_service_starts_with_the_bundle_of_its_store(bundle, tmp_path, monkeypatch):

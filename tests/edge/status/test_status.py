@@ -1,6 +1,8 @@
 """What the service tells of itself, and what doctor, init and notice make of a device."""
 
+import contextlib
 import dataclasses
+import errno
 import io
 import json
 import os
@@ -33,6 +35,7 @@ from mien_edge.status.status_file import (
     ThrottleStatus,
     UpdateStatus,
 )
+from mien_edge.status.systemd import Notifier
 from mien_edge.values import Frame
 
 NOW = 1_800_000_000.0
@@ -451,3 +454,82 @@ def test_the_notice_tells_what_is_kept_and_hides_nothing_in_markup(tmp_path, lan
     assert " 30 " in text
     assert "&lt;b&gt;Museum &amp; Co&lt;/b&gt;" in text
     assert "{" not in text.split("</style>")[1]
+
+
+# --- who takes a reload signal, and the heartbeat ----------------------------------------------------------------
+
+
+HOLDS_THE_LOCK = """
+import signal, sys
+from pathlib import Path
+from mien_edge.status.status_file import ServiceLock
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
+lock = ServiceLock(Path(sys.argv[1]))
+print("held", flush=True)
+print(signal.sigwait([signal.SIGHUP]) == signal.SIGHUP, flush=True)
+sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def holder(folder):
+    """Another process that holds the folder's lock; it is killed at the end."""
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDS_THE_LOCK, folder],
+        env=clean_environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+def test_a_reload_signal_reaches_the_process_that_holds_the_lock(tmp_path):
+    with holder(tmp_path) as process:
+        assert status_file.service_pid(tmp_path) == process.pid
+        assert status_file.send_reload_signal(tmp_path)
+        assert process.stdout.readline() == "True\n"
+
+
+def test_a_lock_that_a_killed_process_left_behind_is_nobodys(tmp_path):
+    with holder(tmp_path):
+        pass
+    assert (tmp_path / "service.lock").exists()
+    assert not status_file.send_reload_signal(tmp_path)
+
+
+def test_a_second_service_in_a_folder_leaves_the_lock_of_the_first_alone(tmp_path):
+    with holder(tmp_path) as process:
+        second = status_file.ServiceLock(tmp_path)
+        second.close()
+        assert status_file.service_pid(tmp_path) == process.pid
+
+
+def test_only_the_owner_may_open_the_file_of_the_lock(tmp_path):
+    lock = status_file.ServiceLock(tmp_path)
+    assert (tmp_path / "service.lock").stat().st_mode & 0o777 == 0o600
+    lock.close()
+    assert not (tmp_path / "service.lock").exists()
+
+
+def test_where_no_service_ran_nobody_takes_a_reload_signal(tmp_path):
+    assert not status_file.send_reload_signal(tmp_path / "none")
+
+
+def test_a_process_without_a_free_file_descriptor_still_beats(tmp_path, monkeypatch):
+    address = str(tmp_path / "notify")
+    monkeypatch.setenv("NOTIFY_SOCKET", address)
+
+    def no_more_files(*_):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(address)
+        notifier = Notifier()
+        monkeypatch.setattr(socket, "socket", no_more_files)
+        notifier.ping_watchdog("listens")
+        notifier.close()
+        messages = [systemd.recv(1000).decode() for _ in range(3)]
+    assert messages == ["READY=1", "WATCHDOG=1\nSTATUS=listens", "STOPPING=1"]

@@ -75,7 +75,8 @@ class Device:
         recovery = self.store.recover()
         self.store.promote()
         self.events.clear()
-        model = updater.load_startup_model(self.store, self.make, recovery.bundle)
+        progress = recovery.probation
+        model = updater.load_startup_model(self.store, self.make, recovery.bundle, progress)
         for name in self.stages:
             if name in ("classify", "smooth"):
                 self.stages[name].stage = getattr(model, name)
@@ -239,6 +240,27 @@ def test_a_crash_after_a_restart_in_order_undoes_the_probation(device):
     assert event == "small-2: the service ended before it had proved itself; back to small-1"
 
 
+def test_ends_before_a_face_after_a_restart_in_order_undo_no_probation(device):
+    """A camera that hangs, whose watchdog kills the service, or a power cut while it is opened."""
+    chosen = device(Answers("happy"), Answers("happy", "sad"))
+    activate(chosen, 1)
+    chosen.restart()
+    for _ in range(20):
+        chosen.run(1, faces=0)
+        assert chosen.restart(in_order=False) == ()
+    faces = chosen.store.state().on_probation and chosen.updater._progress.faces
+    assert faces, "what was measured before counts still"
+
+
+def test_a_bundle_that_was_promoted_but_never_ran_survives_a_stop(device):
+    chosen = device(Answers("happy"), Answers("happy"))
+    chosen.run(1)
+    chosen.store.request(chosen.store.open("small-2"))
+    assert chosen.store.promote().card.id == "small-2"
+    assert chosen.restart() == ()
+    assert chosen.store.state().on_probation
+
+
 def test_labels_of_before_a_restart_count_in_the_verdict(device):
     chosen = device(Answers("happy", "sad", "neutral"), Answers("fear"))
     activate(chosen, 3)
@@ -384,6 +406,19 @@ def test_a_shadow_that_ends_the_service_is_compared_no_more(device):
     assert event == "small-2: it ended the service as a shadow; it is compared no more"
     chosen.run(5)
     assert (chosen.store.state().current, chosen.store.state().shadow) == ("small-1", "")
+
+
+def test_a_shadow_hides_no_start_that_the_committed_model_has_ended(committed):
+    committed.store.start_shadow(committed.store.open("small-1"))
+    for _ in range(5):
+        committed.answers[2].work = lambda: None
+        assert committed.restart() == ()
+        committed.run(1, faces=0)
+        assert committed.updater.phase.shadow is not None
+        committed.answers[2].work = kill
+        with pytest.raises(KilledError):
+            committed.run(1)
+    assert "in 5 starts in a row; back to small-1" in committed.restart()[0]
 
 
 def test_a_disk_that_cannot_count_starts_keeps_no_service_from_running(committed, monkeypatch):

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import re
+import resource
 import shutil
 import socket
 import subprocess
@@ -22,7 +23,7 @@ from helpers import clean_environment, until
 
 sys.path.insert(0, str(Path(__file__).parent))
 from brokers import free_port
-from mien_edge import testing
+from mien_edge import paths, testing
 from mien_edge.chain.pipeline import Timed
 from mien_edge.errors import SettingsError
 from mien_edge.events import EventKind
@@ -30,7 +31,6 @@ from mien_edge.log.writer import LogWriter
 from mien_edge.service.preview import PreviewServer
 from mien_edge.service.status_writer import StatusWriter
 from mien_edge.settings import LogSettings, ViewSettings
-from mien_edge.status import status_file
 from mien_edge.status.status_file import ModelStatus
 from mien_edge.values import Frame
 from mien_edge.view.access import read_token
@@ -49,7 +49,7 @@ class Service:
         self.frames = 0
         self.log = LogWriter(folder / "log.db", LogSettings(commit_interval=0.1))
         self.status = StatusWriter(folder, "fake", lambda: model, stages)
-        self.preview = PreviewServer(folder)
+        self.preview = PreviewServer(paths.preview(folder))
         self.log.event("start", "<b>fake</b> & co")
 
     def see(self, *labels):
@@ -81,7 +81,7 @@ def service(tmp_path, bundle):
 
 
 @contextlib.contextmanager
-def served(service, settings=""):
+def served(service, settings="", **options_of_process):
     """The real process; yields the page's address."""
     port = free_port()
     path = service.folder / "mien.toml"
@@ -89,7 +89,11 @@ def served(service, settings=""):
     options = ["--settings", path, "--log", service.folder / "log.db", "--runtime", service.folder]
     command = [sys.executable, "-m", "mien_edge", "view", *map(str, options)]
     with subprocess.Popen(
-        command, env=clean_environment(), stdout=subprocess.PIPE, text=True
+        command,
+        env=clean_environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+        **options_of_process,
     ) as process:
         assert "look at" in process.stdout.readline()
         try:
@@ -188,7 +192,7 @@ def test_the_picture_is_made_only_while_somebody_looks_and_never_holds_up_the_ch
     service.see("happy")
     assert service.preview.clients == 0
     with socket.socket(socket.AF_UNIX) as lazy:
-        lazy.connect(str(service.folder / status_file.SOCKET))
+        lazy.connect(str(paths.preview(service.folder)))
         until(lambda: service.see("happy") or service.preview.clients == 1)
         for _ in range(20):
             service.see("happy")  # nobody reads, and it comes back all the same
@@ -198,16 +202,17 @@ def test_the_picture_is_made_only_while_somebody_looks_and_never_holds_up_the_ch
 
 def test_a_looker_who_takes_nothing_is_let_go(tmp_path):
     now = [0.0]
-    shown = PreviewServer(tmp_path, lambda: now[0])
+    path = paths.preview(tmp_path / "run")
+    shown = PreviewServer(path, lambda: now[0])
     frame = Frame(np.random.default_rng(0).integers(0, 255, (720, 960, 3), dtype=np.uint8), 0, 0.0)
     with socket.socket(socket.AF_UNIX) as lazy:
-        lazy.connect(str(tmp_path / status_file.SOCKET))
+        lazy.connect(str(path))
         for _ in range(100):
             now[0] += 0.2
             shown(frame, ())
         assert shown.clients == 0
     shown.close()
-    assert not (tmp_path / status_file.SOCKET).exists()
+    assert not path.parent.exists()
 
 
 def test_the_stream_is_whole_pictures_with_the_boxes_drawn(service):
@@ -227,6 +232,99 @@ def test_the_stream_is_whole_pictures_with_the_boxes_drawn(service):
     picture = cv2.imdecode(np.frombuffer(part, np.uint8), cv2.IMREAD_COLOR)
     assert min(picture.shape[:2]) == 480
     assert picture.std() > 5, "a box and bars on what was even gray"
+
+
+MALFORMED = [
+    (b"/", [b"Origin: http://[::1"]),
+    (b"/", [b"Origin: http://[x]:99999"]),
+    (b"/", [b"Origin: \xff\xfe"]),
+    (b"/", [b"Origin: http://127.0.0.1:PORT@evil.example"]),
+    (b"/", [b"Origin: "]),
+    (b"/", [b"Cookie: mien-token=\xff\xfe"]),
+    (b"/", [b'Cookie: mien-token="\\777"; \xed\xa0\x80=;;=']),
+    (b"/", [b"Cookie: " + b"a" * 9000]),
+    (b"/?token=%ff%fe", []),
+    (b"/?token=\xff\xfe", []),
+    (b"/?token=" + b"9" * 9000, []),
+    (b"/?token=NaN&token=1e999&token[]=%00", []),
+    (b"/%ff%00", []),
+    (b"//[::1/", []),
+    (b"/", [b"Host: [::1"]),
+    (b"/", [b"Host: \xff:8765"]),
+    (b"/", [b"Host: 127.0.0.1:PORT", b"Sec-Fetch-Site: \xff"]),
+    (b"/", [b"Content-Length: NaN"]),
+    (b"/", [b"Content-Length: 99999999999999999999999"]),
+    (b"/", [b"Transfer-Encoding: \xff"]),
+    (b"/", [b"Expect: \xec"]),
+    (b"/none", [b"Expect: \xec"]),
+]
+
+
+def status_of(port, target, lines):
+    """The status that a request of these bytes gets."""
+    headers = [line.replace(b"PORT", b"%d" % port) for line in lines]
+    if not any(header.startswith(b"Host:") for header in headers):
+        headers.append(b"Host: 127.0.0.1:%d" % port)
+    request = b"\r\n".join([b"GET " + target + b" HTTP/1.1", *headers, b"Connection: close"])
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+        connection.sendall(request + b"\r\n\r\n")
+        with connection.makefile("rb") as answer:
+            return int(answer.readline().split()[1])
+
+
+def test_a_malformed_request_is_refused_and_never_an_error_of_the_page(service):
+    service.see("happy")
+    (service.folder / "token").write_text("0123456789abcdef\n")
+    with served(service, f'token_file = "{service.folder}/token"\n') as page:
+        port = int(page.rpartition(":")[2])
+        statuses = [status_of(port, target, lines) for target, lines in MALFORMED]
+        assert [status for status in statuses if not 400 <= status < 500] == []
+        assert get(page, Cookie="mien-token=0123456789abcdef").status == 200
+
+
+def test_a_flood_of_connections_ends_neither_the_heartbeat_nor_the_page(
+    service, tmp_path, monkeypatch
+):
+    service.see("happy")
+    address = str(tmp_path / "notify")
+    monkeypatch.setenv("NOTIFY_SOCKET", address)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(address)
+        systemd.settimeout(60)
+        limits = {"preexec_fn": _few_files}
+        with served(service, **limits) as page, contextlib.ExitStack() as flood:
+            port = int(page.rpartition(":")[2])
+            for _ in range(2 * _FILES):
+                connection = socket.create_connection(("127.0.0.1", port), timeout=60)
+                flood.enter_context(connection)
+            _drain(systemd)
+            assert b"WATCHDOG=1" in systemd.recv(1000)
+            assert get(page + "/api/history").status == 200
+
+
+_FILES = 220
+
+
+def _few_files():
+    resource.setrlimit(resource.RLIMIT_NOFILE, (_FILES, _FILES))
+
+
+def _drain(channel):
+    """Take what has come until now."""
+    channel.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while channel.recv(1000):
+            pass
+    channel.settimeout(60)
+
+
+def test_more_pages_than_there_are_places_for_are_told_so(service):
+    service.see("happy")
+    with served(service) as page, contextlib.ExitStack() as pages:
+        for _ in range(16):
+            pages.enter_context(urllib.request.urlopen(page + "/api/live", timeout=60))
+        assert get(page + "/api/live").status == 503
+        assert get(page).status == 200
 
 
 def test_where_the_picture_is_not_allowed_there_is_none(service):
@@ -254,6 +352,13 @@ def test_another_address_needs_a_token(tmp_path, monkeypatch):
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     with pytest.raises(SettingsError, match="can be guessed"):
         read_token(ViewSettings(host="0.0.0.0"))  # noqa: S104
+    for token in ("0123456789 abcdef", "權杖權杖權杖權杖權杖權杖權杖權杖"):
+        (tmp_path / "view-token").write_text(token)
+        with pytest.raises(SettingsError, match="one word of ASCII"):
+            read_token(ViewSettings())
+    (tmp_path / "view-token").write_bytes(b"\xff" * 20)
+    with pytest.raises(SettingsError, match="not text"):
+        read_token(ViewSettings())
     (tmp_path / "view-token").write_text("")
     assert read_token(ViewSettings()) == ""
     (tmp_path / "view-token").write_text("0123456789abcdef\n")

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from mien_edge.contract import Preprocess
 from mien_train.data import augment
-from mien_train.data.augment import OFF, Augment
 from mien_train.data.heads import smoothed_targets
+from mien_train.data.strengths import OFF, Augment
 from mien_train.training import samples
 from mien_train.training.samples import TrainingSet
 

@@ -344,6 +344,27 @@ def test_a_split_of_an_earlier_version_keeps_its_meaning():
     assert [splits.current_split_name(name) for name in splits.SPLITS] == list(splits.SPLITS)
 
 
+def test_boxes_of_some_rows_are_found_without_a_search_in_the_others(small, monkeypatch):
+    dataset = read.load_dataset(small)
+    searched = []
+
+    def detect(images):
+        searched.append(len(images))
+        return images.reshape(len(images), -1)[:, :4] / 255
+
+    monkeypatch.setattr(faces, "detect_boxes", detect)
+    rows_ = np.array([5, 300, 7])
+    some = faces.cached_boxes(dataset, rows_)
+    others = faces.cached_boxes(dataset, rows_ + 1)
+    assert searched == [3, 3]
+    every = faces.cached_boxes(dataset)
+    assert (every[rows_] == some).all()
+    assert (every[rows_ + 1] == others).all()
+    assert (faces.cached_boxes(dataset, rows_) == some).all()
+    assert (faces.cached_boxes(dataset, rows_[:1]) == some[:1]).all()
+    assert searched == [3, 3, len(dataset)], "each only once, and from all where there are all"
+
+
 def test_caches_of_the_first_version_are_still_found(small):
     dataset = read.load_dataset(small)
     old = data_cache.cache_folder() / f"{dataset.sha256}-{len(dataset)}-boxes-bb1ddc1d.npz"

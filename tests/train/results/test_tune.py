@@ -4,17 +4,19 @@ import json
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import optuna
 import pytest
+from helpers import until
 from mien_edge.errors import RunError
 from mien_train import cli
 from mien_train.results import tune
 from mien_train.training.recipes import EDGE_FRESH
 
 pytestmark = pytest.mark.slow
+
+PATIENCE = 1800  # seconds; it only ends a test that would wait for ever
 
 TRAIN = [sys.executable, "-c", "import sys; from mien_train.cli import main; sys.exit(main())"]
 
@@ -85,7 +87,7 @@ def start(voted, folder, seed, trials, *more):
 
 
 def finished(process):
-    output = process.communicate(timeout=400)[0]
+    output = process.communicate(timeout=PATIENCE)[0]
     assert process.returncode == 0, output[-3000:]
     return output
 
@@ -94,9 +96,7 @@ def test_a_killed_study_goes_on_with_its_trial_and_two_processes_share_it(voted,
     folder = tmp_path / "study"
     process = start(voted, folder, SMALL[0], 2)
     state = folder / "trials" / "0000" / "fit" / "state.npz"
-    deadline = time.monotonic() + 200
-    while not state.exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.05)
+    until(lambda: state.exists() or process.poll() is not None, PATIENCE)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     with np.load(state) as killed:

@@ -10,7 +10,7 @@ from mien_edge.errors import RunError
 from mien_edge.model.bundle import load_bundle, shipped_bundle
 from mien_edge.model.interpreter import Classifier
 from mien_train import cli
-from mien_train.data import augment, heads, read
+from mien_train.data import augment, heads, read, strengths
 from mien_train.data.heads import HEADS
 from mien_train.data.source import DataSource
 from mien_train.results import ablate, evaluate, export, report
@@ -506,6 +506,8 @@ def test_the_detectors_crop_of_a_picture_is_the_one_that_training_draws(voted):
     plain = Preprocess(48, -0.03, "none")
     found, crops = evaluate.device_crops(dataset, np.array([0]), plain)
     assert found.tolist() == [0]
-    always = augment.draw(1, dataclasses.replace(augment.OFF, device=1.0), np.random.default_rng(0))
+    always = augment.draw(
+        1, dataclasses.replace(strengths.OFF, device=1.0), np.random.default_rng(0)
+    )
     drawn = augment.apply(face, always, faces.device_squares(dataset, plain))
     assert np.corrcoef(drawn.ravel(), crops.ravel())[0, 1] > 0.98

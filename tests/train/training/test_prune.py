@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import tf_keras
 from mien_edge.contract import as_floats
 from mien_edge.model import tflite
@@ -144,3 +145,23 @@ def test_a_mobile_becomes_integer_operators_that_run_fast_on_a_device():
     assert {operator.name for operator in tflite.operators(content)} == {
         "QUANTIZE", "CONV_2D", "DEPTHWISE_CONV_2D", "MEAN", "FULLY_CONNECTED",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("is_calibrated", [False, True])
+def test_a_conversion_gives_what_keras_own_gives(crops, is_calibrated):
+    """All but one byte: the metadata's, which says whether Keras or a saved function was converted."""
+    model = networks.build(
+        replace(recipes.TINY, arguments={"stem": 4, "widths": (4,), "depths": (1,)}), batch=1
+    )
+    if not is_calibrated:
+        model = quantize.add_fake_quant(model)
+    calibration = crops if is_calibrated else None
+    own = quantize.convert(model, calibration)
+    with pytest.MonkeyPatch.context() as patch:
+        from_keras_model = tf.lite.TFLiteConverter.from_keras_model
+        patch.setattr(
+            tf.lite.TFLiteConverter, "from_saved_model", lambda _: from_keras_model(model)
+        )
+        expected = quantize.convert(model, calibration)
+    assert len(own) == len(expected)
+    assert sum(a != b for a, b in zip(own, expected, strict=True)) <= 1

@@ -13,7 +13,7 @@ from mien_edge.settings import DetectSettings
 from mien_edge.values import Box, Frame
 from tqdm import tqdm
 
-from mien_train.arrays import Doubles, Pixels
+from mien_train.arrays import Doubles, Indices, Pixels
 from mien_train.data.cache import cache_folder, cached
 from mien_train.data.read import Dataset
 
@@ -63,11 +63,26 @@ def _detector_setup() -> str:
     return f"({detector}, {_SIDE}, {_BORDER})"
 
 
-def cached_boxes(dataset: Dataset) -> Doubles:
-    """`detect_boxes` of the dataset's images, cached beside the parsed data."""
-    digest = hashlib.sha256(_detector_setup().encode()).hexdigest()[:8]
-    path = cache_folder() / f"{dataset.sha256}-{len(dataset)}-boxes-{digest}.npz"
-    return cached(path, lambda: detect_boxes(dataset.images))
+def cached_boxes(dataset: Dataset, rows: Indices | None = None) -> Doubles:
+    """`detect_boxes` of the dataset's images, cached beside the parsed data.
+
+    rows: (n,) row numbers, for boxes of those only. Unless all boxes are cached already, no other
+    picture is searched.
+    """
+    digest = _digest(_detector_setup().encode())
+    prefix = f"{dataset.sha256}-{len(dataset)}-boxes-{digest}"
+    whole = cache_folder() / f"{prefix}.npz"
+    if rows is None:
+        return cached(whole, lambda: detect_boxes(dataset.images))
+    if whole.exists():
+        return cached_boxes(dataset)[rows]
+    part = cache_folder() / f"{prefix}-{_digest(rows.astype(np.int64).tobytes())}.npz"
+    return cached(part, lambda: detect_boxes(dataset.images[rows]))
+
+
+def _digest(content: bytes) -> str:
+    """Eight characters that tell such contents apart in the name of a file."""
+    return hashlib.sha256(content).hexdigest()[:8]
 
 
 def device_squares(dataset: Dataset, preprocess: Preprocess) -> Doubles:

@@ -17,9 +17,9 @@ from tqdm import tqdm
 
 from mien_train import html, plots
 from mien_train.arrays import Floats, Indices, Pixels
-from mien_train.data.augment import OFF
 from mien_train.data.heads import FER2013, FERPLUS
 from mien_train.data.splits import require_test
+from mien_train.data.strengths import OFF
 from mien_train.results.evaluate import int8_logits, labelled_crops
 from mien_train.training import fit, loop, quantize
 from mien_train.training.recipes import EDGE_CUT, EDGE_FRESH, SEED, Recipe

@@ -78,7 +78,7 @@ def crop(run: OpenRun, bundle_folder: Path, photographs: Path | None) -> CropRes
     """
     bundle = load_bundle(bundle_folder)
     rows = run.split.validation[:_MAX_PICTURES]
-    sides = longer_sides(cached_boxes(run.dataset)[rows])
+    sides = longer_sides(cached_boxes(run.dataset, rows))
     if not len(sides):
         raise DataError(
             f"{run.folder}: no face is detected in its validation pictures; use FER2013"

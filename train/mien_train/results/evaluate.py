@@ -189,7 +189,7 @@ def device_crops(dataset: Dataset, rows: Array, preprocess: Preprocess) -> Devic
 
     rows: (n,) row numbers of the dataset; the positions that are returned index it.
     """
-    boxes = faces.cached_boxes(dataset)[rows]
+    boxes = faces.cached_boxes(dataset, rows)
     positions = np.flatnonzero(np.isfinite(boxes[:, 0]))
     crops = np.zeros((len(positions), preprocess.size, preprocess.size), np.uint8)
     for index, position in enumerate(positions):

@@ -37,9 +37,9 @@ from optuna.trial import BaseTrial, FrozenTrial, Trial, TrialState
 from tqdm import tqdm
 
 from mien_train import html, plots
-from mien_train.data.augment import Augment
 from mien_train.data.read import Dataset
 from mien_train.data.splits import Split, current_split_name, split_dataset
+from mien_train.data.strengths import Augment
 from mien_train.plots import TrialPoint
 from mien_train.training import loop, networks, quantize, samples
 from mien_train.training.recipes import Recipe, Stage, parse_recipe

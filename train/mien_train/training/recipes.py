@@ -9,8 +9,8 @@ from mien_edge import schema
 from mien_edge.contract import Preprocess
 from mien_edge.errors import RunError
 
-from mien_train.data.augment import Augment
 from mien_train.data.heads import FER2013, FERPLUS, find_head
+from mien_train.data.strengths import Augment
 
 _RENAMED_STAGE_FIELDS = {
     "taught": "distillation_weight",

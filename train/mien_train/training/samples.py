@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from mien_train.arrays import Doubles, Floats, Indices, Labels, Pixels
 from mien_train.data import augment, faces, heads
-from mien_train.data.augment import Augment
 from mien_train.data.read import Dataset
 from mien_train.data.splits import Split
+from mien_train.data.strengths import Augment
 
 # First numbers of seeds: they keep the draws of views apart from each other and from an epoch's
 # order.

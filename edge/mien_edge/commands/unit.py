@@ -1,0 +1,60 @@
+"""The environment that a systemd unit gives its program, for commands that measure in it."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from mien_edge.errors import SettingsError
+
+_KEPT = ("PATH", "HOME", "LANG", "PYTHONPATH")
+_ENVIRONMENT = re.compile(r"^Environment=(.*)$", re.MULTILINE)
+
+
+def unit_variables(unit: str) -> dict[str, str]:
+    """Return the variables that a unit sets (Environment= of systemd.exec(5)).
+
+    unit: name of an installed unit, with its drop-ins, or path of a unit's file.
+
+    Raises SettingsError if there is no such unit.
+    """
+    variables: dict[str, str] = {}
+    for value in _ENVIRONMENT.findall(_unit_text(unit)):
+        if not value.strip():
+            variables.clear()  # as an empty assignment does in systemd
+        for assignment in shlex.split(value):
+            name, _, content = assignment.partition("=")
+            variables[name] = content
+    return variables
+
+
+def run_in_unit_environment(unit: str, arguments: list[str]) -> dict[str, str]:
+    """Return the unit's variables, once this process has them.
+
+    A process that has not is replaced by `mien-edge` with these arguments and the unit's
+    environment, in which little of the shell's is left: glibc reads its variables at the start.
+
+    Raises SettingsError as `unit_variables`.
+    """
+    variables = unit_variables(unit)
+    if all(os.environ.get(name) == value for name, value in variables.items()):
+        return variables
+    environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    command = [sys.executable, "-P", "-m", "mien_edge", *arguments]
+    os.execve(sys.executable, command, environment | variables)  # noqa: S606 - no shell
+
+
+def _unit_text(unit: str) -> str:
+    path = Path(unit)
+    try:
+        if path.is_file():
+            return path.read_text(encoding="utf-8")
+        command = ["systemctl", "cat", "--no-pager", "--", unit]
+        result = subprocess.run(command, capture_output=True, text=True)
+    except (OSError, UnicodeDecodeError) as problem:
+        raise SettingsError(f"{unit}: cannot be read ({problem}); name a unit's file") from None
+    if result.returncode:
+        raise SettingsError(f"{unit}: no such unit is installed here; name a unit's file")
+    return result.stdout
