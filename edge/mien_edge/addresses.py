@@ -21,10 +21,16 @@ _MAX_DECODINGS = 5  # a value that is still encoded after these is masked as a w
 _STREAM_PORTS = "80|81|88|443|554|1935|7447|8000|8080|8081|8443|8554|8888"
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
-_SCHEME = re.compile(r"\s*[a-z][a-z0-9+.-]*:[/\\]+|\s*(?:rtsps?|https?|rtmps?):", re.I)
-_SCHEME_IN_TEXT = re.compile(
-    r"(?<![a-z0-9+.-])(?:[a-z][a-z0-9+.-]*:[/\\]{2,}|(?:rtsps?|https?|rtmps?):[/\\])", re.I
+_SCHEME = re.compile(
+    r"\s*[a-z][a-z0-9+.-]*\s*[:\uff1a][/\\]+|\s*(?:rtsps?|https?|rtmps?)(?:[:\uff1a]|//)|\s*//",
+    re.I,
 )
+_SCHEME_IN_TEXT = re.compile(
+    r"(?<![a-z0-9+.-])(?:[a-z][a-z0-9+.-]*[:\uff1a][/\\]{2,}"
+    r"|(?:rtsps?|https?|rtmps?)(?:[:\uff1a][/\\]|//))",
+    re.I,
+)
+"""With a full-width colon, or none at all, as a typing error makes it."""
 
 _PLAIN_HOST = re.compile(r"\[[^\]@]*\](?::\d*)?|[^:@\[\]]*")
 """An authority without user info that can hold no password."""
@@ -53,6 +59,7 @@ _PARAMETERS_IN_TEXT = re.compile(rf"{_PARAMETER}(?={_NEXT}|:?[\s\"'<>),|\]]|:?\Z
 _SECRET_NAME = re.compile(
     r"usr|user|uname|log(in|on)|acc(oun)?t|pass|pwd|pas$|psw|otp$|token|auth|secret|hash|hmac"
     r"|sig(n|$)|sess|cred|jwt|bearer|cookie|ticket|nonce|access|apikey|[a-z]key$"
+    r"|pincode|^code$|密[碼码]|口令|contrase|senha|kennwort|^mima$"
     r"|^(key|u|p|pw|pin|sid|uid|ak|sk)$"
 )
 """Names of parameters whose values are not shown: in small letters, without - _ and the like."""
@@ -68,7 +75,7 @@ def mask_address(text: str) -> str:
     returned as it is.
     """
     shown = _CONTROL.sub(" ", text)
-    if shown.strip().partition(":")[0].lower() in _LOCAL:
+    if shown.strip().partition(":")[0].lower() in _LOCAL and "//" not in shown:
         return shown
     scheme = _SCHEME.match(shown)
     if scheme:

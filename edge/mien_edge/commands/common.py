@@ -50,6 +50,9 @@ def guarded(name: str, parser: argparse.ArgumentParser, arguments: Sequence[str]
         return _fail(name, str(problem))
     except sqlite3.Error as problem:
         return _fail(name, f"the log cannot be read ({problem}); see: mien-edge doctor")
+    except MemoryError:
+        reason = "not enough memory; a log that is damaged asks for too much"
+        return _fail(name, f"{reason}; see: mien-edge doctor")
     except ModuleNotFoundError as problem:
         package = problem.name or ""
         if debug or package.startswith("mien"):

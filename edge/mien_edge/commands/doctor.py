@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import glob
 import json
 import os
 import platform
@@ -230,7 +231,9 @@ def _camera_access(device: Device, user: ServiceUser) -> Iterator[Finding]:
         yield from _node_access(device.root, user, "dev/video*", "video4linux", "video")
     elif uri.startswith("v4l2:"):
         path = _v4l2_path(uri.removeprefix("v4l2:")).lstrip("/")
-        yield from _node_access(device.root, user, path, "video4linux", "video")
+        pattern = glob.escape(path)
+        if pattern:
+            yield from _node_access(device.root, user, pattern, "video4linux", "video")
 
 
 def _node_access(

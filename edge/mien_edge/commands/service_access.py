@@ -60,7 +60,23 @@ class Unit:
     def has_network(self) -> bool:
         """Whether the service may reach a network."""
         values = [value.lower() for value in self.values("PrivateNetwork")]
-        return not values or values[-1] in _FALSE
+        is_private = bool(values) and values[-1] not in _FALSE
+        return not is_private and self._may_open_sockets
+
+    @property
+    def _may_open_sockets(self) -> bool:
+        """Whether RestrictAddressFamilies= leaves IPv4 or IPv6."""
+        internet = {"AF_INET", "AF_INET6"}
+        allowed: set[str] | None = None  # all of them
+        for value in self.values("RestrictAddressFamilies"):
+            families = set(value.removeprefix("~").split())
+            if not families:
+                allowed = None
+            elif value.startswith("~"):
+                allowed = (internet if allowed is None else allowed) - families
+            else:
+                allowed = (allowed or set()) | families
+        return allowed is None or bool(internet & allowed)
 
     @property
     def may_isolate(self) -> bool:
@@ -143,7 +159,10 @@ def nodes(root: Path, pattern: str) -> list[Node]:
     names = {int(gid): name for name, _, gid, *_ in _table(root / "etc/group", 4)}
     result = []
     for path in sorted(root.glob(pattern)):
-        status = path.stat()
+        try:
+            status = path.stat()
+        except OSError:  # unplugged, or a link to what was
+            continue
         group = names.get(status.st_gid, str(status.st_gid))
         name = f"/{path.relative_to(root)}"
         mode = stat.S_IMODE(status.st_mode)
@@ -175,8 +194,8 @@ def unsigned_modules(root: Path) -> list[str]:
 
 
 def _table(path: Path, columns: int) -> list[list[str]]:
-    """Return the rows of a file such as passwd(5) that have at least that many columns."""
+    """Return the rows of passwd(5) or group(5) with a number, which NIS' +::: lacks."""
     if not path.is_file():
         return []
     rows = [line.split(":") for line in path.read_text(errors="replace").splitlines()]
-    return [row for row in rows if len(row) >= columns]
+    return [row for row in rows if len(row) >= columns and row[2].isdecimal()]

@@ -161,7 +161,11 @@ class Ages:
             first = self._boots[0]
             return self._age_at_end[0] + max(first.last_seen - first.first_seen, 0.0)
         boot = self._boots[index]
-        age = self._age_at_end[index] + max(boot.last_seen - monotonic, 0.0)
+        # By both clocks: what an earlier mien or a copy of the log brought in has not been written
+        # in the boot that it seems to belong to.
+        by_wall = boot.last_seen + boot.clock_offset - time
+        age_then = min(boot.last_seen - monotonic, by_wall)
+        age = self._age_at_end[index] + max(age_then, 0.0)
         if self._is_clock_trusted and boot.synchronized:
             age = max(age, self._now - time)
         return age

@@ -80,8 +80,9 @@ _PRAGMAS = (
     "PRAGMA journal_size_limit=65536",
 )
 _BUSY_TIMEOUT = 5.0  # seconds to wait for another process's lock
-DATABASE_ERRORS = (sqlite3.Error, UnicodeDecodeError)
-"""What reading and writing a log may raise; the latter is a damaged name in an error's text."""
+DATABASE_ERRORS = (sqlite3.Error, UnicodeDecodeError, MemoryError)
+"""What reading and writing a log may raise: a damaged name in an error's text is no UTF-8, and a
+damaged length asks for too much memory."""
 
 _CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 # errors that say nothing against the file: permissions, locks, a full or failing disk
@@ -187,7 +188,7 @@ def error_code(problem: Exception) -> int:
 
 def is_corrupt(problem: Exception) -> bool:
     """Whether an error of DATABASE_ERRORS says that the file is damaged."""
-    return isinstance(problem, UnicodeDecodeError) or error_code(problem) in _CORRUPT
+    return isinstance(problem, UnicodeDecodeError | MemoryError) or error_code(problem) in _CORRUPT
 
 
 def is_locked(problem: Exception) -> bool:

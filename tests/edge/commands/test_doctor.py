@@ -57,6 +57,20 @@ def test_a_group_that_the_services_user_lacks_is_named_with_usermod(tmp_path, mo
     assert all("sudo usermod -aG video mien" in finding.fix for finding in findings)
 
 
+def test_a_camera_that_is_unplugged_and_lines_of_nis_are_no_traceback(tmp_path):
+    root = device(
+        tmp_path,
+        **{
+            "etc/passwd": "mien:x:64999:64999::/:/bin/false\n+::::::",
+            "etc/group": f"video:x:{tmp_path.stat().st_gid}:mien\n+:::",
+        },
+    )
+    (root / "dev/video1").symlink_to("nowhere")
+    for uri in ("picamera", "v4l2:1", "v4l2:/dev/video[1", "v4l2:"):
+        (finding,) = examined(doctor._access, root, uri=uri)
+        assert finding.severity == "ok"
+
+
 def test_a_group_that_the_unit_or_its_drop_in_adds_counts(tmp_path):
     drop_in = {f"{UNIT}.d/x.conf": "[Service]\nSupplementaryGroups=other video"}
     (finding,) = examined(doctor._access, device(tmp_path, members="pi", **drop_in))
@@ -153,6 +167,17 @@ def test_a_module_whose_signature_libcamera_refuses_is_named(tmp_path, monkeypat
         ({}, "error"),
         ({f"{UNIT}.d/net.conf": "[Service]\nPrivateNetwork=no"}, "note"),
         ({UNIT: "[Service]\n"}, "note"),
+        ({UNIT: "[Service]\nRestrictAddressFamilies=AF_UNIX AF_NETLINK"}, "error"),
+        ({UNIT: "[Service]\nRestrictAddressFamilies=none"}, "error"),
+        ({UNIT: "[Service]\nRestrictAddressFamilies=~AF_INET AF_INET6"}, "error"),
+        ({UNIT: "[Service]\nRestrictAddressFamilies=AF_UNIX AF_INET"}, "note"),
+        (
+            {
+                UNIT: "[Service]\nRestrictAddressFamilies=AF_UNIX",
+                f"{UNIT}.d/net.conf": "[Service]\nRestrictAddressFamilies=AF_INET",
+            },
+            "note",
+        ),
     ],
 )
 def test_a_network_address_is_an_error_where_the_unit_has_no_network(tmp_path, files, severity):

@@ -50,6 +50,18 @@ class Device:
             self.log((testing.reading("happy", self.wall(), track=self.count),))
             self.log.commit()
 
+    def run_as_earlier_mien(self, seconds, step=10.0):
+        """One reading a step, by a program that knows of neither boots nor reserved ids."""
+        connection = sqlite3.connect(self.path)
+        columns = "time, monotonic, source, frame, track, quality, x, y, width, height, model"
+        query = f"INSERT INTO readings ({columns}) VALUES (?, ?, '', 0, ?, 'ok', 0, 0, 1, 1, '')"  # noqa: S608
+        for _ in range(round(seconds / step)):
+            self.since_boot += step
+            self.count += 1
+            connection.execute(query, (self.wall(), self.since_boot, self.count))
+        connection.commit()
+        connection.close()
+
     def kill(self):
         """The service ends without a word."""
         self.log._connection.close()
@@ -217,6 +229,22 @@ def test_a_device_that_never_sees_a_time_server_deletes_by_the_time_it_has_run(d
     tracks = [track for _, track, _ in rows(device.path)]
     assert tracks[0] in (48, 49, 50), "what came before two days of running is gone"
     assert tracks[-1] == 96
+
+
+def test_entries_of_an_earlier_mien_are_as_old_as_their_clock_says(device):
+    """It knows of no boots: what it writes seems to belong to the last one that the log knows."""
+    device.start()
+    device.since_boot += 29 * DAY
+    device.run(100)
+    device.log.close()
+    device.reboot(clock_stands=False)
+    device.run_as_earlier_mien(100)
+    device.reboot(clock_stands=False)
+    device.start()
+    device.since_boot += 2 * DAY
+    device.run(100)
+    device.log.close()
+    assert [track for _, track, _ in rows(device.path)] == list(range(1, 31))
 
 
 def test_minutes_are_held_by_the_same_ages(device):

@@ -10,7 +10,7 @@ from mien_edge import files, testing
 from mien_edge import settings as configuration
 from mien_edge.errors import SinkError
 from mien_edge.events import EventKind
-from mien_edge.log import checkup, reader, retention
+from mien_edge.log import checkup, database, reader, retention
 from mien_edge.log.reader import Filter
 from mien_edge.log.writer import LogWriter
 
@@ -117,6 +117,22 @@ def test_a_log_whose_tables_are_damaged_is_moved_aside(tmp_path, whole, damaged)
     content = path.read_bytes()
     assert whole in content
     path.write_bytes(content.replace(whole, damaged, 1))
+    closed_log(path, 5)
+    assert tracks(path) == [0, 1, 2, 3, 4]
+
+
+def test_a_log_whose_damage_asks_for_too_much_memory_is_moved_aside(tmp_path, monkeypatch):
+    """SQLite's NOMEM for a damaged length is a MemoryError in Python."""
+    path = closed_log(tmp_path / "log.db", 3)
+    connect = database._connect
+    failures = [MemoryError()]
+
+    def fail_once(*arguments):
+        if failures:
+            raise failures.pop()
+        return connect(*arguments)
+
+    monkeypatch.setattr(database, "_connect", fail_once)
     closed_log(path, 5)
     assert tracks(path) == [0, 1, 2, 3, 4]
 
