@@ -38,7 +38,7 @@ def devices(tmp_path_factory):
     folder = tmp_path_factory.mktemp("devices")
     (folder / "banner").write_text("ALL ACTIVITY IS LOGGED\n")
     behaviours = {
-        HUNG: "ForceCommand exec sleep 1000",
+        HUNG: "ForceCommand exec sleep 300",
         CHATTY: f"Banner {folder}/banner\nForceCommand {CHATTER}",
         ODD: "ForceCommand echo 'This account is not available.'",
         ASKING: f'ForceCommand PATH={folder}/bin:$PATH sh -c "$SSH_ORIGINAL_COMMAND"',
@@ -84,7 +84,7 @@ def test_a_device_that_hangs_is_named_and_what_to_do(devices, capsys):
 
 
 def test_a_program_that_hangs_on_the_device_is_a_failure_with_its_name(devices):
-    program = device(devices, PLAIN, "echo begun; exec sleep 1000; :")
+    program = device(devices, PLAIN, "echo begun; exec sleep 300; :")
     with pytest.raises(DeployError, match=f"{PLAIN}: it has said nothing for 4 s") as error:
         list(program.stream([], Limits(silence=4)))
     assert not isinstance(error.value, UnreachableError)
