@@ -102,7 +102,7 @@ class IdentityFile:
             ]
         except FileNotFoundError:
             return []
-        except (OSError, ValueError, KeyError, TypeError) as problem:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as problem:
             _log.warning("%s: damaged (%s); a new one is written", self.path, problem)
             return []
 

@@ -33,6 +33,17 @@ _MAX_NUMBER = 2**62  # of an id
 _RESTORED = "."  # between a log's name and the time when it was seen to be from a backup
 _COMMIT_DELAY = 10  # seconds after its end when a minute is surely in the log
 
+_DAMAGED = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+)
+"""What reading a cursor's file raises that is damaged."""
+
 _log = logging.getLogger("mien.publish")
 
 Kind = Literal["reading", "event", "minute"]
@@ -84,7 +95,7 @@ class Cursor:
             )
         except FileNotFoundError:
             return cls()
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as problem:
+        except _DAMAGED as problem:
             _log.warning("%s: damaged (%s); only new entries are published", path, problem)
             return cls()
 

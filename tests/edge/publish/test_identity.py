@@ -49,7 +49,10 @@ def test_a_host_name_that_cannot_be_a_topic_is_refused(monkeypatch):
         Identity.of(PublishSettings(host="h"))
 
 
-@pytest.mark.parametrize("content", ["", "{", "[1]", '[{"topic": 1}]', "{}", "\xff"])
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[1]", pytest.param("[" * 100_000, id="deep"), '[{"topic": 1}]', "{}", "\xff"],
+)
 def test_a_damaged_identity_file_is_written_anew(tmp_path, content):
     path = tmp_path / "identity.json"
     path.write_bytes(content.encode("latin-1"))

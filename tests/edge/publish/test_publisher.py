@@ -508,6 +508,7 @@ def test_prometheus_and_status_say_how_the_publisher_is(tmp_path, broker):
         '{"log": "a", "reading": 1, "event": 1, "minute": 1, "offset": NaN}',
         f'{{"log": "a", "reading": 1{"0" * 30}, "event": 1, "minute": 1}}',
         "\xff",
+        pytest.param("[" * 100_000, id="deep"),
     ],
 )
 def test_a_damaged_cursor_is_logged_and_costs_the_past_only(tmp_path, caplog, content):
