@@ -12,8 +12,10 @@ So a clock that is wrong, in the past or in the future, removes nothing.
 """
 
 import sqlite3
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, replace
+from itertools import accumulate
 
 from mien_edge.log.damage import damage
 
@@ -68,31 +70,8 @@ def read_boots(connection: sqlite3.Connection) -> list[Boot]:
         are_numbers = all(isinstance(value, int | float) for value in (number, *values))
         if not (are_numbers and isinstance(kernel_id, str)):
             raise damage("the boots are none")
-    return [_boot(*row) for row in rows]
-
-
-def _boot(
-    number: int,
-    kernel_id: str,
-    last_reading: int,
-    last_event: int,
-    last_run: int,
-    clock_offset: float,
-    synchronized: int,
-    first_seen: float,
-    last_seen: float,
-) -> Boot:
-    return Boot(
-        number,
-        kernel_id,
-        last_reading,
-        last_event,
-        last_run,
-        clock_offset,
-        bool(synchronized),
-        first_seen,
-        last_seen,
-    )
+    boots = [Boot(*row) for row in rows]
+    return [replace(boot, synchronized=bool(boot.synchronized)) for boot in boots]
 
 
 def write_boot(connection: sqlite3.Connection, boot: Boot) -> None:
@@ -117,6 +96,9 @@ class Ages:
         present = replace(boots[-1], last_seen=monotonic)
         self._boots = [*boots[:-1], present]
         self._age_at_end = self._ages_at_end()
+        self._readings = _Numbers(boot.last_reading for boot in boots)
+        self._events = _Numbers(boot.last_event for boot in boots)
+        self._runs = _Numbers(boot.last_run for boot in boots)
 
     def _ages_at_end(self) -> list[float]:
         """For each boot the least time since its end; the last one, of the present boot, is 0."""
@@ -136,20 +118,18 @@ class Ages:
 
         number: its id; time, monotonic: when it was captured and when it was taken for the log.
         """
-        index = _index([boot.last_reading for boot in self._boots], number)
-        return self._of_entry(index, time, monotonic)
+        return self._of_entry(self._readings.boot_index(number), time, monotonic)
 
     def of_event(self, number: int, time: float, monotonic: float) -> float:
         """The least age of an event; as for `of_reading`."""
-        index = _index([boot.last_event for boot in self._boots], number)
-        return self._of_entry(index, time, monotonic)
+        return self._of_entry(self._events.boot_index(number), time, monotonic)
 
     def of_minute(self, run: int, minute: float) -> float:
         """The least age of a minute's sums, which have no time of `since_boot`.
 
         minute: its start, seconds since 1970.
         """
-        index = _index([boot.last_run for boot in self._boots], run)
+        index = self._runs.boot_index(run)
         if index < 0:
             return self._of_entry(index, minute, 0.0)
         boot = self._boots[index]
@@ -171,9 +151,18 @@ class Ages:
         return age
 
 
-def _index(last_before: Sequence[int], number: int) -> int:
-    """The last boot that began before an entry; -1 if it is older than all."""
-    for index in reversed(range(len(last_before))):
-        if number > last_before[index]:
-            return index
-    return -1
+class _Numbers:
+    """The ids, or runs, with which the boots began; hundreds of entries are looked up at once.
+
+    last_before: the greatest number before each boot, the oldest boot first.
+    """
+
+    def __init__(self, last_before: Iterable[int]) -> None:
+        # Runs begin anew where all minutes are gone; the least from each boot on only grows.
+        least_from_here = list(accumulate(reversed(list(last_before)), min))
+        least_from_here.reverse()
+        self._least_from_here = least_from_here
+
+    def boot_index(self, number: int) -> int:
+        """Return the last boot that began before an entry; -1 if it is older than all."""
+        return bisect_left(self._least_from_here, number) - 1
