@@ -4,7 +4,7 @@ another user.
 
 import os
 import sqlite3
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,6 +157,10 @@ def _rows(
             limit -= chunk_size
 
 
+_Fetch = Callable[[str, Sequence[float | int | str]], list[sqlite3.Row]]
+"""Returns the rows of a query with these values."""
+
+
 class _Stream:
     """Reads a log at the pace of whoever takes its entries: the file is opened anew for each query
     after the first, for a writer may have started, which an immutable file does not notice.
@@ -271,25 +275,29 @@ def iterate_minutes(
     """
     query = "SELECT MIN(minute) FROM minutes WHERE minute >= ? AND minute < ?"
     start = since
-    stream = _Stream(connection)
+    fetch = _Stream(connection).fetch
     while True:
-        first = stream.fetch(query, (start, until))[0][0]
+        first = fetch(query, (start, until))[0][0]
         if first is None:
             return
         next_day = first // _DAY * _DAY + _DAY
-        yield from _sum_minutes(stream, start, min(next_day, until), step)
+        yield from _sum_minutes(fetch, start, min(next_day, until), step)
         start = next_day
 
 
 def read_minutes(
     connection: sqlite3.Connection, since: float, until: float = _END, step: int = 60
 ) -> list[MinuteSummary]:
-    """Return what `iterate_minutes` yields."""
-    return list(iterate_minutes(connection, since, until, step))
+    """Return what `iterate_minutes` yields, in memory at once and from the file as it is open."""
+
+    def fetch(query: str, values: Sequence[float | int | str]) -> list[sqlite3.Row]:
+        return connection.execute(query, values).fetchall()
+
+    return _sum_minutes(fetch, since, until, step)
 
 
-def _sum_minutes(stream: _Stream, since: float, until: float, step: int) -> list[MinuteSummary]:
-    rows = stream.fetch(
+def _sum_minutes(fetch: _Fetch, since: float, until: float, step: int) -> list[MinuteSummary]:
+    rows = fetch(
         "SELECT minute / ? * ? AS start, label, SUM(seconds) AS seconds, MAX(faces) AS faces FROM "
         "minutes "
         "WHERE minute >= ? AND minute < ? GROUP BY start, label ORDER BY start",

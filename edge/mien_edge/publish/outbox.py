@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from sqlite3 import Connection
 from typing import Literal, NamedTuple, Protocol
@@ -191,7 +192,8 @@ class MinuteSums:
 
     def read(self, connection: Connection, cursor: Cursor, last_minute: int) -> Batch:
         """Read the full minutes behind a cursor."""
-        minutes = reader.read_minutes(connection, cursor.minute + 1, last_minute + 1)[:BATCH_SIZE]
+        new_minutes = reader.iterate_minutes(connection, cursor.minute + 1, last_minute + 1)
+        minutes = list(islice(new_minutes, BATCH_SIZE))
         published = [minute for minute in minutes if minute.faces >= self.min_faces]
         messages = [_minute_message(cursor.log, minute) for minute in published]
         end = replace(cursor, minute=minutes[-1].time) if minutes else cursor
@@ -266,8 +268,8 @@ class Outbox:
         with closing(reader.open_to_read(self.log)) as connection:
             last_minute = self._last_full_minute()
             self._attach(connection)
-            self.sent = self._skip(connection, self._follow_clock(self.sent, last_minute))
-            self.done = self._skip(connection, self._follow_clock(self.done, last_minute))
+            self.sent = self._catch_up(connection, self.sent, last_minute)
+            self.done = self._catch_up(connection, self.done, last_minute)
             batch = self.mode.read(connection, self.sent, last_minute)
             self._move(batch)
             if counts:
@@ -285,7 +287,7 @@ class Outbox:
         name = reader.name(connection)
         before, _, _ = self.sent.log.partition(_RESTORED)
         if before == name:
-            self._follow_restore(connection)
+            self._follow_restore(connection, name)
             return
         if before:
             start = Cursor(name)
@@ -296,13 +298,14 @@ class Outbox:
         self.sent = self._stamp(Cursor(name), start)
         self.done = self.sent
 
-    def _follow_restore(self, connection: Connection) -> None:
-        """Give a log that came from a backup another name: it will use ids for a second time."""
+    def _follow_restore(self, connection: Connection, name: str) -> None:
+        """Give the log `name`, if it came from a backup, another name: it will use ids for a second
+        time.
+        """
         reading_before, last_reading = ids.issued(connection, "readings", self._boot)
         event_before, last_event = ids.issued(connection, "events", self._boot)
         if self.sent.reading <= last_reading and self.sent.event <= last_event:
             return
-        name, _, _ = self.sent.log.partition(_RESTORED)
         self.done = replace(
             self.done,
             log=f"{name}{_RESTORED}{int(self._wall_clock())}",
@@ -311,10 +314,10 @@ class Outbox:
         )
         self.sent = self.done
 
-    def _skip(self, connection: Connection, cursor: Cursor) -> Cursor:
-        """Move a cursor past what this mode never publishes."""
-        skipped = self.mode.skip_unpublished(connection, cursor, self._last_full_minute())
-        return self._stamp(cursor, skipped)
+    def _catch_up(self, connection: Connection, cursor: Cursor, last_minute: int) -> Cursor:
+        """Move a cursor with the clock, and past what this mode never publishes."""
+        cursor = self._follow_clock(cursor, last_minute)
+        return self._stamp(cursor, self.mode.skip_unpublished(connection, cursor, last_minute))
 
     def _follow_clock(self, cursor: Cursor, last_minute: int) -> Cursor:
         """Move a cursor's minute as the log moves its minutes when the clock is set."""
