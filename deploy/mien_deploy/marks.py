@@ -12,7 +12,7 @@ from mien_edge.errors import DeployError
 from paramiko import Channel, SSHClient
 
 from mien_deploy.process import LimitError, SizeError
-from mien_deploy.remote import BEGIN, UNMARKED, marked, split_end
+from mien_deploy.remote import UNMARKED, MarkedText, marked
 
 MAX_BYTES = 8_000_000
 """How much one command may print."""
@@ -87,8 +87,7 @@ class _Marked:
             self._fail(LimitError.of_silence(self._connection.seconds))
 
     def _between_marks(self) -> Iterator[str]:
-        has_begun = False
-        has_ended = False
+        text = MarkedText()
         size = 0
         while content := self._file.readline(_MAX_LINE):
             size += len(content)
@@ -96,19 +95,13 @@ class _Marked:
                 self._fail(SizeError.of_bytes(MAX_BYTES))
                 return
             line = content.decode(errors="replace").rstrip("\r\n")
-            if not has_begun:
-                has_begun = line.endswith(BEGIN)
-            elif has_ended:
-                continue
-            elif end := split_end(line):
-                has_ended = True
-                last_line, exit_code = end
-                self._set_exit_code(exit_code)
-                if last_line:
-                    yield last_line
-            else:
-                yield line
-        if not has_begun or (self._has_end and not has_ended):
+            had_ended = text.exit_code is not None
+            part = text.part(line)
+            if text.exit_code is not None and not had_ended:
+                self._set_exit_code(text.exit_code)
+            if part is not None:
+                yield part
+        if not text.has_begun or (self._has_end and text.exit_code is None):
             self._fail(UNMARKED)
 
     def _set_exit_code(self, exit_code: int) -> None:

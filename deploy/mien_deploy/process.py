@@ -24,6 +24,7 @@ MAX_ERRORS = 65536
 _CHUNK = 65536  # bytes
 _PIPE_CHUNKS = 2  # what a pipe can still hold when the program has ended
 _POLL_SECONDS = 0.05
+_MAX_WAIT = 65536.0  # seconds for which nothing has to be looked at
 _TERMINATE_SECONDS = 2.0
 
 
@@ -152,7 +153,7 @@ class LocalProcess:
         """Return the seconds until the next limit. Raises LimitError if one is over."""
         now = self._clock()
         limits = self._limits
-        left = float(_CHUNK)
+        left = _MAX_WAIT
         if self._end_time is not None:
             return max(0.0, self._end_time - now)
         if limits.start is not None and not self.has_output:

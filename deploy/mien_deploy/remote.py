@@ -53,10 +53,30 @@ def marked(command: str) -> str:
     return f"sh -c {shlex.quote(script)}"
 
 
-def split_end(line: str) -> tuple[str, int] | None:
-    """Return what stands before END in a line, and the exit code; None for a line without it."""
-    match = _END_LINE.search(line)
-    return (line[: match.start()], int(match[1])) if match else None
+class MarkedText:
+    """What stands between BEGIN and END in the lines of one stream.
+
+    accept_unmarked: whether lines without a BEGIN before them count, too.
+
+    `has_begun` is whether BEGIN was read; `exit_code` is the one in END, None until that was read.
+    """
+
+    def __init__(self, accept_unmarked: bool = False) -> None:
+        self.has_begun = False
+        self.exit_code: int | None = None
+        self._accept_unmarked = accept_unmarked
+
+    def part(self, line: str) -> str | None:
+        """Take the next line; return the program's part of it, None if there is none."""
+        if line.endswith(BEGIN) and not self.has_begun:
+            self.has_begun = True
+            return None
+        if self.exit_code is not None:
+            return None
+        if self.has_begun and (end := _END_LINE.search(line)):
+            self.exit_code = int(end[1])
+            return line[: end.start()] or None
+        return line if self.has_begun or self._accept_unmarked else None
 
 
 def without_noise(lines: Sequence[str]) -> list[str]:
@@ -183,8 +203,7 @@ class RemoteProcess:
         self._accepted_exit_codes = accepted_exit_codes
         self._accept_unmarked = accept_unmarked
         self._keep_stdin = keep_stdin
-        self._has_begun = False
-        self._end_code: int | None = None
+        self._text = MarkedText(accept_unmarked)
         self._has_lines = False
 
     def __iter__(self) -> Iterator[str]:
@@ -198,7 +217,7 @@ class RemoteProcess:
             if attempt < starts.ATTEMPTS:
                 process.pause(starts.delay(attempt))
         # ssh's own code may be that of a login shell.
-        exit_code = local.exit_code if self._end_code is None else self._end_code
+        exit_code = local.exit_code if self._text.exit_code is None else self._text.exit_code
         self._check(local, exit_code)
         self.exit_code = exit_code
 
@@ -207,29 +226,17 @@ class RemoteProcess:
         try:
             for line in local.lines():
                 starts.STARTS.end(place)
-                for program_line in self._marked(line):
+                program_line = self._text.part(line)
+                if program_line is not None:
                     self._has_lines = True
                     yield program_line
-                if self._end_code is not None:
+                if self._text.exit_code is not None:
                     # What a login shell has left running there may hold the connection.
                     local.end_within(_LAST_SECONDS)
         except LimitError as problem:
             raise self._limit_error(local, problem) from None
         finally:
             starts.STARTS.end(place)
-
-    def _marked(self, line: str) -> Iterator[str]:
-        """Yield the part of the line that is the program's, if any."""
-        if line.endswith(BEGIN) and not self._has_begun:
-            self._has_begun = True
-        elif self._end_code is not None:
-            return
-        elif self._has_begun and (end := split_end(line)):
-            last_line, self._end_code = end
-            if last_line:
-                yield last_line
-        elif self._has_begun or self._accept_unmarked:
-            yield line
 
     def _limit_error(self, local: LocalProcess, problem: LimitError) -> DeployError:
         host = self._device.host
@@ -241,8 +248,8 @@ class RemoteProcess:
     def _check(self, local: LocalProcess, exit_code: int | None) -> None:
         """Raise the error that an exit code stands for."""
         host = self._device.host
-        has_ended = self._end_code is not None
-        is_cut = exit_code == 0 and self._has_begun
+        has_ended = self._text.exit_code is not None
+        is_cut = exit_code == 0 and self._text.has_begun
         if not has_ended and (is_cut or (exit_code == _SSH_FAILED and local.has_output)):
             advice = "the state of the device is unknown; run the command again"
             raise DeployError(f"{host}: the connection was lost; {advice}")
@@ -254,7 +261,7 @@ class RemoteProcess:
         is_answer = exit_code in self._accepted_exit_codes and (exit_code == 0 or self._has_lines)
         if not is_answer:
             raise DeployError(f"{host}: {self._reason(lines, exit_code)}")
-        if not self._has_begun and not self._accept_unmarked:
+        if not self._text.has_begun and not self._accept_unmarked:
             raise DeployError(f"{host}: {UNMARKED}; log in as a user with an ordinary shell")
 
     def _reason(self, lines: Sequence[str], exit_code: int | None) -> str:
