@@ -45,7 +45,8 @@ class Unit:
     def read(cls, root: Path) -> "Unit":
         """Read the unit of a device whose files lie below `root`."""
         paths = systemd_files(root, _UNIT_FOLDERS, _UNIT)
-        return cls(tuple(pair for path in paths for pair in _assignments(path)))
+        texts = [path.read_text(errors="replace") for path in paths]
+        return cls(tuple(pair for text in texts for pair in assignments(text)))
 
     def values(self, key: str) -> list[str]:
         """Return the values of a key in order."""
@@ -98,8 +99,9 @@ class Unit:
         return any(value.split()[:1] == [name] for value in self.values("DeviceAllow"))
 
 
-def _assignments(path: Path) -> Iterator[tuple[str, str]]:
-    for line in path.read_text(errors="replace").splitlines():
+def assignments(text: str) -> Iterator[tuple[str, str]]:
+    """Yield key and value of each line of a unit's file."""
+    for line in text.splitlines():
         key, separator, value = line.partition("=")
         if separator and not line.startswith(("#", ";", "[")):
             yield key.strip(), value.strip()

@@ -1,16 +1,15 @@
 """The environment that a systemd unit gives its program, for commands that measure in it."""
 
 import os
-import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+from mien_edge.commands.service_access import assignments
 from mien_edge.errors import SettingsError
 
 _KEPT = ("PATH", "HOME", "LANG", "PYTHONPATH")
-_ENVIRONMENT = re.compile(r"^Environment=(.*)$", re.MULTILINE)
 
 
 def unit_variables(unit: str) -> dict[str, str]:
@@ -21,8 +20,10 @@ def unit_variables(unit: str) -> dict[str, str]:
     Raises SettingsError if there is no such unit.
     """
     variables: dict[str, str] = {}
-    for value in _ENVIRONMENT.findall(_unit_text(unit)):
-        if not value.strip():
+    for key, value in assignments(_unit_text(unit)):
+        if key != "Environment":
+            continue
+        if not value:
             variables.clear()  # as an empty assignment does in systemd
         for assignment in shlex.split(value):
             name, _, content = assignment.partition("=")

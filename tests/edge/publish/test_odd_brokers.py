@@ -182,8 +182,17 @@ def test_a_broker_of_mqtt_3_1_1_that_hangs_up_at_a_large_message_gets_the_rest(
     assert "homeassistant/device/pi/config was set aside" in running.report().problem
 
 
-def test_a_broker_without_retained_messages_gets_all_others(tmp_path, publisher, log):
-    broker = Broker(tmp_path / "broker", "allow_anonymous true", "retain_available false").start()
+@pytest.mark.parametrize(
+    ("limit", "words"),
+    [
+        ("retain_available false", "keeps no retained messages"),
+        ("max_qos 0", "takes QoS 0 only"),
+    ],
+)
+def test_a_broker_without_a_feature_gets_all_else_and_that_is_told(
+    tmp_path, publisher, log, limit, words
+):
+    broker = Broker(tmp_path / "broker", "allow_anonymous true", limit).start()
     running = publisher(broker.port)
     until(running, lambda: running.connected)
     log((testing.reading("happy", NOW),))
@@ -191,19 +200,7 @@ def test_a_broker_without_retained_messages_gets_all_others(tmp_path, publisher,
     until(running, lambda: running.published == 1)
     running.close()
     broker.stop()
-    assert "keeps no retained messages" in running.report().problem
-
-
-def test_a_broker_that_takes_qos_0_only_gets_all_and_that_is_told(tmp_path, publisher, log):
-    broker = Broker(tmp_path / "broker", "allow_anonymous true", "max_qos 0").start()
-    running = publisher(broker.port)
-    until(running, lambda: running.connected)
-    log((testing.reading("happy", NOW),))
-    log.commit()
-    until(running, lambda: running.published == 1)
-    running.close()
-    broker.stop()
-    assert "takes QoS 0 only" in running.report().problem
+    assert words in running.report().problem
 
 
 # --- files and doctor --------------------------------------------------------------------------------------------

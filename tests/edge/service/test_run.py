@@ -284,9 +284,24 @@ def test_a_handler_of_sighup_runs_no_python_code(model, tmp_path):
     assert isinstance(handlers[0], BuiltinFunctionType)
 
 
-def test_a_start_verifies_its_bundle_once(bundle, tmp_path, monkeypatch):
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """The store of the service whose state folder is `tmp_path`; nothing is installed."""
     monkeypatch.setenv("MIEN_MODELS", str(tmp_path / "models"))
-    commit(store(tmp_path / "models"), bundle.folder)
+    return store(tmp_path / "models")
+
+
+@pytest.fixture
+def suspended(place, bundle):
+    """That store, with a bundle on probation whose service has ended in order."""
+    place.request(place.install(bundle.folder))
+    place.promote()
+    place.suspend_probation(ProbationProgress(bundle.card.id, 90.0, {"happy/sad": 3}))
+    return place
+
+
+def test_a_start_verifies_its_bundle_once(bundle, place, tmp_path, monkeypatch):
+    commit(place, bundle.folder)
     digests = []
     sha256 = files.sha256
     monkeypatch.setattr(files, "sha256", lambda path: digests.append(path.name) or sha256(path))
@@ -295,12 +310,7 @@ def test_a_start_verifies_its_bundle_once(bundle, tmp_path, monkeypatch):
     assert sorted(digests) == ["golden.npz", "model.tflite"]
 
 
-def test_a_sigterm_while_the_model_is_loaded_keeps_a_probation(bundle, tmp_path, monkeypatch):
-    monkeypatch.setenv("MIEN_MODELS", str(tmp_path / "models"))
-    place = store(tmp_path / "models")
-    place.request(place.install(bundle.folder))
-    place.promote()
-    place.suspend_probation(ProbationProgress(bundle.card.id, 90.0, {"happy/sad": 3}))
+def test_a_sigterm_while_the_model_is_loaded_keeps_a_probation(suspended, tmp_path, monkeypatch):
 
     def terminated(*_):
         os.kill(os.getpid(), signal.SIGTERM)
@@ -310,17 +320,10 @@ def test_a_sigterm_while_the_model_is_loaded_keeps_a_probation(bundle, tmp_path,
     with pytest.raises(SystemExit):
         Service.from_settings(Settings(), RunOptions(state_folder=tmp_path))
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-    assert place.recover().probation.faces == 3
+    assert suspended.recover().probation.faces == 3
 
 
-def test_a_camera_that_is_missing_at_a_start_does_not_end_a_probation(
-    bundle, tmp_path, monkeypatch
-):
-    monkeypatch.setenv("MIEN_MODELS", str(tmp_path / "models"))
-    place = store(tmp_path / "models")
-    place.request(place.install(bundle.folder))
-    place.promote()
-    place.suspend_probation(ProbationProgress(bundle.card.id, 90.0, {"happy/sad": 3}))
+def test_a_camera_that_is_missing_at_a_start_does_not_end_a_probation(suspended, tmp_path):
     settings = Settings(source=SourceSettings(uri=str(tmp_path / "no-camera.mp4")))
     options = RunOptions(state_folder=tmp_path)
     for _ in range(3):
@@ -328,14 +331,10 @@ def test_a_camera_that_is_missing_at_a_start_does_not_end_a_probation(
         assert service.progress.faces == 3
         with pytest.raises(SourceError):
             service.run()
-    assert place.state().on_probation
+    assert suspended.state().on_probation
 
 
-def test_a_bundle_that_is_taken_at_a_start_without_a_camera_is_not_undone(
-    bundle, tmp_path, monkeypatch
-):
-    monkeypatch.setenv("MIEN_MODELS", str(tmp_path / "models"))
-    place = store(tmp_path / "models")
+def test_a_bundle_that_is_taken_at_a_start_without_a_camera_is_not_undone(bundle, place, tmp_path):
     place.request(place.install(bundle.folder))
     settings = Settings(source=SourceSettings(uri=str(tmp_path / "no-camera.mp4")))
     for _ in range(3):
@@ -345,14 +344,9 @@ def test_a_bundle_that_is_taken_at_a_start_without_a_camera_is_not_undone(
 
 
 def test_whatever_ends_a_service_before_its_first_frame_undoes_no_probation(
-    bundle, tmp_path, monkeypatch
+    suspended, tmp_path, monkeypatch
 ):
     """A kill while the camera is opened, a log that cannot be opened, a package that is missing."""
-    monkeypatch.setenv("MIEN_MODELS", str(tmp_path / "models"))
-    place = store(tmp_path / "models")
-    place.request(place.install(bundle.folder))
-    place.promote()
-    place.suspend_probation(ProbationProgress(bundle.card.id, 90.0, {"happy/sad": 3}))
     options = RunOptions(state_folder=tmp_path, log=tmp_path)
 
     def missing(*_):
@@ -364,7 +358,7 @@ def test_whatever_ends_a_service_before_its_first_frame_undoes_no_probation(
     monkeypatch.setattr(run, "load_model", missing)
     with pytest.raises(RuntimeMissingError):
         Service.from_settings(Settings(), options)
-    assert place.recover().probation.faces == 3
+    assert suspended.recover().probation.faces == 3
 
 
 def test_a_service_starts_with_the_bundle_of_its_store(bundle, tmp_path, monkeypatch):
