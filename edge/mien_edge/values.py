@@ -68,12 +68,15 @@ class Frame:
     index: counts the frames of the source from 0, dropped ones included.
     captured_at: seconds since 1970 (UTC).
     name: the photograph's file name where the source has one, else empty.
+    position: seconds from the file's begin by the container's own time stamps; None for cameras
+        and photographs.
     """
 
     image: Pixels
     index: int
     captured_at: float
     name: str = ""
+    position: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,16 @@
 """`mien-edge run`: read expressions from a source."""
 
 import argparse
+import dataclasses
 import json
 import logging
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mien_edge import paths
 from mien_edge.commands.common import model_option, settings_from, settings_option
+from mien_edge.commands.page import page_beside
 from mien_edge.credentials import exposed_files
 
 _log = logging.getLogger("mien.run")
@@ -61,6 +64,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="labels.csv with the true labels, to score photographs",
     )
+    parser.add_argument(
+        "--view",
+        action="store_true",
+        help="show the page beside the run, on a free port of 127.0.0.1, until the run ends",
+    )
     parser.add_argument("--max-frames", type=int, metavar="N", help="stop after N frames")
     parser.set_defaults(run=_run)
 
@@ -75,8 +83,23 @@ def _run(options: argparse.Namespace) -> None:
     run_options = _run_options(options)
     if run_options.runtime_folder:
         ignore_hangup()
-    service = Service.from_settings(settings, run_options)
-    _print_summary(options, service.run())
+    with ExitStack() as stack:
+        if options.view:
+            log = options.log or _path(settings.log.path)
+            folders = stack.enter_context(page_beside(options.settings, log))
+            run_options = dataclasses.replace(
+                run_options,
+                runtime_folder=folders.runtime,
+                log=folders.log,
+                is_viewed=True,
+            )
+        service = Service.from_settings(settings, run_options)
+        summary = service.run()
+    _print_summary(options, summary)
+
+
+def _path(setting: str) -> Path | None:
+    return Path(setting) if setting else None
 
 
 def _run_options(options: argparse.Namespace) -> "RunOptions":
