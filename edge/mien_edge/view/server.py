@@ -56,15 +56,21 @@ _MAX_PICTURES = 8  # of them, the live picture; the service itself shows it to f
 _BACKLOG = 128  # connections that are accepted at once, beyond _MAX_CONNECTIONS
 _IDLE_SECONDS = 10.0  # for a connection without a request, or with an answer that nobody reads
 _WRITE_SECONDS = 10.0  # for one message of a stream
-_MINUTE = 60
-_TEN_MINUTES = 600
-_HOUR = 3600
+_SCRIPTS = ("texts.js", "place.js", "picture.js", "history.js", "page.js")
 _DAY = 86400
 _EVENT_DAYS = 7
 _MAX_EVENTS = 20
 _MAX_PICTURE_BYTES = 4_000_000
 _MAX_FACES_BYTES = 200_000  # of the readings of one picture, which travel in a header
 _PICTURE_TYPE = "multipart/x-mixed-replace; boundary=picture"
+_SPANS = {
+    "hour": (3600, 60),
+    "day": (_DAY, 600),
+    "week": (7 * _DAY, 3600),
+    "month": (28 * _DAY, 21600),
+}
+"""What the page can show of the past: how many seconds, and in steps of how many."""
+
 _CARD_KEYS = ("name", "version", "created", "labels", "intended", "forbidden", "limits")
 _METRIC_KEYS = ("accuracy", "macro_f1", "recall")
 
@@ -129,7 +135,7 @@ class PageServer:
         routes: dict[str, Handler] = {
             "/": _StaticFile("page.html", "text/html").get,
             "/page.css": _StaticFile("page.css", "text/css").get,
-            "/page.js": _StaticFile("page.js", "text/javascript").get,
+            **{f"/{name}": _StaticFile(name, "text/javascript").get for name in _SCRIPTS},
             "/api/live": self._page.live,
             "/api/history": self._page.history,
             "/api/model": self._page.model,
@@ -312,17 +318,22 @@ class _Page:
         }
 
     async def history(self, request: web.Request) -> web.Response:
-        """Answer with the last hour by minutes, the last day by ten minutes, and events."""
+        """Answer with a span of the past in steps, and events; ?span= is one of _SPANS."""
+        span = request.query.get("span", "hour")
+        if span not in _SPANS:
+            raise web.HTTPNotFound(text=f"no such span; one of: {', '.join(_SPANS)}\n")
+        length, step = _SPANS[span]
         now = time.time()
         with closing(reader.open_to_read(self.log)) as connection:
-            hour = reader.read_minutes(connection, now - _HOUR - _MINUTE)
-            day = reader.read_minutes(connection, now - _DAY - _TEN_MINUTES, step=_TEN_MINUTES)
+            spans = reader.read_minutes(connection, now - length - step, step=step)
             events = reader.newest_events(connection, now - _EVENT_DAYS * _DAY, _MAX_EVENTS)
         return web.json_response(
             {
                 "now": now,
-                "hour": [to_dict(span) for span in hour],
-                "day": [to_dict(span) for span in day],
+                "span": span,
+                "length": length,
+                "step": step,
+                "spans": [to_dict(summary) for summary in spans],
                 "events": [to_dict(event) for event in reversed(events)],
             }
         )
