@@ -22,6 +22,31 @@ def test_drawing_marks_the_picture_and_leaves_the_original(shape):
     assert (drawn != 90).any()
 
 
+def faces_at(*lefts):
+    boxes = [Box(left, 180, 100, 120) for left in lefts]
+    return tuple(
+        dataclasses.replace(testing.reading(), box=box, track=i) for i, box in enumerate(boxes, 1)
+    )
+
+
+def test_no_panel_covers_a_neighbours_face():
+    drawn = annotate.draw_readings(
+        np.full((480, 640, 3), 90, np.uint8), faces_at(40, 160, 280, 400)
+    )
+    for left in (40, 160, 280, 400):
+        assert (drawn[184:296, left + 4 : left + 96] == 90).all()
+
+
+def test_faces_without_room_for_a_panel_have_a_number_and_a_legend_below_a_picture():
+    crowd = faces_at(*range(0, 640, 10))
+    image = np.full((480, 640, 3), 90, np.uint8)
+    crowd = tuple(
+        dataclasses.replace(reading, box=reading.box._replace(y=0, height=480)) for reading in crowd
+    )
+    assert annotate.draw_readings(image, crowd).shape[0] > 480
+    assert annotate.draw_readings(image, crowd, may_grow=False).shape[0] == 480
+
+
 def test_the_picture_kept_is_the_one_that_shows_most(tmp_path):
     picture = annotate.Picture(tmp_path / "out" / "best.png")
     large = testing.reading("happy")
