@@ -48,7 +48,7 @@ def page_beside(settings_file: Path | None, log: Path | None) -> Iterator[PageFo
         runtime = Path(folder) / "run"
         runtime.mkdir(mode=0o700)
         folders = PageFolders(runtime, log or Path(folder) / paths.LOG_NAME)
-        with subprocess.Popen(  # noqa: S603 - this program
+        with subprocess.Popen(
             _command(settings_file, folders),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -93,7 +93,7 @@ def _open_browser(address: str) -> None:
     if opener is None or os.environ.get("BROWSER"):
         webbrowser.open(address)
         return
-    subprocess.Popen(  # noqa: S603
+    subprocess.Popen(
         [opener, address],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

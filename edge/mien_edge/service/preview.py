@@ -2,8 +2,9 @@
 
 Each picture is sent with what was read in it, so that the page draws both in the language and size
 of whoever looks: the readings as JSON (a list of `PictureFace`), then the JPEG, each after its
-length (four bytes, big-endian). Nothing is stored. Who may connect is a matter of the socket's folder alone: systemd-tmpfiles
-makes it for the group mien-preview (systemd/mien.tmpfiles), which the socket inherits.
+length (four bytes, big-endian). Nothing is stored. Who may connect is a matter of the socket's
+folder alone: systemd-tmpfiles makes it for the group mien-preview (systemd/mien.tmpfiles), which
+the socket inherits.
 """
 
 import json

@@ -46,10 +46,10 @@ class Guard:
         refusal = self._refusal(request)
         if refusal:
             return web.Response(status=403, text=f"{refusal}\n")
+        if self.token and self._has_parameter(request):
+            return self._set_cookie(request.query.get("lang", ""))
         if not self.token or self._has_cookie(request):
             return await handler(request)
-        if self._has_parameter(request):
-            return self._set_cookie(request.query.get("lang", ""))
         return web.Response(status=401, text="open /?token=… with the device's token\n")
 
     def _refusal(self, request: web.Request) -> str:

@@ -82,7 +82,7 @@ function showTimeline(sums) {
     ...createTimeScale(plot),
     ...history.spans.map((span) => createStack(span, plot)),
   );
-  svg.setAttribute("aria-label", history.spans.length ? describeShares(sums) : text("nothing"));
+  svg.setAttribute("aria-label", history.spans.length ? describeShares(sums) : text("noHistory"));
   byId("no-history").hidden = history.spans.length > 0;
 }
 

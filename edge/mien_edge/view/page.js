@@ -212,7 +212,9 @@ function createProblemItem(problem) {
 }
 
 function showFaces(faces) {
-  if (faces.length) {
+  if (!isRunning() || service.camera === "starting") {
+    setContent("faces"); // nobody has looked yet
+  } else if (faces.length) {
     announce(faces.map((face) => formatFace(face) + formatVerdict(face)).join(", "));
     setContent("faces", ...faces.map(createFaceItem));
   } else {
@@ -265,7 +267,7 @@ function showHealth(rows) {
 function healthRows() {
   const rows = [
     ["camera", text(service.camera)],
-    ["frames", `${service.fps} ${text("of")} ${service.target_fps ?? "?"}`],
+    ["frames", formatRate(service)],
     ["milliseconds", formatStages(service.milliseconds)],
     ["temperature", formatTemperature(service.temperature)],
     ["limits", formatLimits(service.limits)],
@@ -277,6 +279,10 @@ function healthRows() {
     rows.push(["broker", formatPublisher(service.publisher)]);
   }
   return rows;
+}
+
+function formatRate({ fps, target_fps: target }) {
+  return target === undefined ? `${fps}` : `${fps} ${text("of")} ${target}`;
 }
 
 function formatStages(milliseconds) {

@@ -4,6 +4,7 @@
 // them on the same cases.
 
 const MAX_OWN_SHARE = 0.25; // of its own face that a panel may cover
+const ROUNDING = 1e-6; // of a panel's area
 
 // Give each face's panel a place, as large as there is room for.
 //
@@ -36,18 +37,17 @@ function placePanels(faces, sizes, picture, gap) {
 }
 
 function freeBox(face, size, picture, gap, obstacles) {
-  const isFree = (box) => covered(box, obstacles) === 0;
+  const whole = { x: 0, y: 0, ...picture };
   const outside = placesOutside(face, size, picture, gap).find(
-    (box) => isFree(box) && covered(box, [face]) === 0 && isInside(box, picture),
+    (box) => covered(box, [...obstacles, face]) === 0 && isInside(box, whole),
   );
   if (outside) {
     return outside;
   }
-  const visible = intersection(face, { x: 0, y: 0, ...picture });
-  const isOwn = (box) => isSame(intersection(box, visible), box);
+  const visible = intersection(face, whole);
   const isSmall = (box) => areaOf(box) <= areaOf(visible) * MAX_OWN_SHARE;
   const inside = placesInCorners(visible, size).find(
-    (box) => isSmall(box) && isFree(box) && isOwn(box),
+    (box) => isSmall(box) && covered(box, obstacles) === 0 && isInside(box, visible),
   );
   return inside ?? null;
 }
@@ -62,7 +62,7 @@ function placesOutside(face, size, picture, gap) {
   const below = xs.map((x) => ({ x, y: face.y + face.height + gap, ...size }));
   const right = ys.map((y) => ({ x: face.x + face.width + gap, y, ...size }));
   const left = ys.map((y) => ({ x: face.x - gap - size.width, y, ...size }));
-  const isFlat = size.width > size.height;
+  const isFlat = size.width > 2 * size.height;
   return isFlat ? [...above, ...below, ...right, ...left] : [...right, ...left, ...below, ...above];
 }
 
@@ -90,14 +90,8 @@ function leastCovering(face, size, picture, gap, neighbours) {
   return candidates[areas.indexOf(Math.min(...areas))];
 }
 
-function isInside(box, picture) {
-  const fitsWidth = box.x >= 0 && box.x + box.width <= picture.width;
-  const fitsHeight = box.y >= 0 && box.y + box.height <= picture.height;
-  return fitsWidth && fitsHeight;
-}
-
-function isSame(first, second) {
-  return ["x", "y", "width", "height"].every((name) => first[name] === second[name]);
+function isInside(box, area) {
+  return areaOf(box) - areaOf(intersection(box, area)) <= ROUNDING * areaOf(box);
 }
 
 // Square pixels of the obstacles that a box covers.

@@ -4,8 +4,8 @@ import contextlib
 import json
 import re
 import resource
-import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -219,7 +219,11 @@ def test_the_stream_is_whole_pictures_each_with_what_was_read_in_it(service):
     picture = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
     assert picture.shape == (240, 320, 3)
     (face,) = json.loads(re.search(rb"Faces: (.*)", headers)[1])
-    assert (face["track"], face["label"], face["scores"]["happy"]) == (1, "happy", face["confidence"])
+    assert (face["track"], face["label"], face["scores"]["happy"]) == (
+        1,
+        "happy",
+        face["confidence"],
+    )
     assert all(0 <= value <= 1 for value in face["box"]), "shares of the picture"
 
 
@@ -366,25 +370,12 @@ def test_with_a_token_only_who_has_it_may_look(service):
         assert opener.open(page + "/?token=0123456789abcdef", timeout=10).url == page + "/", (
             "the token leaves the address"
         )
+        linked = page + "/?token=0123456789abcdef&lang="
+        assert opener.open(linked + "zh-TW", timeout=10).url == page + "/?lang=zh-TW"
+        assert opener.open(linked + "%0d%0aX:", timeout=10).url == page + "/"
 
 
 # --- a real browser ----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    program = (
-        shutil.which("chromium")
-        or shutil.which("google-chrome")
-        or shutil.which("chromium-browser")
-    )
-    playwright = pytest.importorskip("playwright.sync_api")
-    if program is None:
-        pytest.skip("chromium is not installed")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @contextlib.contextmanager
@@ -493,6 +484,68 @@ def test_the_picture_comes_when_asked_for_and_goes_when_not(service, chromium):
             service.see("happy")
             page.wait_for_timeout(30)
         assert page.is_hidden("#picture")
+
+
+def test_the_place_of_the_picture_says_why_there_is_none(service, chromium):
+    service.status.event(EventKind.START, "fake")
+    with served(service) as address, opened(chromium, address) as page:
+        page.wait_for_selector("text=press “Show the picture”")
+        assert page.inner_text("#faces") == "", "nobody has looked yet"
+        page.click("#toggle")
+        assert "Waits for the first picture" in page.inner_text("#no-picture")
+        service.status.event(EventKind.CAMERA_LOST, "no frame")
+        page.wait_for_selector("text=No picture: the camera is lost")
+        service.status.close()
+        page.wait_for_selector("text=No picture: mien.service does not run")
+        ground = "getComputedStyle(document.querySelector('.stage')).backgroundColor"
+        assert page.evaluate(ground) == "rgb(244, 244, 242)", "no black box"
+
+
+def test_a_picture_that_the_settings_forbid_is_called_forbidden(service, chromium):
+    service.see("happy")
+    forbidden = "show_picture = false\n"
+    with served(service, forbidden) as address, opened(chromium, address) as page:
+        page.wait_for_selector("text=this device's settings forbid it")
+        assert page.is_hidden("#toggle")
+
+
+def test_the_past_has_a_scale_of_times_and_shares_in_each_span(service, chromium):
+    now = time.time()
+    ages = {"happy": 20 * 60, "sad": 5 * 3600, "fear": 3 * 86400, "angry": 20 * 86400}
+    with contextlib.closing(sqlite3.connect(service.folder / "log.db")) as log, log:
+        for label, age in ages.items():
+            minute = int((now - age) // 60) * 60
+            log.execute(
+                "INSERT INTO minutes (minute, label, run, seconds, faces) VALUES (?, ?, 1, 30, 1)",
+                (minute, label),
+            )
+    with served(service) as address, opened(chromium, address) as page:
+        for span, labels in {
+            "hour": ["happy"],
+            "day": ["happy", "sad"],
+            "week": ["fear", "happy", "sad"],
+            "month": ["angry", "fear", "happy", "sad"],
+        }.items():
+            page.click(f"[data-span={span}]")
+            share = f"{100 / len(labels):.0f}%"
+            page.wait_for_selector(f"#key li:has-text('happy {share}')")
+            classes = "[...document.querySelectorAll('#timeline g rect')].map(r => r.classList[0])"
+            assert sorted(page.evaluate(classes)) == labels
+            ticks = page.evaluate(
+                "[...document.querySelectorAll('#timeline text')].map(t => t.textContent)"
+            )
+            assert len(ticks) >= 3 + 3, "three of the scale at the left, the others are times"
+            assert ticks[0] == "0"
+
+
+def test_a_link_chooses_the_language(service, chromium):
+    service.see("happy")
+    with served(service) as address, opened(chromium, f"{address}/?lang=zh-TW") as page:
+        page.wait_for_selector("#faces strong:text('快樂')")
+        page.wait_for_selector(
+            "#model :text('小型裝置上臉部表情辨識的研究與教學。')", state="attached"
+        )
+        page.wait_for_selector("#events :text('開始')")
 
 
 def test_a_service_that_ends_is_seen(service, chromium):
