@@ -246,11 +246,13 @@ class Service:
         counter = _Counter()
         score = self._score(source)
         sinks = [counter, *log_sinks, *self._open_sinks(stack)]
-        if score:
-            sinks.append(score)
         watchers: list[pipeline.Watcher] = [notifier, *self._open_annotator(stack, source)]
+        if score:
+            watchers.append(score)
         start = time.monotonic()
         frames = self._pass_frames(source, sinks, watchers)
+        if score and score.advice():
+            _log.warning("%s", score.advice())
         return Summary(
             source=self._source_name(),
             model=self.model.name,
@@ -271,7 +273,7 @@ class Service:
         return sources.open_source(self.settings.source, self.stop, self.events, switch)
 
     def _score(self, source: sources.Source) -> Score | None:
-        """Make the sink that scores photographs, where true labels are known."""
+        """Make the watcher that scores photographs, where true labels are known."""
         path = self.options.labels
         if path is None and source.still:
             path = Path(self.settings.source.uri) / "labels.csv"
