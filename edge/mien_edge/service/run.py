@@ -35,6 +35,7 @@ from mien_edge.service.throttle import Governor, ThrottledSource
 from mien_edge.settings import Settings
 from mien_edge.status.status_file import ModelStatus
 from mien_edge.status.systemd import Notifier
+from mien_edge.text import encodable
 from mien_edge.update.record import ProbationProgress
 from mien_edge.update.signing import Trust
 from mien_edge.update.store import Recovery, Store
@@ -129,10 +130,10 @@ class Events:
     def __call__(self, kind: EventKind, text: str) -> None:
         """Tell every listener of an event; `text` is a sentence for people.
 
-        The secrets of an address in it are masked.
+        The secrets of an address in it are masked, and it is made fit for UTF-8.
         """
         for listener in self._listeners:
-            listener(kind, mask_text(text))
+            listener(kind, encodable(mask_text(text)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -407,7 +408,7 @@ class Service:
         return ModelStatus(self.model.name, str(self.model.bundle.folder))
 
     def _source_name(self) -> str:
-        return mask_address(self.settings.source.uri)
+        return encodable(mask_address(self.settings.source.uri))
 
     def _max_frames(self) -> int | None:
         if self.options.max_frames is None:

@@ -162,7 +162,7 @@ def test_the_table_of_kaggles_archive_is_chosen_by_its_header(tmp_path, pack):
     pack(tmp_path / "other", members)
     with pytest.raises(
         DataError,
-        match="columns emotion, pixels, Usage .* but example_submission.csv, test.csv, train",
+        match=r"columns emotion, pixels, Usage .* but example_submission.csv, test.csv, train",
     ):
         read.load_dataset(tmp_path / "other")
 
