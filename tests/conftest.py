@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 from helpers import ROOT, SHARED
-from mien_edge.chain import sources
+from mien_edge.chain import photos, sources
 from mien_edge.model.bundle import load_bundle
 
 # Where a room's packages are not installed, as in .venv-edge-test, its tests are not collected.
@@ -50,7 +50,7 @@ def copy(bundle, tmp_path):
 @pytest.fixture(scope="session")
 def astronaut():
     """(512, 512, 3) BGR uint8 photograph of one face."""
-    return sources.read_photo(sources.astronaut())
+    return photos.read_photo(sources.astronaut())
 
 
 @pytest.fixture(scope="session")
