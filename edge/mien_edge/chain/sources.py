@@ -20,6 +20,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 
+from mien_edge import files
 from mien_edge.addresses import mask_address
 from mien_edge.chain import devices
 from mien_edge.chain.camera import Device, LiveCamera, PauseControl
@@ -113,7 +114,7 @@ class Video:
     live = False
 
     def __init__(self, path: Path) -> None:
-        capture = cv2.VideoCapture(str(path))
+        capture = _open_video(path)
         if not capture.isOpened():
             hint = "convert it, e.g. with ffmpeg, to H.264 MP4"
             raise SourceError(f"{path}: not a video that OpenCV can read; {hint}")
@@ -123,7 +124,7 @@ class Video:
         self._announced = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
 
     def __iter__(self) -> Iterator[Frame]:
-        capture = cv2.VideoCapture(str(self.path))
+        capture = _open_video(self.path)
         start = time.time()
         index = 0
         try:
@@ -146,6 +147,11 @@ class Video:
         if self.fps > 0:
             return index / self.fps
         return capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+
+
+def _open_video(path: Path) -> cv2.VideoCapture:
+    with files.utf8_path(path) as name:
+        return cv2.VideoCapture(name)
 
 
 class Demo:

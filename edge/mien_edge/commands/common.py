@@ -42,59 +42,77 @@ def guarded(
     """
     _accept_every_letter()
     _hide_secrets(f"{name}: %(levelname)s: %(message)s")
-    debug = os.environ.get("MIEN_DEBUG") == "1"
     try:
         options = make_parser().parse_args(arguments)
         code = int(options.run(options) or 0)
         if sys.stdout:  # None in a process that was started without
             sys.stdout.flush()
         return code
-    except MienError as problem:
-        if debug:
-            raise
-        return _fail(name, str(problem))
-    except sqlite3.Error as problem:
-        return _fail(name, f"the log cannot be read ({problem}); see: mien-edge doctor")
-    except MemoryError:
-        reason = "not enough memory; a log that is damaged asks for too much"
-        return _fail(name, f"{reason}; see: mien-edge doctor")
-    except ImportError as problem:
-        package = (problem.name or "").partition(".")[0]
-        if debug or package.startswith("mien"):
-            raise
-        reason = f"{package} does not load ({problem})"
-        if isinstance(problem, ModuleNotFoundError):
-            reason = f"{package} is not installed"
-        return _fail(name, f"{reason}; pip install 'mien[{name.removeprefix('mien-')}]'")
-    except UnicodeError as problem:
-        if debug:
-            raise
-        reason = "this locale has no letters for a name or a text"
-        return _fail(name, f"{reason} ({problem.__class__.__name__}); set LC_ALL=C.UTF-8")
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
         _flush_or_discard()
         return 0
-    except OSError as problem:
-        if debug:
+    except _PROBLEMS as problem:
+        if os.environ.get("MIEN_DEBUG") == "1" or _is_defect(problem):
             raise
         _flush_or_discard()
-        reason = problem.strerror or str(problem)
-        file = f"{os.fsdecode(problem.filename)}: " if problem.filename else ""
-        return _fail(name, f"{file}{reason}; put that right, and run it again")
+        return _fail(name, _explain(problem, name.removeprefix("mien-")))
+
+
+_PROBLEMS = (MienError, sqlite3.Error, MemoryError, ImportError, UnicodeError, OSError)
+"""What the world does to a program, and no defect of it."""
+
+
+def _is_defect(problem: BaseException) -> bool:
+    """Whether a module of mien is missing."""
+    is_error = isinstance(problem, ImportError) and not isinstance(problem, MienError)
+    return is_error and _package(problem).startswith("mien")
+
+
+def _package(problem: BaseException) -> str:
+    """The package that an ImportError is about; '' if it does not say."""
+    return (getattr(problem, "name", None) or "").partition(".")[0]
+
+
+def _explain(problem: BaseException, extra: str) -> str:
+    """Return a line about one of _PROBLEMS.
+
+    extra: mien's extra that the program's packages come with.
+    """
+    if isinstance(problem, MienError):
+        return str(problem)
+    if isinstance(problem, sqlite3.Error):
+        return f"the log cannot be read ({problem}); see: mien-edge doctor"
+    if isinstance(problem, MemoryError):
+        return "not enough memory; a log that is damaged asks for too much; see: mien-edge doctor"
+    if isinstance(problem, ModuleNotFoundError):
+        return f"{_package(problem)} is not installed; pip install 'mien[{extra}]'"
+    if isinstance(problem, ImportError):
+        reason = f"{_package(problem) or 'a package'} does not load ({problem})"
+        return f"{reason}; pip install 'mien[{extra}]'"
+    if isinstance(problem, UnicodeError):
+        kind = problem.__class__.__name__
+        return f"this locale lacks letters of a name or a text ({kind}); set LC_ALL=C.UTF-8"
+    return _explain_system_error(problem)
+
+
+def _explain_system_error(problem: BaseException) -> str:
+    reason = getattr(problem, "strerror", None) or str(problem)
+    file = getattr(problem, "filename", None)
+    place = f"{os.fsdecode(file)}: " if isinstance(file, str | bytes) else ""
+    return f"{place}{reason}; put that right, and run it again"
 
 
 def _accept_every_letter() -> None:
     """Let no letter end this program, whatever the locale: a terminal shows as an escape what its
-    alphabet lacks, and files and pipes get UTF-8, as TOML and JSON must be.
+    alphabet lacks; a file or a pipe gets UTF-8, as TOML and JSON must be.
     """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(
-                encoding=None if stream.isatty() else "utf-8",
-                errors=ESCAPE,
-            )
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        encoding = None if sys.stdout.isatty() else "utf-8"
+        sys.stdout.reconfigure(encoding=encoding, errors=ESCAPE)
+    if isinstance(sys.stderr, io.TextIOWrapper):
+        sys.stderr.reconfigure(errors=ESCAPE)
 
 
 def _flush_or_discard() -> None:
