@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from mien_edge import textfiles
 from mien_edge.errors import DeployError
 from mien_edge.settings import Settings, SourceSettings, as_toml, parse_settings
 
@@ -80,10 +81,7 @@ def read_setup(
 
 
 def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as problem:
-        raise DeployError(f"{path}: cannot be read ({problem}); name another file") from None
+    return textfiles.read_text(path, DeployError, "name another file")
 
 
 def _read_public_key(path: Path) -> str:

@@ -3,9 +3,12 @@
 import hashlib
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from mien_edge.text import encodable
 
 
 @contextmanager
@@ -38,11 +41,11 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, content: str) -> None:
-    """Write `content` to `path` as UTF-8, atomically and durably.
+    """Write `content` to `path` as UTF-8 (text.encodable), atomically and durably.
 
     Raises OSError; `path` is then as it was.
     """
-    write_bytes(path, content.encode())
+    write_bytes(path, encodable(content).encode())
 
 
 def write_private(path: Path, content: str, group: str) -> None:
@@ -55,10 +58,30 @@ def write_private(path: Path, content: str, group: str) -> None:
     """
     with atomic_write(path) as temporary:
         temporary.touch(mode=0o600)
-        temporary.write_text(content, encoding="utf-8")
+        temporary.write_text(encodable(content), encoding="utf-8")
         with suppress(LookupError, PermissionError):
             shutil.chown(temporary, group=group)
         temporary.chmod(0o640)
+
+
+@contextmanager
+def utf8_path(path: Path) -> Iterator[str]:
+    """Yield `path` for a library in C or C++ that takes UTF-8 alone: OpenCV ends the process at a
+    name that is none.
+
+    Where `path` is not UTF-8, or stands otherwise in Python for the locale's sake, that is a
+    temporary link to it, with its suffix; so the file has to be opened, or made, inside.
+
+    Raises OSError.
+    """
+    name = str(path)
+    if name.encode(errors="replace") == os.fsencode(path):
+        yield name
+        return
+    with tempfile.TemporaryDirectory(prefix="mien-") as folder:
+        link = Path(folder) / f"link{encodable(path.suffix)}"
+        link.symlink_to(path.absolute())
+        yield str(link)
 
 
 def sync(path: Path) -> None:

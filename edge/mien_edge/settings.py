@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from mien_edge import schema
+from mien_edge import schema, textfiles
 from mien_edge.addresses import mask_text
 from mien_edge.errors import SettingsError
 
@@ -535,15 +535,8 @@ def load_settings(path: Path | None) -> Settings:
     """
     if path is None:
         return Settings()
-    try:
-        text = path.read_text(encoding="utf-8")
-    except PermissionError:
-        hint = "run it with sudo, or as a member of the file's group"
-        raise SettingsError(f"{path}: you may not read it; {hint}") from None
-    except (OSError, UnicodeDecodeError) as problem:
-        hint = f"write one with: mien-edge settings > {path}"
-        raise SettingsError(f"{path}: cannot be read ({problem}); {hint}") from None
-    return parse_settings(text, str(path))
+    advice = f"write one with: mien-edge settings > {path}"
+    return parse_settings(textfiles.read_text(path, SettingsError, advice), str(path))
 
 
 def as_toml(settings: Settings) -> str:

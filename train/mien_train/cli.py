@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mien_edge import __version__, files
 from mien_edge.commands.common import (
+    MaskingParser,
     add_command,
     guarded,
     json_option,
@@ -39,13 +40,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code: 0 for success, 1 for an error (one line on stderr), 2
     for usage.
     """
-    return guarded("mien-train", parser(), arguments)
+    return guarded("mien-train", parser, arguments)
 
 
 def parser() -> _Parser:
     """Return the parser of all commands and options."""
     description = "Train a verified int8 model bundle from FER2013."
-    top = _Parser(prog="mien-train", description=description)
+    top = MaskingParser(prog="mien-train", description=description)
     top.add_argument("--version", action="version", version=f"mien-train {__version__}")
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_data(commands)

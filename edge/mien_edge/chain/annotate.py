@@ -347,7 +347,8 @@ class Video:
 
     def _open_writer(self) -> cv2.VideoWriter:
         codec = cv2.VideoWriter.fourcc(*_CODECS[self.path.suffix.lower()])
-        writer = cv2.VideoWriter(str(self._temporary), codec, self.fps, self._size)
+        with files.utf8_path(self._temporary) as name:
+            writer = cv2.VideoWriter(name, codec, self.fps, self._size)
         if not writer.isOpened():
             raise SinkError(f"{self.path}: OpenCV cannot write this video; name an .avi file")
         return writer

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from mien_edge.errors import SourceError
+from mien_edge.text import file_name
 from mien_edge.values import Frame, Pixels
 
 _PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
@@ -59,7 +60,7 @@ class Photos:
                 self.skipped += 1
                 _log.warning("skipped: %s", problem)
             else:
-                yield Frame(image, index, time.time(), path.name)
+                yield Frame(image, index, time.time(), file_name(path.name))
 
 
 def read_photo(path: Path) -> Pixels:

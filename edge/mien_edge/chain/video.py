@@ -12,6 +12,7 @@ from pathlib import Path
 
 import cv2
 
+from mien_edge import files
 from mien_edge.chain.containers import missing_bytes
 from mien_edge.errors import SourceError
 from mien_edge.formats import position_text
@@ -45,7 +46,8 @@ class Video:
         capture.release()
 
     def _open(self) -> cv2.VideoCapture:
-        capture = cv2.VideoCapture(str(self.path))
+        with files.utf8_path(self.path) as name:
+            capture = cv2.VideoCapture(name)
         if capture.isOpened():
             return capture
         missing = missing_bytes(self.path)

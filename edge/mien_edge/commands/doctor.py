@@ -32,6 +32,7 @@ from mien_edge.settings import PublishSettings, Settings
 from mien_edge.status import health
 from mien_edge.status.status_file import read_status
 from mien_edge.status.summary import publisher_problems, read_publisher
+from mien_edge.text import encodable
 
 Severity = Literal["ok", "note", "warning", "error"]
 ORDER: tuple[Severity, ...] = ("ok", "note", "warning", "error")
@@ -634,7 +635,12 @@ def _doctor(options: argparse.Namespace) -> int:
         findings.append(broker(settings.publish))
         findings += _publisher()
     if options.json:
-        print(json.dumps([dataclasses.asdict(finding) for finding in findings]))  # noqa: T201
+        print(json.dumps([_as_dict(finding) for finding in findings]))  # noqa: T201
     else:
         print(as_text(findings))  # noqa: T201
     return EXIT_CODES[worst(findings)]
+
+
+def _as_dict(finding: Finding) -> dict[str, str]:
+    """A finding as plain values for JSON, which names of files have to fit."""
+    return {key: encodable(value) for key, value in dataclasses.asdict(finding).items()}

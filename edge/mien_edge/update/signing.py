@@ -14,7 +14,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from mien_edge import files
+from mien_edge import files, textfiles
 from mien_edge.errors import BundleError, RuntimeMissingError
 from mien_edge.settings import UpdateSettings
 
@@ -23,6 +23,7 @@ SIGNATURE = "card.json.sig"
 _PRINCIPAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@-]{0,127}")
 _MAX_BYTES = 64 * 1024  # of a signature; real ones have some hundreds
 _TIMEOUT = 20  # seconds
+_MIN_WORDS = 2  # of a public key: kind and key; a comment may follow
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,10 +175,10 @@ def allowed_signers_line(principal: str, public: Path) -> str:
     cannot be one.
     """
     check_principal(principal)
-    try:
-        kind, key, *_ = public.read_text().split()
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise BundleError(f"{public}: not a public SSH key ({error}); name the .pub file") from None
+    words = textfiles.read_text(public, BundleError, "name the .pub file").split()
+    if len(words) < _MIN_WORDS:
+        raise BundleError(f"{public}: not a public SSH key; name the .pub file")
+    kind, key = words[:_MIN_WORDS]
     return f'{principal} namespaces="{NAMESPACE}" {kind} {key}\n'
 
 
@@ -191,7 +192,7 @@ def _keygen(
     command = ["ssh-keygen", "-Y", action, *arguments]
     try:
         if is_interactive:
-            return subprocess.run(command, capture_output=True, text=True)
+            return _decoded(subprocess.run(command, capture_output=True))
         process = subprocess.run(command, input=content, capture_output=True, timeout=_TIMEOUT)
     except FileNotFoundError:
         raise RuntimeMissingError(
@@ -199,6 +200,10 @@ def _keygen(
         ) from None
     except subprocess.TimeoutExpired:
         raise BundleError(f"ssh-keygen took over {_TIMEOUT} s; try again") from None
+    return _decoded(process)
+
+
+def _decoded(process: "subprocess.CompletedProcess[bytes]") -> "subprocess.CompletedProcess[str]":
     stdout = process.stdout.decode(errors="replace")
     stderr = process.stderr.decode(errors="replace")
-    return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
+    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
