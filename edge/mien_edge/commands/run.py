@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import json
 import logging
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -113,6 +114,7 @@ def _run_options(options: argparse.Namespace) -> "RunOptions":
         annotate=options.annotate,
         labels=options.labels,
         max_frames=options.max_frames,
+        progress=options.quiet or not sys.stdout.isatty(),
         state_folder=paths.systemd_directory("STATE_DIRECTORY"),
         runtime_folder=paths.systemd_directory("RUNTIME_DIRECTORY"),
     )

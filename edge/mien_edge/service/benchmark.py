@@ -16,6 +16,7 @@ from mien_edge.chain import pipeline, sources
 from mien_edge.errors import RuntimeMissingError
 from mien_edge.model import estimates, tflite
 from mien_edge.model.bundle import Bundle
+from mien_edge.progress import ProgressLines
 from mien_edge.service.run import build_chain, load_model
 from mien_edge.service.throttle import Governor, ThrottledSource
 from mien_edge.settings import Settings
@@ -70,9 +71,11 @@ def _stage_seconds(settings: Settings, bundle: Bundle, frames: int) -> tuple[_St
     warm_up = max(frames // 10, 1)
     seconds: dict[str, list[float]] = {name: [] for name, _ in stages}
     faces = 0
+    progress = ProgressLines("bench", "frames", warm_up + frames)
     for index in range(warm_up + frames):
         picture = pictures[index % len(pictures)]
         readings = chain(Frame(picture, index, index / settings.source.fps))
+        progress.update()
         if index >= warm_up:
             faces += len(readings)
             for name, stage in stages:

@@ -25,9 +25,11 @@ from mien_edge.chain.score import Score, ScoreResult, read_labels
 from mien_edge.chain.sinks import Console, Csv, JsonLines
 from mien_edge.errors import MienError
 from mien_edge.events import EventKind, OnEvent
+from mien_edge.formats import position_text
 from mien_edge.log.writer import LogWriter
 from mien_edge.model.bundle import Bundle, find_bundle, load_bundle, models_folder, replay_golden
 from mien_edge.model.interpreter import Classifier
+from mien_edge.progress import ProgressLines
 from mien_edge.service.file_show import FileShow
 from mien_edge.service.gpio import GpioSwitch
 from mien_edge.service.preview import PreviewServer
@@ -41,7 +43,7 @@ from mien_edge.update.record import ProbationProgress
 from mien_edge.update.signing import Trust
 from mien_edge.update.store import Recovery, Store
 from mien_edge.update.updater import LoadedModel, Updater, load_startup_model
-from mien_edge.values import Reading
+from mien_edge.values import Frame, Reading
 
 _STORE_TIMEOUT = 20.0  # seconds; the store's lock may be held by an installation
 
@@ -60,6 +62,7 @@ class RunOptions:
     max_frames: the number of frames to end after, at least 1; None for no limit.
     state_folder: the service's folder that outlives a restart; None outside of a service.
     runtime_folder: the folder for status and preview, a service's or a page's; None for neither.
+    progress: say now and then how far a file is, on standard error.
     is_viewed: a page was opened for this run: a file is shown to whoever looks (FileShow).
     """
 
@@ -72,6 +75,7 @@ class RunOptions:
     max_frames: int | None = None
     state_folder: Path | None = None
     runtime_folder: Path | None = None
+    progress: bool = False
     is_viewed: bool = False
 
 
@@ -251,6 +255,10 @@ class Service:
         score = self._score(source)
         sinks = [counter, *log_sinks, *self._open_sinks(stack)]
         watchers: list[pipeline.Watcher] = [notifier, *self._open_annotator(stack, source)]
+        if self.options.progress and not source.live:
+            unit = "photographs" if source.still else "frames"
+            lines = ProgressLines(f"mien-edge: {self._source_name()}", unit)
+            watchers.append(_FileProgress(lines))
         if score:
             watchers.append(score)
         start = time.monotonic()
@@ -527,6 +535,17 @@ class _Counter:
 
     def close(self) -> None:
         """Do nothing."""
+
+
+class _FileProgress:
+    """A watcher that says now and then how far a file or a folder is."""
+
+    def __init__(self, lines: ProgressLines) -> None:
+        self._lines = lines
+
+    def __call__(self, frame: Frame, readings: tuple[Reading, ...]) -> None:
+        position = frame.position
+        self._lines.update(note="" if position is None else f"at {position_text(position)}")
 
 
 def ignore_hangup() -> None:
