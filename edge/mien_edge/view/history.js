@@ -91,13 +91,13 @@ function averageFaces(span) {
   return totalSeconds(span.seconds) / history.step;
 }
 
-// The smallest of 1, 2 and 5 times a power of ten that is not below `value`; 1 for nothing.
+// The smallest of some round numbers that is not below `value`; 1 for nothing.
 function niceCeiling(value) {
   if (value <= 0) {
     return 1;
   }
   const power = 10 ** Math.floor(Math.log10(value));
-  return [1, 2, 5, 10].map((factor) => factor * power).find((nice) => nice >= value * 0.999);
+  return [1, 1.5, 2, 3, 4, 6, 8, 10].map((factor) => factor * power).find((nice) => nice >= value * 0.999);
 }
 
 function xOf(time, plot) {
