@@ -238,7 +238,7 @@ def _callbacks(
         _EpochEnd(checkpoint, stage, training, history, steps),
     ]
     if checkpoint.is_chief:
-        folder = str(checkpoint.folder / "tensorboard")
+        folder = os.fsencode(checkpoint.folder / "tensorboard")  # as TensorFlow takes any name
         callbacks.append(tf_keras.callbacks.TensorBoard(folder, write_graph=False))
     return callbacks
 
