@@ -18,6 +18,7 @@ _MAX_BYTES = 16_384  # of an answer's head
 _SUCCESS = range(200, 400)
 
 _CHECK = "check the address, and that the camera is on"
+_ENCODE = "write / ? # @ : of a password as %2F …, or put it into a file: source.password_file"
 
 
 def explain_refusal(address: str, timeout: float) -> str:
@@ -27,10 +28,12 @@ def explain_refusal(address: str, timeout: float) -> str:
     address: with its credentials.
     timeout: seconds for each step; at most five are taken.
     """
+    url = _parse_address(address)
+    if url is None:
+        return f"the address is not well-formed; {_ENCODE}"
+    if url.scheme.lower() not in _PORTS:
+        return f"cannot be opened; {_CHECK}"
     try:
-        url = urlsplit(address.strip())
-        if url.scheme.lower() not in _PORTS or not url.hostname:
-            return f"cannot be opened; {_CHECK}"
         status = _ask(url, min(timeout, _MAX_SECONDS))
     except socket.gaierror:
         return "no host of that name is known; check the address"
@@ -42,6 +45,16 @@ def explain_refusal(address: str, timeout: float) -> str:
         reason = getattr(problem, "strerror", None) or "no answer that can be read"
         return f"cannot be opened ({reason}); {_CHECK}"
     return _explain_status(status, has_user=bool(url.username))
+
+
+def _parse_address(address: str) -> SplitResult | None:
+    """The parts of an address; None where they do not fit together, as with a / in the password."""
+    try:
+        url = urlsplit(address.strip())
+        is_valid = url.port is None or url.port > 0
+    except ValueError:
+        return None
+    return url if is_valid and url.hostname else None
 
 
 def _explain_status(status: int, has_user: bool) -> str:
