@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeVar
 from mien_edge import schema, textfiles
 from mien_edge.addresses import mask_text
 from mien_edge.errors import SettingsError
+from mien_edge.text import encodable
 
 _MAX_TOPIC_BYTES = 128  # in UTF-8; a topic may have 65,535, but brokers and tools take fewer
 _MAX_TEXT = 4096  # characters of an address, a user's name or a path
@@ -542,7 +543,8 @@ def load_settings(path: Path | None) -> Settings:
 def as_toml(settings: Settings) -> str:
     """Write settings as a TOML file that explains every key.
 
-    `parse_settings` reads it back to equal settings.
+    `parse_settings` reads it back to equal settings. Raises SettingsError for a value that is not
+    UTF-8, such as a file's name, which TOML cannot hold.
     """
     lines = [_HEADER]
     for table in dataclasses.fields(settings):
@@ -552,6 +554,9 @@ def as_toml(settings: Settings) -> str:
         lines.append(f"[{table.name}]")
         for setting in dataclasses.fields(section):
             value = json.dumps(getattr(section, setting.name), ensure_ascii=False)
+            if encodable(value) != value:
+                name = f"{table.name}.{setting.name}"
+                raise SettingsError(f"{name}: {value} is not UTF-8; rename the file that it names")
             lines.append(f"# {setting.metadata['text']}{_range(setting)}")
             lines.append(f"{setting.name} = {value}")
     return "\n".join(lines) + "\n"

@@ -122,7 +122,9 @@ def _run_folder_argument(command: _Parser) -> None:
 
 def _data_path_argument(command: _Parser) -> None:
     text = "data file or folder (default: $MIEN_DATA, else data/fer2013.csv)"
-    command.add_argument("data", type=Path, nargs="?", metavar="path", help=text)
+    command.add_argument("path", type=Path, nargs="?", help=text)
+    same = "the same, as other commands take it"
+    command.add_argument("--data", type=Path, metavar="PATH", help=same)
     _reading_options(command)
 
 
@@ -175,7 +177,7 @@ def _bundle_options(command: _Parser) -> None:
 def _data_source(options: _Options) -> "DataSource":
     from mien_train.data.source import DataSource
 
-    path = data_path(options.data)
+    path = data_path(options.data or getattr(options, "path", None))
     ferplus = options.ferplus
     if not ferplus and not path.is_dir():  # image folders have lost the order of FER+'s rows
         usual = path.parent / "fer2013new.csv"

@@ -22,6 +22,7 @@ from mien_edge.addresses import (
     mask_text,
     with_credentials,
 )
+from mien_edge.chain.refusal import explain_refusal
 from mien_edge.credentials import CAMERA, read_secret
 from mien_edge.errors import FrameError, RuntimeMissingError, SourceError
 from mien_edge.settings import SourceSettings
@@ -189,9 +190,11 @@ class Stream(_OpenCvCapture):
         timeout = int(settings.frame_timeout * 1000)
         options = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, timeout, cv2.CAP_PROP_READ_TIMEOUT_MSEC, timeout]
         _silence_opencv()
-        capture = cv2.VideoCapture(_address(settings), cv2.CAP_FFMPEG, options)
-        hint = "check the address, user and password, and that the camera is on"
-        super().__init__(capture, name, hint)
+        address = _address(settings)
+        capture = cv2.VideoCapture(address, cv2.CAP_FFMPEG, options)
+        if not capture.isOpened():
+            raise SourceError(f"{name}: {explain_refusal(address, settings.frame_timeout)}")
+        super().__init__(capture, name, "")
         self._failures = 0
         self._first_frames: deque[Pixels] = deque()
         if settings.uri.strip().lower().startswith("http"):

@@ -29,6 +29,7 @@ from mien_edge.errors import RuntimeMissingError, SourceError
 from mien_edge.events import OnEvent, ignore_event
 from mien_edge.paths import package_file
 from mien_edge.settings import SourceSettings
+from mien_edge.textfiles import is_hidden
 from mien_edge.values import Frame, Pixels
 
 _log = logging.getLogger("mien.source")
@@ -92,7 +93,8 @@ def _camera_driver(uri: str) -> Callable[[SourceSettings], Device] | None:
 def _open_path(uri: str) -> "Photos | Video":
     path = Path(uri)
     if os.path.isdir(path):  # Path.is_dir raises OSError for a name that is too long
-        photos = sorted(file for file in path.iterdir() if is_photo(file))
+        names = (file.relative_to(path) for file in path.iterdir() if is_photo(file))
+        photos = sorted(path / name for name in names if not is_hidden(name))
         return Photos(photos, path)
     if not os.path.exists(path):
         hint = "name a photo, a folder, a video, demo, picamera, v4l2:0 or rtsp://…"

@@ -16,6 +16,7 @@ from mien_edge import files
 from mien_edge.chain.containers import missing_bytes
 from mien_edge.errors import SourceError
 from mien_edge.formats import position_text
+from mien_edge.text import file_name
 from mien_edge.values import Frame
 
 _ASSUMED_RATE = 25.0  # frames per second of a file that names none, as FFmpeg assumes
@@ -60,12 +61,13 @@ class Video:
     def __iter__(self) -> Iterator[Frame]:
         capture = self._open()
         clock = _PositionClock(self.fps)
+        name = file_name(self.path.name)
         index = 0
         try:
             while self._advance(capture, clock):
                 _, image = capture.retrieve()
                 position = clock.next(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
-                yield Frame(image, index, time.time(), self.path.name, position)  # type: ignore[arg-type]
+                yield Frame(image, index, time.time(), name, position)  # type: ignore[arg-type]
                 index += 1
         finally:
             capture.release()

@@ -213,8 +213,8 @@ def _frames_line(service: Status) -> str:
 
 
 def _faces_line(service: Status) -> str:
-    faces = [f"{face.track}: {face.label or face.quality}" for face in service.faces]
-    return ", ".join(faces) or "none"
+    faces = [f"{face.label or face.quality} (face {face.track})" for face in service.faces]
+    return ", ".join([f"{len(faces)} now", *faces])
 
 
 def _heat_line(device: health.Health) -> str:
