@@ -1,6 +1,7 @@
 """What several rooms' tests need: the committed bundle, the demo's photograph, and data that users do not have."""
 
 import importlib.util
+import os
 import shutil
 
 import numpy as np
@@ -8,6 +9,10 @@ import pytest
 from helpers import ROOT, SHARED
 from mien_edge.chain import photos, sources
 from mien_edge.model.bundle import load_bundle
+
+# FFmpeg takes its log level at its first use in a process: a test that reads a video, run before those that look for
+# secrets in its messages, would leave it at another than the product sets.
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 # Where a room's packages are not installed, as in .venv-edge-test, its tests are not collected.
 _NEEDS = {"tensorflow": ["train", "test_docs.py"], "pyinfra": ["deploy"]}

@@ -81,7 +81,8 @@ def line(reading: Reading) -> str:
     confidence = f"{reading.emotion.confidence:4.0%}" if reading.emotion else "    "
     verdict = reading.label or f"({reading.quality})"
     name = f"{reading.source}  " if reading.source else ""
-    text = f"{clock}  {name}face {reading.track}  {verdict:<13} {confidence}  {reading.model}"
+    face = f"face {reading.track}  " if reading.track else ""  # none in a photograph without one
+    text = f"{clock}  {name}{face}{verdict:<13} {confidence}  {reading.model}"
     return printable(text)
 
 

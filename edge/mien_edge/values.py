@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mien_edge.events import Quality
+
 if TYPE_CHECKING:  # processes that see no pixels do without NumPy's twenty megabytes
     import numpy as np
     from numpy.typing import NDArray
@@ -67,13 +69,16 @@ class Frame:
     image: uint8, (height, width) gray or (height, width, 3) BGR.
     index: counts the frames of the source from 0, dropped ones included.
     captured_at: seconds since 1970 (UTC).
-    name: the photograph's file name where the source has one, else empty.
+    name: the file's name where the source has files, else empty.
+    position: seconds from the file's begin by the container's own time stamps; None for cameras
+        and photographs.
     """
 
     image: Pixels
     index: int
     captured_at: float
     name: str = ""
+    position: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +131,9 @@ class Reading:
     label: the settled label after smoothing; None while there is none.
     quality: 'good', or why there is no label: see events.Quality.
     model: NAME-VERSION of the bundle.
-    source: the photograph's file name, else empty.
+    source: the file's name, empty for cameras.
+    position: seconds from the file's begin by the container's own time stamps; None for cameras
+        and photographs.
     """
 
     time: float
@@ -138,3 +145,13 @@ class Reading:
     quality: str
     model: str
     source: str = ""
+    position: float | None = None
+
+    @classmethod
+    def no_face(cls, frame: Frame, model: str) -> "Reading":
+        """What is written of a photograph in which no face was detected: its track is 0."""
+        nothing = Box(0, 0, 0, 0)
+        quality = Quality.NO_FACE
+        return cls(
+            frame.captured_at, frame.index, 0, nothing, None, None, quality, model, frame.name
+        )
