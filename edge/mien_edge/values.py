@@ -67,11 +67,12 @@ class Frame:
     """One picture of a source.
 
     image: uint8, (height, width) gray or (height, width, 3) BGR.
-    index: counts the frames of the source from 0, dropped ones included.
-    captured_at: seconds since 1970 (UTC).
-    name: the file's name where the source has files, else empty.
-    position: seconds from the file's begin by the container's own time stamps; None for cameras
-        and photographs.
+    index: counts the frames of a camera or video from 0, dropped ones included; a photograph's
+        place among the files that are read.
+    captured_at: seconds since 1970 (UTC): when a camera took it, or when it was read from a file.
+    name: the file name of the photograph or video; empty for a camera.
+    position: seconds from the first picture of a video file, by the file's own time stamps; None
+        for cameras and photographs.
     """
 
     image: Pixels
@@ -79,6 +80,13 @@ class Frame:
     captured_at: float
     name: str = ""
     position: float | None = None
+
+    @property
+    def source_time(self) -> float:
+        """What tells how far two frames of one source are apart, in seconds: the position in a
+        video file, else the time.
+        """
+        return self.captured_at if self.position is None else self.position
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +131,8 @@ class Emotion:
 class Reading:
     """The result for one face in one frame. It holds no pixels.
 
-    time: of the frame, seconds since 1970 (UTC).
+    time: of the frame, seconds since 1970 (UTC): when a camera took it, or when it was read from a
+        file.
     frame: the frame's index in its source.
     track: the face's number, from 1 on.
     box: where the face is, in pixels of the frame.
@@ -131,9 +140,9 @@ class Reading:
     label: the settled label after smoothing; None while there is none.
     quality: 'good', or why there is no label: see events.Quality.
     model: NAME-VERSION of the bundle.
-    source: the file's name, empty for cameras.
-    position: seconds from the file's begin by the container's own time stamps; None for cameras
-        and photographs.
+    source: the file name of the photograph or video; empty for a camera.
+    position: seconds from the first picture of a video file, by the file's own time stamps; None
+        for cameras and photographs.
     """
 
     time: float
@@ -146,6 +155,13 @@ class Reading:
     model: str
     source: str = ""
     position: float | None = None
+
+    @property
+    def source_time(self) -> float:
+        """What tells how far two readings of one source are apart, in seconds: the position in a
+        video file, else the time.
+        """
+        return self.time if self.position is None else self.position
 
     @classmethod
     def no_face(cls, frame: Frame, model: str) -> "Reading":

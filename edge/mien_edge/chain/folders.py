@@ -60,7 +60,8 @@ class Files:
     names: paths and globs, one or more.
     paths: the files and folders that were named.
     fps: frames per second of the video that is being read; 0 before the first.
-    skipped: photographs and videos that could not be read, and a video's skipped frames.
+    skipped: photographs and videos that could not be read.
+    failed_reads: the places where videos are damaged.
 
     A photograph is one frame, whose index is its place among all files; a video's frames count from
     0. A file that cannot be read is logged and skipped. Raises SourceError if there is no file, and
@@ -73,6 +74,7 @@ class Files:
         self.paths = tuple(path for name in names for path in _expand(name))
         self.files = find_media(self.paths)
         self.skipped = 0
+        self.failed_reads = 0
         self.fps = 0.0
 
     def __iter__(self) -> Iterator[Frame]:
@@ -107,7 +109,7 @@ class Files:
         self.fps = video.fps
         for frame in video:
             yield replace(frame, name=file.name)
-        self.skipped += video.skipped
+        self.failed_reads += video.failed_reads
 
 
 def _expand(name: str) -> list[Path]:

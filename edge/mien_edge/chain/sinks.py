@@ -46,9 +46,9 @@ class Console:
         verdict = reading.label or f"({reading.quality})"
         face = (reading.source, reading.track)
         printed_at, printed_verdict = self._printed.get(face, (float("-inf"), ""))
-        is_due = abs(reading.time - printed_at) >= _REPEAT_SECONDS
+        is_due = abs(reading.source_time - printed_at) >= _REPEAT_SECONDS
         if verdict != printed_verdict or is_due:
-            self._printed[face] = (reading.time, verdict)
+            self._printed[face] = (reading.source_time, verdict)
             self._print(line(reading))
 
     def _print(self, text: str) -> None:

@@ -1,7 +1,7 @@
 """Frame sources: iterables of frames, each chosen by one URI-like setting.
 
 What happens to bad input: a photograph that is truncated, unreadable or no picture is skipped and
-counted; a video ends where it can no longer be decoded; a camera or stream that yields no frame for
+counted; of a damaged video what can be decoded is read; a camera or stream that yields no frame for
 `frame_timeout` seconds is closed and opened again, with growing delays, for as long as the process
 lives.
 """
