@@ -33,12 +33,12 @@ class Video:
     Raises SourceError if OpenCV cannot open the file; the iteration does if it holds no picture.
     """
 
-    still = False
     live = False
     skipped = 0
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.paths = (path,)
         self.failed_reads = 0
         capture = self._open()
         self.fps = _frame_rate(capture)
