@@ -78,7 +78,7 @@ def free_corner(size: Size, picture: Size, obstacles: Sequence[Box]) -> Box | No
     bottom = picture.height - size.height
     for x, y in ((0.0, bottom), (right, bottom), (0.0, 0.0), (right, 0.0)):
         box = Box(x, y, *size)
-        if _is_inside(box, Box(0, 0, *picture)) and _covered(box, obstacles) == 0:
+        if _is_inside(box, Box(0, 0, *picture)) and _is_free(box, obstacles):
             return box
     return None
 
@@ -93,13 +93,13 @@ def _free_box(
     face: Box, size: Size, picture: Size, gap: float, obstacles: Sequence[Box]
 ) -> Box | None:
     for box in _outside(face, size, picture, gap):
-        is_free = _covered(box, [*obstacles, face]) == 0
+        is_free = _is_free(box, [*obstacles, face])
         if is_free and _is_inside(box, Box(0, 0, *picture)):
             return box
     visible = face.intersection(Box(0, 0, *picture))
     for box in _corners(visible, size):
         is_small = box.area <= visible.area * _MAX_OWN_SHARE
-        is_free = _covered(box, obstacles) == 0
+        is_free = _is_free(box, obstacles)
         if is_small and is_free and _is_inside(box, visible):
             return box
     return None
@@ -152,6 +152,15 @@ def _moved_inside(box: Box, picture: Size) -> Box:
 
 def _is_inside(box: Box, area: Box) -> bool:
     return box.area - box.intersection(area).area <= _ROUNDING * box.area
+
+
+def _is_free(box: Box, obstacles: Sequence[Box]) -> bool:
+    right = box.x + box.width
+    bottom = box.y + box.height
+    for x, y, width, height in obstacles:
+        if x < right and y < bottom and box.x < x + width and box.y < y + height:
+            return False
+    return True
 
 
 def _covered(box: Box, obstacles: Sequence[Box]) -> float:

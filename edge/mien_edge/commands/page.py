@@ -15,6 +15,7 @@ from mien_edge import paths
 from mien_edge.errors import SettingsError
 
 _END_SECONDS = 10.0
+_MAX_PLACE = 60  # bytes; 107 are the longest path of a socket
 _ANNOUNCEMENT = "look at "
 
 
@@ -44,7 +45,7 @@ def page_beside(settings_file: Path | None, log: Path | None) -> Iterator[PageFo
     """
     if paths.systemd_directory("RUNTIME_DIRECTORY"):
         raise SettingsError("--view is for runs by hand; sudo systemctl start mien-view shows this")
-    with tempfile.TemporaryDirectory(prefix="mien-view-") as folder:
+    with tempfile.TemporaryDirectory(prefix="mien-view-", dir=_place()) as folder:
         runtime = Path(folder) / "run"
         runtime.mkdir(mode=0o700)
         folders = PageFolders(runtime, log or Path(folder) / paths.LOG_NAME)
@@ -60,6 +61,12 @@ def page_beside(settings_file: Path | None, log: Path | None) -> Iterator[PageFo
                 yield folders
             finally:
                 _end(process)
+
+
+def _place() -> str:
+    """Where temporary folders are made; /tmp where a socket's path would be too long (unix(7))."""
+    folder = tempfile.gettempdir()
+    return folder if len(os.fsencode(folder)) <= _MAX_PLACE else "/tmp"  # noqa: S108 - a new folder
 
 
 def _command(settings_file: Path | None, folders: PageFolders) -> list[str]:

@@ -4,7 +4,6 @@ import threading
 import time
 from collections.abc import Callable
 
-from mien_edge.chain.sources import Source
 from mien_edge.service.preview import PreviewServer
 from mien_edge.values import Frame, Reading
 
@@ -22,7 +21,6 @@ class FileShow:
 
     preview: what shows a picture.
     on_end: called when the last picture is on the page.
-    source: of the frames.
     stop: ends every wait.
     monotonic: the clock, in seconds.
     """
@@ -31,33 +29,44 @@ class FileShow:
         self,
         preview: PreviewServer,
         on_end: Callable[[], None],
-        source: Source,
         stop: threading.Event,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._preview = preview
         self._on_end = on_end
-        self._is_still = source.still
         self._stop = stop
         self._monotonic = monotonic
-        self._started_at: float | None = None
+        self._is_first = True
+        self._video: str | None = None  # that is being shown
+        self._begun_at = 0.0
         self._last: tuple[Frame, tuple[Reading, ...]] | None = None
 
     def __call__(self, frame: Frame, readings: tuple[Reading, ...]) -> None:
         """Show a frame when it is its time, or `stop` is set."""
         self._last = frame, readings
-        if self._started_at is None:
+        if self._is_first:
+            self._is_first = False
             deadline = self._monotonic() + _FIRST_LOOK
             self._show_while(lambda: not self._preview.clients and self._monotonic() < deadline)
-            self._started_at = self._monotonic()
-        if self._is_still:
-            deadline = self._monotonic() + _PHOTOGRAPH
-            self._show_while(lambda: self._monotonic() < deadline)
-            return
-        early = self._started_at + (frame.position or 0.0) - self._monotonic()
+        if frame.position is None:
+            self._show_photograph()
+        else:
+            self._wait_for(frame.name, frame.position)
+            self._preview(frame, readings)
+
+    def _show_photograph(self) -> None:
+        deadline = self._monotonic() + _PHOTOGRAPH
+        self._show_while(lambda: self._monotonic() < deadline)
+
+    def _wait_for(self, video: str, position: float) -> None:
+        """Wait until it is time for a frame: its position in seconds after the video's first."""
+        now = self._monotonic()
+        if video != self._video:
+            self._video = video
+            self._begun_at = now - position
+        early = self._begun_at + position - now
         if early > 0:
             self._stop.wait(early)
-        self._preview(frame, readings)
 
     def end(self) -> None:
         """Keep the last picture on the page until nobody looks, or `stop` is set."""

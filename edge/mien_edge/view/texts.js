@@ -97,6 +97,7 @@ const TEXTS = {
   "frequency capped": {"en": "frequency capped", "zh-TW": "頻率受限"},
   "throttled": {"en": "throttled", "zh-TW": "降速"},
   "soft temperature limit": {"en": "soft temperature limit", "zh-TW": "軟性溫度上限"},
+  "no face": {"en": "no face", "zh-TW": "沒有臉"},
   "start": {"en": "start", "zh-TW": "開始"},
   "stop": {"en": "stop", "zh-TW": "停止"},
   "failed": {"en": "failed", "zh-TW": "失敗"},

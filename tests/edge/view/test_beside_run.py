@@ -5,8 +5,10 @@ import json
 import re
 import subprocess
 import sys
+import tempfile
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -16,6 +18,13 @@ from mien_edge.service.file_show import FileShow
 from mien_edge.values import Frame
 
 TOKEN = "0123456789abcdef"  # noqa: S105 - of a test
+
+
+@pytest.fixture
+def tmp_path():
+    """A folder with a short name: a socket's path has at most 107 bytes."""
+    with tempfile.TemporaryDirectory(prefix="v", dir="/tmp") as folder:
+        yield Path(folder)
 
 
 @contextlib.contextmanager
@@ -122,6 +131,20 @@ def test_a_service_does_not_take_the_option(tmp_path):
     assert "mien-edge: error: --view is for runs by hand" in answer.stderr
 
 
+def test_a_long_name_of_the_temporary_folder_leaves_room_for_the_pictures_socket(tmp_path):
+    place = tmp_path / ("long" * 20)
+    place.mkdir()
+    with viewed(tmp_path, "demo:forever", TMPDIR=str(place)) as (_, page):
+        until(lambda: first_event(page)["runs"])
+        assert get_part(page)
+
+
+def get_part(page):
+    """The beginning of the stream of pictures."""
+    with urllib.request.urlopen(f"{page}picture", timeout=60) as stream:
+        return stream.read(100)
+
+
 # --- a file --------------------------------------------------------------------------------------
 
 
@@ -156,17 +179,12 @@ class Preview:
         self.shown.append((round(self.clock.now, 3), frame.index))
 
 
-class Source:
-    def __init__(self, still):
-        self.still = still
-
-
-def show(frames, looks, still=False):
+def show(frames, looks):
     """Each frame's first time on the page, and when the show ended."""
     clock = Clock()
     preview = Preview(clock, looks)
     ends = []
-    file_show = FileShow(preview, lambda: ends.append(clock.now), Source(still), clock, clock)
+    file_show = FileShow(preview, lambda: ends.append(clock.now), clock, clock)
     for frame in frames:
         file_show(frame, ())
     file_show.end()
@@ -176,8 +194,8 @@ def show(frames, looks, still=False):
     return list(first_shown.values()), ends[0], clock.now
 
 
-def frame(index, position=None):
-    return Frame(np.zeros((8, 8, 3), np.uint8), index, 0.0, position=position)
+def frame(index, position=None, name=""):
+    return Frame(np.zeros((8, 8, 3), np.uint8), index, 0.0, name, position)
 
 
 def test_a_video_waits_for_who_opens_the_page_and_keeps_its_own_pace():
@@ -189,8 +207,21 @@ def test_a_video_waits_for_who_opens_the_page_and_keeps_its_own_pace():
     assert closed == pytest.approx(20, abs=0.11), "the last picture stays while somebody looks"
 
 
+def test_each_video_of_a_folder_begins_anew_and_photographs_stand_between():
+    frames = [
+        frame(0, 0.0, "a"),
+        frame(1, 5.0, "a"),
+        frame(2),
+        frame(3, 0.0, "b"),
+        frame(4, 1.0, "b"),
+    ]
+    times, end, _ = show(frames, lambda now: now < 12)
+    assert times == pytest.approx([0, 5, 5, 7, 8], abs=0.21)
+    assert end == pytest.approx(times[-1])
+
+
 def test_photographs_stay_for_two_seconds_each_and_a_page_that_nobody_opens_holds_up_nothing_for_long():
-    times, end, closed = show([frame(0), frame(1)], lambda now: False, still=True)
+    times, end, closed = show([frame(0), frame(1)], lambda now: False)
     assert times == pytest.approx([0, 32], abs=0.21)
     assert end == closed == pytest.approx(34, abs=0.31)
 
