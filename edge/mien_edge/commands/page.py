@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -45,7 +46,10 @@ def page_beside(settings_file: Path | None, log: Path | None) -> Iterator[PageFo
     """
     if paths.systemd_directory("RUNTIME_DIRECTORY"):
         raise SettingsError("--view is for runs by hand; sudo systemctl start mien-view shows this")
-    with tempfile.TemporaryDirectory(prefix="mien-view-", dir=_place()) as folder:
+    with (
+        _ended_in_order(),
+        tempfile.TemporaryDirectory(prefix="mien-view-", dir=_place()) as folder,
+    ):
         runtime = Path(folder) / "run"
         runtime.mkdir(mode=0o700)
         folders = PageFolders(runtime, log or Path(folder) / paths.LOG_NAME)
@@ -61,6 +65,29 @@ def page_beside(settings_file: Path | None, log: Path | None) -> Iterator[PageFo
                 yield folders
             finally:
                 _end(process)
+
+
+@contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """Let SIGTERM, and the end of the terminal, leave nothing in the temporary folder.
+
+    While frames pass, the service answers SIGTERM itself.
+    """
+    previous = signal.signal(signal.SIGTERM, _exit)
+    previous_hangup = signal.signal(signal.SIGHUP, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+        signal.signal(signal.SIGHUP, previous_hangup)
+
+
+def _exit(*_: object) -> None:
+    raise SystemExit(0)
+
+
+def _terminate(*_: object) -> None:
+    signal.raise_signal(signal.SIGTERM)
 
 
 def _place() -> str:

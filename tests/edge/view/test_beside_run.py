@@ -3,6 +3,7 @@
 import contextlib
 import json
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -77,6 +78,18 @@ def test_a_run_by_hand_is_watched_on_a_free_port_until_it_ends(tmp_path):
         with pytest.raises(OSError, match="refused"):
             urllib.request.urlopen(page, timeout=10)
     assert list(tmp_path.iterdir()) == [], "nothing is left"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("runs", [False, True], ids=["at its start", "while it runs"])
+def test_a_run_that_is_ended_leaves_nothing_behind(tmp_path, number, runs):
+    with viewed(tmp_path, "demo:forever") as (process, page):
+        if runs:
+            until(lambda: first_event(page)["runs"])
+        process.send_signal(number)
+        process.communicate(timeout=60)
+        assert process.returncode == 0
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_run_that_is_killed_ends_its_page(tmp_path):
