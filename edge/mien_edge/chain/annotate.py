@@ -329,7 +329,7 @@ class Video:
     def __init__(self, path: Path, fps: float) -> None:
         self.path = path
         self.fps = fps
-        path.parent.mkdir(parents=True, exist_ok=True)
+        files.make_folder(path.parent)
         self._temporary = path.with_name(f".{path.stem}{path.suffix}")
         self._writer: cv2.VideoWriter | None = None
         self._size = (0, 0)
