@@ -46,6 +46,11 @@ def _encoding(start: bytes) -> str:
     return "utf-8"
 
 
+def has_byte_order_mark(content: bytes) -> bool:
+    """Whether a file's content begins with a byte order mark."""
+    return any(content.startswith(mark) for mark, _ in _ENCODINGS)
+
+
 def read_text(path: Path, error: type[MienError], advice: str) -> str:
     """Return the text of a file.
 
