@@ -635,6 +635,7 @@ def _doctor(options: argparse.Namespace) -> int:
     findings = examine(settings, settings_file=options.settings)
     if settings.publish.host:
         findings.append(broker(settings.publish))
+    if settings.publish.host or settings.publish.metrics_port:
         findings += _publisher()
     if options.json:
         print(json.dumps([_as_dict(finding) for finding in findings]))  # noqa: T201
