@@ -386,29 +386,6 @@ def real(tmp_path):
 def test_a_list_of_keys_that_windows_saved_with_a_mark_is_told_as_such(
     tmp_path, sources, keys, name
 ):
-    (keys / name).write_bytes(b"\xef\xbb\xbf" + (keys / name).read_bytes())
-    place = strict_store(tmp_path, keys)
-    message = refused(lambda: place.install(signed(sources[1], keys / "good")))
-    assert f"{name}: it begins with a byte order mark" in message
-
-
-def test_a_list_of_keys_with_the_line_ends_of_windows_is_read(tmp_path, sources, keys):
-    content = (keys / "allowed").read_bytes()
-    (keys / "allowed").write_bytes(content.replace(b"\n", b"\r\n"))
-    strict_store(tmp_path, keys).install(signed(sources[1], keys / "good"))
-
-
-# --- what is refused ---------------------------------------------------------------------------------------------
-
-
-def real(tmp_path):
-    return Store(tmp_path / "models", believe)
-
-
-@pytest.mark.parametrize("name", ["allowed", "revoked"])
-def test_a_list_of_keys_that_windows_saved_with_a_mark_is_told_as_such(
-    tmp_path, sources, keys, name
-):
     path = keys / name
     content = path.read_bytes() if path.exists() else b""
     path.write_bytes(b"\xef\xbb\xbf" + content)
