@@ -20,17 +20,36 @@ def atomic_write(path: Path) -> Iterator[Path]:
     The temporary name keeps the suffix, because image and archive writers choose the format by it.
     The folder is made if need be.
 
-    Raises OSError. On any exception the temporary file is removed and `path` is left as it was.
+    Raises OSError, which names `path`. On any exception the temporary file is removed and `path` is
+    left as it was.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
         yield temporary
         sync(temporary)
         temporary.replace(path)
         sync(path.parent)
+    except OSError as problem:
+        if str(temporary) == str(problem.filename):
+            problem.filename = str(path)
+            problem.filename2 = None
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those that it lies in, unless it is there.
+
+    Raises OSError; where a file is in its place, that says so.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as problem:
+        reason = os.strerror(errno.ENOTDIR)
+        raise NotADirectoryError(errno.ENOTDIR, reason, problem.filename) from None
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -346,7 +346,9 @@ class PublishSettings(_Section):
         1000,
     )
     state_interval: float = _setting(10.0, "seconds between two state messages", 1, 3600)
-    metrics_port: int = _setting(0, "port on 127.0.0.1 for Prometheus; 0 for none", 0, 65535)
+    metrics_port: int = _setting(
+        0, "port on 127.0.0.1 for Prometheus, with or without a broker; 0 for none", 0, 65535
+    )
 
     def __post_init__(self) -> None:
         _Section.__post_init__(self)

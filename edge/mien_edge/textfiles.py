@@ -14,6 +14,7 @@ from pathlib import Path, PurePath
 from typing import IO, cast
 
 from mien_edge.errors import MienError
+from mien_edge.text import encodable
 
 _ENCODINGS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -43,6 +44,11 @@ def _encoding(start: bytes) -> str:
         if start.startswith(mark):
             return encoding
     return "utf-8"
+
+
+def has_byte_order_mark(content: bytes) -> bool:
+    """Whether a file's content begins with a byte order mark."""
+    return any(content.startswith(mark) for mark, _ in _ENCODINGS)
 
 
 def read_text(path: Path, error: type[MienError], advice: str) -> str:
@@ -162,10 +168,13 @@ def _header_problem(line: int, header: list[str], column: str, count: int) -> st
     for separator, name in _SEPARATORS.items():
         if any(separator in cell for cell in header):
             return f"line {line}: its cells are separated by {name}; save it with commas"
+    if not header:
+        return "it is empty"
     shown = shorten(", ".join(header))
     return f"line {line} names no column {column!r}, but {shown!r}"
 
 
 def shorten(value: str) -> str:
     """Return what a message repeats of a value: at most 60 characters."""
-    return value if len(value) <= _SHOWN else f"{value[: _SHOWN - 1]}…"
+    text = encodable(value)
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"

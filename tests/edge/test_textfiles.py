@@ -60,7 +60,7 @@ def test_columns_are_found_in_any_order_case_and_company():
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (b"", "line 1 names no column 'a', but ''"),
+        (b"", "it is empty"),
         (b"\r\nx,y\r\n", "line 2 names no column 'a', but 'x, y'"),
         (b"a;b\n1;2\n", "line 1: its cells are separated by semicolons; save it with commas"),
         (b"a,b,A\n", "line 1 names the column 'a' 2 times"),

@@ -106,10 +106,12 @@ def _explain_system_error(problem: BaseException) -> str:
 
 def _accept_every_letter() -> None:
     """Let no letter end this program, whatever the locale: a terminal shows as an escape what its
-    alphabet lacks; a file or a pipe gets UTF-8, as TOML and JSON must be.
+    alphabet lacks; a file or a pipe gets UTF-8, as TOML and JSON must be, or what PYTHONIOENCODING
+    says.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
-        encoding = None if sys.stdout.isatty() else "utf-8"
+        is_chosen = sys.stdout.isatty() or "PYTHONIOENCODING" in os.environ
+        encoding = None if is_chosen else "utf-8"
         sys.stdout.reconfigure(encoding=encoding, errors=ESCAPE)
     if isinstance(sys.stderr, io.TextIOWrapper):
         sys.stderr.reconfigure(errors=ESCAPE)

@@ -327,6 +327,8 @@ def _version(package: str) -> str | None:
 
 def _model(device: Device) -> Iterator[Finding]:
     """Check the bundle in a process of its own: a damaged model may crash an interpreter."""
+    if not _first_installed(_INTERPRETERS):  # which _packages tells
+        return
     fix = "install a bundle: mien-edge models install FOLDER"
     try:
         folder = find_bundle(device.settings.model.bundle)
@@ -633,6 +635,7 @@ def _doctor(options: argparse.Namespace) -> int:
     findings = examine(settings, settings_file=options.settings)
     if settings.publish.host:
         findings.append(broker(settings.publish))
+    if settings.publish.host or settings.publish.metrics_port:
         findings += _publisher()
     if options.json:
         print(json.dumps([_as_dict(finding) for finding in findings]))  # noqa: T201

@@ -149,7 +149,7 @@ def publisher_problems(publisher: PublisherStatus | None) -> list[str]:
     """Return what is wrong with the publisher, one line each; None where it does not run."""
     if publisher is None or not publisher.problem:
         return []
-    if publisher.connected:
+    if publisher.connected or not publisher.broker:
         return [f"publishing: {publisher.problem}"]
     return [f"the broker {publisher.broker} is not reached: {publisher.problem}"]
 
@@ -163,7 +163,7 @@ def as_text(summary: StatusSummary) -> str:
     else:
         rows.append(("service", service.why))
     rows.append(("log", _log_line(summary.log)))
-    if summary.publisher:
+    if summary.publisher and summary.publisher.broker:
         rows.append(("broker", _broker_line(summary.publisher)))
     if isinstance(summary.log, LogSummary):
         rows += [("error", _event_line(event)) for event in summary.log.errors]

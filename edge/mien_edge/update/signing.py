@@ -69,6 +69,8 @@ class Trust:
                 "put the signer's line there "
                 "(mien-deploy sign prints it)",
             )
+        for file in (self.signers, self.revoked):
+            _refuse_byte_order_mark(file)
         principal = self._principal(signature, name)
         self._verify(folder, signature, principal, name)
         return principal
@@ -103,6 +105,20 @@ class Trust:
             raise BundleError(
                 f"{name} is signed by a key that {self.revoked} revokes; sign it with another one",
             )
+
+
+def _refuse_byte_order_mark(path: Path) -> None:
+    """Raise BundleError for a file that Windows saved with a mark: ssh-keygen takes that for a part
+    of the first line, and would not know its key.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(3)
+    except OSError:  # ssh-keygen says why
+        return
+    if textfiles.has_byte_order_mark(start):
+        reason = "it begins with a byte order mark, which ssh-keygen does not read"
+        raise BundleError(f"{path}: {reason}; save it as UTF-8 without one")
 
 
 def sign(folder: Path, key: Path) -> Path:

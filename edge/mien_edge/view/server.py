@@ -7,6 +7,7 @@ import asyncio
 import dataclasses
 import json
 import logging
+import os
 import signal
 import sqlite3
 import sys
@@ -185,7 +186,9 @@ class PageServer:
             )
         except OSError as problem:
             fix = "choose another view.port or view.host"
-            raise SettingsError(f"{self.address}: {problem.strerror}; {fix}") from None
+            # asyncio's own text repeats the address.
+            reason = os.strerror(problem.errno) if problem.errno else problem.strerror
+            raise SettingsError(f"{self.address}: {reason}; {fix}") from None
         self.port = listener.sockets[0].getsockname()[1]
         return listener
 

@@ -176,6 +176,30 @@ const SENTENCES = [
     "適用於 48 像素以上的正面臉孔；側轉、遮蔽、模糊與光線不佳的臉較不確定。"
   ],
   [
+    "It predicts what the labels of its training data, {1}, call an expression, not what a person feels.",
+    "它預測的是其訓練資料（{1}）的標籤所稱的表情，而不是人的感受。"
+  ],
+  [
+    "Who labelled these pictures, how well they agree, and which ages, skin tones and cultures they show was not recorded; all figures are on rows of the same data.",
+    "誰標註了這些影像、標註者之間有多一致，以及其中的年齡、膚色與文化，均無紀錄；所有數字都來自同一份資料。"
+  ],
+  [
+    "Of its confidence: {1}. Other pictures and cameras keep less of it; measure yours with: mien-edge run FOLDER --labels labels.csv",
+    "關於信心值：{1}。在其他影像與攝影機上會較低；請自行測量：mien-edge run FOLDER --labels labels.csv"
+  ],
+  [
+    "below a confidence of {1} a device says 'uncertain': set for {2} right by {3} on validation rows, where {4} of the faces get a label",
+    "信心值低於 {1} 時裝置顯示「不確定」：以驗證資料上依 {3} 有 {2} 正確為目標，其中 {4} 的臉得到標籤"
+  ],
+  [
+    "below a confidence of {1} a device says 'uncertain': set for {2} right by {3} on validation rows, which is never reached there; at most {4} are right",
+    "信心值低於 {1} 時裝置顯示「不確定」：以驗證資料上依 {3} 有 {2} 正確為目標，但從未達到；至多 {4} 正確"
+  ],
+  [
+    "below a confidence of {1} a device says 'uncertain': set for {2} right by {3} on validation rows, where {4} of the {5} that get a label are right",
+    "信心值低於 {1} 時裝置顯示「不確定」：以驗證資料上依 {3} 有 {2} 正確為目標；得到標籤的 {5} 之中有 {4} 正確"
+  ],
+  [
     "the camera is lost; check its cable, then: journalctl -u mien -e",
     "攝影機已斷線；請檢查連接線，再執行：journalctl -u mien -e"
   ],

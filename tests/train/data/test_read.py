@@ -226,7 +226,7 @@ def test_a_file_cut_off_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "reason"),
-    [("", "names no column 'emotion'"), ("emotion,pixels,Usage\n", "no usable row")],
+    [("", "it is empty"), ("emotion,pixels,Usage\n", "no usable row")],
 )
 def test_an_empty_file_is_refused(tmp_path, text, reason):
     (tmp_path / "f.csv").write_text(text)
