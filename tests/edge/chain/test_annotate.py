@@ -140,6 +140,19 @@ def test_a_full_disk_is_called_a_full_disk(tmp_path, name, monkeypatch):
         write(watcher, 3)
 
 
+@pytest.mark.skipif(not encode.has_h264(), reason="ffmpeg with libx264 is not installed")
+def test_a_video_whose_encoder_ends_is_one_error_and_leaves_nothing(tmp_path):
+    video = annotator(tmp_path / "out.mp4")
+    video(Frame(flat(9), 0, 0.0), ())
+    encoder = video._file._encoder._process
+    encoder.kill()
+    encoder.wait()
+    with pytest.raises(SinkError, match=r"out.mp4: cannot be written \(ffmpeg: exit code -9\)"):
+        write(video, 3)
+    video.close()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_folder_that_cannot_be_made_is_one_error(tmp_path):
     (tmp_path / "file").touch()
     for name in ("out.avi", "out.png"):

@@ -297,6 +297,6 @@ def test_without_that_library_one_line_says_how_to_install_it(tmp_path, monkeypa
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     (tmp_path / "IMG_1.HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99))
     with pytest.raises(
-        SourceError, match=r"IMG_1.HEIC: a HEIC picture, .* pip install 'mien\[heic\]'"
+        SourceError, match=r"IMG_1.HEIC: a HEIC picture, .* pip install pillow-heif"
     ):
         list(opened(tmp_path))
