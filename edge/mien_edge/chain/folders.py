@@ -60,7 +60,6 @@ class Files:
 
     names: paths and globs, one or more.
     paths: the files and folders that were named.
-    fps: frames per second of the video that is being read; 0 before the first.
     skipped: photographs and videos that could not be read.
     failed_reads: the places where videos are damaged.
 
@@ -76,7 +75,12 @@ class Files:
         self.files = find_media(self.paths)
         self.skipped = 0
         self.failed_reads = 0
-        self.fps = 0.0
+        self._video: Video | None = None  # that is being read
+
+    @property
+    def fps(self) -> float:
+        """Frames per second of the video that is being read (Video.fps); 0 before the first."""
+        return self._video.fps if self._video else 0.0
 
     def __iter__(self) -> Iterator[Frame]:
         problems = []
@@ -107,7 +111,7 @@ class Files:
 
     def _read_video(self, file: MediaFile) -> Iterator[Frame]:
         video = Video(file.path)
-        self.fps = video.fps
+        self._video = video
         for frame in video:
             yield replace(frame, name=file.name)
         self.failed_reads += video.failed_reads
