@@ -110,6 +110,7 @@ class Files:
         return Frame(image, index, time.time(), file.name)
 
     def _read_video(self, file: MediaFile) -> Iterator[Frame]:
+        _refuse_unreadable(file.path)
         video = Video(file.path)
         self._video = video
         for frame in video:
@@ -142,6 +143,7 @@ def find_media(paths: Sequence[Path]) -> list[MediaFile]:
     is_alone = len(paths) == 1 and not paths[0].is_dir()
     if is_alone:
         _refuse_special(paths[0])
+        _refuse_unreadable(paths[0])
     media: dict[str, MediaFile] = {}
     others: list[Path] = []
     for file in _files(paths):
@@ -212,6 +214,14 @@ def _refuse_special(path: Path) -> None:
         return
     hint = "name a file, or a camera as v4l2:/dev/video0"
     raise SourceError(f"{path}: {kind}, not a file; {hint}")
+
+
+def _refuse_unreadable(path: Path) -> None:
+    """Say why a file cannot be opened, which OpenCV does not."""
+    try:
+        path.open("rb").close()
+    except OSError as problem:
+        raise SourceError(f"{path}: cannot be read ({problem.strerror}); check the file") from None
 
 
 def _log_others(others: Sequence[Path]) -> None:
