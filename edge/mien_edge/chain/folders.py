@@ -23,6 +23,7 @@ from mien_edge.addresses import mask_address
 from mien_edge.chain.photos import PICTURE_SUFFIXES, is_picture, picture_count, read_photo
 from mien_edge.chain.video import Video
 from mien_edge.errors import SourceError
+from mien_edge.text import file_name
 from mien_edge.values import Frame
 
 _VIDEO_SUFFIXES = frozenset([
@@ -152,7 +153,7 @@ def find_media(paths: Sequence[Path]) -> list[MediaFile]:
             others.append(file)
             continue
         absolute = os.path.abspath(file)
-        name = os.path.relpath(absolute, root)
+        name = file_name(os.path.relpath(absolute, root))
         media.setdefault(absolute, MediaFile(file, name, kind != "photo"))
     if others:
         _log_others(others)

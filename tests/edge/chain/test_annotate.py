@@ -117,7 +117,7 @@ def test_without_an_h264_encoder_a_webm_is_written_and_one_line_says_so(
 
 def test_a_variable_frame_rate_keeps_its_times(tmp_path):
     positions = [0.0, 0.04, 0.08, 0.12, 1.0, 1.04, 2.0]
-    video = annotator(tmp_path / "out.avi", fps=3.0)  # the mean
+    video = annotator(tmp_path / "out.avi", fps=25.0)
     for index, position in enumerate(positions):
         video(Frame(flat(index * 40), index, 0.0, "clip.mp4", 7 + position), ())
     video.close()
