@@ -2,9 +2,10 @@
 
 import csv
 import io
+import json
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from mien_edge.events import Event
@@ -37,6 +38,10 @@ class ReadingRecord:
     model: str = ""
 
 
+READING_KEYS = frozenset({"type", *(field.name for field in fields(ReadingRecord))})
+"""The keys of a reading's line of JSON."""
+
+
 def reading_record(reading: Reading) -> ReadingRecord:
     """Round a reading to what is written of it."""
     confidence = None
@@ -62,6 +67,21 @@ def reading_record(reading: Reading) -> ReadingRecord:
 def as_dict(reading: Reading) -> dict[str, Any]:
     """Return a reading as plain values for JSON, with the keys of ReadingRecord."""
     return to_dict(reading_record(reading))
+
+
+def reading_line(reading: Reading) -> str:
+    """Return a reading as one line of JSON without a break: its type, then `as_dict`."""
+    return typed_line("reading", as_dict(reading))
+
+
+def event_line(event: Event) -> str:
+    """Return an event as one line of JSON without a break: its type, then `event_as_dict`."""
+    return typed_line("event", event_as_dict(event))
+
+
+def typed_line(kind: str, values: dict[str, Any]) -> str:
+    """Return values as one line of JSON whose first key, `type`, says what they are."""
+    return json.dumps({"type": kind, **values})
 
 
 def event_as_dict(event: Event) -> dict[str, Any]:
