@@ -32,9 +32,9 @@ class Console:
     def _print_reading(self, reading: Reading) -> None:
         verdict = reading.label or f"({reading.quality})"
         printed_at, printed_verdict = self._printed.get(reading.track, (float("-inf"), ""))
-        is_due = abs(reading.time - printed_at) >= _REPEAT_SECONDS
+        is_due = abs(reading.source_time - printed_at) >= _REPEAT_SECONDS
         if verdict != printed_verdict or is_due:
-            self._printed[reading.track] = (reading.time, verdict)
+            self._printed[reading.track] = (reading.source_time, verdict)
             self._print(line(reading))
 
     def _print(self, text: str) -> None:

@@ -1,9 +1,9 @@
 """Frame sources: iterables of frames, each chosen by one URI-like setting.
 
 What happens to bad input: a photograph that is truncated, unreadable or no picture is skipped and
-counted; gray, RGBA and 16-bit pictures become 8-bit; a video ends where it can no longer be
-decoded; a camera or stream that yields no frame for `frame_timeout` seconds is closed and opened
-again, with growing delays, for as long as the process lives.
+counted; gray, RGBA and 16-bit pictures become 8-bit; of a damaged video (chain/video.py) what can
+be decoded is read; a camera or stream that yields no frame for `frame_timeout` seconds is closed
+and opened again, with growing delays, for as long as the process lives.
 """
 
 import itertools
@@ -24,6 +24,7 @@ import numpy as np
 from mien_edge.addresses import mask_address
 from mien_edge.chain import devices
 from mien_edge.chain.camera import Device, LiveCamera, PauseControl
+from mien_edge.chain.video import Video
 from mien_edge.errors import RuntimeMissingError, SourceError
 from mien_edge.events import OnEvent, ignore_event
 from mien_edge.paths import package_file
@@ -192,53 +193,6 @@ def _decode(content: bytes) -> Pixels | None:
         return cv2.imdecode(encoded, cv2.IMREAD_COLOR)  # type: ignore[return-value]
     except cv2.error:
         return None
-
-
-class Video:
-    """A video file, every frame in order.
-
-    Times run as in the video, from the moment at which the iteration begins. `fps` is the file's.
-    `skipped` counts the frames that the file announces and does not yield, for it is damaged.
-    Raises SourceError if OpenCV cannot open the file.
-    """
-
-    still = False
-    live = False
-
-    def __init__(self, path: Path) -> None:
-        capture = cv2.VideoCapture(str(path))
-        if not capture.isOpened():
-            hint = "convert it, e.g. with ffmpeg, to H.264 MP4"
-            raise SourceError(f"{path}: not a video that OpenCV can read; {hint}")
-        self.path = path
-        self.fps = capture.get(cv2.CAP_PROP_FPS)
-        self.skipped = 0
-        self._announced = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-
-    def __iter__(self) -> Iterator[Frame]:
-        capture = cv2.VideoCapture(str(self.path))
-        start = time.time()
-        index = 0
-        try:
-            while True:
-                ok, image = capture.read()
-                if not ok:
-                    break
-                captured_at = start + self._seconds(capture, index)
-                yield Frame(image, index, captured_at)  # type: ignore[arg-type]
-                index += 1
-        finally:
-            capture.release()
-        if index < self._announced:
-            self.skipped = self._announced - index
-            text = "%s ends after %d of %d frames: it is damaged from there"
-            _log.warning(text, self.path, index, self._announced)
-
-    def _seconds(self, capture: cv2.VideoCapture, index: int) -> float:
-        """The time of the frame that was read last, from the video's begin."""
-        if self.fps > 0:
-            return index / self.fps
-        return capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
 
 
 class Demo:

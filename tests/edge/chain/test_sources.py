@@ -92,31 +92,6 @@ def test_an_empty_folder_and_a_missing_file_are_errors(tmp_path):
         opened(tmp_path / "none.mp4")
 
 
-def video(path, count=6, size=(64, 48)):
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, size)
-    for i in range(count):
-        writer.write(np.full((size[1], size[0], 3), i * 40 % 256, np.uint8))
-    writer.release()
-    return path
-
-
-def test_a_video_yields_every_frame_at_its_own_pace(tmp_path):
-    frames = list(opened(video(tmp_path / "clip.avi")))
-    assert [frame.index for frame in frames] == list(range(6))
-    assert frames[5].captured_at - frames[0].captured_at == pytest.approx(0.5)
-
-
-def test_a_damaged_video_ends_where_it_can_no_longer_be_read_and_says_so(tmp_path, caplog):
-    path = video(tmp_path / "clip.avi", 40)
-    content = path.read_bytes()
-    path.write_bytes(content[: len(content) // 2])
-    source = opened(path)
-    frames = len(list(source))
-    assert 0 < frames < 40
-    assert source.skipped == 40 - frames
-    assert f"ends after {frames} of 40 frames" in caplog.text
-
-
 def test_a_jpeg_with_a_clip_behind_its_end_is_whole(tmp_path, astronaut):
     path = write(tmp_path / "motion.jpg", astronaut)
     path.write_bytes(path.read_bytes() + b"\0" * 9000)
@@ -127,12 +102,6 @@ def test_a_picture_of_over_100_megapixels_is_refused(tmp_path):
     path = write(tmp_path / "huge.png", np.zeros((10100, 10100), np.uint8))
     with pytest.raises(SourceError, match="over 100 megapixels"):
         sources.read_photo(path)
-
-
-def test_a_file_that_is_no_video_is_an_error(tmp_path):
-    (tmp_path / "clip.mp4").write_bytes(b"nothing" * 100)
-    with pytest.raises(SourceError, match="not a video"):
-        opened(tmp_path / "clip.mp4")
 
 
 def test_the_demo_moves_dims_and_goes_away():

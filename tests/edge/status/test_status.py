@@ -153,7 +153,7 @@ FULL_STATUS = Status(
 FULL_JSON = (
     '{"time": 1800000000.0, "started": 1799999000.0, "pid": 42, "model": "small-2", "bundle": "/models/small-2", '
     '"source": "v4l2:0", "camera": "ok", "frames": 5, "fps": 14.9, "faces": [{"time": "2027-01-15T08:00:00.000Z", '
-    '"source": "", "frame": 27000000000, "track": 1, "label": "happy", "confidence": 0.9, "quality": "good", '
+    '"source": "", "position": null, "frame": 27000000000, "track": 1, "label": "happy", "confidence": 0.9, "quality": "good", '
     '"box": [10, 20, 60, 80], "scores": {"angry": 0.0167, "disgust": 0.0167, "fear": 0.0167, "happy": 0.9, '
     '"sad": 0.0167, "surprise": 0.0167, "neutral": 0.0167}, "model": "fake-1"}], "milliseconds": {"detect": 12.3}, '
     '"temperature": 61.2, "limits": ["throttled"], "had": [], "memory": 512.5, "rss": 104.5, "written_per_day": 3.2, '
