@@ -124,18 +124,23 @@ CSV_COLUMNS = (
 )  # fmt: skip
 
 
-def csv_row(reading: Reading) -> list[Any]:
-    """Return the cells of a reading in the order of CSV_COLUMNS; empty where there is no emotion or
-    no label, and a position with three decimals.
-    """
+def reading_values(reading: Reading) -> dict[str, Any]:
+    """Return a reading's values by the names of CSV_COLUMNS; None where there is none."""
     record = reading_record(reading)
     values: dict[str, Any] = to_dict(record)
     values.update(zip(("x", "y", "width", "height"), record.box, strict=True))
     values.update(record.scores or {})
-    if record.position is not None:
-        values["position"] = f"{record.position:.3f}"
-    cells = [values.get(column) for column in CSV_COLUMNS]
-    return ["" if cell is None else cell for cell in cells]
+    return {column: values.get(column) for column in CSV_COLUMNS}
+
+
+def csv_row(reading: Reading) -> list[Any]:
+    """Return the cells of a reading in the order of CSV_COLUMNS; empty where there is no emotion or
+    no label, and a position with three decimals.
+    """
+    values = reading_values(reading)
+    if values["position"] is not None:
+        values["position"] = f"{values['position']:.3f}"
+    return ["" if value is None else value for value in values.values()]
 
 
 def csv_line(cells: Iterable[Any]) -> str:

@@ -8,10 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mien_edge import paths
-from mien_edge.commands.common import model_option, settings_from, settings_option
+from mien_edge.commands.common import (
+    existing,
+    existing_options,
+    model_option,
+    settings_from,
+    settings_option,
+)
 from mien_edge.credentials import exposed_files
 from mien_edge.export.exports import SUFFIXES, Export, check
-from mien_edge.export.textfile import Existing
 from mien_edge.formats import typed_line
 from mien_edge.settings import SinkSettings
 
@@ -53,16 +58,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--jsonl", type=Path, metavar="FILE", help="--export of JSON lines, whatever the suffix"
     )
-    existing = parser.add_mutually_exclusive_group()
-    existing.add_argument(
-        "--append",
-        action="store_true",
-        help="continue files of CSV or JSON lines that are there already",
-    )
-    existing.add_argument(
-        "--overwrite",
-        action="store_true",
-        help="replace exported files that are there already",
+    existing_options(parser)
+    parser.add_argument(
+        "--per",
+        choices=("change", "frame"),
+        default="change",
+        help="what a subtitle or annotation of an export lasts for (default: change of a label)",
     )
     parser.add_argument(
         "--log",
@@ -90,7 +91,7 @@ def _run(options: argparse.Namespace) -> None:
     from mien_edge.service.run import Service, ignore_hangup
 
     exports = _exports(options)
-    check(exports, _existing(options), _inputs(options))
+    check(exports, existing(options), _inputs(options))
     settings = settings_from(options)
     if options.source or exports:
         settings = replace(settings, sinks=SinkSettings())  # those files are the service's
@@ -113,12 +114,6 @@ def _exports(options: argparse.Namespace) -> list[Export]:
     return exports
 
 
-def _existing(options: argparse.Namespace) -> Existing:
-    if options.append:
-        return Existing.APPEND
-    return Existing.OVERWRITE if options.overwrite else Existing.REFUSE
-
-
 def _inputs(options: argparse.Namespace) -> list[Path]:
     """The files that the run reads or writes beside its exports."""
     inputs = [path for path in (options.labels, options.log, options.annotate) if path]
@@ -134,7 +129,8 @@ def _run_options(options: argparse.Namespace, exports: Sequence[Export]) -> "Run
         console=_console(options),
         log=options.log,
         exports=exports,
-        existing=_existing(options),
+        existing=existing(options),
+        per_frame=options.per == "frame",
         annotate=options.annotate,
         labels=options.labels,
         max_frames=options.max_frames,

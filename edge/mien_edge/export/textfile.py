@@ -62,7 +62,7 @@ def has_content(path: Path) -> bool:
         _check_folder(path)
         return False
     except OSError as problem:
-        raise _not_writable(path, problem) from None
+        raise not_writable(path, problem) from None
     if stat.S_ISDIR(status.st_mode):
         raise SinkError(f"{path}: a folder; name a file")
     if not os.access(path, os.W_OK):
@@ -85,7 +85,9 @@ def check_existing(path: Path, line_format: LineFormat, existing: Existing) -> N
     """Raise SinkError unless a file at `path` may be written as `existing` says."""
     if not has_content(path) or existing is Existing.OVERWRITE:
         return
-    refuse_existing(path, existing)
+    if existing is Existing.REFUSE:
+        hint = "add --append or --overwrite, or name another file"
+        raise SinkError(f"{path}: is there already; {hint}")
     try:
         problem = _mismatch(path, line_format)
         if not problem and _partial_bytes(path):
@@ -97,11 +99,14 @@ def check_existing(path: Path, line_format: LineFormat, existing: Existing) -> N
         raise SinkError(f"{path}: nothing is appended, for {problem}; {hint}")
 
 
-def refuse_existing(path: Path, existing: Existing) -> None:
-    """Raise SinkError for the file at `path` if `existing` says so."""
-    if existing is Existing.REFUSE:
-        hint = "add --append or --overwrite, or name another file"
-        raise SinkError(f"{path}: is there already; {hint}")
+def check_new(path: Path, existing: Existing) -> None:
+    """Raise SinkError unless a file that cannot be appended to may be written as a whole."""
+    if not has_content(path) or existing is Existing.OVERWRITE:
+        return
+    problem = "is there already"
+    if existing is Existing.APPEND:
+        problem = "a file of this format cannot be continued"
+    raise SinkError(f"{path}: {problem}; name another file, or replace it with --overwrite")
 
 
 def _mismatch(path: Path, line_format: LineFormat) -> str:
@@ -140,7 +145,8 @@ def _tail(path: Path) -> bytes:
         return file.read()
 
 
-def _not_writable(path: Path, problem: OSError) -> SinkError:
+def not_writable(path: Path, problem: OSError) -> SinkError:
+    """Return the error of a file that cannot be written, which says why."""
     hint = "free some space" if problem.errno == errno.ENOSPC else "choose another file"
     return SinkError(f"{path}: cannot be written ({problem.strerror}); {hint}")
 
@@ -202,7 +208,7 @@ class LineFile:
             raise self._not_written(problem) from None
 
     def _not_written(self, problem: OSError) -> SinkError:
-        return problem if isinstance(problem, SinkError) else _not_writable(self.path, problem)
+        return problem if isinstance(problem, SinkError) else not_writable(self.path, problem)
 
     def _make_room(self, added_bytes: int) -> None:
         """Do nothing: this file only grows."""
@@ -249,7 +255,7 @@ class RotatingFile(LineFile):
         except SinkError:
             raise
         except OSError as problem:
-            raise _not_writable(path, problem) from None
+            raise not_writable(path, problem) from None
         super().__init__(path, line_format, Existing.APPEND)
 
     def _take_over(self, path: Path, line_format: LineFormat) -> None:

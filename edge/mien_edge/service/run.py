@@ -23,9 +23,9 @@ from mien_edge.chain import annotate, detect, pipeline, smooth, sources, track
 from mien_edge.chain.classify import Classify
 from mien_edge.chain.score import Score, ScoreResult, read_labels
 from mien_edge.chain.sinks import Console, StandardOutput
-from mien_edge.errors import MienError
+from mien_edge.errors import MienError, SinkError
 from mien_edge.events import EventKind, OnEvent
-from mien_edge.export.exports import Export, open_export
+from mien_edge.export.exports import Export, open_export, open_timed
 from mien_edge.export.lines import CSV, JSON_LINES, Csv, JsonLines
 from mien_edge.export.textfile import Existing, LineFormat, RotatingFile, Rotation
 from mien_edge.log.writer import LogWriter
@@ -57,6 +57,7 @@ class RunOptions:
     log: the log to write; None for the settings' one.
     exports: files to write readings to, beside the rotated ones of the settings.
     existing: what is done with those of them that are there already.
+    per_frame: subtitles and annotations last for one frame each, and not from change to change.
     annotate: a picture, video or folder to write with boxes and labels drawn; None for none.
     labels: a table of true labels, to score photographs; None for labels.csv in their folder.
     max_frames: the number of frames to end after, at least 1; None for no limit.
@@ -68,6 +69,7 @@ class RunOptions:
     log: Path | None = None
     exports: Sequence[Export] = ()
     existing: Existing = Existing.REFUSE
+    per_frame: bool = False
     annotate: Path | None = None
     labels: Path | None = None
     max_frames: int | None = None
@@ -253,6 +255,7 @@ class Service:
         if score:
             sinks.append(score)
         watchers: list[pipeline.Watcher] = [notifier, *self._open_annotator(stack, source)]
+        watchers += self._open_timed(stack, source)
         start = time.monotonic()
         frames = self._pass_frames(source, sinks, watchers)
         return Summary(
@@ -291,7 +294,8 @@ class Service:
             sinks.append(Console())
         for sink in sinks:
             stack.callback(sink.close)
-        for export in self.options.exports:
+        tables = [export for export in self.options.exports if not export.is_timed]
+        for export in tables:
             exporter = open_export(export, self.options.existing)
             sinks.append(stack.enter_context(closing(exporter)))
         if self.settings.sinks.jsonl:
@@ -306,6 +310,21 @@ class Service:
         bounds = self.settings.sinks
         rotation = Rotation(round(bounds.max_megabytes * 1_000_000), bounds.max_files)
         return RotatingFile(Path(path), line_format, rotation, self.events)
+
+    def _open_timed(self, stack: ExitStack, source: sources.Source) -> list[pipeline.Watcher]:
+        """Open the exports that see when a frame was, and nothing else of it."""
+        uri = Path(self.settings.source.uri)
+        media = uri if uri.is_file() else None
+        exporters: list[pipeline.Watcher] = []
+        for export in self.options.exports:
+            if not export.is_timed:
+                continue
+            if source.still:
+                hint = "a table, such as a .csv file, is for photographs"
+                raise SinkError(f"{export.path}: is for a video or a camera; {hint}")
+            exporter = open_timed(export, self.options.existing, media, self.options.per_frame)
+            exporters.append(stack.enter_context(closing(exporter)))
+        return exporters
 
     def _open_annotator(self, stack: ExitStack, source: sources.Source) -> list[pipeline.Watcher]:
         if self.options.annotate is None:

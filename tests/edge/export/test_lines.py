@@ -287,18 +287,19 @@ def test_the_settings_bound_the_services_files_and_a_run_that_names_source_or_fi
         [sinks]
         csv = "{tmp_path / "out" / "r.csv"}"
         max_megabytes = 0.01
-        max_files = 2
+        max_files = 1
     """
     (tmp_path / "mien.toml").write_text(toml)
     command = [
         *(sys.executable, "-m", "mien_edge", "run", "--settings", tmp_path / "mien.toml"),
-        *("--max-frames", "180", "--quiet", "--log", tmp_path / "log"),
+        *("--quiet", "--max-frames"),
     ]
-    for options in (["demo"], ["--csv", tmp_path / "mine.csv"]):
+    for options in (["3", "demo"], ["3", "--csv", tmp_path / "mine.csv"]):
         subprocess.run([*command, *options], check=True, capture_output=True)
     assert not (tmp_path / "out").exists()
+    command += ["100", "--log", tmp_path / "log"]
     result = subprocess.run(command, check=True, capture_output=True, text=True)
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["r.csv", "r.csv.1"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["r.csv"]
     assert all(path.stat().st_size <= 10_000 for path in (tmp_path / "out").iterdir())
     log = sqlite3.connect(tmp_path / "log")
     events = log.execute("SELECT text FROM events WHERE kind = 'file deleted'").fetchall()
