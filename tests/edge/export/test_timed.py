@@ -10,7 +10,7 @@ import cv2
 import pytest
 from mien_edge import testing
 from mien_edge.errors import SinkError
-from mien_edge.export import elan, exports, subtitles
+from mien_edge.export import elan, exports, parquet, subtitles
 from mien_edge.export.textfile import Existing
 
 FACE = testing.reading("happy")
@@ -163,7 +163,8 @@ def test_a_video_without_a_face_leaves_an_empty_but_valid_file(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a.vtt", "a.srt", "a.eaf", "a.parquet"])
-def test_what_cannot_be_continued_is_refused_also_with_append(tmp_path, name):
+def test_what_cannot_be_continued_is_refused_also_with_append(tmp_path, name, monkeypatch):
+    monkeypatch.setattr(parquet, "find_spec", bool)  # pyarrow or not
     (tmp_path / name).write_text("mine")
     export = exports.Export.by_suffix(tmp_path / name)
     with pytest.raises(
