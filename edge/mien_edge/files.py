@@ -1,11 +1,14 @@
 """Files that appear whole or not at all."""
 
+import errno
 import hashlib
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from mien_edge.errors import SinkError
 
 
 @contextmanager
@@ -68,6 +71,14 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def write_error(path: Path, problem: OSError) -> SinkError:
+    """Return the error for a file that cannot be written: its reason, and what helps."""
+    hint = "choose another file"
+    if problem.errno in (errno.ENOSPC, errno.EDQUOT):
+        hint = "free some space"
+    return SinkError(f"{path}: cannot be written ({problem.strerror}); {hint}")
 
 
 def sha256(path: Path) -> str:

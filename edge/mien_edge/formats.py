@@ -134,8 +134,9 @@ def describe(reading: Reading) -> str:
     verdict = reading.label or f"({reading.quality})"
     name = f"{reading.source}  " if reading.source else ""
     place = "" if reading.position is None else f"{position_text(reading.position)}  "
-    face = f"face {reading.track}  {verdict:<13} {confidence}  {reading.model}"
-    return printable(f"{name}{place}{face}")
+    face = f"face {reading.track}  " if reading.track else ""  # none in a photograph without one
+    rest = f"{verdict:<13} {confidence}  {reading.model}"
+    return printable(f"{name}{place}{face}{rest}")
 
 
 CSV_COLUMNS = (

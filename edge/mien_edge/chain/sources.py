@@ -1,18 +1,17 @@
 """Frame sources: iterables of frames, each chosen by one URI-like setting.
 
 What happens to bad input: a photograph that is truncated, unreadable or no picture is skipped and
-counted; gray, RGBA and 16-bit pictures become 8-bit; of a damaged video (chain/video.py) what can
-be decoded is read; a camera or stream that yields no frame for `frame_timeout` seconds is closed
-and opened again, with growing delays, for as long as the process lives.
+counted; of a damaged video what can be decoded is read; a camera or stream that yields no frame for
+`frame_timeout` seconds is closed and opened again, with growing delays, for as long as the process
+lives.
 """
 
 import itertools
 import logging
 import math
 import os
-import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -24,6 +23,8 @@ import numpy as np
 from mien_edge.addresses import mask_address
 from mien_edge.chain import devices
 from mien_edge.chain.camera import Device, LiveCamera, PauseControl
+from mien_edge.chain.folders import Files
+from mien_edge.chain.photos import read_photo
 from mien_edge.chain.video import Video
 from mien_edge.errors import RuntimeMissingError, SourceError
 from mien_edge.events import OnEvent, ignore_event
@@ -31,27 +32,22 @@ from mien_edge.paths import package_file
 from mien_edge.settings import SourceSettings
 from mien_edge.values import Frame, Pixels
 
-_PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
-_JPEG_START = b"\xff\xd8"
-_JPEG_MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
-"""A marker. In the coded picture \\xff\\x00 is a byte, and RST0 to RST7 separate its parts."""
-_JPEG_END = 0xD9  # EOI
-_JPEG_WITHOUT_LENGTH = (0x01, 0xD8)  # TEM, SOI
-
 _log = logging.getLogger("mien.source")
 
 
 class Source(Protocol):
     """An iterable of frames.
 
-    still: whether its frames are unrelated photographs.
+    paths: the files and folders that are read; empty for a camera and the demo.
     live: whether its frames come by themselves, in real time.
     skipped: how many frames it could not read, or dropped because a newer one had come.
     """
 
-    still: bool
     live: bool
     skipped: int
+
+    @property
+    def paths(self) -> Sequence[Path]: ...
 
     def __iter__(self) -> Iterator[Frame]: ...
 
@@ -61,11 +57,12 @@ def open_source(
     stop: Event,
     on_event: OnEvent = ignore_event,
     pause_control: PauseControl | None = None,
+    names: Sequence[str] = (),
 ) -> Source:
-    """The source that `settings.uri` names.
+    """The source that `settings.uri` names, or all that `names` list.
 
-    uri: demo, demo:forever, demo:faults, picamera, picamera:1, v4l2:0, a URL, or the path of a
-        photograph, of a folder of photographs or of a video.
+    uri: demo, demo:forever, demo:faults, picamera, picamera:1, v4l2:0, a URL, or as one of `names`.
+    names: paths and globs of photographs, videos and folders.
     stop: ends a camera and the demo when set.
     on_event: informed when a camera is lost, comes back, is paused or resumed.
     pause_control: may pause a camera; other sources ignore it.
@@ -74,12 +71,16 @@ def open_source(
     RuntimeMissingError if the demo's photograph is not installed. A camera is opened when the
     iteration begins: that raises the errors of its driver.
     """
+    devices.silence_opencv()
     uri = settings.uri
+    if len(names) > 1:
+        _refuse_cameras(names)
+        return open_files(names)
     if uri in ("demo", "demo:forever"):
         return Demo(settings.fps, stop, forever=uri == "demo:forever")
     driver = _camera_driver(uri)
     if driver is None:
-        return _open_path(uri)
+        return open_files([uri])
     return LiveCamera(partial(driver, settings), settings, stop, on_event, pause_control)
 
 
@@ -96,103 +97,23 @@ def _camera_driver(uri: str) -> Callable[[SourceSettings], Device] | None:
     return None
 
 
-def _open_path(uri: str) -> "Photos | Video":
-    path = Path(uri)
-    if os.path.isdir(path):  # Path.is_dir raises OSError for a name that is too long
-        photos = sorted(file for file in path.iterdir() if _is_photo(file))
-        return Photos(photos, path)
-    if not os.path.exists(path):
-        hint = "name a photo, a folder, a video, demo, picamera, v4l2:0 or rtsp://…"
-        raise SourceError(f"{mask_address(uri)}: no such source; {hint}")
-    if _is_photo(path):
-        return Photos([path], path)
-    return Video(path)
+def _refuse_cameras(names: Sequence[str]) -> None:
+    for name in names:
+        if (name.startswith("demo") and not os.path.exists(name)) or _camera_driver(name):
+            reason = "a camera, an address or the demo is read alone"
+            raise SourceError(f"{mask_address(name)}: {reason}; name it alone")
 
 
-def _is_photo(path: Path) -> bool:
-    return path.suffix.lower() in _PHOTO_SUFFIXES
+def open_files(names: Sequence[str]) -> "Files | Video":
+    """The source of the files that `names` lists: paths of files and folders, and globs.
 
-
-class Photos:
-    """Photographs, one frame each, named by their file names.
-
-    paths: the files, in the order of the frames.
-    folder: what an error names if there are no files.
-
-    A file that cannot be read is logged, and counted in `skipped`. Raises SourceError if `paths`
-    is empty.
+    Raises SourceError if there is none that can be read.
     """
-
-    still = True
-    live = False
-
-    def __init__(self, paths: list[Path], folder: Path) -> None:
-        if not paths:
-            suffixes = ", ".join(_PHOTO_SUFFIXES)
-            hint = f"it needs files ending in {suffixes}"
-            raise SourceError(f"{folder}: no photograph in this folder; {hint}")
-        self.paths = paths
-        self.skipped = 0
-
-    def __iter__(self) -> Iterator[Frame]:
-        for index, path in enumerate(self.paths):
-            try:
-                image = read_photo(path)
-            except SourceError as problem:
-                self.skipped += 1
-                _log.warning("skipped: %s", problem)
-            else:
-                yield Frame(image, index, time.time(), path.name)
-
-
-def read_photo(path: Path) -> Pixels:
-    """A picture file as (height, width, 3) BGR uint8, turned upright as its EXIF data say.
-
-    Raises SourceError if the file cannot be read, is truncated, is no picture that OpenCV knows,
-    or has over 100 megapixels.
-    """
-    try:
-        content = path.read_bytes()
-    except OSError as problem:
-        raise SourceError(f"{path}: cannot be read ({problem.strerror}); check the file") from None
-    if _is_truncated_jpeg(content):
-        raise SourceError(f"{path}: a JPEG without its end; copy the file again")
-    image = _decode(content)
-    if image is None:
-        reason = "not a picture that OpenCV can read, or of over 100 megapixels"
-        raise SourceError(f"{path}: {reason}; convert it to JPEG")
-    return image
-
-
-def _is_truncated_jpeg(content: bytes) -> bool:
-    """Whether a JPEG's segments lead to no end marker (ITU-T T.81, B.1.1).
-
-    What follows the end marker does not matter: phones append clips there. A thumbnail's end marker
-    lies inside of a segment.
-    """
-    if not content.startswith(_JPEG_START):
-        return False
-    position = len(_JPEG_START)
-    while True:
-        marker = _JPEG_MARKER.search(content, position)
-        if marker is None:
-            return True
-        code = marker.group()[-1]
-        if code == _JPEG_END:
-            return False
-        position = marker.end()
-        if code not in _JPEG_WITHOUT_LENGTH:
-            position += int.from_bytes(content[position : position + 2])
-
-
-def _decode(content: bytes) -> Pixels | None:
-    if not content:
-        return None
-    encoded = np.frombuffer(content, np.uint8)
-    try:
-        return cv2.imdecode(encoded, cv2.IMREAD_COLOR)  # type: ignore[return-value]
-    except cv2.error:
-        return None
+    source = Files(names)
+    file = source.files[0]
+    if len(source.files) == 1 and file.is_video and file.path in source.paths:
+        return Video(file.path)
+    return source
 
 
 class Demo:
@@ -208,7 +129,7 @@ class Demo:
     Raises RuntimeMissingError if it is not installed.
     """
 
-    still = False
+    paths = ()
     seconds = 16.0
     size = (480, 640)
     """(height, width) in pixels."""

@@ -21,7 +21,8 @@ class Tracker:
         large again, so that a face may move by most of its width between two frames. A face that
         is not detected keeps its number for `max_age` seconds.
 
-    Numbers count from 1; none is used for two faces.
+    Numbers count from 1; none is used for two faces. The frames of two files have no face in
+    common, so in photographs every face is a new one.
     """
 
     def __init__(self, settings: TrackSettings) -> None:
@@ -68,16 +69,3 @@ class Tracker:
 
 def _reach(box: Box) -> Box:
     return box.square(1.5)
-
-
-class NoTracking:
-    """For photographs that have nothing to do with each other: every face is a new one."""
-
-    def __init__(self) -> None:
-        self._last_number = 0
-
-    def __call__(self, frame: Frame, faces: tuple[Face, ...]) -> tuple[Face, ...]:
-        """The faces with new numbers as `track`, in the same order."""
-        first = self._last_number + 1
-        self._last_number += len(faces)
-        return tuple(replace(face, track=first + i) for i, face in enumerate(faces))

@@ -32,8 +32,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of `run`."""
     parser.add_argument(
         "source",
-        nargs="?",
-        help="picamera, v4l2:0, rtsp://…, video, photo, folder, demo, demo:forever",
+        nargs="*",
+        help="picamera, v4l2:0, rtsp://…, demo, demo:forever, or any number of videos, photos, "
+        "folders (read with their sub-folders) and patterns as 'trip/*.heic'",
     )
     settings_option(parser)
     model_option(parser)
@@ -91,14 +92,16 @@ def _run(options: argparse.Namespace) -> None:
     from mien_edge.service.run import Service, ignore_hangup
 
     exports = _exports(options)
-    check(exports, existing(options), _inputs(options))
+    names = options.source
+    check(exports, existing(options), _inputs(options, names))
+    options.source = names[0] if names else None
     settings = settings_from(options)
     if options.source or exports:
         settings = replace(settings, sinks=SinkSettings())  # those files are the service's
     settings_file = None if options.source else options.settings
     for exposure, fix in exposed_files(settings, settings_file):
         _log.warning("%s; %s", exposure, fix)
-    run_options = _run_options(options, exports)
+    run_options = _run_options(options, exports, names)
     if run_options.runtime_folder:
         ignore_hangup()
     service = Service.from_settings(settings, run_options)
@@ -114,15 +117,17 @@ def _exports(options: argparse.Namespace) -> list[Export]:
     return exports
 
 
-def _inputs(options: argparse.Namespace) -> list[Path]:
+def _inputs(options: argparse.Namespace, names: Sequence[str]) -> list[Path]:
     """The files that the run reads or writes beside its exports."""
     inputs = [path for path in (options.labels, options.log, options.annotate) if path]
-    if options.source:
-        inputs += [Path(options.source), Path(options.source, "labels.csv")]
+    for name in names:
+        inputs += [Path(name), Path(name, "labels.csv")]
     return inputs
 
 
-def _run_options(options: argparse.Namespace, exports: Sequence[Export]) -> "RunOptions":
+def _run_options(
+    options: argparse.Namespace, exports: Sequence[Export], names: Sequence[str]
+) -> "RunOptions":
     from mien_edge.service.run import RunOptions
 
     return RunOptions(
@@ -134,6 +139,7 @@ def _run_options(options: argparse.Namespace, exports: Sequence[Export]) -> "Run
         annotate=options.annotate,
         labels=options.labels,
         max_frames=options.max_frames,
+        sources=names if len(names) > 1 else (),
         state_folder=paths.systemd_directory("STATE_DIRECTORY"),
         runtime_folder=paths.systemd_directory("RUNTIME_DIRECTORY"),
     )
@@ -156,5 +162,13 @@ def _print_summary(options: argparse.Namespace, summary: "Summary") -> None:
     print(summary)  # noqa: T201
     if summary.score:
         print(score.as_text(summary.score))  # noqa: T201
-    if options.annotate and options.annotate.exists():
-        print(f"annotated: {options.annotate}")  # noqa: T201
+    if options.annotate:
+        _print_annotated(options.annotate)
+
+
+def _print_annotated(path: Path) -> None:
+    from mien_edge.chain.encode import playable_path
+
+    written = playable_path(path)
+    if written.exists():
+        print(f"annotated: {written}")  # noqa: T201

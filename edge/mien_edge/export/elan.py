@@ -46,7 +46,7 @@ class ElanTiers:
         self._per_frame = per_frame
         self._monotonic = monotonic
         self._saved_at = monotonic()
-        self._timeline = Timeline(path)
+        self._timeline = Timeline()
         self._spans: dict[int, Spans] = {}
         self._tiers: dict[int, list[Span]] = {}
 

@@ -1,10 +1,8 @@
 """How long a state lasts in a video, from its frames: for subtitles and annotation tiers."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
-from mien_edge.errors import SinkError
 from mien_edge.values import Reading
 
 _FIRST_INTERVAL = 0.04  # seconds that a frame lasts where no other tells
@@ -12,10 +10,7 @@ _MAX_CAMERA_GAP = 12.0  # seconds between two frames of a chain that idles at it
 
 
 class FrameTime(Protocol):
-    """What is needed of a values.Frame here: its file and its time, not its pixels."""
-
-    @property
-    def name(self) -> str: ...
+    """What is needed of a values.Frame here: its time, not its pixels."""
 
     @property
     def position(self) -> float | None: ...
@@ -45,14 +40,10 @@ def verdict(reading: Reading) -> str:
 class Timeline:
     """Places the frames of one source: a video's by the file's own positions, a camera's from its
     first frame on.
-
-    path: the file that is written, for messages.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._source: str | None = None
-        self._origin = 0.0
+    def __init__(self) -> None:
+        self._origin: float | None = None
         self._position = 0.0
         self._interval = _FIRST_INTERVAL
 
@@ -64,16 +55,12 @@ class Timeline:
     def advance(self, frame: FrameTime) -> tuple[float, float]:
         """Take the next frame. Return where the one before it ends and where it begins, in seconds.
 
-        They differ where a camera has paused. Raises SinkError for a frame of another file.
+        They differ where a camera has paused.
         """
-        if self._source is None:
-            self._source = frame.name
+        if self._origin is None:
             self._origin = 0.0 if frame.position is not None else frame.source_time
             self._position = frame.source_time - self._origin
             return self._position, self._position
-        if frame.name != self._source:
-            text = f"{self._path}: is of one video, and {frame.name} follows {self._source}"
-            raise SinkError(f"{text}; run them one by one")
         begin = max(frame.source_time - self._origin, self._position)
         gap = begin - self._position
         end_before = begin

@@ -52,7 +52,7 @@ class Subtitles:
     def __init__(self, file: LineFile, subtitle_format: SubtitleFormat, per_frame: bool) -> None:
         self._file = file
         self._cue = subtitle_format.cue
-        self._timeline = Timeline(file.path)
+        self._timeline = Timeline()
         self._spans = Spans(per_frame)
         self._cues = 0
 

@@ -1,6 +1,7 @@
 """From a trained run to a bundle: model.tflite, golden.npz and card.json in models/NAME-VERSION."""
 
 import tempfile
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from mien_edge.model.interpreter import Classifier
 from scipy import ndimage
 
 from mien_train.arrays import Labels, Pixels
+from mien_train.data import splits
 from mien_train.data.heads import find_head
 from mien_train.results.evaluate import evaluate_run
 from mien_train.results.evaluation import Evaluation
@@ -32,11 +34,13 @@ OUT_OF_SCOPE_USE = (
     "Decisions about people: hiring, credit, policing, border control, insurance, health.",
     "Watching people who have not been informed (EU AI Act, Article 50(3)).",
 )
-LIMITATIONS = (
+_FER2013_LIMITATIONS = (
     "FER2013 was collected by web search; ages, skin tones and cultures are unevenly represented "
     "and not annotated.",
     "Its labels are noisy: people reach about 65 % on them (Goodfellow et al. 2013). Disgust is "
     "rare (1.5 %).",
+)
+_GENERAL_LIMITATIONS = (
     "Frontal faces of 48 pixels and more; turned, covered, blurred and badly lit faces are less "
     "certain.",
 )
@@ -166,8 +170,32 @@ def _card(
         metrics=evaluation.to_json(),
         intended_use=INTENDED_USE,
         out_of_scope_use=OUT_OF_SCOPE_USE,
-        limitations=(find_head(evaluation.head).card_sentence, *LIMITATIONS),
+        limitations=tuple(_limitations(run, evaluation)),
     )
+
+
+def _limitations(run: OpenRun, evaluation: Evaluation) -> Iterator[str]:
+    """Yield what a card says against its bundle; of FER2013 and its labellers only where it was
+    trained on them.
+    """
+    if splits.is_fer2013(run.dataset):
+        yield find_head(evaluation.head).card_sentence
+        yield from _FER2013_LIMITATIONS
+    else:
+        data = f"{Path(run.record['data']['path']).name} ({len(run.dataset):,} pictures)"
+        yield (
+            f"It predicts what the labels of its training data, {data}, call an expression, not "
+            "what a person feels."
+        )
+        yield (
+            "Who labelled these pictures, how well they agree, and which ages, skin tones and "
+            "cultures they show was not recorded; all figures are on rows of the same data."
+        )
+    yield (
+        f"Of its confidence: {evaluation.threshold_as_text()}. Other pictures and cameras keep "
+        "less of it; measure yours with: mien-edge run FOLDER --labels labels.csv"
+    )
+    yield from _GENERAL_LIMITATIONS
 
 
 def _pin(path: Path) -> File:
