@@ -7,12 +7,20 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-from mien_edge.commands.common import log_option, log_path, settings_option
-from mien_edge.errors import SettingsError
+from mien_edge.commands.common import (
+    existing,
+    existing_options,
+    log_option,
+    log_path,
+    settings_option,
+)
+from mien_edge.errors import SettingsError, SinkError
 from mien_edge.events import EventKind
+from mien_edge.export.exports import SUFFIXES, TIMED, Export, check, open_export
 from mien_edge.labels import LABELS
 from mien_edge.log import plot, reader, show
 
+_SUFFIXES = ", ".join(suffix for suffix, kind in SUFFIXES.items() if kind not in TIMED)
 _END_OF_TIME = 1e12  # seconds since 1970
 
 
@@ -60,6 +68,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="draw the emotion shares of each hour to a .png or .jpg file",
     )
+    form.add_argument(
+        "--export",
+        type=Path,
+        metavar="FILE",
+        help=f"write readings to this file, in the format of its suffix ({_SUFFIXES})",
+    )
+    existing_options(parser)
     parser.add_argument(
         "--json",
         action="store_true",
@@ -85,6 +100,9 @@ def _logs(options: argparse.Namespace) -> None:
     if options.summary or options.plot:
         _summarize(options, show.summary(path, entries))
         return
+    if options.export:
+        _export(options, path, entries)
+        return
     form = _form(options)
     if options.follow:
         output = sys.stdout.fileno()
@@ -108,6 +126,24 @@ def _refuse_unknown_kind(path: Path, kind: str) -> None:
     if kind not in known:
         names = ", ".join(sorted(set(known)))
         raise SettingsError(f"--kind {kind!r} is no kind of entry; choose one of {names}")
+
+
+def _export(options: argparse.Namespace, path: Path, entries: reader.Filter) -> None:
+    if options.follow or options.kind not in (None, show.READING):
+        raise SettingsError("an export is of the readings so far; leave out --follow and --kind")
+    export = Export.by_suffix(options.export)
+    if export.is_timed:
+        hint = "export it from a run over the video: mien-edge run clip.mp4 --export"
+        raise SinkError(f"{export.path}: the log keeps changes, not when a face left; {hint} FILE")
+    check([export], existing(options), inputs=[path])
+    with closing(reader.open_to_read(path)) as connection:
+        readings = reader.readings(connection, entries)
+        with closing(open_export(export, existing(options))) as exporter:
+            count = 0
+            for _, reading in readings:
+                exporter((reading,))
+                count += 1
+    print(f"exported: {count} readings to {export.path}")  # noqa: T201
 
 
 def _form(options: argparse.Namespace) -> str:
