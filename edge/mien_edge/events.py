@@ -31,6 +31,8 @@ class EventKind(StrEnum):
     COOLED = "cooled"
     CLOCK = "clock"
     LOG_BACK = "log back"
+    FILE_DELETED = "file deleted"
+    FILE_MOVED = "file moved"
     MODEL_INSTALLED = "model installed"
     MODEL_DISCARDED = "model discarded"
     MODEL_CHANGED = "model changed"
@@ -55,6 +57,7 @@ _SEVERITIES = {
     EventKind.THROTTLED: Severity.WARNING,
     EventKind.CLOCK: Severity.WARNING,
     EventKind.LOG_BACK: Severity.WARNING,
+    EventKind.FILE_MOVED: Severity.WARNING,
     EventKind.MODEL_REFUSED: Severity.WARNING,
     EventKind.ROLLED_BACK: Severity.WARNING,
 }
@@ -90,10 +93,14 @@ class Event:
 
 
 class Quality(StrEnum):
-    """Whether a face got a label, else why not: the `quality` of a reading."""
+    """Whether a face got a label, else why not: the `quality` of a reading.
+
+    NO_FACE is a photograph without a face, in what a run prints and writes to files.
+    """
 
     GOOD = "good"
     UNCERTAIN = "uncertain"
     TOO_SMALL = "too small"
     TURNED_AWAY = "turned away"
     BLURRED = "blurred"
+    NO_FACE = "no face"

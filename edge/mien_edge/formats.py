@@ -2,9 +2,11 @@
 
 import csv
 import io
+import json
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from datetime import datetime
 from typing import Any
 
 from mien_edge.events import Event
@@ -39,6 +41,10 @@ class ReadingRecord:
     model: str = ""
 
 
+READING_KEYS = frozenset({"type", *(field.name for field in fields(ReadingRecord))})
+"""The keys of a reading's line of JSON."""
+
+
 def reading_record(reading: Reading) -> ReadingRecord:
     """Round a reading to what is written of it."""
     confidence = None
@@ -67,6 +73,21 @@ def as_dict(reading: Reading) -> dict[str, Any]:
     return to_dict(reading_record(reading))
 
 
+def reading_line(reading: Reading) -> str:
+    """Return a reading as one line of JSON without a break: its type, then `as_dict`."""
+    return typed_line("reading", as_dict(reading))
+
+
+def event_line(event: Event) -> str:
+    """Return an event as one line of JSON without a break: its type, then `event_as_dict`."""
+    return typed_line("event", event_as_dict(event))
+
+
+def typed_line(kind: str, values: dict[str, Any]) -> str:
+    """Return values as one line of JSON whose first key, `type`, says what they are."""
+    return json.dumps({"type": kind, **values})
+
+
 def event_as_dict(event: Event) -> dict[str, Any]:
     """Return an event of the log as plain values for JSON: time (ISO 8601 in UTC), kind, text."""
     return {"time": iso(event.time), "kind": event.kind, "text": event.text}
@@ -87,15 +108,35 @@ def position_text(seconds: float) -> str:
     return f"{clock}:{rest // 100:02d}.{rest % 100:02d}"
 
 
+def local_time(seconds: float, form: str = "%Y-%m-%d %H:%M:%S") -> str:
+    """Return 2026-01-31 13:00:00, the local time of `seconds` since 1970.
+
+    form: of datetime.strftime. The offset from UTC follows, as in 02:30:00+01:00, where the clock
+    shows this time twice, for it was set back.
+    """
+    local = datetime.fromtimestamp(seconds)
+    text = local.strftime(form)
+    other = local.replace(fold=1 - local.fold)
+    if local.timestamp() == other.timestamp():
+        return text
+    return text + local.astimezone().isoformat(timespec="seconds")[-len("+01:00") :]
+
+
 def line(reading: Reading) -> str:
     """Return a reading as one line for people, with the local time of day."""
     clock = time.strftime("%H:%M:%S", time.localtime(reading.time))
+    return f"{clock}  {describe(reading)}"
+
+
+def describe(reading: Reading) -> str:
+    """Return a reading as `line` does, without its time."""
     confidence = f"{reading.emotion.confidence:4.0%}" if reading.emotion else "    "
     verdict = reading.label or f"({reading.quality})"
     name = f"{reading.source}  " if reading.source else ""
     place = "" if reading.position is None else f"{position_text(reading.position)}  "
-    face = f"face {reading.track}  {verdict:<13} {confidence}  {reading.model}"
-    return printable(f"{clock}  {name}{place}{face}")
+    face = f"face {reading.track}  " if reading.track else ""  # none in a photograph without one
+    rest = f"{verdict:<13} {confidence}  {reading.model}"
+    return printable(f"{name}{place}{face}{rest}")
 
 
 CSV_COLUMNS = (
@@ -104,18 +145,23 @@ CSV_COLUMNS = (
 )  # fmt: skip
 
 
-def csv_row(reading: Reading) -> list[Any]:
-    """Return the cells of a reading in the order of CSV_COLUMNS; empty where there is no emotion or
-    no label, and a position with three decimals.
-    """
+def reading_values(reading: Reading) -> dict[str, Any]:
+    """Return a reading's values by the names of CSV_COLUMNS; None where there is none."""
     record = reading_record(reading)
     values: dict[str, Any] = to_dict(record)
     values.update(zip(("x", "y", "width", "height"), record.box, strict=True))
     values.update(record.scores or {})
-    if record.position is not None:
-        values["position"] = f"{record.position:.3f}"
-    cells = [values.get(column) for column in CSV_COLUMNS]
-    return ["" if cell is None else cell for cell in cells]
+    return {column: values.get(column) for column in CSV_COLUMNS}
+
+
+def csv_row(reading: Reading) -> list[Any]:
+    """Return the cells of a reading in the order of CSV_COLUMNS; empty where there is no emotion or
+    no label, and a position with three decimals.
+    """
+    values = reading_values(reading)
+    if values["position"] is not None:
+        values["position"] = f"{values['position']:.3f}"
+    return ["" if value is None else value for value in values.values()]
 
 
 def csv_line(cells: Iterable[Any]) -> str:

@@ -7,12 +7,20 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-from mien_edge.commands.common import log_option, log_path, settings_option
-from mien_edge.errors import SettingsError
+from mien_edge.commands.common import (
+    existing,
+    existing_options,
+    log_option,
+    log_path,
+    settings_option,
+)
+from mien_edge.errors import SettingsError, SinkError
 from mien_edge.events import EventKind
+from mien_edge.export.exports import SUFFIXES, TIMED, Export, check, open_export
 from mien_edge.labels import LABELS
 from mien_edge.log import plot, reader, show
 
+_SUFFIXES = ", ".join(suffix for suffix, kind in SUFFIXES.items() if kind not in TIMED)
 _END_OF_TIME = 1e12  # seconds since 1970
 
 
@@ -31,6 +39,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="only entries until then, in the same forms",
     )
     parser.add_argument("--emotion", choices=LABELS, help="only readings with this label")
+    parser.add_argument(
+        "--source",
+        metavar="NAME",
+        help="only readings of the photograph or video of this name, such as clip.mp4",
+    )
     parser.add_argument("--track", type=int, metavar="N", help="only readings of this face")
     parser.add_argument(
         "--kind",
@@ -55,6 +68,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="draw the emotion shares of each hour to a .png or .jpg file",
     )
+    form.add_argument(
+        "--export",
+        type=Path,
+        metavar="FILE",
+        help=f"write readings to this file, in the format of its suffix ({_SUFFIXES})",
+    )
+    existing_options(parser)
     parser.add_argument(
         "--json",
         action="store_true",
@@ -73,9 +93,15 @@ def _logs(options: argparse.Namespace) -> None:
         until=show.moment(options.until, now) if options.until else _END_OF_TIME,
         label=options.emotion,
         track=options.track,
+        source=options.source,
     )
+    if options.source and not options.follow:
+        show.require_source(path, options.source)
     if options.summary or options.plot:
         _summarize(options, show.summary(path, entries))
+        return
+    if options.export:
+        _export(options, path, entries)
         return
     form = _form(options)
     if options.follow:
@@ -100,6 +126,24 @@ def _refuse_unknown_kind(path: Path, kind: str) -> None:
     if kind not in known:
         names = ", ".join(sorted(set(known)))
         raise SettingsError(f"--kind {kind!r} is no kind of entry; choose one of {names}")
+
+
+def _export(options: argparse.Namespace, path: Path, entries: reader.Filter) -> None:
+    if options.follow or options.kind not in (None, show.READING):
+        raise SettingsError("an export is of the readings so far; leave out --follow and --kind")
+    export = Export.by_suffix(options.export)
+    if export.is_timed:
+        hint = "export it from a run over the video: mien-edge run clip.mp4 --export"
+        raise SinkError(f"{export.path}: the log keeps changes, not when a face left; {hint} FILE")
+    check([export], existing(options), inputs=[path])
+    with closing(reader.open_to_read(path)) as connection:
+        readings = reader.readings(connection, entries)
+        with closing(open_export(export, existing(options))) as exporter:
+            count = 0
+            for _, reading in readings:
+                exporter((reading,))
+                count += 1
+    print(f"exported: {count} readings to {export.path}")  # noqa: T201
 
 
 def _form(options: argparse.Namespace) -> str:

@@ -16,6 +16,7 @@ from mien_edge.labels import LABELS
 from mien_edge.log import boots, ids
 from mien_edge.log.clock import since_boot
 from mien_edge.log.damage import damage
+from mien_edge.log.views import create_views
 from mien_edge.values import Reading
 
 VERSION = 2
@@ -60,17 +61,24 @@ CREATE TABLE IF NOT EXISTS minutes (
   faces INTEGER NOT NULL,
   PRIMARY KEY (minute, label, run)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS runs (run INTEGER PRIMARY KEY, source TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS readings_by_time ON readings (time);
 CREATE INDEX IF NOT EXISTS events_by_time ON events (time);
 {boots.SCHEMA}
 """  # noqa: S608 - no values come from outside
-# A reading's position in a video file has a table of its own: the version before goes on writing
-# such a log, and it fills every column of `readings`.
+# A reading's position in a video file, and the video file whose minutes those of a run are, have
+# tables of their own: the version before goes on writing such a log, and it fills every column of
+# `readings`.
 
 _PLACES = ", ".join("?" * (12 + len(LABELS)))
 INSERT_READING = f"INSERT INTO readings VALUES ({ids.next_id('readings')}, {_PLACES})"  # noqa: S608
 INSERT_POSITION = "INSERT OR REPLACE INTO positions VALUES (last_insert_rowid(), ?)"
 INSERT_EVENT = f"INSERT INTO events VALUES ({ids.next_id('events')}, ?, ?, ?, ?)"  # noqa: S608
+FIND_RUN = "SELECT run FROM runs WHERE source = ? AND run > ?"
+INSERT_RUN = (
+    "INSERT INTO runs SELECT MAX(?, (SELECT COALESCE(MAX(run), 0) FROM minutes), "
+    "(SELECT COALESCE(MAX(run), 0) FROM runs)) + 1, ?"
+)
 INSERT_MINUTE = (
     "INSERT INTO minutes (run, minute, label, seconds, faces) VALUES (?, ?, ?, ?, ?) "
     "ON CONFLICT DO UPDATE SET seconds = seconds + excluded.seconds, "
@@ -281,6 +289,7 @@ def _connect(path: Path, is_own: bool) -> sqlite3.Connection:
         connection.executescript(_SCHEMA.format(name=os.urandom(8).hex()))
         if _new_columns() - _columns(connection):
             raise damage("its columns are not those of a log")
+        create_views(connection)
     except BaseException:
         connection.close()
         raise

@@ -88,7 +88,7 @@ def _measure_stages(settings: Settings, bundle: Bundle, frames: int) -> _Times:
     demo = sources.Demo(settings.source.fps, paced=False)
     pictures = [demo.picture(index / 2) for index in range(_PICTURES)]
     model = load_model(settings, bundle)
-    chain, stages = pipeline.timed(build_chain(settings, model, still=False), time.process_time)
+    chain, stages = pipeline.timed(build_chain(settings, model), time.process_time)
     warm_up = max(frames // 10, 1)
     cpu: dict[str, list[float]] = {name: [] for name, _ in stages}
     wall: list[float] = []
@@ -168,7 +168,7 @@ def _cpu_share(
     fps = settings.source.fps
     count = max(round(seconds * fps), 2)
     pictures = [scene(index / fps) for index in range(count)]
-    chain = build_chain(settings, load_model(settings, bundle), still=False)
+    chain = build_chain(settings, load_model(settings, bundle))
     governor = Governor(settings.throttle, fps)
     throttled = ThrottledSource(_RealTimeSource(pictures, fps), settings.throttle, governor)
     start = time.monotonic()
@@ -182,7 +182,7 @@ def _cpu_share(
 class _RealTimeSource:
     """Pictures as a live source, `fps` of them a second."""
 
-    still = False
+    paths = ()
     live = True
     skipped = 0
 

@@ -55,7 +55,8 @@ def demo():
 class Failing:
     """A source whose camera is pulled out after one frame."""
 
-    still = live = False
+    paths = ()
+    live = False
     skipped = 0
 
     def __iter__(self):
@@ -79,13 +80,6 @@ def test_settings_choose_the_files_that_readings_are_written_to(model, tmp_path)
         rows = list(csv.DictReader(table))
     assert len(lines) == len(rows) == summary.readings > 0
     assert json.loads(lines[0])["label"] == rows[0]["label"]
-
-
-def test_the_options_files_come_before_those_of_the_settings(model, tmp_path):
-    settings = Settings(sinks=SinkSettings(jsonl=str(tmp_path / "settings.jsonl")))
-    options = RunOptions(max_frames=2, jsonl=tmp_path / "options.jsonl")
-    Service(settings, model, options, source=demo()).run()
-    assert [path.name for path in tmp_path.iterdir()] == ["options.jsonl"]
 
 
 def names(folder):
@@ -164,9 +158,9 @@ def test_a_preview_that_cannot_be_costs_the_picture_and_no_frame(model, tmp_path
 def test_opencv_has_as_many_threads_as_the_settings_say(model):
     count = cv2.getNumThreads()
     try:
-        build_chain(Settings(detect=DetectSettings(threads=2)), model, still=False)
+        build_chain(Settings(detect=DetectSettings(threads=2)), model)
         assert cv2.getNumThreads() == 2
-        build_chain(Settings(), model, still=False)
+        build_chain(Settings(), model)
         assert cv2.getNumThreads() == 1
     finally:
         cv2.setNumThreads(count)
