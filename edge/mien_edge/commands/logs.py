@@ -4,6 +4,7 @@ import argparse
 import sys
 import time
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 from mien_edge.commands.common import log_option, log_path, settings_option
@@ -79,7 +80,10 @@ def _logs(options: argparse.Namespace) -> None:
     if options.source and not options.follow:
         show.require_source(path, options.source)
     if options.summary or options.plot:
-        _summarize(options, show.summary(path, entries))
+        hours = show.summary(path, entries)
+        if options.source:
+            hours = _require_hours(hours, options.source)
+        _summarize(options, hours)
         return
     form = _form(options)
     if options.follow:
@@ -100,6 +104,15 @@ def _form(options: argparse.Namespace) -> str:
     if options.csv:
         return "csv"
     return "text"
+
+
+def _require_hours(hours: Iterator[show.HourSummary], source: str) -> Iterator[show.HourSummary]:
+    """Return the hours of a file, or raise SettingsError where there is none."""
+    first = next(hours, None)
+    if first is None:
+        hint = "only videos have them; leave out --summary"
+        raise SettingsError(f"{source}: the log has no face-minutes of it in that time; {hint}")
+    return chain([first], hours)
 
 
 def _summarize(options: argparse.Namespace, hours: Iterator[show.HourSummary]) -> None:
