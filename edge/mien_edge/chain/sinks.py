@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
+from mien_edge import files
 from mien_edge.errors import SinkError
 from mien_edge.formats import CSV_COLUMNS, as_dict, csv_line, csv_row, line
 from mien_edge.values import Reading
@@ -82,7 +83,7 @@ class RotatingFile:
         self.max_files = max(max_files, 1)
         self.header = header
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            files.make_folder(path.parent)
             self._remove_partial_line()
             self._open()
         except SinkError:

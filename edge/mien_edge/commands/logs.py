@@ -4,13 +4,16 @@ import argparse
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from itertools import chain
 from pathlib import Path
 
 from mien_edge.commands.common import log_option, log_path, settings_option
 from mien_edge.errors import SettingsError
+from mien_edge.events import EventKind
 from mien_edge.labels import LABELS
 from mien_edge.log import plot, reader, show
+from mien_edge.text import file_name
 
 _END_OF_TIME = 1e12  # seconds since 1970
 
@@ -69,20 +72,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def _logs(options: argparse.Namespace) -> None:
     path = log_path(options)
+    if options.kind:
+        _refuse_unknown_kind(path, options.kind)
     now = time.time()
+    source = file_name(options.source) if options.source else None
     entries = reader.Filter(
         since=show.moment(options.since, now) if options.since else 0.0,
         until=show.moment(options.until, now) if options.until else _END_OF_TIME,
         label=options.emotion,
         track=options.track,
-        source=options.source,
+        source=source,
     )
-    if options.source and not options.follow:
-        show.require_source(path, options.source)
+    if source and not options.follow:
+        show.require_source(path, source)
     if options.summary or options.plot:
         hours = show.summary(path, entries)
-        if options.source:
-            hours = _require_hours(hours, options.source)
+        if source:
+            hours = _require_hours(hours, source)
         _summarize(options, hours)
         return
     form = _form(options)
@@ -96,6 +102,18 @@ def _logs(options: argparse.Namespace) -> None:
         # The first line at once: a long log takes seconds.
         print(text, flush=options.follow or is_first)  # noqa: T201
         is_first = False
+
+
+def _refuse_unknown_kind(path: Path, kind: str) -> None:
+    """Raise SettingsError for what is no kind of entry, neither of this version nor in the log."""
+    known = [show.READING, show.EVENT, *EventKind]
+    if kind in known:
+        return
+    with closing(reader.open_to_read(path)) as connection:
+        known += reader.event_kinds(connection)
+    if kind not in known:
+        names = ", ".join(sorted(set(known)))
+        raise SettingsError(f"--kind {kind!r} is no kind of entry; choose one of {names}")
 
 
 def _form(options: argparse.Namespace) -> str:
