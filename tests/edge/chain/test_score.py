@@ -74,7 +74,9 @@ def test_a_label_without_its_photograph_is_named_and_is_no_missed_face():
 
 def test_a_label_of_a_damaged_photograph_is_no_missed_face():
     result = score({"a.jpg": "happy", "cut.jpg": "sad"}, "a.jpg")
-    assert as_text(result.result()).startswith("1 labelled photographs: accuracy 0.0% [0.0%, 0.0%] of all")
+    assert as_text(result.result()).startswith(
+        "1 labelled photographs: accuracy 0.0% [0.0%, 0.0%] of all"
+    )
     assert "cut.jpg" in result.advice()
 
 
