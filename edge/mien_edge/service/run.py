@@ -92,7 +92,8 @@ class Summary:
     readings, faces: readings of all faces, and different faces.
     seconds: from the first stage's set-up to the end of the source.
     score: of labelled photographs (score.Score.result), else None.
-    failed_reads: frames that a camera failed to deliver, or that could not be decoded.
+    failed_reads: frames that a camera failed to deliver, or that could not be decoded; of a video
+        file the places where it is damaged.
     """
 
     source: str
