@@ -10,7 +10,8 @@ from helpers import ROOT, SHARED
 from mien_edge.chain import photos, sources
 from mien_edge.model.bundle import load_bundle
 
-# OpenCV reads it when it first opens a video: FFmpeg writes to no test's output.
+# FFmpeg takes its log level at its first use in a process: a test that reads a video, run before those that look for
+# secrets in its messages, would leave it at another than the product sets.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 # Where a room's packages are not installed, as in .venv-edge-test, its tests are not collected.

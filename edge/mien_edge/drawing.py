@@ -40,12 +40,16 @@ def save(path: Path, picture: Pixels) -> None:
     Raises SinkError if it cannot be written, or if OpenCV does not know the suffix.
     """
     try:
-        with files.atomic_write(path) as temporary, files.utf8_path(temporary) as name:
-            if not cv2.imwrite(name, picture):
-                raise OSError(f"OpenCV cannot write {path.suffix} files")
-    except (OSError, cv2.error) as problem:
-        reason = getattr(problem, "strerror", None) or "OpenCV refuses it"
-        raise SinkError(f"{path}: cannot be written ({reason}); name a .png or .jpg file") from None
+        is_encoded, content = cv2.imencode(path.suffix, picture)
+    except cv2.error:
+        is_encoded = False
+    if not is_encoded:
+        reason = f"OpenCV writes no {path.suffix} picture of this size"
+        raise SinkError(f"{path}: cannot be written ({reason}); name a .png or .jpg file")
+    try:
+        files.write_bytes(path, content.tobytes())
+    except OSError as problem:
+        raise files.write_error(path, problem) from None
 
 
 def save_chart(path: Path, chart: Chart) -> None:

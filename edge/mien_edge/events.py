@@ -90,10 +90,14 @@ class Event:
 
 
 class Quality(StrEnum):
-    """Whether a face got a label, else why not: the `quality` of a reading."""
+    """Whether a face got a label, else why not: the `quality` of a reading.
+
+    NO_FACE is a photograph without a face, in what a run prints and writes to files.
+    """
 
     GOOD = "good"
     UNCERTAIN = "uncertain"
     TOO_SMALL = "too small"
     TURNED_AWAY = "turned away"
     BLURRED = "blurred"
+    NO_FACE = "no face"

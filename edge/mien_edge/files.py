@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from mien_edge.errors import SinkError
 from mien_edge.text import encodable
 
 
@@ -111,6 +112,14 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def write_error(path: Path, problem: OSError) -> SinkError:
+    """Return the error for a file that cannot be written: its reason, and what helps."""
+    hint = "choose another file"
+    if problem.errno in (errno.ENOSPC, errno.EDQUOT):
+        hint = "free some space"
+    return SinkError(f"{path}: cannot be written ({problem.strerror}); {hint}")
 
 
 def sha256(path: Path) -> str:

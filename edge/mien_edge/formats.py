@@ -5,6 +5,7 @@ import io
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from mien_edge.events import Event
@@ -87,15 +88,35 @@ def position_text(seconds: float) -> str:
     return f"{clock}:{rest // 100:02d}.{rest % 100:02d}"
 
 
+def local_time(seconds: float, form: str = "%Y-%m-%d %H:%M:%S") -> str:
+    """Return 2026-01-31 13:00:00, the local time of `seconds` since 1970.
+
+    form: of datetime.strftime. The offset from UTC follows, as in 02:30:00+01:00, where the clock
+    shows this time twice, for it was set back.
+    """
+    local = datetime.fromtimestamp(seconds)
+    text = local.strftime(form)
+    other = local.replace(fold=1 - local.fold)
+    if local.timestamp() == other.timestamp():
+        return text
+    return text + local.astimezone().isoformat(timespec="seconds")[-len("+01:00") :]
+
+
 def line(reading: Reading) -> str:
     """Return a reading as one line for people, with the local time of day."""
     clock = time.strftime("%H:%M:%S", time.localtime(reading.time))
+    return f"{clock}  {describe(reading)}"
+
+
+def describe(reading: Reading) -> str:
+    """Return a reading as `line` does, without its time."""
     confidence = f"{reading.emotion.confidence:4.0%}" if reading.emotion else "    "
     verdict = reading.label or f"({reading.quality})"
     name = f"{reading.source}  " if reading.source else ""
     place = "" if reading.position is None else f"{position_text(reading.position)}  "
-    face = f"face {reading.track}  {verdict:<13} {confidence}  {reading.model}"
-    return printable(f"{clock}  {name}{place}{face}")
+    face = f"face {reading.track}  " if reading.track else ""  # none in a photograph without one
+    rest = f"{verdict:<13} {confidence}  {reading.model}"
+    return printable(f"{name}{place}{face}{rest}")
 
 
 CSV_COLUMNS = (

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mien_edge.events import Quality
+
 if TYPE_CHECKING:  # processes that see no pixels do without NumPy's twenty megabytes
     import numpy as np
     from numpy.typing import NDArray
@@ -65,7 +67,8 @@ class Frame:
     """One picture of a source.
 
     image: uint8, (height, width) gray or (height, width, 3) BGR.
-    index: counts the frames of the source from 0, dropped ones included.
+    index: counts the frames of a camera or video from 0, dropped ones included; a photograph's
+        place among the files that are read.
     captured_at: seconds since 1970 (UTC): when a camera took it, or when it was read from a file.
     name: the file name of the photograph or video; empty for a camera.
     position: seconds from the first picture of a video file, by the file's own time stamps; None
@@ -159,3 +162,12 @@ class Reading:
         video file, else the time.
         """
         return self.time if self.position is None else self.position
+
+    @classmethod
+    def no_face(cls, frame: Frame, model: str) -> "Reading":
+        """What is written of a photograph in which no face was detected: its track is 0."""
+        nothing = Box(0, 0, 0, 0)
+        quality = Quality.NO_FACE
+        return cls(
+            frame.captured_at, frame.index, 0, nothing, None, None, quality, model, frame.name
+        )

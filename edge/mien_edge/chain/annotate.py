@@ -3,14 +3,15 @@
 These hold pixels, so they are made only when a person asks for a file with --annotate.
 """
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 
-from mien_edge import files
+from mien_edge.chain.encode import VIDEO_SUFFIXES, VideoFile, playable_path
 from mien_edge.chain.panels import Size, free_corner, place_panels
 from mien_edge.drawing import COLOURS, NO_LABEL, save
 from mien_edge.errors import SinkError
@@ -36,7 +37,7 @@ _MIN_UNIT = 0.7  # smaller letters cannot be read
 _PANEL_BRIGHTNESS = 0.3  # of the picture behind the bars
 _WHITE = (255, 255, 255)
 
-_CODECS = {".mp4": "mp4v", ".avi": "MJPG", ".mkv": "mp4v"}
+_log = logging.getLogger("mien.annotate")
 
 
 def draw_readings(image: Pixels, readings: tuple[Reading, ...], may_grow: bool = True) -> Pixels:
@@ -303,81 +304,93 @@ def _rank(frame: Frame, readings: tuple[Reading, ...]) -> tuple[int, float]:
 
 
 class Folder:
-    """A watcher that writes each photograph, annotated, to a folder: a.jpg becomes a.jpg.png."""
+    """A watcher that writes each photograph and video, annotated, to a folder.
 
-    def __init__(self, path: Path) -> None:
+    a.jpg becomes a.jpg.png, and a.mov becomes a.mov.mp4; sub-folders stay sub-folders.
+
+    frame_rate: returns the frames per second of the video that is being read.
+    """
+
+    def __init__(self, path: Path, frame_rate: Callable[[], float]) -> None:
         self.path = path
+        self.frame_rate = frame_rate
+        self._video: Video | None = None
+        self._name = ""
 
     def __call__(self, frame: Frame, readings: tuple[Reading, ...]) -> None:
-        """Write one photograph. Raises SinkError if that fails."""
-        name = frame.name or str(frame.index)
-        save(self.path / f"{name}.png", draw_readings(frame.image, readings))
+        """Write one photograph, or a frame of a video. Raises SinkError if that fails."""
+        if frame.name != self._name:
+            self.close()
+            self._name = frame.name
+        if frame.position is None:
+            path = self.path / f"{frame.name}.png"
+            save(path, draw_readings(frame.image, readings))
+            return
+        if self._video is None:
+            self._video = Video(self.path / f"{frame.name}.mp4", self.frame_rate)
+        self._video(frame, readings)
 
     def close(self) -> None:
-        """Do nothing: each photograph is complete."""
+        """Finish the video that is being written. Raises SinkError if that fails."""
+        if self._video is not None:
+            self._video.close()
+            self._video = None
 
 
 class Video:
     """A watcher that writes every annotated frame to a video file; it appears when it is closed.
 
-    path: ends in .mp4, .avi or .mkv, in any case.
-    fps: frames per second of the file.
+    path: ends in one of encode.VIDEO_SUFFIXES, in any case; encode.playable_path says where it is
+        written.
+    frame_rate: returns the file's frames per second, when the first frame has come.
 
     All frames get the size of the first.
     """
 
-    def __init__(self, path: Path, fps: float) -> None:
-        self.path = path
-        self.fps = fps
-        files.make_folder(path.parent)
-        self._temporary = path.with_name(f".{path.stem}{path.suffix}")
-        self._writer: cv2.VideoWriter | None = None
-        self._size = (0, 0)
+    def __init__(self, path: Path, frame_rate: Callable[[], float]) -> None:
+        self.path = playable_path(path)
+        self.frame_rate = frame_rate
+        self._file: VideoFile | None = None
+        if self.path != path:
+            text = "%s: H.264 needs the program ffmpeg (sudo apt install ffmpeg); written as %s"
+            _log.warning(text, path, self.path)
 
     def __call__(self, frame: Frame, readings: tuple[Reading, ...]) -> None:
-        """Append one frame. Raises SinkError if OpenCV cannot write the format."""
-        picture = draw_readings(frame.image, readings)
-        height, width = picture.shape[:2]
-        if self._writer is None:
-            self._size = (width, height)
-            self._writer = self._open_writer()
-        if (width, height) != self._size:
-            picture = cv2.resize(picture, self._size)  # type: ignore[assignment]
-        self._writer.write(picture)
-
-    def _open_writer(self) -> cv2.VideoWriter:
-        codec = cv2.VideoWriter.fourcc(*_CODECS[self.path.suffix.lower()])
-        with files.utf8_path(self._temporary) as name:
-            writer = cv2.VideoWriter(name, codec, self.fps, self._size)
-        if not writer.isOpened():
-            raise SinkError(f"{self.path}: OpenCV cannot write this video; name an .avi file")
-        return writer
+        """Append one frame. Raises SinkError if that fails."""
+        if self._file is None:
+            self._file = VideoFile(self.path, self.frame_rate())
+        picture = draw_readings(frame.image, readings, may_grow=False)
+        self._file.write(picture, frame.position)
 
     def close(self) -> None:
-        """Finish the video, if there was a frame."""
-        if self._writer is not None:
-            self._writer.release()
-            files.sync(self._temporary)
-            self._temporary.replace(self.path)
+        """Finish the video, if there was a frame. Raises SinkError if that fails."""
+        if self._file is not None:
+            self._file.close()
 
 
-def annotator(path: Path, fps: float, many: bool, source: Path) -> Picture | Folder | Video:
+def annotator(
+    path: Path,
+    frame_rate: Callable[[], float],
+    sources: Sequence[Path],
+) -> Picture | Folder | Video:
     """The watcher that writes `path`.
 
-    A video by its suffix (.mp4, .avi, .mkv), else a picture; without a suffix a folder.
-    fps: frames per second of a video.
-    many: whether frames are photographs, each of which may get a picture in a folder.
-    source: what is read; nothing may be written over it or into it.
+    A video by its suffix (encode.VIDEO_SUFFIXES), else a picture; without a suffix a folder.
+    frame_rate: returns the frames per second of a video.
+    sources: the files and folders that are read, each of which gets a picture or a video in a
+        folder; nothing may be written over them or into them. None for a camera.
 
-    Raises SinkError for a name without a format, and for one that would overwrite `source`.
+    Raises SinkError for a name without a format, and for one that would overwrite a source.
     """
     target = path.resolve()
-    if source.exists() and source.resolve() in (target, target.parent):
-        raise SinkError(f"{path}: would overwrite what is read; name a place outside of {source}")
-    if path.suffix.lower() in _CODECS:
-        return Video(path, fps)
-    if many and not path.suffix:
-        return Folder(path)
+    for source in sources:
+        if target.is_relative_to(source.resolve()):
+            hint = f"name a place outside of {source}"
+            raise SinkError(f"{path}: would overwrite what is read; {hint}")
+    if path.suffix.lower() in VIDEO_SUFFIXES:
+        return Video(path, frame_rate)
+    if sources and not path.suffix:
+        return Folder(path, frame_rate)
     if not path.suffix:
-        raise SinkError(f"{path}: name a .png or .jpg picture, or a .mp4 or .avi video")
+        raise SinkError(f"{path}: name a .png or .jpg picture, or a .mp4 or .webm video")
     return Picture(path)

@@ -94,7 +94,7 @@ class LiveCamera:
     frames are ignored.
     """
 
-    still = False
+    paths = ()
     live = True
 
     def __init__(

@@ -10,11 +10,12 @@ from typing import BinaryIO
 
 _EBML = b"\x1aE\xdf\xa3"
 _SEGMENT = b"\x18S\x80g"
+_BOX_HEAD = 8  # bytes
 _BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"styp")
 
 
 def missing_bytes(path: Path) -> int:
-    """How many bytes a video file lacks at its end; 0 if it is whole or does not say.
+    """How many bytes, at least, a video file lacks at its end; 0 if it is whole or does not say.
 
     Raises no error: a file that cannot be read is not known to lack anything.
     """
@@ -40,18 +41,20 @@ def _stated_size(file: BinaryIO, size: int) -> int:
 
 
 def _end_of_boxes(file: BinaryIO, size: int) -> int:
-    """MP4: boxes, one behind the other, each with its size in front."""
+    """MP4: boxes, one behind the other, each with its size in front. One, 'moov', is the index."""
     end = 0
+    has_index = False
     while end < size:
         file.seek(end)
         head = file.read(16)
+        has_index = has_index or head[4:8] == b"moov"
         length = int.from_bytes(head[:4])
         if length == 1:
             length = int.from_bytes(head[8:16])
-        if length < 8 or not head[4:8].isascii():  # up to the end of the file, or no box
+        if length < _BOX_HEAD or not head[4:8].isascii():  # up to the end of the file, or no box
             return size
         end += length
-    return end
+    return end if has_index else max(end, size + _BOX_HEAD)
 
 
 def _end_of_segment(file: BinaryIO) -> int:

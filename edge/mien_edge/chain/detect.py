@@ -135,15 +135,15 @@ class IntervalDetector:
         self._age = 0
         self._faces: tuple[Face, ...] = ()
         self._thumbnail: motion.Thumbnail | None = None
-        self._source = ""
+        self._name = ""
 
     def __call__(self, frame: Frame) -> tuple[Face, ...]:
         """The faces of this frame, or those of the frame in which they were last detected."""
         thumbnail = motion.thumbnail(frame.image)
-        if frame.name != self._source:  # what was seen in one file says nothing of the next
-            self._source = frame.name
-            self._thumbnail = None
         self._age += 1
+        if frame.name != self._name:
+            self._name = frame.name
+            self._thumbnail = None  # of another file
         if self._age >= self.interval or motion.moved(self._thumbnail, thumbnail):
             self._faces = self.detect(frame)
             self._thumbnail = thumbnail

@@ -189,7 +189,7 @@ class Stream(_OpenCvCapture):
         refuse_without_network(settings.uri)
         timeout = int(settings.frame_timeout * 1000)
         options = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, timeout, cv2.CAP_PROP_READ_TIMEOUT_MSEC, timeout]
-        _silence_opencv()
+        silence_opencv()
         address = _address(settings)
         capture = cv2.VideoCapture(address, cv2.CAP_FFMPEG, options)
         if not capture.isOpened():
@@ -231,10 +231,11 @@ class Stream(_OpenCvCapture):
         self._first_frames.extend(frames)
 
 
-def _silence_opencv() -> None:
+def silence_opencv() -> None:
     """Keep OpenCV and its FFmpeg, which print addresses as they are, from writing to stderr.
 
-    Whoever has set their log levels in the environment wants to see them.
+    FFmpeg takes its level at its first use in a process. Whoever has set the levels in the
+    environment wants to see them.
     """
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", _FFMPEG_QUIET)
     if "OPENCV_LOG_LEVEL" not in os.environ:

@@ -32,7 +32,7 @@ class Console:
 
     def __init__(self, out: TextIO | None = None) -> None:
         self._out = out or sys.stdout
-        self._printed: dict[int, tuple[float, str]] = {}
+        self._printed: dict[tuple[str, int], tuple[float, str]] = {}
         self._was_empty = False
 
     def __call__(self, readings: tuple[Reading, ...]) -> None:
@@ -45,10 +45,11 @@ class Console:
 
     def _print_reading(self, reading: Reading) -> None:
         verdict = reading.label or f"({reading.quality})"
-        printed_at, printed_verdict = self._printed.get(reading.track, (float("-inf"), ""))
+        face = (reading.source, reading.track)
+        printed_at, printed_verdict = self._printed.get(face, (float("-inf"), ""))
         is_due = abs(reading.source_time - printed_at) >= _REPEAT_SECONDS
         if verdict != printed_verdict or is_due:
-            self._printed[reading.track] = (reading.source_time, verdict)
+            self._printed[face] = (reading.source_time, verdict)
             self._print(line(reading))
 
     def _print(self, text: str) -> None:

@@ -1,9 +1,9 @@
 """Frame sources: iterables of frames, each chosen by one URI-like setting.
 
 What happens to bad input: a photograph that is truncated, unreadable or no picture is skipped and
-counted; gray, RGBA and 16-bit pictures become 8-bit; of a damaged video (chain/video.py) what can
-be decoded is read; a camera or stream that yields no frame for `frame_timeout` seconds is closed
-and opened again, with growing delays, for as long as the process lives.
+counted; of a damaged video what can be decoded is read; a camera or stream that yields no frame for
+`frame_timeout` seconds is closed and opened again, with growing delays, for as long as the process
+lives.
 """
 
 import itertools
@@ -11,7 +11,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -23,13 +23,13 @@ import numpy as np
 from mien_edge.addresses import mask_address
 from mien_edge.chain import devices
 from mien_edge.chain.camera import Device, LiveCamera, PauseControl
-from mien_edge.chain.photos import Photos, is_photo, read_photo
+from mien_edge.chain.folders import Files
+from mien_edge.chain.photos import read_photo
 from mien_edge.chain.video import Video
 from mien_edge.errors import RuntimeMissingError, SourceError
 from mien_edge.events import OnEvent, ignore_event
 from mien_edge.paths import package_file
 from mien_edge.settings import SourceSettings
-from mien_edge.textfiles import is_hidden
 from mien_edge.values import Frame, Pixels
 
 _log = logging.getLogger("mien.source")
@@ -38,14 +38,16 @@ _log = logging.getLogger("mien.source")
 class Source(Protocol):
     """An iterable of frames.
 
-    still: whether its frames are unrelated photographs.
+    paths: the files and folders that are read; empty for a camera and the demo.
     live: whether its frames come by themselves, in real time.
     skipped: how many frames it could not read, or dropped because a newer one had come.
     """
 
-    still: bool
     live: bool
     skipped: int
+
+    @property
+    def paths(self) -> Sequence[Path]: ...
 
     def __iter__(self) -> Iterator[Frame]: ...
 
@@ -55,11 +57,12 @@ def open_source(
     stop: Event,
     on_event: OnEvent = ignore_event,
     pause_control: PauseControl | None = None,
+    names: Sequence[str] = (),
 ) -> Source:
-    """The source that `settings.uri` names.
+    """The source that `settings.uri` names, or all that `names` list.
 
-    uri: demo, demo:forever, demo:faults, picamera, picamera:1, v4l2:0, a URL, or the path of a
-        photograph, of a folder of photographs or of a video.
+    uri: demo, demo:forever, demo:faults, picamera, picamera:1, v4l2:0, a URL, or as one of `names`.
+    names: paths and globs of photographs, videos and folders.
     stop: ends a camera and the demo when set.
     on_event: informed when a camera is lost, comes back, is paused or resumed.
     pause_control: may pause a camera; other sources ignore it.
@@ -68,12 +71,16 @@ def open_source(
     RuntimeMissingError if the demo's photograph is not installed. A camera is opened when the
     iteration begins: that raises the errors of its driver.
     """
+    devices.silence_opencv()
     uri = settings.uri
+    if len(names) > 1:
+        _refuse_cameras(names)
+        return open_files(names)
     if uri in ("demo", "demo:forever"):
         return Demo(settings.fps, stop, forever=uri == "demo:forever")
     driver = _camera_driver(uri)
     if driver is None:
-        return _open_path(uri)
+        return open_files([uri])
     return LiveCamera(partial(driver, settings), settings, stop, on_event, pause_control)
 
 
@@ -90,18 +97,23 @@ def _camera_driver(uri: str) -> Callable[[SourceSettings], Device] | None:
     return None
 
 
-def _open_path(uri: str) -> "Photos | Video":
-    path = Path(uri)
-    if os.path.isdir(path):  # Path.is_dir raises OSError for a name that is too long
-        names = (file.relative_to(path) for file in path.iterdir() if is_photo(file))
-        photos = sorted(path / name for name in names if not is_hidden(name))
-        return Photos(photos, path)
-    if not os.path.exists(path):
-        hint = "name a photo, a folder, a video, demo, picamera, v4l2:0 or rtsp://…"
-        raise SourceError(f"{mask_address(uri)}: no such source; {hint}")
-    if is_photo(path):
-        return Photos([path], path)
-    return Video(path)
+def _refuse_cameras(names: Sequence[str]) -> None:
+    for name in names:
+        if (name.startswith("demo") and not os.path.exists(name)) or _camera_driver(name):
+            reason = "a camera, an address or the demo is read alone"
+            raise SourceError(f"{mask_address(name)}: {reason}; name it alone")
+
+
+def open_files(names: Sequence[str]) -> "Files | Video":
+    """The source of the files that `names` lists: paths of files and folders, and globs.
+
+    Raises SourceError if there is none that can be read.
+    """
+    source = Files(names)
+    file = source.files[0]
+    if len(source.files) == 1 and file.is_video and file.path in source.paths:
+        return Video(file.path)
+    return source
 
 
 class Demo:
@@ -117,7 +129,7 @@ class Demo:
     Raises RuntimeMissingError if it is not installed.
     """
 
-    still = False
+    paths = ()
     seconds = 16.0
     size = (480, 640)
     """(height, width) in pixels."""

@@ -21,7 +21,8 @@ class Tracker:
         large again, so that a face may move by most of its width between two frames. A face that
         is not detected keeps its number for `max_age` seconds.
 
-    Numbers count from 1; none is used for two faces.
+    Numbers count from 1; none is used for two faces. The frames of two files have no face in
+    common, so in photographs every face is a new one.
     """
 
     def __init__(self, settings: TrackSettings) -> None:
@@ -29,13 +30,13 @@ class Tracker:
         self._tracks: dict[int, _Track] = {}
         self._last_number = 0
         self._previous = 0.0
-        self._source = ""
+        self._name = ""
 
     def __call__(self, frame: Frame, faces: tuple[Face, ...]) -> tuple[Face, ...]:
         """The faces of one frame with `track` set, in the same order."""
         now = frame.source_time
-        if frame.name != self._source:  # nobody goes from one file to the next
-            self._source = frame.name
+        if frame.name != self._name:
+            self._name = frame.name
             self._tracks = {}
         self._tracks = {n: track for n, track in self._tracks.items() if self._is_alive(track, now)}
         numbers = self._matches(faces)
@@ -68,16 +69,3 @@ class Tracker:
 
 def _reach(box: Box) -> Box:
     return box.square(1.5)
-
-
-class NoTracking:
-    """For photographs that have nothing to do with each other: every face is a new one."""
-
-    def __init__(self) -> None:
-        self._last_number = 0
-
-    def __call__(self, frame: Frame, faces: tuple[Face, ...]) -> tuple[Face, ...]:
-        """The faces with new numbers as `track`, in the same order."""
-        first = self._last_number + 1
-        self._last_number += len(faces)
-        return tuple(replace(face, track=first + i) for i, face in enumerate(faces))

@@ -7,8 +7,11 @@ the time of a frame, nor whether the file is whole.
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 
@@ -21,6 +24,8 @@ from mien_edge.values import Frame
 
 _ASSUMED_RATE = 25.0  # frames per second of a file that names none, as FFmpeg assumes
 _MAX_FAILED_READS = 100  # in a row, before what is left of a file is given up
+_MAX_COPY_RATE = 60.0  # frames per second
+_JITTER = 0.1  # of a frame, by which time stamps in milliseconds miss a constant rate
 
 _log = logging.getLogger("mien.source")
 
@@ -29,22 +34,20 @@ class Video:
     """A video file, every frame in order, named by the file's name.
 
     Positions are seconds from the first picture, by the file's own time stamps; `captured_at` is
-    when a frame was read. `fps` is the file's mean rate. `failed_reads` counts the places where it
-    is damaged; a warning names each by its position.
+    when a frame was read. `failed_reads` counts the places where the file is damaged; a warning
+    names each by its position.
 
     Raises SourceError if OpenCV cannot open the file; the iteration does if it holds no picture.
     """
 
-    still = False
     live = False
     skipped = 0
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.paths = (path,)
         self.failed_reads = 0
-        capture = self._open()
-        self.fps = _frame_rate(capture)
-        capture.release()
+        self._open().release()
 
     def _open(self) -> cv2.VideoCapture:
         with files.utf8_path(self.path) as name:
@@ -53,20 +56,40 @@ class Video:
             return capture
         missing = missing_bytes(self.path)
         if missing:
-            text = f"{self.path}: cut off, {missing} bytes are missing at its end; copy it again"
-            raise SourceError(text)
+            text = f"cut off, at least {missing} bytes are missing at its end; copy it again"
+            raise SourceError(f"{self.path}: {text}")
         hint = "convert it, e.g. with ffmpeg, to H.264 MP4"
         raise SourceError(f"{self.path}: not a video that OpenCV can read; {hint}")
 
+    @cached_property
+    def fps(self) -> float:
+        """Frames per second of a copy with a constant rate, in which each picture can be shown for
+        as long as in this file: the file's own rate, or where that varies, what the shortest
+        picture needs, at most 60.
+
+        Found by going through the whole file, the first time that it is asked for.
+        """
+        capture = self._open()
+        try:
+            positions = [mark.position for mark in _marks(capture)]
+            return _copy_rate(positions, _mean_rate(capture))
+        finally:
+            capture.release()
+
     def __iter__(self) -> Iterator[Frame]:
         capture = self._open()
-        clock = _PositionClock(self.fps)
         name = file_name(self.path.name)
         index = 0
+        position = 0.0
         try:
-            while self._advance(capture, clock):
-                _, image = capture.retrieve()
-                position = clock.next(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
+            for mark in _marks(capture):
+                if mark.is_behind_damage:
+                    self._warn_of_damage(position)
+                position = mark.position
+                has_image, image = capture.retrieve()
+                if not has_image:
+                    self._warn_of_damage(position)
+                    continue
                 yield Frame(image, index, time.time(), name, position)  # type: ignore[arg-type]
                 index += 1
         finally:
@@ -76,26 +99,55 @@ class Video:
         missing = missing_bytes(self.path)
         if missing:
             self.failed_reads += 1
-            text = "%s: cut off at %s, %d bytes are missing at its end; copy it again"
-            _log.warning(text, self.path, position_text(clock.position), missing)
+            text = "%s: cut off at %s, at least %d bytes are missing at its end; copy it again"
+            _log.warning(text, self.path, position_text(position), missing)
 
-    def _advance(self, capture: cv2.VideoCapture, clock: "_PositionClock") -> bool:
-        """Go to the next frame that can be decoded; False where there is none."""
-        if capture.grab():
-            return True
-        for _ in range(_MAX_FAILED_READS):
-            if capture.grab():
-                self.failed_reads += 1
-                text = "%s: damaged after %s; read on behind it"
-                _log.warning(text, self.path, position_text(clock.position))
-                return True
-        return False
+    def _warn_of_damage(self, position: float) -> None:
+        self.failed_reads += 1
+        text = "%s: damaged after %s; what lies behind is read"
+        _log.warning(text, self.path, position_text(position))
 
 
-def _frame_rate(capture: cv2.VideoCapture) -> float:
+class _Mark(NamedTuple):
+    """A frame that can be decoded.
+
+    position: seconds from the file's first picture.
+    is_behind_damage: whether the file could not be read between the frame before and this one.
+    """
+
+    position: float
+    is_behind_damage: bool
+
+
+def _marks(capture: cv2.VideoCapture) -> Iterator[_Mark]:
+    """The frames of a file, each while `capture` stands at it."""
+    clock = _PositionClock(_mean_rate(capture))
+    failed_reads = 0
+    while failed_reads <= _MAX_FAILED_READS:
+        if not capture.grab():
+            failed_reads += 1
+            continue
+        position = clock.next(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
+        yield _Mark(position, failed_reads > 0)
+        failed_reads = 0
+
+
+def _mean_rate(capture: cv2.VideoCapture) -> float:
     """The file's mean frame rate; an assumed one where it names none."""
     rate = capture.get(cv2.CAP_PROP_FPS)
     return rate if rate > 0 else _ASSUMED_RATE
+
+
+def _copy_rate(positions: Sequence[float], mean_rate: float) -> float:
+    """The rate of Video.fps, for a file whose pictures have these positions, in seconds."""
+    intervals = [second - first for first, second in pairwise(positions) if second > first]
+    frames = [interval * mean_rate for interval in intervals]
+    if not intervals:
+        return mean_rate
+    is_constant = all(abs(count - round(count)) < _JITTER for count in frames)
+    if is_constant and round(min(frames)) == 1:
+        return mean_rate
+    return min(1 / min(intervals), _MAX_COPY_RATE)
 
 
 class _PositionClock:
@@ -103,22 +155,21 @@ class _PositionClock:
 
     fps: what a frame without a time stamp is placed by; OpenCV gives 0 for it, as of the last
         frames that a decoder held back (AVI), and of raw streams.
-    position: of the frame before, in seconds; it never goes back.
     """
 
     def __init__(self, fps: float) -> None:
-        self.position = 0.0
         self._interval = 1 / fps
+        self._position = 0.0  # of the frame before; it never goes back
         self._stamp: float | None = None  # the last one that was in order
 
     def next(self, stamp: float) -> float:
         """The position of the next frame, whose time stamp is `stamp` seconds."""
         if self._stamp is None:
             self._stamp = stamp
-            self.position = max(stamp, 0.0)
+            self._position = max(stamp, 0.0)
         elif stamp <= 0 or stamp < self._stamp:
-            self.position += self._interval
+            self._position += self._interval
         else:
             self._stamp = stamp
-            self.position = max(stamp, self.position)
-        return self.position
+            self._position = max(stamp, self._position)
+        return self._position

@@ -31,6 +31,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="only entries until then, in the same forms",
     )
     parser.add_argument("--emotion", choices=LABELS, help="only readings with this label")
+    parser.add_argument(
+        "--source",
+        metavar="NAME",
+        help="only readings of the photograph or video of this name, such as clip.mp4",
+    )
     parser.add_argument("--track", type=int, metavar="N", help="only readings of this face")
     parser.add_argument(
         "--kind",
@@ -73,7 +78,10 @@ def _logs(options: argparse.Namespace) -> None:
         until=show.moment(options.until, now) if options.until else _END_OF_TIME,
         label=options.emotion,
         track=options.track,
+        source=options.source,
     )
+    if options.source and not options.follow:
+        show.require_source(path, options.source)
     if options.summary or options.plot:
         _summarize(options, show.summary(path, entries))
         return

@@ -20,8 +20,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of `run`."""
     parser.add_argument(
         "source",
-        nargs="?",
-        help="picamera, v4l2:0, rtsp://…, video, photo, folder, demo, demo:forever",
+        nargs="*",
+        help="picamera, v4l2:0, rtsp://…, demo, demo:forever, or any number of videos, photos, "
+        "folders (read with their sub-folders) and patterns as 'trip/*.heic'",
     )
     settings_option(parser)
     model_option(parser)
@@ -68,18 +69,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace) -> None:
     from mien_edge.service.run import Service, ignore_hangup
 
+    names = options.source
+    options.source = names[0] if names else None
     settings = settings_from(options)
     settings_file = None if options.source else options.settings
     for exposure, fix in exposed_files(settings, settings_file):
         _log.warning("%s; %s", exposure, fix)
-    run_options = _run_options(options)
+    run_options = _run_options(options, names)
     if run_options.runtime_folder:
         ignore_hangup()
     service = Service.from_settings(settings, run_options)
     _print_summary(options, service.run())
 
 
-def _run_options(options: argparse.Namespace) -> "RunOptions":
+def _run_options(options: argparse.Namespace, names: list[str]) -> "RunOptions":
     from mien_edge.service.run import RunOptions
 
     return RunOptions(
@@ -90,6 +93,7 @@ def _run_options(options: argparse.Namespace) -> "RunOptions":
         annotate=options.annotate,
         labels=options.labels,
         max_frames=options.max_frames,
+        sources=names if len(names) > 1 else (),
         state_folder=paths.systemd_directory("STATE_DIRECTORY"),
         runtime_folder=paths.systemd_directory("RUNTIME_DIRECTORY"),
     )
@@ -112,5 +116,13 @@ def _print_summary(options: argparse.Namespace, summary: "Summary") -> None:
     print(summary)  # noqa: T201
     if summary.score:
         print(score.as_text(summary.score))  # noqa: T201
-    if options.annotate and options.annotate.exists():
-        print(f"annotated: {options.annotate}")  # noqa: T201
+    if options.annotate:
+        _print_annotated(options.annotate)
+
+
+def _print_annotated(path: Path) -> None:
+    from mien_edge.chain.encode import playable_path
+
+    written = playable_path(path)
+    if written.exists():
+        print(f"annotated: {written}")  # noqa: T201

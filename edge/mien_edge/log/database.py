@@ -60,17 +60,24 @@ CREATE TABLE IF NOT EXISTS minutes (
   faces INTEGER NOT NULL,
   PRIMARY KEY (minute, label, run)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS runs (run INTEGER PRIMARY KEY, source TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS readings_by_time ON readings (time);
 CREATE INDEX IF NOT EXISTS events_by_time ON events (time);
 {boots.SCHEMA}
 """  # noqa: S608 - no values come from outside
-# A reading's position in a video file has a table of its own: the version before goes on writing
-# such a log, and it fills every column of `readings`.
+# A reading's position in a video file, and the video file whose minutes those of a run are, have
+# tables of their own: the version before goes on writing such a log, and it fills every column of
+# `readings`.
 
 _PLACES = ", ".join("?" * (12 + len(LABELS)))
 INSERT_READING = f"INSERT INTO readings VALUES ({ids.next_id('readings')}, {_PLACES})"  # noqa: S608
 INSERT_POSITION = "INSERT OR REPLACE INTO positions VALUES (last_insert_rowid(), ?)"
 INSERT_EVENT = f"INSERT INTO events VALUES ({ids.next_id('events')}, ?, ?, ?, ?)"  # noqa: S608
+FIND_RUN = "SELECT run FROM runs WHERE source = ? AND run > ?"
+INSERT_RUN = (
+    "INSERT INTO runs SELECT MAX(?, (SELECT COALESCE(MAX(run), 0) FROM minutes), "
+    "(SELECT COALESCE(MAX(run), 0) FROM runs)) + 1, ?"
+)
 INSERT_MINUTE = (
     "INSERT INTO minutes (run, minute, label, seconds, faces) VALUES (?, ?, ?, ?, ?) "
     "ON CONFLICT DO UPDATE SET seconds = seconds + excluded.seconds, "

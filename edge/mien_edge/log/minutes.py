@@ -50,12 +50,25 @@ class MinuteRow(NamedTuple):
     label: a label, NONE or ALL.
     seconds: face-seconds.
     faces: the most faces with that label in one frame.
+    source: the video file's name, else empty.
     """
 
     minute: int
     label: str
     seconds: float
     faces: int
+    source: str = ""
+
+    @property
+    def key(self) -> "_Key":
+        """What it was added up by."""
+        return _Key(self.minute, self.label, self.source)
+
+
+class _Key(NamedTuple):
+    minute: int
+    label: str
+    source: str
 
 
 class Minutes:
@@ -67,8 +80,8 @@ class Minutes:
     lost and detected again is one person."""
 
     def __init__(self) -> None:
-        self._seconds: dict[tuple[int, str], float] = {}
-        self._faces: dict[tuple[int, str], int] = {}
+        self._seconds: dict[_Key, float] = {}
+        self._faces: dict[_Key, int] = {}
         self._last: Reading | None = None  # one of the frame before, if that had a face
 
     def __call__(self, readings: tuple[Reading, ...]) -> None:
@@ -82,10 +95,11 @@ class Minutes:
         minute = int(reading.time // _MINUTE) * _MINUTE
         counts = Counter(reading.label or NONE for reading in readings)
         counts[ALL] = len(readings)
+        source = reading.source if reading.position is not None else ""
         for label, count in counts.items():
-            self._add((minute, label), duration * count, count)
+            self._add(_Key(minute, label, source), duration * count, count)
 
-    def _add(self, key: tuple[int, str], seconds: float, faces: int) -> None:
+    def _add(self, key: _Key, seconds: float, faces: int) -> None:
         self._seconds[key] = self._seconds.get(key, 0.0) + seconds
         self._faces[key] = max(self._faces.get(key, 0), faces)
 
@@ -93,17 +107,16 @@ class Minutes:
         """Return the minutes that have ended at `now` (seconds since 1970)."""
         rows = []
         for key, seconds in self._seconds.items():
-            minute, label = key
-            if minute + _MINUTE <= now:
-                rows.append(MinuteRow(minute, label, round(seconds, 3), self._faces[key]))
+            if key.minute + _MINUTE <= now:
+                faces = self._faces[key]
+                rows.append(MinuteRow(key.minute, key.label, round(seconds, 3), faces, key.source))
         return rows
 
     def drop(self, rows: Iterable[MinuteRow]) -> None:
         """Forget minutes that are stored elsewhere now."""
         for row in rows:
-            key = row.minute, row.label
-            del self._seconds[key]
-            del self._faces[key]
+            del self._seconds[row.key]
+            del self._faces[row.key]
 
     def shift(self, step: float, now: float) -> None:
         """Move what was added before the clock was set.
@@ -114,9 +127,9 @@ class Minutes:
         old_faces = self._faces
         self._seconds = {}
         self._faces = {}
-        for (minute, label), seconds in old_seconds.items():
-            key = _shifted(minute, step, now), label
-            self._add(key, seconds, old_faces[minute, label])
+        for key, seconds in old_seconds.items():
+            shifted = key._replace(minute=_shifted(key.minute, step, now))
+            self._add(shifted, seconds, old_faces[key])
 
 
 def _seconds_between(previous: Reading | None, reading: Reading) -> float:

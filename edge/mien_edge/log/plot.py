@@ -11,6 +11,7 @@ from datetime import datetime
 
 from mien_edge.errors import SinkError
 from mien_edge.labels import LABELS
+from mien_edge.log.hours import local_hours
 from mien_edge.log.minutes import NONE
 from mien_edge.log.show import HourSummary
 
@@ -94,20 +95,19 @@ class Chart:
 class _Axes:
     """Where the hours and their face-minutes lie.
 
-    first: the first hour that is drawn, seconds since 1970; count: hours from it to the last.
+    hours: the starts of all local hours that are drawn, seconds since 1970.
     step: pixels from one hour to the next.
     top_value: face-minutes at the upper end of the scale.
     """
 
-    first: float
-    count: int
+    hours: tuple[int, ...]
     step: int
     top_value: float
 
     @property
     def right(self) -> int:
         """The right end of the plot."""
-        return _LEFT + max(self.count * self.step, _MIN_PLOT_WIDTH)
+        return _LEFT + max(len(self.hours) * self.step, _MIN_PLOT_WIDTH)
 
     @property
     def pixels_per_minute(self) -> float:
@@ -146,14 +146,10 @@ def chart(summary: Iterable[HourSummary]) -> Chart:
 def _axes(hours: list[HourSummary]) -> _Axes:
     newest = hours[-1].start.timestamp()
     first = max(hours[0].start.timestamp(), newest - (_MAX_HOURS - 1) * _HOUR)
-    count = _hours_between(first, newest) + 1
-    step = max(min(_MAX_BAR_STEP, _TARGET_PLOT_WIDTH // count), _MIN_BAR_STEP)
+    drawn = tuple(local_hours(first, newest))
+    step = max(min(_MAX_BAR_STEP, _TARGET_PLOT_WIDTH // len(drawn)), _MIN_BAR_STEP)
     greatest = max(hour.face_minutes for hour in hours)
-    return _Axes(first, count, step, _scale_end(greatest))
-
-
-def _hours_between(first: float, second: float) -> int:
-    return int((second - first) // _HOUR)
+    return _Axes(drawn, step, _scale_end(greatest))
 
 
 def _scale_end(greatest: float) -> float:
@@ -177,9 +173,10 @@ def _scale(axes: _Axes) -> tuple[tuple[Line, ...], tuple[Text, ...]]:
 
 def _bars(hours: list[HourSummary], axes: _Axes) -> tuple[Bar, ...]:
     bars: list[Bar] = []
+    indices = {start: index for index, start in enumerate(axes.hours)}
     for hour in hours:
-        index = _hours_between(axes.first, hour.start.timestamp())
-        if index >= 0:
+        index = indices.get(int(hour.start.timestamp()))
+        if index is not None:
             bars += _stack(hour, axes, axes.x(index))
     return tuple(bars)
 
@@ -198,19 +195,30 @@ def _stack(hour: HourSummary, axes: _Axes, left: int) -> Iterator[Bar]:
 
 
 def _time_axis(axes: _Axes) -> tuple[tuple[Line, ...], tuple[Text, ...]]:
-    """Local hours as densely as there is room, and the date at the first hour and at midnight."""
+    """Local hours as densely as there is room, the date at the first hour and at midnight, and the
+    offset from UTC where the clock was changed.
+    """
     tick_hours = _tick_hours(axes.step)
     lines = []
     texts = []
-    for index in range(axes.count):
-        local = datetime.fromtimestamp(axes.first + index * _HOUR)
+    offset = _utc_offset(axes.hours[0])
+    for index, start in enumerate(axes.hours):
+        local = datetime.fromtimestamp(start)
         x = axes.x(index)
+        if _utc_offset(start) != offset:
+            offset = _utc_offset(start)
+            texts.append(Text(f"UTC{offset}", x, _BASE + 57))
         if local.hour % tick_hours == 0:
             lines.append(Line(x, _BASE, x, _BASE + _TICK_LENGTH))
             texts.append(Text(f"{local.hour:02d}h", x, _BASE + 20))
-        if index == 0 or local.hour == 0:
+        if index == 0 or local.date() != datetime.fromtimestamp(axes.hours[index - 1]).date():
             texts.append(Text(f"{local:%m-%d}", x, _BASE + 42))
     return tuple(lines), tuple(texts)
+
+
+def _utc_offset(time: float) -> str:
+    """The local offset from UTC, as '+01:00'."""
+    return datetime.fromtimestamp(time).astimezone().isoformat(timespec="seconds")[-6:]
 
 
 def _tick_hours(step: int) -> int:

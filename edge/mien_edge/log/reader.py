@@ -239,6 +239,12 @@ def _reading(row: sqlite3.Row) -> Reading:
     )
 
 
+def sources(connection: sqlite3.Connection) -> list[str]:
+    """Return the names of the files that have readings, in their order."""
+    query = "SELECT DISTINCT source FROM readings WHERE source != '' ORDER BY source"
+    return [row[0] for row in connection.execute(query)]
+
+
 def _emotion(row: sqlite3.Row) -> Emotion | None:
     if row[LABELS[0]] is None:
         return None
@@ -291,23 +297,31 @@ def _event(row: sqlite3.Row) -> Event:
 
 
 def iterate_minutes(
-    connection: sqlite3.Connection, since: float, until: float = _END, step: int = 60
+    connection: sqlite3.Connection,
+    since: float,
+    until: float = _END,
+    step: int = 60,
+    source: str | None = None,
 ) -> Iterator[MinuteSummary]:
     """Yield face-seconds in spans of `step` seconds, oldest first; a day is in memory at once.
 
     since, until: the minutes that begin between them (seconds since 1970), the latter excluded.
     step: a multiple of 60 that divides a day.
+    source: only what was seen in the video file of this name; None for cameras and all files.
     Spans without a face are left out.
     """
-    query = "SELECT MIN(minute) FROM minutes WHERE minute >= ? AND minute < ?"
+    if source is not None and not has_table(connection, "runs"):
+        return
+    condition, values = _minutes_condition(source)
+    query = f"SELECT MIN(minute) FROM minutes WHERE {condition}"  # noqa: S608 - no values
     start = since
     fetch = _Stream(connection).fetch
     while True:
-        first = fetch(query, (start, until))[0][0]
+        first = fetch(query, (start, until, *values))[0][0]
         if first is None:
             return
         next_day = first // _DAY * _DAY + _DAY
-        yield from _sum_minutes(fetch, start, min(next_day, until), step)
+        yield from _sum_minutes(fetch, start, min(next_day, until), step, source)
         start = next_day
 
 
@@ -322,12 +336,23 @@ def read_minutes(
     return _sum_minutes(fetch, since, until, step)
 
 
-def _sum_minutes(fetch: _Fetch, since: float, until: float, step: int) -> list[MinuteSummary]:
+def _minutes_condition(source: str | None) -> tuple[str, tuple[str, ...]]:
+    """The SQL condition on since, until and a source, and the values of the last."""
+    condition = "minute >= ? AND minute < ?"
+    if source is None:
+        return condition, ()
+    runs = "SELECT run FROM runs WHERE source = ?"
+    return f"{condition} AND run IN ({runs})", (source,)
+
+
+def _sum_minutes(
+    fetch: _Fetch, since: float, until: float, step: int, source: str | None = None
+) -> list[MinuteSummary]:
+    condition, values = _minutes_condition(source)
+    columns = "minute / ? * ? AS start, label, SUM(seconds) AS seconds, MAX(faces) AS faces"
     rows = fetch(
-        "SELECT minute / ? * ? AS start, label, SUM(seconds) AS seconds, MAX(faces) AS faces FROM "
-        "minutes "
-        "WHERE minute >= ? AND minute < ? GROUP BY start, label ORDER BY start",
-        (step, step, since, until),
+        f"SELECT {columns} FROM minutes WHERE {condition} GROUP BY start, label ORDER BY start",  # noqa: S608
+        (step, step, since, until, *values),
     )
     seconds: dict[int, dict[str, float]] = {}
     faces: dict[int, int] = {}

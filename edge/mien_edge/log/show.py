@@ -5,7 +5,6 @@ import json
 import re
 import select
 import sqlite3
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -17,6 +16,7 @@ from mien_edge.errors import SettingsError
 from mien_edge.events import Event
 from mien_edge.labels import LABELS
 from mien_edge.log import ids, reader
+from mien_edge.log.hours import QUARTER, by_local_hour
 from mien_edge.log.minutes import NONE
 from mien_edge.log.reader import Filter
 from mien_edge.schema import to_dict
@@ -27,10 +27,10 @@ READING = "reading"  # the kind of all readings
 EVENT = "event"  # the kind of all events; any other kind is that of some events
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}  # seconds
+_NAMED_SOURCES = 5  # in an error
 _BAR_WIDTH = 40  # characters
 _BAR_LETTERS = dict(zip((*LABELS, NONE), "ADFHSUN.", strict=True))
 _LEGEND = "A angry  D disgust  F fear  H happy  S sad  U surprise  N neutral  . no label"
-_HOUR = 3600  # seconds
 
 
 def moment(text: str, now: float) -> float:
@@ -63,7 +63,7 @@ def lines(path: Path, selection: Filter, form: str, kind: str | None = None) -> 
 
     form: 'text', 'json' or 'csv' (with a header).
     kind: 'reading', 'event' for all events, or a kind of event; None for all readings, and in text
-    for the events too where the selection names neither label nor track. CSV has no events.
+    for the events too where the selection names neither label, track nor source. CSV has no events.
 
     Raises SinkError if there is no log.
     """
@@ -186,7 +186,8 @@ def _has_events(selection: Filter, form: str, kind: str | None) -> bool:
         return False
     if kind is not None:
         return True
-    return form == "text" and selection.label is None and selection.track is None
+    filters = (selection.label, selection.track, selection.source)
+    return form == "text" and filters == (None, None, None)
 
 
 def _header(form: str) -> list[str]:
@@ -198,7 +199,7 @@ def _header(form: str) -> list[str]:
 def _event_line(event: Event, form: str) -> str:
     if form == "json":
         return json.dumps(formats.event_as_dict(event))
-    clock = time.strftime("%H:%M:%S", time.localtime(event.time))
+    clock = formats.local_time(event.time)
     return printable(f"{clock}  * {event.kind}: {event.text}")
 
 
@@ -207,14 +208,32 @@ def _reading_line(reading: Reading, form: str) -> str:
         return json.dumps(formats.as_dict(reading))
     if form == "csv":
         return formats.csv_line(formats.csv_row(reading)).rstrip("\n")
-    return formats.line(reading)
+    return f"{formats.local_time(reading.time)}  {formats.describe(reading)}"
+
+
+def require_source(path: Path, source: str) -> None:
+    """Raise SettingsError, which names some that are there, if the log has no reading of a file.
+
+    source: the file's name, as readings have it. Raises SinkError if there is no log.
+    """
+    connection = reader.open_to_read(path)
+    try:
+        sources = reader.sources(connection)
+    finally:
+        connection.close()
+    if source in sources:
+        return
+    some = ", ".join(sources[:_NAMED_SOURCES])
+    more = ", …" if len(sources) > _NAMED_SOURCES else ""
+    hint = f"it has those of {some}{more}" if sources else "it has those of cameras only"
+    raise SettingsError(printable(f"{source}: {path} has no reading of such a file; {hint}"))
 
 
 @dataclass(frozen=True, slots=True)
 class HourSummary:
-    """The faces of an hour. The field names are the JSON keys.
+    """The faces of an hour of the local clock. The field names are the JSON keys.
 
-    hour: its start, ISO 8601 in UTC.
+    hour: its start, ISO 8601 in UTC; where a change of the clock cuts an hour, that of its part.
     face_minutes: minutes that faces were seen, those of several faces added up.
     faces: the most faces in one frame.
     shares: the share of each label and of 'none' in the face-minutes, 0..1.
@@ -234,12 +253,17 @@ class HourSummary:
 def summary(path: Path, selection: Filter) -> Iterator[HourSummary]:
     """Yield the hours with faces between the selection's times, oldest first.
 
+    selection: its `source` is a video file, or None for cameras and all files; no other filter
+        applies. The hours of a file are those in which it was read, its face-minutes its own.
+
     Raises SinkError if there is no log.
     """
     connection = reader.open_to_read(path)
     try:
-        spans = reader.iterate_minutes(connection, selection.since, selection.until, _HOUR)
-        for span in spans:
+        quarters = reader.iterate_minutes(
+            connection, selection.since, selection.until, QUARTER, selection.source
+        )
+        for span in by_local_hour(quarters):
             yield HourSummary(
                 hour=formats.iso(span.time),
                 face_minutes=round(span.face_seconds / 60, 2),
@@ -272,7 +296,7 @@ def _bar_line(hour: HourSummary) -> str:
     cells = _bar_cells(hour.shares)
     bar = "".join(_BAR_LETTERS[label] * count for label, count in cells.items())
     faces = "one face" if hour.faces == 1 else f"{hour.faces} at most"
-    start = f"{hour.start.astimezone():%Y-%m-%d %H}:00"
+    start = formats.local_time(hour.start.timestamp(), "%Y-%m-%d %H:%M")
     return f"{start}  {bar:<{_BAR_WIDTH}}  {hour.face_minutes:>7.1f} face-minutes, {faces}"
 
 

@@ -34,10 +34,12 @@ from mien_edge.log.checkup import Checkup
 from mien_edge.log.clock import boot_id, is_synchronized, since_boot
 from mien_edge.log.database import (
     DATABASE_ERRORS,
+    FIND_RUN,
     INSERT_EVENT,
     INSERT_MINUTE,
     INSERT_POSITION,
     INSERT_READING,
+    INSERT_RUN,
     EventRow,
     is_corrupt,
     is_locked,
@@ -175,6 +177,8 @@ class LogWriter:
     def _prepare(self) -> None:
         """Read what the log says of the runs before, and reserve ids. Raises sqlite3.Error."""
         self._ids = IdReservation(self._connection, self._sync_reservation)
+        with self._connection:
+            self._connection.execute("DELETE FROM runs WHERE run NOT IN (SELECT run FROM minutes)")
         query = "SELECT COALESCE(MAX(run), 0) + 1 FROM minutes"
         self._run = int(self._connection.execute(query).fetchone()[0])
         self._boots = read_boots(self._connection)
@@ -347,8 +351,22 @@ class LogWriter:
             self._connection.execute(INSERT_READING, row)
             if pending.reading.position is not None:
                 self._connection.execute(INSERT_POSITION, (pending.reading.position,))
-        self._connection.executemany(INSERT_MINUTE, [(self._run, *row) for row in minutes])
+        for row in minutes:
+            run = self._run_of(row.source)
+            self._connection.execute(
+                INSERT_MINUTE, (run, row.minute, row.label, row.seconds, row.faces)
+            )
         self._connection.executemany(INSERT_EVENT, events)
+
+    def _run_of(self, source: str) -> int:
+        """The number that the minutes of a video file have, or those of all else ('')."""
+        if not source:
+            return self._run
+        row = self._connection.execute(FIND_RUN, (source, self._run)).fetchone()
+        if row is not None:
+            return int(row[0])
+        self._connection.execute(INSERT_RUN, (self._run, source))
+        return int(self._connection.execute(FIND_RUN, (source, self._run)).fetchone()[0])
 
     def _note_synchronization(self, is_synchronized_now: bool) -> None:
         """Note in the log that this boot has learnt the time, and now and then how long it runs."""

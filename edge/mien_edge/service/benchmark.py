@@ -66,7 +66,7 @@ def _stage_seconds(settings: Settings, bundle: Bundle, frames: int) -> tuple[_St
     demo = sources.Demo(settings.source.fps, paced=False)
     pictures = [demo.picture(index / 2) for index in range(_PICTURES)]
     model = load_model(settings, bundle)
-    chain, stages = pipeline.timed(build_chain(settings, model, still=False))
+    chain, stages = pipeline.timed(build_chain(settings, model))
     warm_up = max(frames // 10, 1)
     seconds: dict[str, list[float]] = {name: [] for name, _ in stages}
     faces = 0
@@ -126,7 +126,7 @@ def _cpu_share(
     fps = settings.source.fps
     count = max(round(seconds * fps), 2)
     pictures = [scene(index / fps) for index in range(count)]
-    chain = build_chain(settings, load_model(settings, bundle), still=False)
+    chain = build_chain(settings, load_model(settings, bundle))
     governor = Governor(settings.throttle, fps)
     throttled = ThrottledSource(_RealTimeSource(pictures, fps), settings.throttle, governor)
     start = time.monotonic()
@@ -140,7 +140,7 @@ def _cpu_share(
 class _RealTimeSource:
     """Pictures as a live source, `fps` of them a second."""
 
-    still = False
+    paths = ()
     live = True
     skipped = 0
 

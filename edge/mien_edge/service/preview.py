@@ -58,7 +58,8 @@ class PreviewServer:
         self._sent_at = now
         ready = [client for client in self._clients if client.is_ready()]
         if ready:
-            message = _encode(draw_readings(frame.image, readings))
+            picture = draw_readings(frame.image, readings, may_grow=False)
+            message = _encode(picture)
             for client in ready:
                 client.send(message)
         self._clients = [client for client in self._clients if client.is_alive(now)]

@@ -40,7 +40,7 @@ from mien_edge.update.record import ProbationProgress
 from mien_edge.update.signing import Trust
 from mien_edge.update.store import Recovery, Store
 from mien_edge.update.updater import LoadedModel, Updater, load_startup_model
-from mien_edge.values import Reading
+from mien_edge.values import Frame, Reading
 
 _STORE_TIMEOUT = 20.0  # seconds; the store's lock may be held by an installation
 
@@ -57,6 +57,7 @@ class RunOptions:
     annotate: a picture, video or folder to write with boxes and labels drawn; None for none.
     labels: a table of true labels, to score photographs; None for labels.csv in their folder.
     max_frames: the number of frames to end after, at least 1; None for no limit.
+    sources: paths and globs to read, where there are several, in place of the settings' source.
     state_folder: the service's folder that outlives a restart; None outside of a service.
     runtime_folder: the service's folder for its status and preview; None for neither.
     """
@@ -68,6 +69,7 @@ class RunOptions:
     annotate: Path | None = None
     labels: Path | None = None
     max_frames: int | None = None
+    sources: Sequence[str] = ()
     state_folder: Path | None = None
     runtime_folder: Path | None = None
 
@@ -246,8 +248,10 @@ class Service:
             source = self._open_source(stack, notifier)
         counter = _Counter()
         score = self._score(source)
-        sinks = [counter, *log_sinks, *self._open_sinks(stack)]
-        watchers: list[pipeline.Watcher] = [notifier, *self._open_annotator(stack, source)]
+        sinks = [counter, *log_sinks]
+        outputs = _Outputs(self._open_sinks(stack), self.model.name)
+        watchers: list[pipeline.Watcher] = [outputs, notifier]
+        watchers += self._open_annotator(stack, source)
         if score:
             watchers.append(score)
         start = time.monotonic()
@@ -271,13 +275,15 @@ class Service:
         folder = self.options.state_folder
         switch = GpioSwitch(self.settings.gpio, notifier.ping_watchdog, folder)
         stack.callback(switch.close)
-        return sources.open_source(self.settings.source, self.stop, self.events, switch)
+        settings = self.settings.source
+        names = self.options.sources
+        return sources.open_source(settings, self.stop, self.events, switch, names)
 
     def _score(self, source: sources.Source) -> Score | None:
         """Make the watcher that scores photographs, where true labels are known."""
         path = self.options.labels
-        if path is None and source.still:
-            path = Path(self.settings.source.uri) / "labels.csv"
+        if path is None and len(source.paths) == 1:
+            path = source.paths[0] / "labels.csv"
             if not path.is_file():
                 return None
         return Score(read_labels(path)) if path else None
@@ -301,9 +307,8 @@ class Service:
     def _open_annotator(self, stack: ExitStack, source: sources.Source) -> list[pipeline.Watcher]:
         if self.options.annotate is None:
             return []
-        fps = getattr(source, "fps", 0.0) or self.settings.source.fps  # a video has its own rate
-        path = Path(self.settings.source.uri)
-        annotator = annotate.annotator(self.options.annotate, fps, source.still, path)
+        frame_rate = partial(_frame_rate, source, self.settings.source.fps)
+        annotator = annotate.annotator(self.options.annotate, frame_rate, source.paths)
         stack.callback(annotator.close)
         return [annotator]
 
@@ -317,7 +322,7 @@ class Service:
 
         A live source is throttled. The updater, the status file and the preview watch the frames.
         """
-        chain, stages = pipeline.timed(build_chain(self.settings, self.model, source.still))
+        chain, stages = pipeline.timed(build_chain(self.settings, self.model))
         governor = Governor(self.settings.throttle, self.settings.source.fps, self.events)
         throttled = None
         if source.live:
@@ -408,7 +413,8 @@ class Service:
         return ModelStatus(self.model.name, str(self.model.bundle.folder))
 
     def _source_name(self) -> str:
-        return encodable(mask_address(self.settings.source.uri))
+        names = self.options.sources or [self.settings.source.uri]
+        return encodable(" ".join(mask_address(name) for name in names))
 
     def _max_frames(self) -> int | None:
         if self.options.max_frames is None:
@@ -416,18 +422,13 @@ class Service:
         return min(max(self.options.max_frames, 1), sys.maxsize)
 
 
-def build_chain(settings: Settings, model: LoadedModel, still: bool) -> pipeline.Chain:
+def build_chain(settings: Settings, model: LoadedModel) -> pipeline.Chain:
     """Put the stages together around a model.
-
-    still: the frames are photographs that have nothing to do with each other.
 
     OpenCV then uses as many threads as the settings say, in the whole process: it would take every
     core.
     """
     cv2.setNumThreads(settings.detect.threads)
-    if still:
-        detector = detect.detector(settings.detect)
-        return pipeline.Chain(detector, track.NoTracking(), model.classify, model.smooth)
     detector = detect.interval_detector(settings.detect)
     return pipeline.Chain(detector, track.Tracker(settings.track), model.classify, model.smooth)
 
@@ -493,6 +494,11 @@ def _target_rate(governor: Governor, throttled: ThrottledSource | None) -> float
     return governor.fps
 
 
+def _frame_rate(source: sources.Source, rate: float) -> float:
+    """Return the frames per second of the video that is being read; `rate` where there is none."""
+    return getattr(source, "fps", 0.0) or rate
+
+
 def _path(setting: str) -> Path | None:
     return Path(setting) if setting else None
 
@@ -514,6 +520,24 @@ class _Counter:
 
     def close(self) -> None:
         """Do nothing."""
+
+
+class _Outputs:
+    """A watcher that passes readings on to what people read: console, JSON lines, tables.
+
+    They get a line for a photograph in which there is no face as well (values.Reading.no_face).
+    """
+
+    def __init__(self, sinks: Sequence[pipeline.Sink], model: str) -> None:
+        self._sinks = sinks
+        self._model = model
+
+    def __call__(self, frame: Frame, readings: tuple[Reading, ...]) -> None:
+        is_photograph = bool(frame.name) and frame.position is None
+        if is_photograph and not readings:
+            readings = (Reading.no_face(frame, self._model),)
+        for sink in self._sinks:
+            sink(readings)
 
 
 def ignore_hangup() -> None:

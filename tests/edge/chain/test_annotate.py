@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 from mien_edge import testing
-from mien_edge.chain import annotate
+from mien_edge.chain import annotate, encode
 from mien_edge.errors import SinkError
 from mien_edge.values import Box, Frame
 
@@ -58,20 +58,114 @@ def test_the_picture_kept_is_the_one_that_shows_most(tmp_path):
     assert cv2.imread(str(tmp_path / "out" / "best.png"))[-1, -1, 0] == 50
 
 
-def test_a_video_is_written_whole(tmp_path):
-    video = annotate.annotator(tmp_path / "out.avi", 10, many=False, source=Path("demo"))
+def annotator(path, *sources, fps=10.0):
+    return annotate.annotator(path, lambda: fps, sources)
+
+
+def write(watcher, count):
+    for index in range(count):
+        watcher(Frame(flat(9), index, index / 10), (testing.reading(),))
+    watcher.close()
+
+
+def frames_of(path):
+    """Times in seconds and mean brightness of a video file's frames."""
+    capture = cv2.VideoCapture(str(path))
+    while capture.grab():
+        seconds = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+        yield round(seconds, 2), capture.retrieve()[1].mean()
+
+
+def flat(value, height=480):
+    return np.full((height, 640, 3), value, np.uint8)
+
+
+def codec_of(path):
+    capture = cv2.VideoCapture(str(path))
+    return int(capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little").decode().lower()
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [("out.avi", "mjpg"), ("out.webm", "vp80"), ("out.mp4", "h264"), ("out.mkv", "h264")],
+)
+def test_a_video_is_written_whole_in_a_codec_that_browsers_play(tmp_path, name, codec):
+    if codec == "h264" and not encode.has_h264():
+        pytest.skip("ffmpeg with libx264 is not installed")
+    video = annotator(tmp_path / name)
     for index in range(5):
-        video(Frame(np.full((480, 640, 3), 9, np.uint8), index, index / 10), (testing.reading(),))
-    assert not (tmp_path / "out.avi").exists()
+        video(Frame(flat(9), index, index / 10), (testing.reading(),))
+    assert not (tmp_path / name).exists()
     video.close()
-    capture = cv2.VideoCapture(str(tmp_path / "out.avi"))
-    assert int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) == 5
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert len(list(frames_of(tmp_path / name))) == 5
+    assert codec_of(tmp_path / name) in (codec, "avc1")
+
+
+def test_without_an_h264_encoder_a_webm_is_written_and_one_line_says_so(
+    tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setattr(encode, "has_h264", lambda: False)
+    video = annotator(tmp_path / "out.mp4")
+    video(Frame(flat(9), 0, 0.0), ())
+    video.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["out.webm"]
+    (line,) = caplog.messages
+    assert "ffmpeg" in line
+    assert line.endswith("out.webm")
+
+
+def test_a_variable_frame_rate_keeps_its_times(tmp_path):
+    positions = [0.0, 0.04, 0.08, 0.12, 1.0, 1.04, 2.0]
+    video = annotator(tmp_path / "out.avi", fps=3.0)  # the mean
+    for index, position in enumerate(positions):
+        video(Frame(flat(index * 40), index, 0.0, "clip.mp4", 7 + position), ())
+    video.close()
+    starts = {}
+    for seconds, mean in frames_of(tmp_path / "out.avi"):
+        starts.setdefault(round(mean / 40), seconds)
+    assert list(starts.values()) == pytest.approx(positions, abs=0.021)
+
+
+@pytest.mark.parametrize("name", ["out.png", "out.avi", "out.webm", "out.mp4"])
+def test_a_full_disk_is_called_a_full_disk(tmp_path, name, monkeypatch):
+    if name == "out.mp4" and not encode.has_h264():
+        pytest.skip("ffmpeg with libx264 is not installed")
+    link = tmp_path / f"full{Path(name).suffix}"
+    link.symlink_to("/dev/full")
+    monkeypatch.setattr(Path, "with_name", lambda path, name: link)
+    watcher = annotator(tmp_path / name)
+    with pytest.raises(
+        SinkError, match=rf"{name}: cannot be written \(No space left on device\); free some space"
+    ):
+        write(watcher, 3)
+
+
+@pytest.mark.skipif(not encode.has_h264(), reason="ffmpeg with libx264 is not installed")
+def test_a_video_whose_encoder_ends_is_one_error_and_leaves_nothing(tmp_path):
+    video = annotator(tmp_path / "out.mp4")
+    video(Frame(flat(9), 0, 0.0), ())
+    encoder = video._file._encoder._process
+    encoder.kill()
+    encoder.wait()
+    with pytest.raises(SinkError, match=r"out.mp4: cannot be written \(ffmpeg: exit code -9\)"):
+        write(video, 3)
+    video.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_one_error(tmp_path):
+    (tmp_path / "file").touch()
+    for name in ("out.avi", "out.png"):
+        watcher = annotator(tmp_path / "file" / name)
+        with pytest.raises(SinkError, match="cannot be written"):
+            write(watcher, 1)
 
 
 def test_a_name_without_format_is_refused(tmp_path):
     with pytest.raises(SinkError, match=r"name a \.png"):
-        annotate.annotator(tmp_path / "out", 10, many=False, source=Path("demo"))
-    picture = annotate.annotator(tmp_path / "out.nonsense", 10, many=False, source=Path("demo"))
+        annotator(tmp_path / "out")
+    picture = annotator(tmp_path / "out.nonsense")
     picture(Frame(np.zeros((9, 9, 3), np.uint8), 0, 0.0), ())
     with pytest.raises(SinkError, match="cannot be written"):
         picture.close()
@@ -79,22 +173,34 @@ def test_a_name_without_format_is_refused(tmp_path):
 
 
 def test_a_video_takes_any_case_and_frames_of_another_size(tmp_path):
-    video = annotate.annotator(tmp_path / "out.AVI", 10, many=False, source=Path("demo"))
+    video = annotator(tmp_path / "out.AVI")
     for index, height in enumerate([480, 480, 720, 480]):
-        video(Frame(np.full((height, 640, 3), 9, np.uint8), index, index / 10), ())
+        video(Frame(flat(9, height), index, index / 10), ())
     video.close()
-    assert int(cv2.VideoCapture(str(tmp_path / "out.AVI")).get(cv2.CAP_PROP_FRAME_COUNT)) == 4
+    assert len(list(frames_of(tmp_path / "out.AVI"))) == 4
 
 
-def test_photographs_of_one_stem_keep_their_own_pictures(tmp_path):
-    folder = annotate.annotator(tmp_path / "out", 10, many=True, source=tmp_path / "photos")
-    for name in ("a.jpg", "a.png"):
-        folder(Frame(np.zeros((480, 480, 3), np.uint8), 0, 0.0, name), ())
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.jpg.png", "a.png.png"]
+def test_a_folder_gets_a_picture_of_each_photograph_and_a_video_of_each_video(tmp_path):
+    folder = annotator(tmp_path / "out", tmp_path / "photos")
+    for name, position in [
+        ("a.jpg", None),
+        ("b/a.jpg", None),
+        ("a.png", None),
+        ("c.mov", 0.0),
+        ("c.mov", 0.1),
+        ("d.mov", 0.0),
+    ]:
+        folder(Frame(flat(9), 0, 0.0, name, position), ())
+    folder.close()
+    names = sorted(
+        str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.*")
+    )
+    suffix = "mp4" if encode.has_h264() else "webm"
+    assert names == ["a.jpg.png", "a.png.png", "b/a.jpg.png", f"c.mov.{suffix}", f"d.mov.{suffix}"]
 
 
-@pytest.mark.parametrize("target", ["photos", "photos/out.png"])
+@pytest.mark.parametrize("target", ["photos", "photos/out.png", "photos/sub/out"])
 def test_what_is_read_is_never_overwritten(tmp_path, target):
     (tmp_path / "photos").mkdir()
     with pytest.raises(SinkError, match="would overwrite what is read"):
-        annotate.annotator(tmp_path / target, 10, many=True, source=tmp_path / "photos")
+        annotator(tmp_path / target, tmp_path / "a.jpg", tmp_path / "photos")

@@ -168,7 +168,7 @@ def test_the_demo_goes_through_the_whole_line(bundle):
 
 def test_more_threads_compute_the_same(bundle):
     one, two = (
-        build_chain(settings, load_model(settings, bundle), still=True)
+        build_chain(settings, load_model(settings, bundle))
         for settings in (Settings(), Settings(model=ModelSettings(threads=2)))
     )
     frame = Frame(sources.Demo(15).picture(0), 0, 0.0)

@@ -193,7 +193,7 @@ def test_a_stream_shows_no_secret_in_status_log_and_summary(camera, tmp_path, mo
     "arguments",
     [
         ["http://me:geheim@127.0.0.1/x"],
-        ["run", "demo", "http://me:geheim@127.0.0.1/x"],
+        ["run", "demo", "--frames", "http://me:geheim@127.0.0.1/x", "-q"],
         ["run", "--max-frames", "http://127.0.0.1/x?pwd=geheim"],
         ["run", "--source=http://me:geheim@127.0.0.1/x"],
     ],

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mien_edge import testing
 from mien_edge.chain.smooth import Smoother
-from mien_edge.chain.track import NoTracking, Tracker
+from mien_edge.chain.track import Tracker
 from mien_edge.contract import LABELS
 from mien_edge.settings import SmoothSettings, TrackSettings
 from mien_edge.values import Box, Face, Frame
@@ -69,8 +69,18 @@ def test_a_number_is_given_once_per_frame():
     assert sorted(follow(Tracker(TrackSettings()), [face(0)], [face(0), face(2)])[-1]) == [1, 2]
 
 
-def test_photographs_share_no_numbers():
-    assert follow(NoTracking(), [face(0)], [face(0), face(90)]) == [[1], [2, 3]]
+def test_files_share_no_numbers():
+    tracker = Tracker(TrackSettings())
+    frames = [
+        Frame(NOTHING, i, 0.0, name) for i, name in enumerate(["a.jpg", "b.jpg", "c.mp4", "c.mp4"])
+    ]
+    faces = (face(0), face(90))
+    assert [[tracked.track for tracked in tracker(frame, faces)] for frame in frames] == [
+        [1, 2],
+        [3, 4],
+        [5, 6],
+        [5, 6],
+    ]
 
 
 @given(st.sampled_from(LABELS), st.sampled_from(LABELS), st.integers(1, 30), st.floats(0.4, 1.0))

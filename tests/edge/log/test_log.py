@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -713,6 +714,109 @@ def test_minutes_outlive_readings(tmp_path):
     sink.close()
     assert len(read_back(sink.path)) == 1
     assert len(log_reader.read_minutes(log_reader.open_to_read(sink.path), 0.0)) == 3
+
+
+def frame_of(source, position, label="happy", moment=None):
+    return (
+        replace(
+            testing.reading(label, NOW if moment is None else moment),
+            source=source,
+            position=position,
+        ),
+    )
+
+
+def log_of_clips(path):
+    """A log in which two clips of a second were read within the same moment, beside a camera."""
+    log = LogWriter(path, Settings(max_days=3650))
+    log((testing.reading("sad", NOW),))
+    for source, label in (("a.mp4", "happy"), ("b.mp4", "fear")):
+        for index in range(11):
+            log(frame_of(source, index / 10, label, NOW + index / 1000))
+        log(())
+    log.close()
+    return path
+
+
+def test_a_reading_of_a_video_is_logged_with_its_file_and_position(tmp_path):
+    log = LogWriter(tmp_path / "log.db", Settings(max_days=3650, heartbeat_interval=0.0))
+    for position in (0.0, 0.0333, 4.96):
+        log(frame_of("clip.mp4", position))
+    log((testing.reading("happy", NOW),))
+    log.close()
+    assert [(reading.source, reading.position) for reading in read_back(log.path)] == [
+        ("clip.mp4", 0.0),
+        ("clip.mp4", 0.0333),
+        ("clip.mp4", 4.96),
+        ("", None),
+    ]
+    lines = list(show.lines(log.path, Filter(), "text"))
+    assert "  clip.mp4  0:04.96  face 1  happy" in lines[2]
+    assert list(show.lines(log.path, Filter(), "csv"))[3].split(",")[1:3] == ["clip.mp4", "4.960"]
+    assert json.loads(list(show.lines(log.path, Filter(), "json"))[2])["position"] == 4.96
+
+
+def test_positions_are_deleted_with_their_readings(tmp_path):
+    log = LogWriter(tmp_path / "log.db", Settings(max_days=3650))
+    log(frame_of("clip.mp4", 1.0))
+    log.close()
+    with sqlite3.connect(log.path) as connection:
+        connection.execute("DELETE FROM readings")
+        assert connection.execute("SELECT COUNT(*) FROM positions").fetchone() == (0,)
+
+
+def test_the_version_before_goes_on_writing_a_log_with_positions(tmp_path):
+    path = log_of_clips(tmp_path / "log.db")
+    with sqlite3.connect(path) as connection:  # as it does: every column of readings, unnamed
+        row = database.reading_row(testing.reading("sad", NOW + 50), 0.0)
+        connection.execute(database.INSERT_READING, row)
+        connection.execute(
+            "INSERT INTO minutes (run, minute, label, seconds, faces) VALUES (9, ?, 'sad', 1.0, 1)",
+            (int(NOW),),
+        )
+    assert (read_back(path)[-1].label, read_back(path)[-1].position) == ("sad", None)
+    with sqlite3.connect(path) as connection:
+        columns = [row[1] for row in connection.execute("PRAGMA table_info(readings)")]
+    assert len(columns) == 20
+
+
+def test_logs_of_one_source_are_told_from_those_of_another(tmp_path):
+    path = log_of_clips(tmp_path / "log.db")
+
+    def sources(form):
+        return list(show.lines(path, Filter(source="b.mp4"), form))
+
+    assert {json.loads(line)["source"] for line in sources("json")} == {"b.mp4"}
+    assert {line.split(",")[1] for line in sources("csv")[1:]} == {"b.mp4"}
+    assert all("  b.mp4  0:0" in line for line in sources("text"))
+
+
+def test_the_summary_of_a_video_is_of_its_own_seconds(tmp_path):
+    path = log_of_clips(tmp_path / "log.db")
+    (hour,) = show.summary(path, Filter(source="b.mp4"))
+    assert (hour.face_minutes, hour.faces) == (round(1.1 / 60, 2), 1)
+    assert {label: share for label, share in hour.shares.items() if share} == {"fear": 1.0}
+    (everything,) = show.summary(path, Filter())
+    assert everything.face_minutes == round((0.1 + 1.1 + 1.1) / 60, 2)
+    assert list(show.summary(path, Filter(source="none.mp4"))) == []
+
+
+def test_a_source_that_the_log_does_not_have_is_an_error_that_names_those_it_has(tmp_path):
+    path = log_of_clips(tmp_path / "log.db")
+    show.require_source(path, "a.mp4")
+    with pytest.raises(SettingsError, match=r"c\.mp4: .* it has those of a\.mp4, b\.mp4$"):
+        show.require_source(path, "c.mp4")
+    with pytest.raises(SettingsError, match="those of cameras only"):
+        show.require_source(write_log(tmp_path / "camera.db", stream("happy")), "c.mp4")
+
+
+def test_a_video_counts_each_frame_for_as_long_as_it_lasts_however_fast_it_is_read(tmp_path):
+    log = LogWriter(tmp_path / "log.db", Settings(max_days=3650))
+    for index, position in enumerate((0.0, 0.1, 0.2, 30.2)):
+        log(frame_of("clip.mp4", position, "happy", NOW + index / 1000))
+    log.close()
+    (minute,) = log_reader.read_minutes(log_reader.open_to_read(log.path), 0.0)
+    assert minute.seconds == {"happy": pytest.approx(0.1 + 0.1 + 0.1 + 30.0)}
 
 
 def test_the_plot_stands_for_the_hours(tmp_path):

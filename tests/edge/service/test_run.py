@@ -55,7 +55,8 @@ def demo():
 class Failing:
     """A source whose camera is pulled out after one frame."""
 
-    still = live = False
+    paths = ()
+    live = False
     skipped = 0
 
     def __iter__(self):
@@ -164,9 +165,9 @@ def test_a_preview_that_cannot_be_costs_the_picture_and_no_frame(model, tmp_path
 def test_opencv_has_as_many_threads_as_the_settings_say(model):
     count = cv2.getNumThreads()
     try:
-        build_chain(Settings(detect=DetectSettings(threads=2)), model, still=False)
+        build_chain(Settings(detect=DetectSettings(threads=2)), model)
         assert cv2.getNumThreads() == 2
-        build_chain(Settings(), model, still=False)
+        build_chain(Settings(), model)
         assert cv2.getNumThreads() == 1
     finally:
         cv2.setNumThreads(count)

@@ -110,7 +110,7 @@ def test_throttling_counts_as_heat_where_no_temperature_is_told():
 class Camera:
     """A live source at `fps`, on a clock of its own."""
 
-    still, live, skipped = False, True, 0
+    paths, live, skipped = (), True, 0
 
     def __init__(self, pictures, fps=15.0):
         self.pictures, self.fps, self.now = pictures, fps, 0.0

@@ -17,7 +17,7 @@ import numpy as np
 from mien_edge import files, schema
 from mien_edge.chain.classify import Classify
 from mien_edge.chain.detect import detector
-from mien_edge.chain.photos import Photos
+from mien_edge.chain.folders import Files
 from mien_edge.chain.score import Score, read_labels
 from mien_edge.errors import DataError, RunError
 from mien_edge.model.bundle import Bundle, load_bundle
@@ -143,7 +143,7 @@ def photograph_accuracies(bundle: Bundle, folder: Path) -> dict[str, tuple[float
 
 
 def _detect_faces(folder: Path, labels: dict[str, str]) -> list[_DetectedPhotograph]:
-    photographs = Photos(sorted(folder.glob("*.jpg")), folder)
+    photographs = Files([str(folder)])
     frames = [frame for frame in photographs if frame.name in labels]
     if not frames:
         raise DataError(f"{folder}: none of labels.csv's photographs is here; give their folder")
