@@ -5,7 +5,6 @@ holds VP8 and .avi Motion JPEG, by OpenCV. A picture stays until the next one's 
 variable frame rate plays at the right speed.
 """
 
-import math
 import os
 import shutil
 import subprocess
@@ -26,7 +25,6 @@ VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi")
 _H264_SUFFIXES = (".mp4", ".mkv")
 _CODECS = {".webm": "VP80", ".avi": "MJPG"}
 _MAX_FPS = 120.0
-_MIN_FPS = 23.9  # of pictures with positions; films have 23.976
 _PROBE_BYTES = 65536  # OpenCV does not say when a disk is full; writing its buffer twice does
 _PROBE_INTERVAL = 100  # frames
 
@@ -149,9 +147,7 @@ class VideoFile:
     """A video file of a constant rate; it appears, whole, when it is closed.
 
     path: ends in one of VIDEO_SUFFIXES, in any case; its folder is created.
-    fps: frames per second of the pictures, above 0: the mean where they have positions. The file
-        has 120 at most; with positions it has a multiple of 24 or more, for at a variable rate many
-        pictures follow each other faster than the mean.
+    fps: frames per second of the file, above 0, at most 120.
 
     All pictures get the size of the first. Raises SinkError if the file cannot be written; what was
     written of it is then removed.
@@ -184,9 +180,7 @@ class VideoFile:
         if self._encoder is None:
             height, width = picture.shape[:2]
             self._size = (width, height)
-            if position is not None:
-                self._start = position
-                self.fps *= math.ceil(_MIN_FPS / self.fps)
+            self._start = position or 0.0
             self._encoder = self._open()
         if picture.shape[1::-1] != self._size:
             picture = cv2.resize(picture, self._size)  # type: ignore[assignment]

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from itertools import chain
 from pathlib import Path
 
 from mien_edge.commands.common import log_option, log_path, settings_option
@@ -12,6 +13,7 @@ from mien_edge.errors import SettingsError
 from mien_edge.events import EventKind
 from mien_edge.labels import LABELS
 from mien_edge.log import plot, reader, show
+from mien_edge.text import file_name
 
 _END_OF_TIME = 1e12  # seconds since 1970
 
@@ -70,6 +72,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def _logs(options: argparse.Namespace) -> None:
     path = log_path(options)
+    options.source = file_name(options.source) if options.source else None
     if options.kind:
         _refuse_unknown_kind(path, options.kind)
     now = time.time()
@@ -83,7 +86,10 @@ def _logs(options: argparse.Namespace) -> None:
     if options.source and not options.follow:
         show.require_source(path, options.source)
     if options.summary or options.plot:
-        _summarize(options, show.summary(path, entries))
+        hours = show.summary(path, entries)
+        if options.source:
+            hours = _require_hours(hours, options.source)
+        _summarize(options, hours)
         return
     form = _form(options)
     if options.follow:
@@ -116,6 +122,15 @@ def _form(options: argparse.Namespace) -> str:
     if options.csv:
         return "csv"
     return "text"
+
+
+def _require_hours(hours: Iterator[show.HourSummary], source: str) -> Iterator[show.HourSummary]:
+    """Return the hours of a file, or raise SettingsError where there is none."""
+    first = next(hours, None)
+    if first is None:
+        hint = "only videos have them; leave out --summary"
+        raise SettingsError(f"{source}: the log has no face-minutes of it in that time; {hint}")
+    return chain([first], hours)
 
 
 def _summarize(options: argparse.Namespace, hours: Iterator[show.HourSummary]) -> None:
