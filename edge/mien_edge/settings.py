@@ -261,16 +261,31 @@ class LogSettings(_Section):
 
 @dataclass(frozen=True, slots=True)
 class SinkSettings(_Section):
-    """Files that readings are also written to. mien.service can write only below /var/lib/mien."""
+    """Files that mien.service also writes readings to. It can write only below /var/lib/mien.
+
+    A full FILE becomes FILE.1, FILE.1 becomes FILE.2 and so on; when the oldest is deleted, an
+    event and a warning say so. A run whose options name a source or a file writes none of these.
+    """
 
     jsonl: str = _setting(
-        "",
-        "file for JSON lines, such as /var/lib/mien/readings.jsonl; rotated, at most 50 MB; "
-        "empty: none",
+        "", "file for JSON lines, such as /var/lib/mien/readings.jsonl; empty: none"
     )
-    csv: str = _setting(
-        "", "file for CSV, such as /var/lib/mien/readings.csv; rotated, at most 50 MB; empty: none"
+    csv: str = _setting("", "file for CSV, such as /var/lib/mien/readings.csv; empty: none")
+    max_megabytes: float = _setting(
+        10.0, "megabytes; a file that would grow above this is rotated", 0.01, 100_000
     )
+    max_files: int = _setting(
+        5,
+        "files of each kind that are kept, the current one included; above this number the oldest "
+        "is deleted; 0 keeps all",
+        0,
+        10_000,
+    )
+
+    def __post_init__(self) -> None:
+        _Section.__post_init__(self)
+        if self.jsonl and self.jsonl == self.csv:
+            raise ValueError(f"jsonl and csv are both {self.csv}; name two files")
 
 
 def check_topic(key: str, value: str) -> None:

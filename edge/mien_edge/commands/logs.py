@@ -8,13 +8,21 @@ from contextlib import closing
 from itertools import chain
 from pathlib import Path
 
-from mien_edge.commands.common import log_option, log_path, settings_option
-from mien_edge.errors import SettingsError
+from mien_edge.commands.common import (
+    existing,
+    existing_options,
+    log_option,
+    log_path,
+    settings_option,
+)
+from mien_edge.errors import SettingsError, SinkError
 from mien_edge.events import EventKind
+from mien_edge.export.exports import SUFFIXES, TIMED, Export, check, open_export
 from mien_edge.labels import LABELS
 from mien_edge.log import plot, reader, show
 from mien_edge.text import file_name
 
+_SUFFIXES = ", ".join(suffix for suffix, kind in SUFFIXES.items() if kind not in TIMED)
 _END_OF_TIME = 1e12  # seconds since 1970
 
 
@@ -62,6 +70,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="draw the emotion shares of each hour to a .png or .jpg file",
     )
+    form.add_argument(
+        "--export",
+        type=Path,
+        metavar="FILE",
+        help=f"write readings to this file, in the format of its suffix ({_SUFFIXES})",
+    )
+    existing_options(parser)
     parser.add_argument(
         "--json",
         action="store_true",
@@ -91,6 +106,9 @@ def _logs(options: argparse.Namespace) -> None:
             hours = _require_hours(hours, options.source)
         _summarize(options, hours)
         return
+    if options.export:
+        _export(options, path, entries)
+        return
     form = _form(options)
     if options.follow:
         output = sys.stdout.fileno()
@@ -114,6 +132,24 @@ def _refuse_unknown_kind(path: Path, kind: str) -> None:
     if kind not in known:
         names = ", ".join(sorted(set(known)))
         raise SettingsError(f"--kind {kind!r} is no kind of entry; choose one of {names}")
+
+
+def _export(options: argparse.Namespace, path: Path, entries: reader.Filter) -> None:
+    if options.follow or options.kind not in (None, show.READING):
+        raise SettingsError("an export is of the readings so far; leave out --follow and --kind")
+    export = Export.by_suffix(options.export)
+    if export.is_timed:
+        hint = "export it from a run over the video: mien-edge run clip.mp4 --export"
+        raise SinkError(f"{export.path}: the log keeps changes, not when a face left; {hint} FILE")
+    check([export], existing(options), inputs=[path])
+    with closing(reader.open_to_read(path)) as connection:
+        readings = reader.readings(connection, entries)
+        with closing(open_export(export, existing(options))) as exporter:
+            count = 0
+            for _, reading in readings:
+                exporter((reading,))
+                count += 1
+    print(f"exported: {count} readings to {export.path}")  # noqa: T201
 
 
 def _form(options: argparse.Namespace) -> str:

@@ -16,6 +16,7 @@ from mien_edge.labels import LABELS
 from mien_edge.log import boots, ids
 from mien_edge.log.clock import since_boot
 from mien_edge.log.damage import damage
+from mien_edge.log.views import create_views
 from mien_edge.values import Reading
 
 VERSION = 2
@@ -288,6 +289,7 @@ def _connect(path: Path, is_own: bool) -> sqlite3.Connection:
         connection.executescript(_SCHEMA.format(name=os.urandom(8).hex()))
         if _new_columns() - _columns(connection):
             raise damage("its columns are not those of a log")
+        create_views(connection)
     except BaseException:
         connection.close()
         raise

@@ -30,7 +30,7 @@ def test_a_photo_becomes_one_reading_and_a_picture(tmp_path, astronaut):
     assert result.returncode == 0, result.stderr
     reading, summary = map(json.loads, result.stdout.splitlines())
     assert (reading["source"], reading["label"], reading["track"]) == ("face.png", "happy", 1)
-    assert summary["summary"]["frames"] == 1
+    assert (reading["type"], summary["type"], summary["frames"]) == ("reading", "summary", 1)
     assert cv2.imread(str(tmp_path / "out.png")).shape == (512, 512, 3)
 
 
@@ -63,7 +63,7 @@ def test_a_folder_with_labels_is_scored(tmp_path, astronaut):
     (tmp_path / "sub").mkdir()
     (tmp_path / "wall.png").rename(tmp_path / "sub" / "wall.png")
     (tmp_path / "labels.csv").write_text("file,emotion\nface.png,happy\nsub/wall.png,sad\n")
-    score = json.loads(call("run", tmp_path, "--json").stdout.splitlines()[-1])["summary"]["score"]
+    score = json.loads(call("run", tmp_path, "--json").stdout.splitlines()[-1])["score"]
     assert (score["photographs"], score["faces_missed"], score["accuracy"]) == (2, 1, 0.5)
 
 

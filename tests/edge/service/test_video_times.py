@@ -8,6 +8,7 @@ import cv2
 import pytest
 from mien_edge.chain.annotate import annotator
 from mien_edge.chain.video import Video
+from mien_edge.export.exports import Export
 from mien_edge.formats import position_text
 from mien_edge.log import reader, show
 from mien_edge.log.reader import Filter
@@ -31,9 +32,8 @@ def settings_for(clip):
 
 def test_a_run_tells_ffprobes_times_on_every_way(clip, bundle, tmp_path, capsys):
     settings = settings_for(clip)
-    options = RunOptions(
-        console="text", jsonl=tmp_path / "r.jsonl", csv=tmp_path / "r.csv", log=tmp_path / "log.db"
-    )
+    exports = [Export.by_suffix(tmp_path / name) for name in ("r.jsonl", "r.csv")]
+    options = RunOptions(console="text", exports=exports, log=tmp_path / "log.db")
     summary = Service(settings, load_model(settings, bundle), options).run()
     probed = probe_times(clip)
     times = [round(time, 3) for time in probed]
