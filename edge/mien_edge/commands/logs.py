@@ -87,6 +87,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def _logs(options: argparse.Namespace) -> None:
     path = log_path(options)
+    options.source = file_name(options.source) if options.source else None
     if options.kind:
         _refuse_unknown_kind(path, options.kind)
     now = time.time()
