@@ -139,7 +139,7 @@ def find_problems(service: Status, publisher: PublisherStatus | None, now: float
     silence = now - service.time
     if service.camera == "lost":
         problems.append("the camera is lost; check its cable, then: journalctl -u mien -e")
-    elif silence > status_file.STALE and service.camera != "paused":
+    elif silence > status_file.STALE and service.camera not in ("paused", "ended"):
         problems.append(f"no frame for {silence:.0f} s; see: journalctl -u mien -e")
     for limit in service.health.throttled_now or ():
         problems.append(f"the device has {limit} now; see: mien-edge doctor")

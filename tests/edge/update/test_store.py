@@ -18,7 +18,7 @@ from mien_edge.update.archive import receive
 from mien_edge.update.disk import Disk
 from mien_edge.update.signing import Trust
 from mien_edge.update.store import Store
-from stores import believe, commit, refused, small, store
+from stores import commit, refused, small, store
 
 
 @pytest.fixture
@@ -399,6 +399,13 @@ def test_a_list_of_keys_with_the_line_ends_of_windows_is_read(tmp_path, sources,
         strict_store(tmp_path, keys).install(signed(sources[1], keys / "good"))
     finally:
         path.write_bytes(content)
+
+
+# --- what is refused ---------------------------------------------------------------------------------------------
+
+
+def real(tmp_path):
+    return Store(tmp_path / "models", believe)
 
 
 def test_the_real_bundle_is_replayed_and_installed(bundle, tmp_path):
