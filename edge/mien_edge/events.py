@@ -31,6 +31,7 @@ class EventKind(StrEnum):
     COOLED = "cooled"
     CLOCK = "clock"
     LOG_BACK = "log back"
+    READINGS_DELETED = "readings deleted"
     MODEL_INSTALLED = "model installed"
     MODEL_DISCARDED = "model discarded"
     MODEL_CHANGED = "model changed"

@@ -1,13 +1,22 @@
 """What setup refuses before it changes anything, and whom it lets read the settings."""
 
+import io
+import sys
 import types
 from pathlib import Path
 
 import pytest
-from mien_deploy import provision
+from mien_deploy import cli, kit, provision
 from mien_deploy.kit import DeviceSetup
-from mien_edge.errors import DeployError
-from mien_edge.settings import Settings, SourceSettings, as_toml
+from mien_edge.commands import purpose
+from mien_edge.errors import DeployError, SettingsError
+from mien_edge.settings import (
+    Settings,
+    SourceSettings,
+    UseSettings,
+    as_toml,
+    parse_settings,
+)
 
 NETWORK = as_toml(Settings(source=SourceSettings(uri="rtsp://me:geheim@192.0.2.7/x")))
 LOCAL = as_toml(Settings(source=SourceSettings(uri="picamera")))
@@ -78,3 +87,58 @@ def test_setup_lets_root_and_the_services_alone_read_the_settings(device, monkey
     for options in puts:
         assert options["dest"] == "/etc/mien/mien.toml"
         assert (options["mode"], options["user"], options["group"]) == ("640", "root", "mien")
+
+
+def use(purpose):
+    return as_toml(Settings(use=UseSettings(purpose)))
+
+
+@pytest.mark.parametrize(
+    ("there", "wanted", "is_refused"),
+    [
+        ("", "private", False),
+        ("", "public", True),
+        ("private", "private", False),
+        ("private", "public", True),
+        ("public", "research", True),
+    ],
+)
+def test_setup_refuses_a_purpose_that_the_devices_own_settings_do_not_have(
+    device, there, wanted, is_refused
+):
+    device.settings = use(there)
+    if not is_refused:
+        provision._refuse_settings(setup(new_settings=use(wanted)))
+        return
+    with pytest.raises(DeployError, match=rf"camera-1: its settings stay, .* not '{wanted}'"):
+        provision._refuse_settings(setup(new_settings=use(wanted)))
+
+
+def read(settings=None, use=None):
+    return kit.read_setup(Path("mien.whl"), False, settings, use, "demo", None, None)
+
+
+def test_settings_that_setup_is_given_must_say_what_they_are_for(tmp_path):
+    (tmp_path / "mien.toml").write_text("[log]\n")
+    with pytest.raises(SettingsError, match=r"use\.purpose is empty"):
+        read(tmp_path / "mien.toml")
+
+
+@pytest.mark.parametrize(
+    ("answers", "words", "reason"),
+    [("5\n", [], "mien is not for that"), ("", [], "name it with --purpose"),
+     ("", ["--purpose", "work-school"], "mien is not for that")],
+)  # fmt: skip
+def test_setup_asks_for_the_purpose_as_init_does_and_refuses_the_same(
+    monkeypatch, capsys, answers, words, reason
+):
+    monkeypatch.setattr(purpose.ask_purpose, "__defaults__", (io.StringIO(answers), sys.stdout))
+    assert cli.main(["setup", "pi@camera-1", *words]) == 1
+    assert reason in capsys.readouterr().err
+
+
+def test_new_settings_of_setup_are_those_of_init():
+    stated = purpose.stated_use(UseSettings(), "public", operator="A museum")
+    settings = parse_settings(read(use=stated).new_settings)
+    assert settings == purpose.new_settings(stated, "demo")
+    assert settings.min_group == 5

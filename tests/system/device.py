@@ -451,7 +451,7 @@ def test_a_device_of_an_earlier_version_is_refused_or_renewed_and_never_stopped(
     settings = shell("cat /etc/mien/mien.toml")
     put("/etc/mien/mien.toml", b"[load]\nhot = 70.0\n")
     shell("sed -i 's/--timeout/--wait/' /etc/mien/submit_keys")
-    again = ["setup", "--wheel", os.environ["MIEN_WHEEL"], "--offline"]
+    again = ["setup", "--purpose", "research", "--wheel", os.environ["MIEN_WHEEL"], "--offline"]
     output = deploy(*again, check=False)
     say("mien-deploy setup on settings of an earlier version:", *lines_of(output, 2))
     assert "[load] is now [throttle]" in output

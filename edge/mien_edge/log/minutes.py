@@ -98,6 +98,10 @@ class Minutes:
                 rows.append(MinuteRow(minute, label, round(seconds, 3), self._faces[key]))
         return rows
 
+    def faces(self, minute: int) -> int:
+        """Return the most faces in one frame of a minute; 0 for none."""
+        return self._faces.get((minute, ALL), 0)
+
     def drop(self, rows: Iterable[MinuteRow]) -> None:
         """Forget minutes that are stored elsewhere now."""
         for row in rows:

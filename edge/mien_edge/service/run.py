@@ -23,8 +23,9 @@ from mien_edge.chain import annotate, detect, pipeline, smooth, sources, track
 from mien_edge.chain.classify import Classify
 from mien_edge.chain.score import Score, ScoreResult, read_labels
 from mien_edge.chain.sinks import Console, Csv, JsonLines
-from mien_edge.errors import MienError
+from mien_edge.errors import MienError, SettingsError
 from mien_edge.events import EventKind, OnEvent
+from mien_edge.log.reader import refuse_single_readings
 from mien_edge.log.writer import LogWriter
 from mien_edge.model.bundle import Bundle, find_bundle, load_bundle, models_folder, replay_golden
 from mien_edge.model.interpreter import Classifier
@@ -217,7 +218,10 @@ class Service:
         path = self._log_path()
         if path is None:
             return []
-        writer = LogWriter(path, self.settings.log, is_own=self._has_own_log())
+        min_group = self.settings.min_group
+        if min_group and self.options.log:
+            refuse_single_readings(path)
+        writer = LogWriter(path, self.settings.log, is_own=self._has_own_log(), min_group=min_group)
         log = stack.enter_context(closing(writer))
         log.log_start(self.model.name)
         self.events.add(log.event)
@@ -281,7 +285,9 @@ class Service:
 
     def _open_sinks(self, stack: ExitStack) -> list[pipeline.Sink]:
         sinks = list(self.sinks)
-        if self.options.console == "json":
+        if self.settings.use.minutes_only:
+            self._refuse_single_readings()
+        elif self.options.console == "json":
             sinks.append(JsonLines.to_stdout())
         elif self.options.console == "text":
             sinks.append(Console())
@@ -294,6 +300,14 @@ class Service:
         if csv:
             sinks.append(stack.enter_context(closing(Csv(csv))))
         return sinks
+
+    def _refuse_single_readings(self) -> None:
+        """Raise SettingsError for an option that asks for what the purpose public forbids."""
+        for name in ("jsonl", "csv", "annotate"):
+            if getattr(self.options, name):
+                reason = "with use.purpose = public no reading of a single face is kept"
+                advice = "leave it out, or name other settings"
+                raise SettingsError(f"--{name}: {reason}; {advice}")
 
     def _open_annotator(self, stack: ExitStack, source: sources.Source) -> list[pipeline.Watcher]:
         if self.options.annotate is None:
@@ -356,6 +370,7 @@ class Service:
             target_rate,
             self.events,
             progress=self.progress,
+            minutes_only=self.settings.use.minutes_only,
         )
 
     def _on_reload(self, updater: Updater | None) -> Callable[[], None] | None:
@@ -380,6 +395,7 @@ class Service:
             updater.state if updater else self._fixed_model,
             stages,
             throttled.state if throttled else None,
+            minutes_only=self.settings.use.minutes_only,
         )
         stack.callback(status.close)
         self.events.add(status.event)

@@ -213,6 +213,8 @@ def _frames_line(service: Status) -> str:
 
 
 def _faces_line(service: Status) -> str:
+    if service.minutes_only:
+        return "minutes only (use.purpose = public)"
     faces = [f"{face.track}: {face.label or face.quality}" for face in service.faces]
     return ", ".join(faces) or "none"
 

@@ -23,6 +23,7 @@ const TEXTS = {
     notAllowed: "The settings of this device do not allow the picture.",
     pictureOf: "The camera's picture with a box about each face",
     nobody: "Nobody is there.",
+    minutesOnly: "No single face is shown here: this device keeps sums per minute only.",
     running: "running",
     trouble: "trouble",
     unreachable: "no answer",
@@ -96,6 +97,7 @@ const TEXTS = {
     notAllowed: "此裝置的設定不允許顯示影像。",
     pictureOf: "攝影機影像，每張臉都有方框",
     nobody: "沒有人。",
+    minutesOnly: "這裡不顯示任何一張臉：此裝置只保留每分鐘的統計。",
     running: "運作中",
     trouble: "有問題",
     unreachable: "沒有回應",
@@ -338,8 +340,9 @@ function showFaces(faces) {
     announce(faces.map((face) => formatFace(face) + formatVerdict(face)).join(", "));
     setContent("faces", ...faces.map(createFaceItem));
   } else {
-    announce(text("nobody"));
-    setContent("faces", createElement("li", {}, text("nobody")));
+    const reason = text(isRunning() && service.minutes_only ? "minutesOnly" : "nobody");
+    announce(reason);
+    setContent("faces", createElement("li", {}, reason));
   }
 }
 
