@@ -1,13 +1,17 @@
 """What several rooms' tests need: the committed bundle, the demo's photograph, and data that users do not have."""
 
 import importlib.util
+import os
 import shutil
 
 import numpy as np
 import pytest
 from helpers import ROOT, SHARED
-from mien_edge.chain import sources
+from mien_edge.chain import photos, sources
 from mien_edge.model.bundle import load_bundle
+
+# OpenCV reads it when it first opens a video: FFmpeg writes to no test's output.
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 # Where a room's packages are not installed, as in .venv-edge-test, its tests are not collected.
 _NEEDS = {"tensorflow": ["train", "test_docs.py"], "pyinfra": ["deploy"]}
@@ -50,7 +54,7 @@ def copy(bundle, tmp_path):
 @pytest.fixture(scope="session")
 def astronaut():
     """(512, 512, 3) BGR uint8 photograph of one face."""
-    return sources.read_photo(sources.astronaut())
+    return photos.read_photo(sources.astronaut())
 
 
 @pytest.fixture(scope="session")

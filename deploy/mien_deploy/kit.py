@@ -4,10 +4,12 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
+from mien_edge import textfiles
 from mien_edge.commands import purpose
-from mien_edge.errors import DeployError, SettingsError
+from mien_edge.errors import DeployError, RuntimeMissingError, SettingsError
 from mien_edge.settings import UseSettings, parse_settings
 
 from mien_deploy import starts, wheels
@@ -68,6 +70,8 @@ def read_setup(
     read or is not a public key.
     """
     settings_text = None
+    if wheel and not wheel.is_file():
+        raise DeployError(f"{wheel}: no such file; name mien's wheel, which ends in .whl")
     if settings:
         settings_text = _read(settings)
         if not parse_settings(settings_text, str(settings)).use.purpose:
@@ -88,10 +92,7 @@ def read_setup(
 
 
 def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as problem:
-        raise DeployError(f"{path}: cannot be read ({problem}); name another file") from None
+    return textfiles.read_text(path, DeployError, "name another file")
 
 
 def _read_public_key(path: Path) -> str:
@@ -139,8 +140,11 @@ class Task:
 def run_in_subprocess(task: Task, progress: Progress) -> Result:
     """Do a task in a process of its own, for pyinfra has one state per process.
 
-    Raises UnreachableError if the device cannot be reached, else DeployError with the reason.
+    Raises UnreachableError if the device cannot be reached, else DeployError with the reason, and
+    RuntimeMissingError without pyinfra.
     """
+    if find_spec("pyinfra") is None:
+        raise RuntimeMissingError("pyinfra is not installed; pip install 'mien[deploy]'")
     host = task.device.host
     command = [sys.executable, "-P", "-m", "mien_deploy.provision"]
     limits = Limits(silence=task.timeout)

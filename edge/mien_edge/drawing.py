@@ -40,8 +40,8 @@ def save(path: Path, picture: Pixels) -> None:
     Raises SinkError if it cannot be written, or if OpenCV does not know the suffix.
     """
     try:
-        with files.atomic_write(path) as temporary:
-            if not cv2.imwrite(str(temporary), picture):
+        with files.atomic_write(path) as temporary, files.utf8_path(temporary) as name:
+            if not cv2.imwrite(name, picture):
                 raise OSError(f"OpenCV cannot write {path.suffix} files")
     except (OSError, cv2.error) as problem:
         reason = getattr(problem, "strerror", None) or "OpenCV refuses it"

@@ -19,6 +19,7 @@ class ReadingRecord:
     """A reading as it leaves the program, in JSON and CSV. The field names are the JSON keys.
 
     time: ISO 8601 in UTC.
+    position: seconds from the first picture of a video file, to three decimals; else None.
     source, frame, track, label, quality, model: as in Reading.
     confidence: probability of the most probable label, to four digits; None without an emotion.
     box: x, y, width and height in whole pixels.
@@ -27,6 +28,7 @@ class ReadingRecord:
 
     time: str = ""
     source: str = ""
+    position: float | None = None
     frame: int = 0
     track: int = 0
     label: str | None = None
@@ -48,6 +50,7 @@ def reading_record(reading: Reading) -> ReadingRecord:
     return ReadingRecord(
         time=iso(reading.time),
         source=reading.source,
+        position=None if reading.position is None else round(reading.position, 3),
         frame=reading.frame,
         track=reading.track,
         label=reading.label,
@@ -75,30 +78,42 @@ def iso(seconds: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{milliseconds:03d}Z"
 
 
+def position_text(seconds: float) -> str:
+    """Return 0:04.96 for 4.96 seconds of a video, and 1:00:04.96 from an hour on."""
+    hundredths = round(seconds * 100)
+    minutes, rest = divmod(hundredths, 6000)
+    hours, minutes = divmod(minutes, 60)
+    clock = f"{hours}:{minutes:02d}" if hours else f"{minutes}"
+    return f"{clock}:{rest // 100:02d}.{rest % 100:02d}"
+
+
 def line(reading: Reading) -> str:
     """Return a reading as one line for people, with the local time of day."""
     clock = time.strftime("%H:%M:%S", time.localtime(reading.time))
     confidence = f"{reading.emotion.confidence:4.0%}" if reading.emotion else "    "
     verdict = reading.label or f"({reading.quality})"
     name = f"{reading.source}  " if reading.source else ""
-    text = f"{clock}  {name}face {reading.track}  {verdict:<13} {confidence}  {reading.model}"
-    return printable(text)
+    place = "" if reading.position is None else f"{position_text(reading.position)}  "
+    face = f"face {reading.track}  {verdict:<13} {confidence}  {reading.model}"
+    return printable(f"{clock}  {name}{place}{face}")
 
 
 CSV_COLUMNS = (
-    "time", "source", "frame", "track", "label", "confidence", "quality",
+    "time", "source", "position", "frame", "track", "label", "confidence", "quality",
     "x", "y", "width", "height", *LABELS, "model",
 )  # fmt: skip
 
 
 def csv_row(reading: Reading) -> list[Any]:
     """Return the cells of a reading in the order of CSV_COLUMNS; empty where there is no emotion or
-    no label.
+    no label, and a position with three decimals.
     """
     record = reading_record(reading)
     values: dict[str, Any] = to_dict(record)
     values.update(zip(("x", "y", "width", "height"), record.box, strict=True))
     values.update(record.scores or {})
+    if record.position is not None:
+        values["position"] = f"{record.position:.3f}"
     cells = [values.get(column) for column in CSV_COLUMNS]
     return ["" if cell is None else cell for cell in cells]
 

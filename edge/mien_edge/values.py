@@ -66,14 +66,24 @@ class Frame:
 
     image: uint8, (height, width) gray or (height, width, 3) BGR.
     index: counts the frames of the source from 0, dropped ones included.
-    captured_at: seconds since 1970 (UTC).
-    name: the photograph's file name where the source has one, else empty.
+    captured_at: seconds since 1970 (UTC): when a camera took it, or when it was read from a file.
+    name: the file name of the photograph or video; empty for a camera.
+    position: seconds from the first picture of a video file, by the file's own time stamps; None
+        for cameras and photographs.
     """
 
     image: Pixels
     index: int
     captured_at: float
     name: str = ""
+    position: float | None = None
+
+    @property
+    def source_time(self) -> float:
+        """What tells how far two frames of one source are apart, in seconds: the position in a
+        video file, else the time.
+        """
+        return self.captured_at if self.position is None else self.position
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +128,8 @@ class Emotion:
 class Reading:
     """The result for one face in one frame. It holds no pixels.
 
-    time: of the frame, seconds since 1970 (UTC).
+    time: of the frame, seconds since 1970 (UTC): when a camera took it, or when it was read from a
+        file.
     frame: the frame's index in its source.
     track: the face's number, from 1 on.
     box: where the face is, in pixels of the frame.
@@ -126,7 +137,9 @@ class Reading:
     label: the settled label after smoothing; None while there is none.
     quality: 'good', or why there is no label: see events.Quality.
     model: NAME-VERSION of the bundle.
-    source: the photograph's file name, else empty.
+    source: the file name of the photograph or video; empty for a camera.
+    position: seconds from the first picture of a video file, by the file's own time stamps; None
+        for cameras and photographs.
     """
 
     time: float
@@ -138,3 +151,11 @@ class Reading:
     quality: str
     model: str
     source: str = ""
+    position: float | None = None
+
+    @property
+    def source_time(self) -> float:
+        """What tells how far two readings of one source are apart, in seconds: the position in a
+        video file, else the time.
+        """
+        return self.time if self.position is None else self.position

@@ -6,10 +6,12 @@ import types
 from pathlib import Path
 
 import pytest
-from mien_deploy import cli, kit, provision
-from mien_deploy.kit import DeviceSetup
+from mien_deploy import kit, provision
+from mien_deploy.cli import main
+from mien_deploy.kit import DeviceSetup, Task
+from mien_deploy.remote import Device
 from mien_edge.commands import purpose
-from mien_edge.errors import DeployError, SettingsError
+from mien_edge.errors import DeployError, RuntimeMissingError, SettingsError
 from mien_edge.settings import (
     Settings,
     SourceSettings,
@@ -115,7 +117,8 @@ def test_setup_refuses_a_purpose_that_the_devices_own_settings_do_not_have(
 
 
 def read(settings=None, use=None):
-    return kit.read_setup(Path("mien.whl"), False, settings, use, "demo", None, None)
+    wheel = Path(__file__)  # any file will do
+    return kit.read_setup(wheel, False, settings, use, "demo", None, None)
 
 
 def test_settings_that_setup_is_given_must_say_what_they_are_for(tmp_path):
@@ -133,7 +136,7 @@ def test_setup_asks_for_the_purpose_as_init_does_and_refuses_the_same(
     monkeypatch, capsys, answers, words, reason
 ):
     monkeypatch.setattr(purpose.ask_purpose, "__defaults__", (io.StringIO(answers), sys.stdout))
-    assert cli.main(["setup", "pi@camera-1", *words]) == 1
+    assert main(["setup", "pi@camera-1", *words]) == 1
     assert reason in capsys.readouterr().err
 
 
@@ -142,3 +145,33 @@ def test_new_settings_of_setup_are_those_of_init():
     settings = parse_settings(read(use=stated).new_settings)
     assert settings == purpose.new_settings(stated, "demo")
     assert settings.min_group == 5
+
+
+def test_setup_without_pyinfra_names_the_extra(monkeypatch):
+    monkeypatch.setattr(kit, "find_spec", lambda _: None)
+    with pytest.raises(RuntimeMissingError, match=r"pip install 'mien\[deploy\]'"):
+        kit.run_in_subprocess(Task(Device("pi"), None), print)
+
+
+def test_setup_refuses_a_wheel_that_is_not_there_before_it_connects(tmp_path, capsys):
+    assert main(["setup", "pi", "--purpose", "private", "--wheel", str(tmp_path / "mien.whl")]) == 1
+    assert "mien.whl: no such file; name mien's wheel" in capsys.readouterr().err
+
+
+def test_setup_sends_settings_and_signers_of_windows_as_plain_text(tmp_path):
+    (tmp_path / "mien.whl").touch()
+    (tmp_path / "mien.toml").write_bytes(
+        '[use]\r\npurpose = "private"\r\noperator = "Küche"\r\n'.encode("utf-16")
+    )
+    (tmp_path / "signers").write_bytes(b"\xef\xbb\xbfme ssh-ed25519 AAAA\r\n")
+    setup = kit.read_setup(
+        wheel=tmp_path / "mien.whl",
+        offline=False,
+        settings=tmp_path / "mien.toml",
+        use=None,
+        source="picamera",
+        signers=tmp_path / "signers",
+        submit_key=None,
+    )
+    assert setup.settings == '[use]\npurpose = "private"\noperator = "Küche"\n'
+    assert setup.signers == "me ssh-ed25519 AAAA\n"

@@ -23,6 +23,8 @@ BOX = shlex.split(os.environ["BOX"])
 EDGE = "/opt/mien/venv/bin/mien-edge"
 # max_latency_ratio has its highest value, min_fps_ratio its lowest: a busy machine rolls no model back.
 SETTINGS = """
+[use]
+purpose = "research"
 [source]
 uri = "demo:forever"
 [log]

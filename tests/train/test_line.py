@@ -88,6 +88,19 @@ def test_the_card_says_where_it_comes_from(tiny):
     assert tiny.card.out_of_scope_use
 
 
+def test_a_bundle_of_other_data_says_nothing_of_fer2013_and_its_labellers(tiny):
+    limitations = " ".join(tiny.card.limitations)
+    assert "labels of its training data, fer2013.csv (364 pictures)" in limitations
+    assert "FER2013 was collected" not in limitations
+    assert "labellers" not in limitations
+
+
+def test_a_card_says_what_its_confidence_threshold_is_set_for_and_what_it_reaches(tiny):
+    [sentence] = [text for text in tiny.card.limitations if text.startswith("Of its confidence")]
+    assert "set for 75% right by fer2013 on validation rows" in sentence
+    assert "never reached there" in sentence or "get a label are right" in sentence
+
+
 def test_the_report_is_one_file_with_its_pictures(tiny_run):
     page = (tiny_run / "report.html").read_text()
     assert page.count("data:image/png;base64,") >= 8

@@ -8,6 +8,7 @@ from mien_edge.contract import LABELS, softmax
 from mien_edge.errors import RunError
 from mien_train import metrics
 from mien_train.metrics import ClassificationMetrics
+from mien_train.results import evaluation
 
 
 def logits_for(predicted, confidence=8.0):
@@ -40,18 +41,41 @@ def test_the_threshold_reaches_its_target_accuracy():
     logits = rng.normal(0, 1.5, (20000, 7))
     probabilities = softmax(logits)
     labels = np.array([rng.choice(7, p=row) for row in probabilities])
-    threshold, coverage = metrics.threshold_for_accuracy(probabilities, labels, 0.7)
-    accepted = probabilities.max(axis=1) >= threshold
-    assert accepted.mean() == pytest.approx(coverage, abs=0.01)
+    fitted = metrics.threshold_for_accuracy(probabilities, labels, 0.7)
+    accepted = probabilities.max(axis=1) >= fitted.threshold
+    assert accepted.mean() == pytest.approx(fitted.coverage, abs=0.01)
+    assert fitted.accuracy >= 0.7
     assert (probabilities.argmax(axis=1) == labels)[accepted].mean() == pytest.approx(0.7, abs=0.01)
 
 
-def test_a_target_accuracy_out_of_reach_gives_the_best_threshold_there_is():
-    threshold, coverage = metrics.threshold_for_accuracy(
-        np.full((4, 7), 1 / 7), np.array([1, 2, 3, 4]), 0.9
-    )
-    assert 0 <= threshold <= 1
-    assert 0 < coverage <= 1
+def test_a_target_accuracy_out_of_reach_gives_the_best_threshold_and_says_what_it_reaches():
+    probabilities = np.full((40, 7), 1 / 7)
+    labels = np.arange(40) % 7
+    fitted = metrics.threshold_for_accuracy(probabilities, labels, 0.9)
+    assert 0 <= fitted.threshold <= 1
+    assert 0 < fitted.accuracy < 0.9
+
+
+def test_an_accuracy_that_no_share_of_the_faces_reaches_is_reached_never():
+    rng = np.random.default_rng(3)
+    logits = rng.normal(0, 1, (1000, 7))
+    predicted = logits.argmax(axis=1)
+    is_wrong = rng.random(1000) < 0.3
+    labels = np.where(is_wrong, (predicted + 1) % 7, predicted)
+    figures = metrics.classification_metrics(logits, labels)
+    assert figures.coverage["95%"] is None
+    text = evaluation.scores_as_text({"fer2013": figures})
+    assert "never at 90%, never at 95%" in text
+    stored = json.loads(json.dumps(figures.to_json()))
+    assert metrics.ClassificationMetrics.from_json(stored, "figures").coverage["95%"] is None
+
+
+def test_a_handful_of_faces_that_happen_to_be_right_reaches_no_accuracy():
+    logits = np.zeros((1000, 7))
+    logits[:, 0] = np.linspace(9, 1, 1000)
+    labels = np.ones(1000, int)
+    labels[:9] = 0
+    assert metrics.classification_metrics(logits, labels).coverage["80%"] is None
 
 
 def test_metrics_read_back_from_json_are_equal():

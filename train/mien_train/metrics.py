@@ -17,8 +17,12 @@ CONFIDENCE_BINS = 15
 TARGET_ACCURACIES = (0.8, 0.9, 0.95)
 """Accuracies that the risk-coverage table is made for."""
 
+NEVER = "never"
+"""What is said of an accuracy that no share of the rows reaches."""
+
 _TEMPERATURES = (0.1, 10.0)
 _GRID_POINTS = 41
+_MIN_ACCEPTED = 30  # rows; among fewer, an accuracy is chance
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class ClassificationMetrics:
     confusion: 7 rows of 7 counts; row: label, column: prediction. calibration_error: expected
     calibration error, 0..1.
     nll: mean negative log-likelihood in nats. coverage: for each of TARGET_ACCURACIES ('80%' …) the
-    share of rows whose confidence is high enough for it.
+    share of rows whose confidence is high enough for it; None where no confidence is.
     """
 
     rows: int
@@ -41,7 +45,7 @@ class ClassificationMetrics:
     confusion: tuple[tuple[int, ...], ...]
     calibration_error: float
     nll: float
-    coverage: dict[str, float]
+    coverage: dict[str, float | None]
 
     def to_json(self) -> dict[str, Any]:
         """The metrics as JSON's values, under the fields' names."""
@@ -66,10 +70,13 @@ class ReliabilityBin(NamedTuple):
 
 
 class ConfidenceThreshold(NamedTuple):
-    """A threshold of the confidence, and the share of rows that reach it; both 0..1."""
+    """A threshold of the confidence, the share of rows at or above it, and the share of these that
+    are right; all 0..1.
+    """
 
     threshold: float
     coverage: float
+    accuracy: float
 
 
 class RiskCoverage(NamedTuple):
@@ -120,10 +127,15 @@ def classification_metrics(
         calibration_error=calibration_error(probabilities, labels),
         nll=nll(logits, labels, temperature),
         coverage={
-            f"{target:.0%}": threshold_for_accuracy(probabilities, labels, target).coverage
+            f"{target:.0%}": _coverage(probabilities, labels, target)
             for target in TARGET_ACCURACIES
         },
     )
+
+
+def coverage_as_text(coverage: float | None) -> str:
+    """A share of ClassificationMetrics.coverage in per cent, or NEVER."""
+    return NEVER if coverage is None else f"{coverage:.1%}"
 
 
 def reliability(probabilities: Array, labels: Array) -> list[ReliabilityBin]:
@@ -179,13 +191,16 @@ def threshold_for_accuracy(
     """The least confidence such that a share of at least `target` of the rows at or above it is
     right (selective prediction). Where none reaches the target, the one with the best accuracy.
 
-    probabilities: (n, 7). labels: (n,), at least one.
+    At least 30 rows, or all where there are fewer, must lie at or above it: a handful that happens
+    to be right promises nothing. probabilities: (n, 7). labels: (n,), at least one.
     """
     curve = risk_coverage(probabilities, labels)
-    sufficient = np.flatnonzero(curve.accuracy >= target)
-    last = int(sufficient[-1]) if len(sufficient) else int(curve.accuracy.argmax())
+    first = min(_MIN_ACCEPTED, len(labels)) - 1
+    accuracies = curve.accuracy[first:]
+    sufficient = np.flatnonzero(accuracies >= target)
+    last = first + int(sufficient[-1] if len(sufficient) else accuracies.argmax())
     threshold = round(float(curve.confidence[last]), 4)
-    return ConfidenceThreshold(threshold, (last + 1) / len(labels))
+    return ConfidenceThreshold(threshold, (last + 1) / len(labels), float(curve.accuracy[last]))
 
 
 def risk_coverage(probabilities: Array, labels: Array) -> RiskCoverage:
@@ -208,6 +223,11 @@ def mcnemar(is_correct: Mask, other_is_correct: Mask) -> McNemar:
     if gained + lost == 0:
         return McNemar(gained, lost, 1.0)
     return McNemar(gained, lost, float(stats.binomtest(gained, gained + lost).pvalue))
+
+
+def _coverage(probabilities: Array, labels: Array, target: float) -> float | None:
+    fitted = threshold_for_accuracy(probabilities, labels, target)
+    return fitted.coverage if fitted.accuracy >= target else None
 
 
 def _ratio(numerators: Array, denominators: Array) -> Doubles:

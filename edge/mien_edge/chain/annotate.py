@@ -3,12 +3,15 @@
 These hold pixels, so they are made only when a person asks for a file with --annotate.
 """
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 
 from mien_edge import files
+from mien_edge.chain.panels import Size, free_corner, place_panels
 from mien_edge.drawing import COLOURS, NO_LABEL, save
 from mien_edge.errors import SinkError
 from mien_edge.values import Box, Emotion, Frame, Pixels, Reading
@@ -26,26 +29,47 @@ _NAME_WIDTH = 64  # pixels
 _BAR_WIDTH = 70
 _ROW_HEIGHT = 16
 _PAD = 5
+_TITLE_PAD = 4
+_GAP = 3  # pixels between a face and its panel
+_SCALES = (1.0, 0.7, 0.5, 0.35)  # of a panel, where there is less room
+_MIN_UNIT = 0.7  # smaller letters cannot be read
 _PANEL_BRIGHTNESS = 0.3  # of the picture behind the bars
 _WHITE = (255, 255, 255)
 
 _CODECS = {".mp4": "mp4v", ".avi": "MJPG", ".mkv": "mp4v"}
 
 
-def draw_readings(image: Pixels, readings: tuple[Reading, ...]) -> Pixels:
+def draw_readings(image: Pixels, readings: tuple[Reading, ...], may_grow: bool = True) -> Pixels:
     """Draw readings on a copy of the picture that they were made of.
 
     image: uint8, (height, width) gray or (height, width, 3) BGR; it is not changed.
+    may_grow: whether a legend for which the picture has no room goes below it; else it is left
+        out.
+
+    Each face has a panel with its number, label, confidence and probabilities, as far as there is
+    room next to it (panels.place_panels); in a crowd it has less, at last its number alone, and a
+    line of the legend.
     Returns (height, width, 3) BGR uint8, enlarged to at least 480 pixels a side.
     """
     factor = max(1.0, _MIN_SIDE / min(image.shape[:2]))
     canvas = _Canvas(_enlarged_copy(image, factor))
-    for reading in readings:
-        face = _Rectangle.around(reading.box.scaled(factor, factor))
-        canvas.outline(face, _colour(reading.label))
-        _draw_title(canvas, reading, face)
-        if reading.emotion is not None:
-            _draw_bars(canvas, reading.emotion, face)
+    faces = [reading.box.scaled(factor, factor) for reading in readings]
+    panels = [_panels(canvas, reading) for reading in readings]
+    sizes = [[panel.size for panel in choices] for choices in panels]
+    gap = canvas.unit * _GAP
+    places = place_panels(faces, sizes, canvas.size, gap)
+    for reading, face in zip(readings, faces, strict=True):
+        canvas.outline(_Rectangle.around(face), _colour(reading.label))
+    for choices, place in zip(panels, places, strict=True):
+        choices[place.choice].draw(canvas, round(place.box.x), round(place.box.y))
+    numbers = [
+        reading
+        for reading, choices, place in zip(readings, panels, places, strict=True)
+        if isinstance(choices[place.choice], _Number)
+    ]
+    if numbers:
+        obstacles = [*faces, *(place.box for place in places)]
+        _draw_legend(canvas, numbers, obstacles, may_grow)
     return canvas.picture
 
 
@@ -73,98 +97,167 @@ class _Rectangle(NamedTuple):
 
 
 class _Canvas:
-    """A BGR picture to draw on, whose lines, letters and gaps grow with its height."""
+    """A BGR picture to draw on.
+
+    unit: how many of its pixels are as much as one in a picture 480 pixels high.
+    """
 
     def __init__(self, picture: Pixels) -> None:
         self.picture = picture
         self.height, self.width = picture.shape[:2]
         self.unit = max(self.height, _MIN_SIDE) / _MIN_SIDE
 
-    def pixels(self, size: float) -> int:
-        """How many pixels are as much here as `size` pixels in a picture 480 pixels high."""
-        return round(size * self.unit)
+    @property
+    def size(self) -> Size:
+        return Size(self.width, self.height)
 
     def outline(self, area: _Rectangle, colour: Colour) -> None:
-        thickness = max(self.pixels(2), 1)
+        thickness = _stroke(self.unit * 2)
         cv2.rectangle(self.picture, area[:2], area[2:], colour, thickness, cv2.LINE_AA)
 
     def fill(self, area: _Rectangle, colour: Colour) -> None:
         cv2.rectangle(self.picture, area[:2], area[2:], colour, cv2.FILLED)
 
-    def darken(self, left: int, top: int, width: int, height: int) -> None:
-        panel = self.picture[top : top + height, left : left + width]
-        panel[:] = (panel * _PANEL_BRIGHTNESS).astype(panel.dtype)
+    def darken(self, area: _Rectangle) -> None:
+        part = self.picture[area.top : area.bottom + 1, area.left : area.right + 1]
+        part[:] = (part * _PANEL_BRIGHTNESS).astype(part.dtype)
 
-    def write(self, text: str, left: int, baseline: int, size: float, colour: Colour) -> None:
+    def write(
+        self, text: str, left: int, baseline: int, size: float, unit: float, colour: Colour
+    ) -> None:
         origin = (left, baseline)
-        scale = size * self.unit
-        cv2.putText(self.picture, text, origin, _FONT, scale, colour, self._stroke, cv2.LINE_AA)
+        scale = size * unit
+        cv2.putText(self.picture, text, origin, _FONT, scale, colour, _stroke(unit), cv2.LINE_AA)
 
-    def text_size(self, text: str, size: float) -> tuple[int, int, int]:
-        """Width, height above the baseline, and depth below it, in pixels."""
-        (width, height), depth = cv2.getTextSize(text, _FONT, size * self.unit, self._stroke)
-        return width, height, depth
-
-    @property
-    def _stroke(self) -> int:
-        return max(self.pixels(1), 1)
+    def grow(self, height: int) -> None:
+        """Add black rows at the lower edge."""
+        self.picture = cv2.copyMakeBorder(  # type: ignore[assignment]
+            self.picture, 0, height, 0, 0, cv2.BORDER_CONSTANT
+        )
 
 
-def _draw_title(canvas: _Canvas, reading: Reading, face: _Rectangle) -> None:
-    """Number, label and confidence on the upper edge of the face, inside of the picture."""
-    title = _title(reading)
-    text_width, text_height, text_depth = canvas.text_size(title, _TITLE_SIZE)
-    pad = canvas.pixels(4)
-    width = text_width + 2 * pad
-    height = text_height + text_depth + 2 * pad
-    left = _clamp(face.left, canvas.width - width)
-    top = max(face.top - height, 0)
-    label = _Rectangle(left, top, left + width, top + height)
-    canvas.fill(label, _colour(reading.label))
-    baseline = top + text_height + pad
-    canvas.write(title, left + pad, baseline, _TITLE_SIZE, _TITLE_INK)
+def _stroke(width: float) -> int:
+    return max(round(width), 1)
+
+
+def _text_size(text: str, size: float, unit: float) -> tuple[int, int, int]:
+    """Width, height above the baseline, and depth below it, in pixels."""
+    (width, height), depth = cv2.getTextSize(text, _FONT, size * unit, _stroke(unit))
+    return width, height, depth
+
+
+class _Title:
+    """A line on the colour of the label: number, label and confidence.
+
+    unit: pixels of the picture for one of a picture 480 pixels high.
+    """
+
+    def __init__(self, reading: Reading, unit: float) -> None:
+        self.text = _title(reading)
+        self.colour = _colour(reading.label)
+        self.unit = unit
+        width, self._ascent, depth = _text_size(self.text, _TITLE_SIZE, unit)
+        self._pad = round(_TITLE_PAD * unit)
+        self.size = Size(width + 2 * self._pad, self._ascent + depth + 2 * self._pad)
+
+    def draw(self, canvas: _Canvas, left: int, top: int) -> None:
+        self.draw_wide(canvas, left, top, self.size.width)
+
+    def draw_wide(self, canvas: _Canvas, left: int, top: int, width: float) -> None:
+        """Draw the line on an area of another width."""
+        right = left + round(width) - 1
+        bottom = top + round(self.size.height) - 1
+        canvas.fill(_Rectangle(left, top, right, bottom), self.colour)
+        baseline = top + self._ascent + self._pad
+        canvas.write(self.text, left + self._pad, baseline, _TITLE_SIZE, self.unit, _TITLE_INK)
+
+
+class _Number(_Title):
+    """The face's number alone; the legend says the rest."""
+
+    def __init__(self, reading: Reading, unit: float) -> None:
+        numbered = replace(reading, quality="", label=None)
+        super().__init__(numbered, unit)
+        self.colour = _colour(reading.label)
+
+
+class _Bars:
+    """A title, and below it the probabilities on a darkened area: names and bars."""
+
+    def __init__(self, reading: Reading, emotion: Emotion, unit: float) -> None:
+        self.title = _Title(reading, unit)
+        self.emotion = emotion
+        self.unit = unit
+        self._pad = self._pixels(_PAD)
+        rows_width = self._pixels(_NAME_WIDTH) + self._pixels(_BAR_WIDTH) + 3 * self._pad
+        rows_height = self._pixels(_ROW_HEIGHT) * len(emotion.labels) + 2 * self._pad
+        width = max(rows_width, self.title.size.width)
+        self.size = Size(width, self.title.size.height + rows_height)
+
+    def _pixels(self, size: float) -> int:
+        return round(size * self.unit)
+
+    def draw(self, canvas: _Canvas, left: int, top: int) -> None:
+        right = left + round(self.size.width) - 1
+        bottom = top + round(self.size.height) - 1
+        canvas.darken(_Rectangle(left, top, right, bottom))
+        self.title.draw_wide(canvas, left, top, self.size.width)
+        row_top = top + round(self.title.size.height) + self._pad
+        for label, score in zip(self.emotion.labels, self.emotion.scores, strict=True):
+            self._draw_row(canvas, label, score, left + self._pad, row_top)
+            row_top += self._pixels(_ROW_HEIGHT)
+
+    def _draw_row(self, canvas: _Canvas, label: str, score: float, left: int, top: int) -> None:
+        """The label's name, and a bar as long as its probability."""
+        baseline = top + self._pixels(11)
+        canvas.write(label, left, baseline, _NAME_SIZE, self.unit, _WHITE)
+        bar_left = left + self._pixels(_NAME_WIDTH) + self._pad
+        bar_width = max(round(self._pixels(_BAR_WIDTH) * score), 1)
+        bar_top = top + self._pixels(2)
+        bar_bottom = top + self._pixels(_ROW_HEIGHT) - self._pixels(4)
+        bar = _Rectangle(bar_left, bar_top, bar_left + bar_width, bar_bottom)
+        canvas.fill(bar, _colour(label))
+
+
+def _panels(canvas: _Canvas, reading: Reading) -> list["_Bars | _Title"]:
+    """The panels that a face may have, from the richest to the poorest."""
+    units = [canvas.unit * scale for scale in _SCALES if canvas.unit * scale >= _MIN_UNIT]
+    panels: list[_Bars | _Title] = []
+    if reading.emotion is not None:
+        panels += [_Bars(reading, reading.emotion, unit) for unit in units]
+    panels += [_Title(reading, unit) for unit in units]
+    panels.append(_Number(reading, units[-1]))
+    return panels
+
+
+def _draw_legend(
+    canvas: _Canvas, readings: Sequence[Reading], obstacles: Sequence[Box], may_grow: bool
+) -> None:
+    """The titles of faces that have only their number: in a free corner, else below the picture."""
+    titles = [_Title(reading, canvas.unit * _SCALES[1]) for reading in readings]
+    width = max(title.size.width for title in titles)
+    height = max(title.size.height for title in titles)
+    corner = free_corner(Size(width, height * len(titles)), canvas.size, obstacles)
+    if corner is not None:
+        for row, title in enumerate(titles):
+            top = round(corner.y + row * height)
+            title.draw_wide(canvas, round(corner.x), top, width)
+    elif may_grow:
+        columns = max(int(canvas.width // width), 1)
+        rows = -(-len(titles) // columns)
+        canvas.grow(round(rows * height))
+        for number, title in enumerate(titles):
+            left = round(number % columns * width)
+            top = round(canvas.height + number // columns * height)
+            title.draw(canvas, left, top)
 
 
 def _title(reading: Reading) -> str:
     if reading.label is None:
-        return f"#{reading.track} {reading.quality}"
+        return f"#{reading.track} {reading.quality}".rstrip()
     if reading.emotion is None:
         return f"#{reading.track} {reading.label}"
     return f"#{reading.track} {reading.label} {reading.emotion.confidence:.0%}"
-
-
-def _draw_bars(canvas: _Canvas, emotion: Emotion, face: _Rectangle) -> None:
-    """The probabilities in a dark panel next to the face, on the side that has room."""
-    row_height = canvas.pixels(_ROW_HEIGHT)
-    pad = canvas.pixels(_PAD)
-    width = canvas.pixels(_NAME_WIDTH) + canvas.pixels(_BAR_WIDTH) + 3 * pad
-    height = row_height * len(emotion.labels) + 2 * pad
-    left = face.right + pad
-    if left + width > canvas.width:
-        left = max(face.left - pad - width, 0)
-    top = _clamp(face.top, canvas.height - height)
-    canvas.darken(left, top, width, height)
-    row_top = top + pad
-    for label, score in zip(emotion.labels, emotion.scores, strict=True):
-        _draw_bar(canvas, label, score, left + pad, row_top)
-        row_top += row_height
-
-
-def _draw_bar(canvas: _Canvas, label: str, score: float, left: int, top: int) -> None:
-    """A row of the panel: the label's name, and a bar as long as its probability."""
-    baseline = top + canvas.pixels(11)
-    canvas.write(label, left, baseline, _NAME_SIZE, _WHITE)
-    bar_left = left + canvas.pixels(_NAME_WIDTH) + canvas.pixels(_PAD)
-    bar_width = max(round(canvas.pixels(_BAR_WIDTH) * score), 1)
-    bar_top = top + canvas.pixels(2)
-    bar_bottom = top + canvas.pixels(_ROW_HEIGHT) - canvas.pixels(4)
-    bar = _Rectangle(bar_left, bar_top, bar_left + bar_width, bar_bottom)
-    canvas.fill(bar, _colour(label))
-
-
-def _clamp(value: int, high: int) -> int:
-    """The nearest number to `value` from 0 to `high`; 0 where `high` is negative."""
-    return max(min(value, high), 0)
 
 
 def _colour(label: str | None) -> Colour:
@@ -236,7 +329,7 @@ class Video:
     def __init__(self, path: Path, fps: float) -> None:
         self.path = path
         self.fps = fps
-        path.parent.mkdir(parents=True, exist_ok=True)
+        files.make_folder(path.parent)
         self._temporary = path.with_name(f".{path.stem}{path.suffix}")
         self._writer: cv2.VideoWriter | None = None
         self._size = (0, 0)
@@ -254,7 +347,8 @@ class Video:
 
     def _open_writer(self) -> cv2.VideoWriter:
         codec = cv2.VideoWriter.fourcc(*_CODECS[self.path.suffix.lower()])
-        writer = cv2.VideoWriter(str(self._temporary), codec, self.fps, self._size)
+        with files.utf8_path(self._temporary) as name:
+            writer = cv2.VideoWriter(name, codec, self.fps, self._size)
         if not writer.isOpened():
             raise SinkError(f"{self.path}: OpenCV cannot write this video; name an .avi file")
         return writer

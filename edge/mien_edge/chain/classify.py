@@ -42,6 +42,7 @@ class Classify:
             quality=verdict,
             model=self.card.id,
             source=frame.name,
+            position=frame.position,
         )
 
     def _judge(self, picture: Pixels, face: Face) -> tuple[Quality, Emotion | None]:

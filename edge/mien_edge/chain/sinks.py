@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
+from mien_edge import files
 from mien_edge.errors import SinkError
 from mien_edge.formats import CSV_COLUMNS, as_dict, csv_line, csv_row, line
 from mien_edge.values import Reading
@@ -45,9 +46,9 @@ class Console:
     def _print_reading(self, reading: Reading) -> None:
         verdict = reading.label or f"({reading.quality})"
         printed_at, printed_verdict = self._printed.get(reading.track, (float("-inf"), ""))
-        is_due = abs(reading.time - printed_at) >= _REPEAT_SECONDS
+        is_due = abs(reading.source_time - printed_at) >= _REPEAT_SECONDS
         if verdict != printed_verdict or is_due:
-            self._printed[reading.track] = (reading.time, verdict)
+            self._printed[reading.track] = (reading.source_time, verdict)
             self._print(line(reading))
 
     def _print(self, text: str) -> None:
@@ -81,7 +82,7 @@ class RotatingFile:
         self.max_files = max(max_files, 1)
         self.header = header
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            files.make_folder(path.parent)
             self._remove_partial_line()
             self._open()
         except SinkError:

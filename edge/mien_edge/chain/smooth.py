@@ -44,7 +44,7 @@ class Smoother:
 
         A reading without an emotion is returned as it is.
         """
-        for time in {reading.time for reading in readings}:
+        for time in {reading.source_time for reading in readings}:
             self._forget(time)
         return tuple(self._settle(reading) for reading in readings)
 
@@ -57,8 +57,8 @@ class Smoother:
         if reading.emotion is None:
             return reading
         previous = self._states.get(reading.track)
-        emotion = self._average(previous, reading.emotion, reading.time)
-        state = self._next_state(previous, emotion, reading.time)
+        emotion = self._average(previous, reading.emotion, reading.source_time)
+        state = self._next_state(previous, emotion, reading.source_time)
         self._states[reading.track] = state
         if state.label is None or _score(emotion, state.label) < self.confidence_threshold:
             return replace(reading, emotion=emotion, label=None, quality=Quality.UNCERTAIN)

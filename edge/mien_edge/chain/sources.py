@@ -1,16 +1,15 @@
 """Frame sources: iterables of frames, each chosen by one URI-like setting.
 
 What happens to bad input: a photograph that is truncated, unreadable or no picture is skipped and
-counted; gray, RGBA and 16-bit pictures become 8-bit; a video ends where it can no longer be
-decoded; a camera or stream that yields no frame for `frame_timeout` seconds is closed and opened
-again, with growing delays, for as long as the process lives.
+counted; gray, RGBA and 16-bit pictures become 8-bit; of a damaged video (chain/video.py) what can
+be decoded is read; a camera or stream that yields no frame for `frame_timeout` seconds is closed
+and opened again, with growing delays, for as long as the process lives.
 """
 
 import itertools
 import logging
 import math
 import os
-import re
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -24,18 +23,14 @@ import numpy as np
 from mien_edge.addresses import mask_address
 from mien_edge.chain import devices
 from mien_edge.chain.camera import Device, LiveCamera, PauseControl
+from mien_edge.chain.photos import Photos, is_photo, read_photo
+from mien_edge.chain.video import Video
 from mien_edge.errors import RuntimeMissingError, SourceError
 from mien_edge.events import OnEvent, ignore_event
 from mien_edge.paths import package_file
 from mien_edge.settings import SourceSettings
+from mien_edge.textfiles import is_hidden
 from mien_edge.values import Frame, Pixels
-
-_PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
-_JPEG_START = b"\xff\xd8"
-_JPEG_MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
-"""A marker. In the coded picture \\xff\\x00 is a byte, and RST0 to RST7 separate its parts."""
-_JPEG_END = 0xD9  # EOI
-_JPEG_WITHOUT_LENGTH = (0x01, 0xD8)  # TEM, SOI
 
 _log = logging.getLogger("mien.source")
 
@@ -98,147 +93,15 @@ def _camera_driver(uri: str) -> Callable[[SourceSettings], Device] | None:
 def _open_path(uri: str) -> "Photos | Video":
     path = Path(uri)
     if os.path.isdir(path):  # Path.is_dir raises OSError for a name that is too long
-        photos = sorted(file for file in path.iterdir() if _is_photo(file))
+        names = (file.relative_to(path) for file in path.iterdir() if is_photo(file))
+        photos = sorted(path / name for name in names if not is_hidden(name))
         return Photos(photos, path)
     if not os.path.exists(path):
         hint = "name a photo, a folder, a video, demo, picamera, v4l2:0 or rtsp://…"
         raise SourceError(f"{mask_address(uri)}: no such source; {hint}")
-    if _is_photo(path):
+    if is_photo(path):
         return Photos([path], path)
     return Video(path)
-
-
-def _is_photo(path: Path) -> bool:
-    return path.suffix.lower() in _PHOTO_SUFFIXES
-
-
-class Photos:
-    """Photographs, one frame each, named by their file names.
-
-    paths: the files, in the order of the frames.
-    folder: what an error names if there are no files.
-
-    A file that cannot be read is logged, and counted in `skipped`. Raises SourceError if `paths`
-    is empty.
-    """
-
-    still = True
-    live = False
-
-    def __init__(self, paths: list[Path], folder: Path) -> None:
-        if not paths:
-            suffixes = ", ".join(_PHOTO_SUFFIXES)
-            hint = f"it needs files ending in {suffixes}"
-            raise SourceError(f"{folder}: no photograph in this folder; {hint}")
-        self.paths = paths
-        self.skipped = 0
-
-    def __iter__(self) -> Iterator[Frame]:
-        for index, path in enumerate(self.paths):
-            try:
-                image = read_photo(path)
-            except SourceError as problem:
-                self.skipped += 1
-                _log.warning("skipped: %s", problem)
-            else:
-                yield Frame(image, index, time.time(), path.name)
-
-
-def read_photo(path: Path) -> Pixels:
-    """A picture file as (height, width, 3) BGR uint8, turned upright as its EXIF data say.
-
-    Raises SourceError if the file cannot be read, is truncated, is no picture that OpenCV knows,
-    or has over 100 megapixels.
-    """
-    try:
-        content = path.read_bytes()
-    except OSError as problem:
-        raise SourceError(f"{path}: cannot be read ({problem.strerror}); check the file") from None
-    if _is_truncated_jpeg(content):
-        raise SourceError(f"{path}: a JPEG without its end; copy the file again")
-    image = _decode(content)
-    if image is None:
-        reason = "not a picture that OpenCV can read, or of over 100 megapixels"
-        raise SourceError(f"{path}: {reason}; convert it to JPEG")
-    return image
-
-
-def _is_truncated_jpeg(content: bytes) -> bool:
-    """Whether a JPEG's segments lead to no end marker (ITU-T T.81, B.1.1).
-
-    What follows the end marker does not matter: phones append clips there. A thumbnail's end marker
-    lies inside of a segment.
-    """
-    if not content.startswith(_JPEG_START):
-        return False
-    position = len(_JPEG_START)
-    while True:
-        marker = _JPEG_MARKER.search(content, position)
-        if marker is None:
-            return True
-        code = marker.group()[-1]
-        if code == _JPEG_END:
-            return False
-        position = marker.end()
-        if code not in _JPEG_WITHOUT_LENGTH:
-            position += int.from_bytes(content[position : position + 2])
-
-
-def _decode(content: bytes) -> Pixels | None:
-    if not content:
-        return None
-    encoded = np.frombuffer(content, np.uint8)
-    try:
-        return cv2.imdecode(encoded, cv2.IMREAD_COLOR)  # type: ignore[return-value]
-    except cv2.error:
-        return None
-
-
-class Video:
-    """A video file, every frame in order.
-
-    Times run as in the video, from the moment at which the iteration begins. `fps` is the file's.
-    `skipped` counts the frames that the file announces and does not yield, for it is damaged.
-    Raises SourceError if OpenCV cannot open the file.
-    """
-
-    still = False
-    live = False
-
-    def __init__(self, path: Path) -> None:
-        capture = cv2.VideoCapture(str(path))
-        if not capture.isOpened():
-            hint = "convert it, e.g. with ffmpeg, to H.264 MP4"
-            raise SourceError(f"{path}: not a video that OpenCV can read; {hint}")
-        self.path = path
-        self.fps = capture.get(cv2.CAP_PROP_FPS)
-        self.skipped = 0
-        self._announced = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-
-    def __iter__(self) -> Iterator[Frame]:
-        capture = cv2.VideoCapture(str(self.path))
-        start = time.time()
-        index = 0
-        try:
-            while True:
-                ok, image = capture.read()
-                if not ok:
-                    break
-                captured_at = start + self._seconds(capture, index)
-                yield Frame(image, index, captured_at)  # type: ignore[arg-type]
-                index += 1
-        finally:
-            capture.release()
-        if index < self._announced:
-            self.skipped = self._announced - index
-            text = "%s ends after %d of %d frames: it is damaged from there"
-            _log.warning(text, self.path, index, self._announced)
-
-    def _seconds(self, capture: cv2.VideoCapture, index: int) -> float:
-        """The time of the frame that was read last, from the video's begin."""
-        if self.fps > 0:
-            return index / self.fps
-        return capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
 
 
 class Demo:

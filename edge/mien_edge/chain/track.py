@@ -29,10 +29,14 @@ class Tracker:
         self._tracks: dict[int, _Track] = {}
         self._last_number = 0
         self._previous = 0.0
+        self._source = ""
 
     def __call__(self, frame: Frame, faces: tuple[Face, ...]) -> tuple[Face, ...]:
         """The faces of one frame with `track` set, in the same order."""
-        now = frame.captured_at
+        now = frame.source_time
+        if frame.name != self._source:  # nobody goes from one file to the next
+            self._source = frame.name
+            self._tracks = {}
         self._tracks = {n: track for n, track in self._tracks.items() if self._is_alive(track, now)}
         numbers = self._matches(faces)
         indexed = enumerate(faces)

@@ -4,10 +4,12 @@ import argparse
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 from mien_edge.commands.common import log_option, log_path, settings_option
 from mien_edge.errors import SettingsError
+from mien_edge.events import EventKind
 from mien_edge.labels import LABELS
 from mien_edge.log import plot, reader, show
 
@@ -63,6 +65,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def _logs(options: argparse.Namespace) -> None:
     path = log_path(options)
+    if options.kind:
+        _refuse_unknown_kind(path, options.kind)
     now = time.time()
     entries = reader.Filter(
         since=show.moment(options.since, now) if options.since else 0.0,
@@ -84,6 +88,18 @@ def _logs(options: argparse.Namespace) -> None:
         # The first line at once: a long log takes seconds.
         print(text, flush=options.follow or is_first)  # noqa: T201
         is_first = False
+
+
+def _refuse_unknown_kind(path: Path, kind: str) -> None:
+    """Raise SettingsError for what is no kind of entry, neither of this version nor in the log."""
+    known = [show.READING, show.EVENT, *EventKind]
+    if kind in known:
+        return
+    with closing(reader.open_to_read(path)) as connection:
+        known += reader.event_kinds(connection)
+    if kind not in known:
+        names = ", ".join(sorted(set(known)))
+        raise SettingsError(f"--kind {kind!r} is no kind of entry; choose one of {names}")
 
 
 def _form(options: argparse.Namespace) -> str:

@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
+from mien_edge import files
 from mien_edge.errors import SinkError
 from mien_edge.events import EventKind
 from mien_edge.labels import LABELS
@@ -40,6 +41,10 @@ CREATE TABLE IF NOT EXISTS readings (
   {", ".join(f"{label} INTEGER" for label in LABELS)},
   model TEXT NOT NULL
 );
+CREATE TABLE IF NOT EXISTS positions (id INTEGER PRIMARY KEY, position REAL NOT NULL);
+CREATE TRIGGER IF NOT EXISTS delete_position AFTER DELETE ON readings BEGIN
+  DELETE FROM positions WHERE id = old.id;
+END;
 CREATE TABLE IF NOT EXISTS events (
   id INTEGER PRIMARY KEY,
   time REAL NOT NULL,
@@ -59,9 +64,12 @@ CREATE INDEX IF NOT EXISTS readings_by_time ON readings (time);
 CREATE INDEX IF NOT EXISTS events_by_time ON events (time);
 {boots.SCHEMA}
 """  # noqa: S608 - no values come from outside
+# A reading's position in a video file has a table of its own: the version before goes on writing
+# such a log, and it fills every column of `readings`.
 
 _PLACES = ", ".join("?" * (12 + len(LABELS)))
 INSERT_READING = f"INSERT INTO readings VALUES ({ids.next_id('readings')}, {_PLACES})"  # noqa: S608
+INSERT_POSITION = "INSERT OR REPLACE INTO positions VALUES (last_insert_rowid(), ?)"
 INSERT_EVENT = f"INSERT INTO events VALUES ({ids.next_id('events')}, ?, ?, ?, ?)"  # noqa: S608
 INSERT_MINUTE = (
     "INSERT INTO minutes (run, minute, label, seconds, faces) VALUES (?, ?, ?, ?, ?) "
@@ -149,7 +157,7 @@ def open_database(path: Path, is_own: bool = False) -> sqlite3.Connection:
     Raises SinkError if it cannot be opened, is no log, or was written by a newer version.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        files.make_folder(path.parent)
         _refuse_special_file(path, is_own)
         return _connect(path, is_own)
     except DATABASE_ERRORS as problem:

@@ -59,27 +59,27 @@ class MinuteRow(NamedTuple):
 
 
 class Minutes:
-    """Add up how long faces were seen with each label, by the time of capture.
+    """Add up how long faces were seen with each label.
 
-    A frame counts for the time since the frame before, if that had a face; seconds of several
-    faces add up. Faces are counted in one frame, not by their track: one person who is lost and
-    detected again is one person."""
+    A frame counts for the time since the frame before of the same source, if that had a face, and
+    in a video file for as long as it lasts there; the minute is that of the frame's `time`. Seconds
+    of several faces add up. Faces are counted in one frame, not by their track: one person who is
+    lost and detected again is one person."""
 
     def __init__(self) -> None:
         self._seconds: dict[tuple[int, str], float] = {}
         self._faces: dict[tuple[int, str], int] = {}
-        self._last_frame_at = float("-inf")
+        self._last: Reading | None = None  # one of the frame before, if that had a face
 
     def __call__(self, readings: tuple[Reading, ...]) -> None:
         """Add the readings of one frame."""
         if not readings:
-            self._last_frame_at = float("-inf")
+            self._last = None
             return
-        now = readings[0].time
-        gap = now - self._last_frame_at
-        self._last_frame_at = now
-        duration = gap if 0 < gap <= _MAX_GAP else _FIRST_FRAME
-        minute = int(now // _MINUTE) * _MINUTE
+        reading = readings[0]
+        duration = _seconds_between(self._last, reading)
+        self._last = reading
+        minute = int(reading.time // _MINUTE) * _MINUTE
         counts = Counter(reading.label or NONE for reading in readings)
         counts[ALL] = len(readings)
         for label, count in counts.items():
@@ -121,6 +121,17 @@ class Minutes:
         for (minute, label), seconds in old_seconds.items():
             key = _shifted(minute, step, now), label
             self._add(key, seconds, old_faces[minute, label])
+
+
+def _seconds_between(previous: Reading | None, reading: Reading) -> float:
+    """How long a frame counts: since the frame before, if that tells."""
+    if previous is None or previous.source != reading.source:
+        return _FIRST_FRAME
+    gap = reading.source_time - previous.source_time
+    # A camera may have stood still between two frames that are far apart; a file shows the first
+    # of them all the while.
+    is_known = gap <= _MAX_GAP or reading.position is not None
+    return gap if gap > 0 and is_known else _FIRST_FRAME
 
 
 def _shifted(minute: int, step: float, now: float) -> int:

@@ -31,7 +31,7 @@ class Filter:
     """Which entries to read.
 
     since, until: seconds since 1970, the latter excluded.
-    label, track: of readings only; None for any.
+    label, track, source: of readings only; None for any. `source` is a file's name.
     after: only ids above this one.
     """
 
@@ -40,6 +40,7 @@ class Filter:
     label: str | None = None
     track: int | None = None
     after: int = 0
+    source: str | None = None
 
     @property
     def is_timed(self) -> bool:
@@ -47,7 +48,7 @@ class Filter:
         return self.since > _BEGINNING or self.until < _END
 
     def conditions(self) -> tuple[str, list[float | int | str]]:
-        """Return an SQL condition on time, label and track, and the values to bind to it."""
+        """Return an SQL condition on time, label, track and source, and its values."""
         # A + keeps SQLite from sorting what it reads by the index: the order is that of ids.
         conditions = ["+time >= ?", "+time < ?"]
         values: list[float | int | str] = [self.since, self.until]
@@ -57,6 +58,9 @@ class Filter:
         if self.track is not None:
             conditions.append("track = ?")
             values.append(self.track)
+        if self.source is not None:
+            conditions.append("source = ?")
+            values.append(self.source)
         return " AND ".join(conditions), values
 
 
@@ -139,8 +143,22 @@ def readings(
 
     No more than some hundred are in memory, and the log is not held up between them.
     """
-    for row in _rows(connection, "readings", selection, limit):
+    columns = f"*, {_position(connection)} AS position"
+    for row in _rows(connection, "readings", selection, limit, columns=columns):
         yield row["id"], _reading(row)
+
+
+def _position(connection: sqlite3.Connection) -> str:
+    """The SQL expression for a reading's position; a log of the version before has none."""
+    if has_table(connection, "positions"):
+        return "(SELECT position FROM positions WHERE positions.id = readings.id)"
+    return "NULL"
+
+
+def has_table(connection: sqlite3.Connection, name: str) -> bool:
+    """Whether the log has a table of this name."""
+    query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
+    return connection.execute(query, (name,)).fetchone() is not None
 
 
 def _rows(
@@ -149,6 +167,7 @@ def _rows(
     selection: Filter,
     limit: int = -1,
     kind: str | None = None,
+    columns: str = "*",
 ) -> Iterator[sqlite3.Row]:
     """Yield the rows of 'readings' or 'events' in the order of their ids, chunk by chunk."""
     condition, values = selection.conditions()
@@ -156,7 +175,8 @@ def _rows(
         condition += " AND kind = ?"
         values.append(kind)
     first, last = _id_range(connection, table, selection)
-    query = f"SELECT * FROM {table} WHERE id >= ? AND id <= ? AND {condition} ORDER BY id LIMIT ?"  # noqa: S608
+    condition = f"id >= ? AND id <= ? AND {condition}"
+    query = f"SELECT {columns} FROM {table} WHERE {condition} ORDER BY id LIMIT ?"  # noqa: S608
     stream = _Stream(connection)
     while limit:
         chunk_size = _CHUNK if limit < 0 else min(_CHUNK, limit)
@@ -227,6 +247,7 @@ def _reading(row: sqlite3.Row) -> Reading:
         quality=row["quality"],
         model=row["model"],
         source=row["source"],
+        position=row["position"],
     )
 
 
@@ -251,6 +272,11 @@ def events(
     timed = Filter(selection.since, selection.until, after=selection.after)
     for row in _rows(connection, "events", timed, limit, kind):
         yield _event(row)
+
+
+def event_kinds(connection: sqlite3.Connection) -> list[str]:
+    """Return the kinds of the log's events, also those of other versions of mien."""
+    return [row[0] for row in connection.execute("SELECT DISTINCT kind FROM events")]
 
 
 def newest_events(

@@ -36,6 +36,7 @@ from mien_edge.log.database import (
     DATABASE_ERRORS,
     INSERT_EVENT,
     INSERT_MINUTE,
+    INSERT_POSITION,
     INSERT_READING,
     EventRow,
     delete_asides,
@@ -255,7 +256,7 @@ class LogWriter:
             return True
         if (last.label, last.quality) != (reading.label, reading.quality):
             return True
-        return abs(reading.time - last.time) >= self.settings.heartbeat_interval
+        return abs(reading.source_time - last.source_time) >= self.settings.heartbeat_interval
 
     def _delete_single_readings(self) -> None:
         """Delete the readings of single faces, the minutes of too few faces, and the damaged or old
@@ -371,8 +372,11 @@ class LogWriter:
 
     def _insert(self, minutes: list[MinuteRow], events: list[EventRow]) -> None:
         """Insert the pending readings, and these minutes and events."""
-        readings = [reading_row(pending.reading, pending.monotonic) for pending in self._pending]
-        self._connection.executemany(INSERT_READING, readings)
+        for pending in self._pending:
+            row = reading_row(pending.reading, pending.monotonic)
+            self._connection.execute(INSERT_READING, row)
+            if pending.reading.position is not None:
+                self._connection.execute(INSERT_POSITION, (pending.reading.position,))
         kept = [row for row in minutes if self._minutes.faces(row.minute) >= self._min_group]
         self._connection.executemany(INSERT_MINUTE, [(self._run, *row) for row in kept])
         self._connection.executemany(INSERT_EVENT, events)

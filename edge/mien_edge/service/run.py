@@ -36,6 +36,7 @@ from mien_edge.service.throttle import Governor, ThrottledSource
 from mien_edge.settings import Settings
 from mien_edge.status.status_file import ModelStatus
 from mien_edge.status.systemd import Notifier
+from mien_edge.text import encodable
 from mien_edge.update.record import ProbationProgress
 from mien_edge.update.signing import Trust
 from mien_edge.update.store import Recovery, Store
@@ -130,10 +131,10 @@ class Events:
     def __call__(self, kind: EventKind, text: str) -> None:
         """Tell every listener of an event; `text` is a sentence for people.
 
-        The secrets of an address in it are masked.
+        The secrets of an address in it are masked, and it is made fit for UTF-8.
         """
         for listener in self._listeners:
-            listener(kind, mask_text(text))
+            listener(kind, encodable(mask_text(text)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,11 +251,13 @@ class Service:
         counter = _Counter()
         score = self._score(source)
         sinks = [counter, *log_sinks, *self._open_sinks(stack)]
-        if score:
-            sinks.append(score)
         watchers: list[pipeline.Watcher] = [notifier, *self._open_annotator(stack, source)]
+        if score:
+            watchers.append(score)
         start = time.monotonic()
         frames = self._pass_frames(source, sinks, watchers)
+        if score and score.advice():
+            _log.warning("%s", score.advice())
         return Summary(
             source=self._source_name(),
             model=self.model.name,
@@ -275,7 +278,7 @@ class Service:
         return sources.open_source(self.settings.source, self.stop, self.events, switch)
 
     def _score(self, source: sources.Source) -> Score | None:
-        """Make the sink that scores photographs, where true labels are known."""
+        """Make the watcher that scores photographs, where true labels are known."""
         path = self.options.labels
         if path is None and source.still:
             path = Path(self.settings.source.uri) / "labels.csv"
@@ -421,7 +424,7 @@ class Service:
         return ModelStatus(self.model.name, str(self.model.bundle.folder))
 
     def _source_name(self) -> str:
-        return mask_address(self.settings.source.uri)
+        return encodable(mask_address(self.settings.source.uri))
 
     def _max_frames(self) -> int | None:
         if self.options.max_frames is None:

@@ -619,7 +619,7 @@ def test_json_and_csv_are_readable_by_programs(tmp_path):
         None,
     ]
     table = list(show.lines(path, Filter(), "csv"))
-    assert table[0].startswith("time,source,frame")
+    assert table[0].startswith("time,source,position,frame")
     assert len(table) == 3
 
 

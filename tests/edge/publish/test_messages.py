@@ -41,9 +41,9 @@ DISCOVERY = (
 SERVICE = (
     '{"time": 4e9, "started": 1700000000.0, "pid": 7, "model": "seed-1", "bundle": "/b", "source": "camera", '
     '"target_fps": 15, "idle": false, "camera": "ok", "frames": 1200, "fps": 14.9, "faces": ['
-    '{"time": "2026-01-31T12:00:00.000Z", "source": "", "frame": 9, "track": 1, "label": "sad", "confidence": 0.9, '
+    '{"time": "2026-01-31T12:00:00.000Z", "source": "", "position": null, "frame": 9, "track": 1, "label": "sad", "confidence": 0.9, '
     '"quality": "good", "box": [1, 2, 3, 4], "scores": null, "model": "seed-1"}, '
-    '{"time": "2026-01-31T12:00:00.000Z", "source": "", "frame": 9, "track": 2, "label": null, "confidence": null, '
+    '{"time": "2026-01-31T12:00:00.000Z", "source": "", "position": null, "frame": 9, "track": 2, "label": null, "confidence": null, '
     '"quality": "blurred", "box": [1, 2, 3, 4], "scores": null, "model": "seed-1"}], '
     '"milliseconds": {"detect": 3.0}, "temperature": 61.5, "limits": ["throttled"], "had": [], "memory": 512.0, '
     '"rss": 104.5, "written_per_day": null, "events": []}'
@@ -124,7 +124,7 @@ def test_the_messages_of_a_reading_and_an_event(tmp_path, log):
         f'{{"id": "{start.log}-e1", "time": "{time}", "kind": "camera lost", "text": "no frame"}}'
     )
     assert reading.text == (
-        f'{{"id": "{start.log}-r1", "time": "2023-11-14T22:13:20.000Z", "source": "", "frame": 25500000000, '
+        f'{{"id": "{start.log}-r1", "time": "2023-11-14T22:13:20.000Z", "source": "", "position": null, "frame": 25500000000, '
         '"track": 1, "label": "happy", "confidence": 0.9, "quality": "good", "box": [10, 20, 60, 80], '
         '"scores": {"angry": 0.0167, "disgust": 0.0167, "fear": 0.0167, "happy": 0.9, "sad": 0.0167, '
         '"surprise": 0.0167, "neutral": 0.0167}, "model": "fake-1"}'

@@ -153,7 +153,7 @@ FULL_STATUS = Status(
 FULL_JSON = (
     '{"time": 1800000000.0, "started": 1799999000.0, "pid": 42, "model": "small-2", "bundle": "/models/small-2", '
     '"source": "v4l2:0", "camera": "ok", "frames": 5, "fps": 14.9, "faces": [{"time": "2027-01-15T08:00:00.000Z", '
-    '"source": "", "frame": 27000000000, "track": 1, "label": "happy", "confidence": 0.9, "quality": "good", '
+    '"source": "", "position": null, "frame": 27000000000, "track": 1, "label": "happy", "confidence": 0.9, "quality": "good", '
     '"box": [10, 20, 60, 80], "scores": {"angry": 0.0167, "disgust": 0.0167, "fear": 0.0167, "happy": 0.9, '
     '"sad": 0.0167, "surprise": 0.0167, "neutral": 0.0167}, "model": "fake-1"}], "milliseconds": {"detect": 12.3}, '
     '"temperature": 61.2, "limits": ["throttled"], "had": [], "memory": 512.5, "rss": 104.5, "written_per_day": 3.2, '
@@ -588,3 +588,18 @@ def test_a_process_without_a_free_file_descriptor_still_beats(tmp_path, monkeypa
         notifier.close()
         messages = [systemd.recv(1000).decode() for _ in range(3)]
     assert messages == ["READY=1", "WATCHDOG=1\nSTATUS=listens", "STOPPING=1"]
+
+
+def test_the_status_tells_a_faces_number_from_the_number_of_faces():
+    faces = (
+        reading_record(testing.reading("happy", NOW, track=3)),
+        reading_record(testing.reading(None, NOW, track=12, quality="blurred")),
+    )
+    for service, text in (
+        (dataclasses.replace(FULL_STATUS, faces=faces), "2 now, happy (face 3), blurred (face 12)"),
+        (dataclasses.replace(FULL_STATUS, faces=()), "0 now"),
+    ):
+        lines = summary.as_text(
+            summary.StatusSummary(service, summary.NoLog("log.db", "no log here", None), None, ())
+        ).splitlines()
+        assert f"faces        {text}" in lines

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from mien_edge.chain import sources
+from mien_edge.chain import photos, sources
 from mien_train.results import robustness
 from mien_train.results.robustness import CORRUPTIONS
 
@@ -12,7 +12,7 @@ def faces():
     """(12, 48, 48) views of the demo's photograph's face."""
     import cv2
 
-    gray = cv2.cvtColor(sources.read_photo(sources.astronaut()), cv2.COLOR_BGR2GRAY)
+    gray = cv2.cvtColor(photos.read_photo(sources.astronaut()), cv2.COLOR_BGR2GRAY)
     crops = [gray[60 + i : 204 + i, 150 + i : 294 + i] for i in range(12)]
     return np.stack([cv2.resize(crop, (48, 48), interpolation=cv2.INTER_AREA) for crop in crops])
 

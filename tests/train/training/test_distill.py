@@ -490,11 +490,11 @@ def test_the_loss_of_a_row_is_its_cross_entropy_whatever_it_sums_to():
 def test_the_detectors_crop_of_a_picture_is_the_one_that_training_draws(voted):
     """A real face: the device's crop and the augmentation's agree, but for how they resample."""
     import cv2
-    from mien_edge.chain import sources
+    from mien_edge.chain import photos, sources
     from mien_edge.contract import Preprocess
     from mien_train.data import faces
 
-    gray = cv2.cvtColor(sources.read_photo(sources.astronaut()), cv2.COLOR_BGR2GRAY)
+    gray = cv2.cvtColor(photos.read_photo(sources.astronaut()), cv2.COLOR_BGR2GRAY)
     face = cv2.resize(gray[50:210, 145:305], (48, 48), interpolation=cv2.INTER_AREA)[None]
     dataset = dataclasses.replace(
         read.load_dataset(voted),

@@ -88,6 +88,14 @@ def first_split_name(name: str) -> str:
     return name
 
 
+def is_fer2013(dataset: Dataset) -> bool:
+    """Whether the data are FER2013's, by the Training pictures that validation_ids.txt names; in a
+    part of it, or with other pixels, as after JPEG compression, they are not known as such.
+    """
+    training = np.flatnonzero(dataset.usages == TRAINING)
+    return len(_listed_validation(dataset, training)) > 0
+
+
 def picture_id(image: Pixels) -> str:
     """Ten hexadecimal digits that name a picture by its pixels."""
     return hashlib.sha1(image.tobytes(), usedforsecurity=False).hexdigest()[:10]

@@ -17,8 +17,8 @@ import numpy as np
 from mien_edge import files, schema
 from mien_edge.chain.classify import Classify
 from mien_edge.chain.detect import detector
+from mien_edge.chain.photos import Photos
 from mien_edge.chain.score import Score, read_labels
-from mien_edge.chain.sources import Photos
 from mien_edge.errors import DataError, RunError
 from mien_edge.model.bundle import Bundle, load_bundle
 from mien_edge.model.interpreter import Classifier
@@ -165,5 +165,6 @@ def _accuracy(
 ) -> float:
     score = Score(labels)
     for photograph in photographs:
-        score(classify(photograph.frame, photograph.faces))
+        frame = photograph.frame
+        score(frame, classify(frame, photograph.faces))
     return float(score.result()["accuracy"])

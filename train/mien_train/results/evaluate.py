@@ -87,12 +87,13 @@ class DeviceCrops(NamedTuple):
 
 
 class FittedCalibration(NamedTuple):
-    """A calibration, and the share of the rows that it was fitted on, 0..1, which reach its
-    threshold.
+    """A calibration; of the rows that it was fitted on, the share that reaches its threshold, and
+    the share of these that is right; both 0..1.
     """
 
     calibration: Calibration
     coverage: float
+    accuracy: float
 
 
 def evaluate_run(run: OpenRun, head: str) -> Evaluation:
@@ -242,7 +243,8 @@ def calibrate(samples: LabelledCrops, logits: Array, head: str) -> FittedCalibra
     has_label, labels = samples.labelled(target.name)
     probabilities = softmax(logits[has_label], temperature)
     fitted = metrics.threshold_for_accuracy(probabilities, labels, target.target_accuracy)
-    return FittedCalibration(Calibration(temperature, fitted.threshold), fitted.coverage)
+    calibration = Calibration(temperature, fitted.threshold)
+    return FittedCalibration(calibration, fitted.coverage, fitted.accuracy)
 
 
 def network_cost(content: bytes) -> NetworkCost:
@@ -318,12 +320,13 @@ def _evaluate_network(
     test: LabelledCrops,
     test_logits: Floats,
 ) -> NetworkEvaluation:
-    calibration, coverage = calibrate(validation, validation_logits, head)
-    temperature = calibration.temperature
+    fitted = calibrate(validation, validation_logits, head)
+    temperature = fitted.calibration.temperature
     return NetworkEvaluation(
         temperature=temperature,
-        confidence_threshold=calibration.confidence_threshold,
-        coverage=coverage,
+        confidence_threshold=fitted.calibration.confidence_threshold,
+        coverage=fitted.coverage,
+        threshold_accuracy=fitted.accuracy,
         validation=measure(validation, validation_logits, temperature),
         test=measure(test, test_logits, temperature),
     )

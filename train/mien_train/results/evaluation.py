@@ -14,7 +14,7 @@ from mien_edge.errors import RunError
 from mien_edge.model import estimates, profile
 from mien_edge.model.profile import LayerProfile
 
-from mien_train.metrics import ClassificationMetrics, McNemar
+from mien_train.metrics import ClassificationMetrics, McNemar, coverage_as_text
 
 Scores = dict[str, ClassificationMetrics]
 """Metrics by the labels that they are measured against: a head's name, or 'fer2013-unseen' for
@@ -29,6 +29,7 @@ class NetworkEvaluation:
     temperature, confidence_threshold: see contract.Calibration; the threshold's key in JSON is
     `uncertain`.
     coverage: 0..1, share of the validation rows at or above the threshold.
+    threshold_accuracy: 0..1, share of these that are right; None in cards of earlier versions.
     validation, test: metrics on the rows of either; `test` is empty where the split has no test
     rows.
     """
@@ -38,6 +39,7 @@ class NetworkEvaluation:
     coverage: float
     validation: Scores
     test: Scores
+    threshold_accuracy: float | None = None
 
     @property
     def calibration(self) -> Calibration:
@@ -155,7 +157,25 @@ class Evaluation:
             for name, network in self.networks.items()
         ]
         agreement = "  ".join(f"{pair} {share:.2%}" for pair, share in self.agreement.items())
-        return "\n".join([*parts, f"agreement: {agreement}", self.cost.as_text()])
+        parts += [self.threshold_as_text(), f"agreement: {agreement}", self.cost.as_text()]
+        return "\n".join(parts)
+
+    def threshold_as_text(self) -> str:
+        """What the int8 network's confidence threshold is set for, and what it reaches on the
+        validation rows that it was chosen on.
+        """
+        int8 = self.networks["int8"]
+        [(head, target)] = self.target_accuracy.items()
+        text = (
+            f"below a confidence of {int8.confidence_threshold:.0%} a device says 'uncertain': set "
+            f"for {target:.0%} right by {head} on validation rows"
+        )
+        reached = int8.threshold_accuracy
+        if reached is None:
+            return f"{text}, where {int8.coverage:.1%} of the faces get a label"
+        if reached < target:
+            return f"{text}, which is never reached there; at most {reached:.1%} are right"
+        return f"{text}, where {reached:.1%} of the {int8.coverage:.1%} that get a label are right"
 
 
 @dataclass(frozen=True)
@@ -232,7 +252,9 @@ def scores_as_text(scores: Scores) -> str:
     """
     lines: list[str] = []
     for labels, metrics in scores.items():
-        shares = [f"{share:.1%} at {target}" for target, share in metrics.coverage.items()]
+        shares = [
+            f"{coverage_as_text(share)} at {target}" for target, share in metrics.coverage.items()
+        ]
         lines.append(
             f"{labels:<14} {metrics.rows:>5} rows  accuracy {metrics.accuracy:.2%}  "
             f"macro-F1 {metrics.macro_f1:.2%}  calibration error {metrics.calibration_error:.2%}"

@@ -1,6 +1,7 @@
 """From a trained run to a bundle: model.tflite, golden.npz and card.json in models/NAME-VERSION."""
 
 import tempfile
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ from mien_edge.contract import Card, File, Golden
 from mien_edge.errors import RunError
 from mien_edge.model.bundle import Bundle, load_bundle
 from mien_edge.model.interpreter import Classifier
+from mien_edge.text import encodable
 from scipy import ndimage
 
 from mien_train.arrays import Labels, Pixels
+from mien_train.data import splits
 from mien_train.data.heads import find_head
 from mien_train.results.evaluate import evaluate_run
 from mien_train.results.evaluation import Evaluation
@@ -27,16 +30,19 @@ INTENDED_USE = (
     "Installations, games and assistive tools whose users know of it and have agreed.",
 )
 OUT_OF_SCOPE_USE = (
-    "Inferring emotions of people at work or in education, medical and safety reasons aside (EU AI "
-    "Act, Art. 5(1)(f)).",
+    "Inferring emotions of people at work or in education, medical and safety reasons aside: "
+    "forbidden in the EU since 2 February 2025 (Regulation (EU) 2024/1689, Art. 5(1)(f)).",
     "Decisions about people: hiring, credit, policing, border control, insurance, health.",
-    "Watching people who have not been informed (EU AI Act, Article 50(3)).",
+    "Watching people who have not been informed: in the EU a duty since 2 August 2026 (Regulation "
+    "(EU) 2024/1689, Art. 50(3)).",
 )
-LIMITATIONS = (
+_FER2013_LIMITATIONS = (
     "FER2013 was collected by web search; ages, skin tones and cultures are unevenly represented "
     "and not annotated.",
     "Its labels are noisy: people reach about 65 % on them (Goodfellow et al. 2013). Disgust is "
     "rare (1.5 %).",
+)
+_GENERAL_LIMITATIONS = (
     "Frontal faces of 48 pixels and more; turned, covered, blurred and badly lit faces are less "
     "certain.",
 )
@@ -166,8 +172,32 @@ def _card(
         metrics=evaluation.to_json(),
         intended_use=INTENDED_USE,
         out_of_scope_use=OUT_OF_SCOPE_USE,
-        limitations=(find_head(evaluation.head).card_sentence, *LIMITATIONS),
+        limitations=tuple(_limitations(run, evaluation)),
     )
+
+
+def _limitations(run: OpenRun, evaluation: Evaluation) -> Iterator[str]:
+    """Yield what a card says against its bundle; of FER2013 and its labellers only where it was
+    trained on them.
+    """
+    if splits.is_fer2013(run.dataset):
+        yield find_head(evaluation.head).card_sentence
+        yield from _FER2013_LIMITATIONS
+    else:
+        data = f"{Path(run.record['data']['path']).name} ({len(run.dataset):,} pictures)"
+        yield (
+            f"It predicts what the labels of its training data, {data}, call an expression, not "
+            "what a person feels."
+        )
+        yield (
+            "Who labelled these pictures, how well they agree, and which ages, skin tones and "
+            "cultures they show was not recorded; all figures are on rows of the same data."
+        )
+    yield (
+        f"Of its confidence: {evaluation.threshold_as_text()}. Other pictures and cameras keep "
+        "less of it; measure yours with: mien-edge run FOLDER --labels labels.csv"
+    )
+    yield from _GENERAL_LIMITATIONS
 
 
 def _pin(path: Path) -> File:
@@ -184,7 +214,7 @@ def _provenance(run: OpenRun) -> dict[str, Any]:
     return {
         "recipe": record["recipe"],
         "start": run.start,
-        "command": record["command"],
+        "command": encodable(record["command"]),
         "epochs": {stage: count for stage, count in epochs.items() if count},
         "data": data,
         "versions": record["versions"],

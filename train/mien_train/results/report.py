@@ -16,7 +16,7 @@ from mien_train.data.heads import HEADS, find_head
 from mien_train.results import robustness
 from mien_train.results.crop import read_crop
 from mien_train.results.evaluate import LabelledCrops, labelled_crops, read_test_logits
-from mien_train.results.evaluation import Evaluation, NetworkEvaluation, read_evaluation
+from mien_train.results.evaluation import Evaluation, read_evaluation
 from mien_train.training import ensemble, loop
 from mien_train.training.run import OpenRun
 
@@ -90,7 +90,7 @@ def _quality(run: OpenRun, evaluation: Evaluation) -> Iterator[str]:
     probabilities = softmax(logits[has_label], int8.temperature)
     yield from _confusion_and_recall(evaluation)
     yield _reliability(logits[has_label], labels, int8.temperature)
-    yield from _coverage(samples, logits, int8)
+    yield from _coverage(samples, logits, evaluation)
     yield _worst_mistakes(images, probabilities, labels)
 
 
@@ -113,8 +113,9 @@ def _reliability(logits: Floats, labels: Labels, temperature: float) -> str:
     return html.picture(plots.reliability(bins), "Reliability of the int8 network")
 
 
-def _coverage(samples: LabelledCrops, logits: Floats, int8: NetworkEvaluation) -> Iterator[str]:
+def _coverage(samples: LabelledCrops, logits: Floats, evaluation: Evaluation) -> Iterator[str]:
     """Risk-coverage on the test rows, as a table and drawn, by each kind of labels."""
+    int8 = evaluation.networks["int8"]
     curves = {}
     rows = []
     for head in HEADS.values():
@@ -123,14 +124,12 @@ def _coverage(samples: LabelledCrops, logits: Floats, int8: NetworkEvaluation) -
             probabilities = softmax(logits[has_label], int8.temperature)
             curves[head.title] = metrics.risk_coverage(probabilities, labels)
             shares = int8.test[head.name].coverage.values()
-            rows.append([head.title, *(f"{share:.1%}" for share in shares)])
+            rows.append([head.title, *map(metrics.coverage_as_text, shares)])
     targets = [f"{target:.0%} right" for target in metrics.TARGET_ACCURACIES]
     yield html.table(["faces that get a label, by", *targets], rows)
-    threshold = f"{int8.confidence_threshold:.0%}"
     yield html.picture(
         plots.coverage(curves, metrics.TARGET_ACCURACIES),
-        f"Risk-coverage of the int8 network. Below a confidence of {threshold}, a device says "
-        "'uncertain'; chosen on validation rows.",
+        f"Risk-coverage of the int8 network; {evaluation.threshold_as_text()}.",
     )
 
 
