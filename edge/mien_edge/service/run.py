@@ -24,12 +24,13 @@ from mien_edge.chain.classify import Classify
 from mien_edge.chain.score import Score, ScoreResult, read_labels
 from mien_edge.chain.sinks import Console, StandardOutput
 from mien_edge.chain.video import Video
-from mien_edge.errors import MienError, SinkError
+from mien_edge.errors import MienError, SettingsError, SinkError
 from mien_edge.events import EventKind, OnEvent
 from mien_edge.export.exports import Export, open_export, open_timed
 from mien_edge.export.lines import CSV, JSON_LINES, Csv, JsonLines
 from mien_edge.export.textfile import Existing, LineFormat, RotatingFile, Rotation
 from mien_edge.formats import position_text
+from mien_edge.log.reader import refuse_single_readings
 from mien_edge.log.writer import LogWriter
 from mien_edge.model.bundle import Bundle, find_bundle, load_bundle, models_folder, replay_golden
 from mien_edge.model.interpreter import Classifier
@@ -235,7 +236,10 @@ class Service:
         path = self._log_path()
         if path is None:
             return []
-        writer = LogWriter(path, self.settings.log, is_own=self._has_own_log())
+        min_group = self.settings.min_group
+        if min_group and self.options.log:
+            refuse_single_readings(path)
+        writer = LogWriter(path, self.settings.log, is_own=self._has_own_log(), min_group=min_group)
         log = stack.enter_context(closing(writer))
         log.log_start(self.model.name)
         self.events.add(log.event)
@@ -309,7 +313,9 @@ class Service:
 
     def _open_sinks(self, stack: ExitStack) -> list[pipeline.Sink]:
         sinks = list(self.sinks)
-        if self.options.console == "json":
+        if self.settings.use.minutes_only:
+            self._refuse_single_readings()
+        elif self.options.console == "json":
             sinks.append(JsonLines(StandardOutput()))
         elif self.options.console == "text":
             sinks.append(Console())
@@ -326,6 +332,16 @@ class Service:
             file = self._open_rotating(self.settings.sinks.csv, CSV)
             sinks.append(stack.enter_context(closing(Csv(file))))
         return sinks
+
+    def _refuse_single_readings(self) -> None:
+        """Raise SettingsError for an option that asks for what the purpose public forbids."""
+        files = [export.path for export in self.options.exports]
+        if self.options.annotate:
+            files.append(self.options.annotate)
+        for path in files:
+            reason = "with use.purpose = public no reading of a single face is kept"
+            advice = "leave it out, or name other settings"
+            raise SettingsError(f"{path}: {reason}; {advice}")
 
     def _open_rotating(self, path: str, line_format: LineFormat) -> RotatingFile:
         bounds = self.settings.sinks
@@ -416,6 +432,7 @@ class Service:
             target_rate,
             self.events,
             progress=self.progress,
+            minutes_only=self.settings.use.minutes_only,
         )
 
     def _on_reload(self, updater: Updater | None) -> Callable[[], None] | None:
@@ -440,6 +457,7 @@ class Service:
             updater.state if updater else self._fixed_model,
             stages,
             throttled.state if throttled else None,
+            minutes_only=self.settings.use.minutes_only,
         )
         stack.callback(status.close)
         self.events.add(status.event)

@@ -214,6 +214,8 @@ def _frames_line(service: Status) -> str:
 
 
 def _faces_line(service: Status) -> str:
+    if service.minutes_only:
+        return "minutes only (use.purpose = public)"
     faces = [f"{face.label or face.quality} (face {face.track})" for face in service.faces]
     return ", ".join([f"{len(faces)} now", *faces])
 

@@ -16,6 +16,10 @@ const TEXTS = {
   "hide": {"en": "Hide the picture", "zh-TW": "隱藏影像"},
   "pictureOf": {"en": "The camera's picture with a box about each face", "zh-TW": "攝影機影像，每張臉都有方框"},
   "nobody": {"en": "Nobody is there.", "zh-TW": "沒有人。"},
+  "minutesOnly": {
+    "en": "No single face is shown here: this device keeps sums per minute only.",
+    "zh-TW": "這裡不顯示任何一張臉：此裝置只保留每分鐘的統計。"
+  },
   "running": {"en": "running", "zh-TW": "運作中"},
   "trouble": {"en": "trouble", "zh-TW": "有問題"},
   "unreachable": {"en": "no answer", "zh-TW": "沒有回應"},

@@ -18,7 +18,7 @@ from mien_edge.update.archive import receive
 from mien_edge.update.disk import Disk
 from mien_edge.update.signing import Trust
 from mien_edge.update.store import Store
-from stores import commit, refused, small, store
+from stores import believe, commit, refused, small, store
 
 
 @pytest.fixture
