@@ -71,7 +71,7 @@ check:
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv
 	.venv/bin/python $(PIP) 'pip>=25.1'
-	.venv/bin/python $(PIP) -e '.[edge,train,deploy]' --group test --group lint
+	.venv/bin/python $(PIP) -e '.[edge,train,deploy,heic]' --group test --group lint
 	touch $@
 
 .venv-edge/ready: pyproject.toml

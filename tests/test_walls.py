@@ -169,7 +169,7 @@ def test_a_planted_import_over_a_wall_is_noticed(tmp_path, line):
 
 # --- what is loaded, in a fresh process --------------------------------------------------------------------------
 
-NO_PIXELS = ("log", "publish", "status", "view")
+NO_PIXELS = ("export", "log", "publish", "status", "view")
 """Folders of what runs in a process with a network, or beside one: they know readings and no pictures."""
 
 IMPORT_ALL = """

@@ -16,10 +16,10 @@ def require_ffmpeg():
         pytest.skip("ffmpeg is not installed")
 
 
-def make_video(path, options, picture=None):
-    """Write 40 frames, 30 to a second unless `options` say otherwise; of a picture's file or a test pattern."""
+def make_video(path, options, picture=None, pattern="testsrc=size=64x48:rate=30"):
+    """Write 40 frames, 30 to a second unless `options` say otherwise; of a picture's file, or of a pattern of ffmpeg's."""
     require_ffmpeg()
-    source = ["-f", "lavfi", "-i", "testsrc=size=64x48:rate=30"]
+    source = ["-f", "lavfi", "-i", pattern]
     if picture is not None:
         source = ["-loop", "1", "-framerate", "30", "-i", str(picture)]
     command = ["ffmpeg", "-loglevel", "error", *source, "-frames:v", "40", *options, str(path)]

@@ -31,6 +31,9 @@ class EventKind(StrEnum):
     COOLED = "cooled"
     CLOCK = "clock"
     LOG_BACK = "log back"
+    FILE_DELETED = "file deleted"
+    FILE_MOVED = "file moved"
+    READINGS_DELETED = "readings deleted"
     MODEL_INSTALLED = "model installed"
     MODEL_DISCARDED = "model discarded"
     MODEL_CHANGED = "model changed"
@@ -55,6 +58,7 @@ _SEVERITIES = {
     EventKind.THROTTLED: Severity.WARNING,
     EventKind.CLOCK: Severity.WARNING,
     EventKind.LOG_BACK: Severity.WARNING,
+    EventKind.FILE_MOVED: Severity.WARNING,
     EventKind.MODEL_REFUSED: Severity.WARNING,
     EventKind.ROLLED_BACK: Severity.WARNING,
 }

@@ -2,9 +2,10 @@
 
 import csv
 import io
+import json
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
@@ -40,6 +41,10 @@ class ReadingRecord:
     model: str = ""
 
 
+READING_KEYS = frozenset({"type", *(field.name for field in fields(ReadingRecord))})
+"""The keys of a reading's line of JSON."""
+
+
 def reading_record(reading: Reading) -> ReadingRecord:
     """Round a reading to what is written of it."""
     confidence = None
@@ -66,6 +71,21 @@ def reading_record(reading: Reading) -> ReadingRecord:
 def as_dict(reading: Reading) -> dict[str, Any]:
     """Return a reading as plain values for JSON, with the keys of ReadingRecord."""
     return to_dict(reading_record(reading))
+
+
+def reading_line(reading: Reading) -> str:
+    """Return a reading as one line of JSON without a break: its type, then `as_dict`."""
+    return typed_line("reading", as_dict(reading))
+
+
+def event_line(event: Event) -> str:
+    """Return an event as one line of JSON without a break: its type, then `event_as_dict`."""
+    return typed_line("event", event_as_dict(event))
+
+
+def typed_line(kind: str, values: dict[str, Any]) -> str:
+    """Return values as one line of JSON whose first key, `type`, says what they are."""
+    return json.dumps({"type": kind, **values})
 
 
 def event_as_dict(event: Event) -> dict[str, Any]:
@@ -125,18 +145,23 @@ CSV_COLUMNS = (
 )  # fmt: skip
 
 
-def csv_row(reading: Reading) -> list[Any]:
-    """Return the cells of a reading in the order of CSV_COLUMNS; empty where there is no emotion or
-    no label, and a position with three decimals.
-    """
+def reading_values(reading: Reading) -> dict[str, Any]:
+    """Return a reading's values by the names of CSV_COLUMNS; None where there is none."""
     record = reading_record(reading)
     values: dict[str, Any] = to_dict(record)
     values.update(zip(("x", "y", "width", "height"), record.box, strict=True))
     values.update(record.scores or {})
-    if record.position is not None:
-        values["position"] = f"{record.position:.3f}"
-    cells = [values.get(column) for column in CSV_COLUMNS]
-    return ["" if cell is None else cell for cell in cells]
+    return {column: values.get(column) for column in CSV_COLUMNS}
+
+
+def csv_row(reading: Reading) -> list[Any]:
+    """Return the cells of a reading in the order of CSV_COLUMNS; empty where there is no emotion or
+    no label, and a position with three decimals.
+    """
+    values = reading_values(reading)
+    if values["position"] is not None:
+        values["position"] = f"{values['position']:.3f}"
+    return ["" if value is None else value for value in values.values()]
 
 
 def csv_line(cells: Iterable[Any]) -> str:

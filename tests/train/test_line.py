@@ -144,7 +144,7 @@ def test_the_device_reads_the_photograph_with_the_new_bundle(tiny, capsys, tmp_p
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert len(lines) == 13
     assert {reading["model"] for reading in lines[:-1]} == {"tiny-1"}
-    assert lines[-1]["summary"]["faces"] == 1
+    assert lines[-1]["faces"] == 1
 
 
 def test_another_recipe_in_the_same_folder_is_refused(tiny_run, small):

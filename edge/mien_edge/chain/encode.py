@@ -8,14 +8,16 @@ variable frame rate plays at the right speed.
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Protocol
 
 import cv2
 
 from mien_edge import files
-from mien_edge.errors import SinkError
 from mien_edge.values import Pixels
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi")
@@ -23,7 +25,7 @@ VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi")
 _H264_SUFFIXES = (".mp4", ".mkv")
 _CODECS = {".webm": "VP80", ".avi": "MJPG"}
 _MAX_FPS = 120.0
-_PROBE_BYTES = 1 << 20  # OpenCV does not say when a disk is full, but writing this much beside does
+_PROBE_BYTES = 65536  # OpenCV does not say when a disk is full; writing its buffer twice does
 _PROBE_INTERVAL = 100  # frames
 
 
@@ -60,7 +62,7 @@ class _OpenCv:
         codec = cv2.VideoWriter.fourcc(*_CODECS[path.suffix.lower()])
         self._path = path
         self._count = 0
-        with files.utf8_path(path) as name:
+        with files.utf8_path(path) as name, _silent_stderr():
             self._writer = cv2.VideoWriter(name, codec, fps, (width, height))
         if not self._writer.isOpened():
             raise OSError(None, f"this OpenCV has no encoder for {path.suffix}")
@@ -76,9 +78,24 @@ class _OpenCv:
         _probe_space(self._path)
 
 
+@contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Drop what OpenCV prints of a codec's name (WebM has other names than it) past its own log."""
+    stderr = os.dup(2)
+    null = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, 2)
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(null)
+        os.close(stderr)
+
+
 class _Ffmpeg:
     def __init__(self, path: Path, fps: float, width: int, height: int) -> None:
         self._path = path
+        self._errors = TemporaryFile()  # noqa: SIM115 - for a pipe that nobody reads would stop it
         command = ["ffmpeg", "-y", "-loglevel", "error"]
         command += ["-f", "rawvideo", "-pix_fmt", "bgr24", "-video_size", f"{width}x{height}"]
         command += ["-framerate", repr(fps), "-i", "pipe:0"]
@@ -89,7 +106,7 @@ class _Ffmpeg:
             [*command, f"file:{path.absolute()}"],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
+            stderr=self._errors,
             process_group=0,
         )
 
@@ -105,14 +122,13 @@ class _Ffmpeg:
 
     def _end(self) -> None:
         """Wait for the program. Raises OSError with its reason if it failed."""
-        try:
-            _, errors = self._process.communicate()
-        except BrokenPipeError:
-            errors = b""
+        self._process.communicate()
         if self._process.returncode:
             _probe_space(self._path)
-            lines = errors.decode(errors="replace").strip().splitlines() or ["no reason"]
-            raise OSError(None, f"ffmpeg: {lines[-1]}")
+            self._errors.seek(0)
+            lines = self._errors.read().decode(errors="replace").strip().splitlines()
+            reason = lines[-1] if lines else f"exit code {self._process.returncode}"
+            raise OSError(None, f"ffmpeg: {reason}")
 
 
 def _probe_space(path: Path) -> None:
@@ -133,7 +149,8 @@ class VideoFile:
     path: ends in one of VIDEO_SUFFIXES, in any case; its folder is created.
     fps: frames per second of the file, above 0, at most 120.
 
-    All pictures get the size of the first. Raises SinkError if the file cannot be written.
+    All pictures get the size of the first. Raises SinkError if the file cannot be written; what was
+    written of it is then removed.
     """
 
     def __init__(self, path: Path, fps: float) -> None:
@@ -156,7 +173,8 @@ class VideoFile:
         try:
             self._write(picture, position)
         except OSError as problem:
-            raise self._error(problem) from None
+            self._give_up()
+            raise files.write_error(self.path, problem) from None
 
     def _write(self, picture: Pixels, position: float | None) -> None:
         if self._encoder is None:
@@ -181,7 +199,7 @@ class VideoFile:
             self._count += 1
 
     def _open(self) -> _Encoder:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        files.make_folder(self.path.parent)
         self._temporary.touch()  # says why, where the folder takes no file
         width, height = self._size
         is_h264 = self.path.suffix.lower() in _H264_SUFFIXES
@@ -189,7 +207,7 @@ class VideoFile:
         return encoder(self._temporary, self.fps, width, height)
 
     def close(self) -> None:
-        """Finish the file, if there was a picture. Raises SinkError; there is no file then."""
+        """Finish the file, if there was a picture and all went well. Raises SinkError."""
         if self._encoder is None:
             return
         try:
@@ -198,10 +216,12 @@ class VideoFile:
             files.sync(self._temporary)
             self._temporary.replace(self.path)
         except OSError as problem:
-            raise self._error(problem) from None
+            raise files.write_error(self.path, problem) from None
         finally:
-            self._encoder = None
-            self._temporary.unlink(missing_ok=True)
+            self._give_up()
 
-    def _error(self, problem: OSError) -> SinkError:
-        return files.write_error(self.path, problem)
+    def _give_up(self) -> None:
+        """Write no more, and remove what is not whole."""
+        self._encoder = None
+        with suppress(OSError):
+            self._temporary.unlink(missing_ok=True)

@@ -4,8 +4,9 @@ A folder is read with its sub-folders, in the order of the names. In it every pi
 content, and every video, by its suffix; a file that has a picture's suffix and holds none is
 skipped and counted. Left out without a word: hidden files and folders (.DS_Store, and ._a.jpg, the
 AppleDouble half of a.jpg), labels.csv, Thumbs.db, desktop.ini, and the folders __MACOSX and @eaDir.
-Other files, pipes, sockets and devices are left out, and named in one line. A link to a file is
-followed, one to a folder inside of a folder is not, for it may lead back.
+Other files, pipes, sockets and devices are left out, and named in one line; so they are where
+several paths are named, for a shell makes such of photos/*. A link to a file is followed, one to a
+folder inside of a folder is not, for it may lead back.
 """
 
 import glob
@@ -110,6 +111,7 @@ class Files:
         return Frame(image, index, time.time(), file_name(file.name))
 
     def _read_video(self, file: MediaFile) -> Iterator[Frame]:
+        _refuse_unreadable(file.path)
         video = Video(file.path)
         self._video = video
         for frame in video:
@@ -134,31 +136,31 @@ def find_media(paths: Sequence[Path]) -> list[MediaFile]:
     """The photographs and videos among `paths`, and in those of them that are folders.
 
     Each file once, in the order in which it was named; a folder's in the order of their names. A
-    file that was named is a video if it is no picture. What is left out is logged in one line.
+    file that is named alone is a video if it is no picture. What is left out is logged in one line.
 
-    Raises SourceError if nothing is left, and for a path that is a pipe, a socket or a device.
+    Raises SourceError if nothing is left, and for a pipe, a socket or a device that is named alone.
     """
     root = _root(paths)
+    is_alone = len(paths) == 1 and not paths[0].is_dir()
+    if is_alone:
+        _refuse_special(paths[0])
+        _refuse_unreadable(paths[0])
     media: dict[str, MediaFile] = {}
     others: list[Path] = []
-    for path in paths:
-        is_folder = path.is_dir()
-        if not is_folder:
-            _refuse_special(path)
-        for file in _folder_files(path) if is_folder else [path]:
-            kind = _kind(file)
-            if kind == "other" and is_folder:
-                others.append(file)
-                continue
-            absolute = os.path.abspath(file)
-            name = os.path.relpath(absolute, root)
-            media.setdefault(absolute, MediaFile(file, name, kind != "photo"))
+    for file in _files(paths):
+        kind = _kind(file)
+        if kind == "other" and not is_alone:
+            others.append(file)
+            continue
+        absolute = os.path.abspath(file)
+        name = file_name(os.path.relpath(absolute, root))
+        media.setdefault(absolute, MediaFile(file, name, kind != "photo"))
     if others:
         _log_others(others)
     if not media:
-        where = mask_address(str(paths[0])) if len(paths) == 1 else "what was named"
-        reason = "no photograph and no video in this folder or its sub-folders"
-        raise SourceError(f"{where}: {reason}; name another one")
+        where = str(paths[0]) if len(paths) == 1 else "what was named"
+        reason = "no photograph and no video, in sub-folders neither"
+        raise SourceError(f"{where}: {reason}; name another folder or file")
     return list(media.values())
 
 
@@ -166,6 +168,15 @@ def _root(paths: Sequence[Path]) -> str:
     if len(paths) == 1 and paths[0].is_dir():
         return os.path.abspath(paths[0])
     return os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
+
+
+def _files(paths: Sequence[Path]) -> Iterator[Path]:
+    """The files among `paths`, and those of the folders; without what is silent."""
+    for path in paths:
+        if path.is_dir():
+            yield from _folder_files(path)
+        elif not (len(paths) > 1 and _is_silent(path.name, _SILENT_FILES)):
+            yield path
 
 
 def _folder_files(folder: Path) -> list[Path]:
@@ -204,6 +215,14 @@ def _refuse_special(path: Path) -> None:
         return
     hint = "name a file, or a camera as v4l2:/dev/video0"
     raise SourceError(f"{path}: {kind}, not a file; {hint}")
+
+
+def _refuse_unreadable(path: Path) -> None:
+    """Say why a file cannot be opened, which OpenCV does not."""
+    try:
+        path.open("rb").close()
+    except OSError as problem:
+        raise SourceError(f"{path}: cannot be read ({problem.strerror}); check the file") from None
 
 
 def _log_others(others: Sequence[Path]) -> None:

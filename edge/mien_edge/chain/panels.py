@@ -8,8 +8,11 @@ from typing import NamedTuple
 
 from mien_edge.values import Box
 
-_MAX_OWN_SHARE = 0.25
+_MAX_OWN_SHARE = 0.125
 """Of its own face a panel covers at most this share, and only where there is no room outside."""
+
+_MAX_OWN_SHARE_FLAT = 0.25
+"""The share for a flat panel, which lies over the hair and leaves the eyes free."""
 
 _ROUNDING = 1e-6
 
@@ -50,7 +53,7 @@ def place_panels(
 
     Returns a place for each face. A panel lies inside of the picture and covers neither another
     face nor another panel; if even the poorest size has no such place, it lies where it covers
-    the least of the other faces.
+    the least of them.
     """
     places: list[Place | None] = [None] * len(faces)
     steps = max((len(choices) for choices in sizes), default=0)
@@ -59,11 +62,11 @@ def place_panels(
             if step > len(choices):
                 continue
             choice = len(choices) - step
-            neighbours = [*faces[:index], *faces[index + 1 :]]
             panels = [place.box for place in _others(places, index)]
-            box = _free_box(face, choices[choice], picture, gap, [*neighbours, *panels])
+            obstacles = [*faces[:index], *faces[index + 1 :], *panels]
+            box = _free_box(face, choices[choice], picture, gap, obstacles)
             if box is None and step == 1:
-                box = _least_covering(face, choices[choice], picture, gap, neighbours)
+                box = _least_covering(face, choices[choice], picture, gap, obstacles)
             if box is not None:
                 places[index] = Place(choice, box)
     return [place for place in places if place is not None]
@@ -97,8 +100,9 @@ def _free_box(
         if is_free and _is_inside(box, Box(0, 0, *picture)):
             return box
     visible = face.intersection(Box(0, 0, *picture))
+    share = _MAX_OWN_SHARE_FLAT if _is_flat(size) else _MAX_OWN_SHARE
     for box in _corners(visible, size):
-        is_small = box.area <= visible.area * _MAX_OWN_SHARE
+        is_small = box.area <= visible.area * share
         is_free = _is_free(box, obstacles)
         if is_small and is_free and _is_inside(box, visible):
             return box
@@ -115,10 +119,14 @@ def _outside(face: Box, size: Size, picture: Size, gap: float) -> Iterator[Box]:
     below = [Box(x, face.y + face.height + gap, *size) for x in xs]
     right = [Box(face.x + face.width + gap, y, *size) for y in ys]
     left = [Box(face.x - gap - size.width, y, *size) for y in ys]
-    if size.width > 2 * size.height:
+    if _is_flat(size):
         yield from (*above, *below, *right, *left)
     else:
         yield from (*right, *left, *below, *above)
+
+
+def _is_flat(size: Size) -> bool:
+    return size.width > 2 * size.height
 
 
 def _alignments(start: float, length: float, panel: float) -> tuple[float, float, float]:
@@ -135,12 +143,12 @@ def _corners(area: Box, size: Size) -> Iterator[Box]:
 
 
 def _least_covering(
-    face: Box, size: Size, picture: Size, gap: float, neighbours: Sequence[Box]
+    face: Box, size: Size, picture: Size, gap: float, obstacles: Sequence[Box]
 ) -> Box:
     candidates = (*_outside(face, size, picture, gap), *_corners(face, size))
     return min(
         (_moved_inside(box, picture) for box in candidates),
-        key=lambda box: _covered(box, neighbours),
+        key=lambda box: _covered(box, obstacles),
     )
 
 

@@ -106,7 +106,7 @@ def _read_heic(path: Path, content: bytes) -> Pixels:
     try:
         import pillow_heif  # an extra, of several megabytes
     except ImportError:
-        fix = "pip install 'mien[heic]', or convert it to JPEG"
+        fix = "pip install pillow-heif, or convert it to JPEG"
         raise SourceError(f"{path}: a HEIC picture, which needs pillow-heif; {fix}") from None
     try:
         picture = pillow_heif.open_heif(content, convert_hdr_to_8bit=True, bgr_mode=True)

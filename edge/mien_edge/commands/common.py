@@ -18,6 +18,7 @@ from typing import Any, NoReturn, TypeAlias
 from mien_edge import paths
 from mien_edge.addresses import mask_text
 from mien_edge.errors import MienError
+from mien_edge.export.textfile import Existing
 from mien_edge.settings import Settings, load_settings
 from mien_edge.text import ESCAPE, printable_lines
 
@@ -338,6 +339,28 @@ def model_option(parser: argparse.ArgumentParser) -> None:
 def json_option(parser: argparse.ArgumentParser) -> None:
     """Add --json."""
     parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def existing_options(parser: argparse.ArgumentParser) -> None:
+    """Add --append and --overwrite, for `existing`."""
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument(
+        "--append",
+        action="store_true",
+        help="continue exported CSV or JSON lines that are there already",
+    )
+    choice.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace exported files that are there already",
+    )
+
+
+def existing(options: argparse.Namespace) -> Existing:
+    """Return what is done with an export that is there already, by --append and --overwrite."""
+    if options.append:
+        return Existing.APPEND
+    return Existing.OVERWRITE if options.overwrite else Existing.REFUSE
 
 
 def runtime_option(parser: argparse.ArgumentParser) -> None:

@@ -5,14 +5,24 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from itertools import chain
 from pathlib import Path
 
-from mien_edge.commands.common import log_option, log_path, settings_option
-from mien_edge.errors import SettingsError
+from mien_edge.commands.common import (
+    existing,
+    existing_options,
+    log_option,
+    log_path,
+    settings_option,
+)
+from mien_edge.errors import SettingsError, SinkError
 from mien_edge.events import EventKind
+from mien_edge.export.exports import SUFFIXES, TIMED, Export, check, open_export
 from mien_edge.labels import LABELS
 from mien_edge.log import plot, reader, show
+from mien_edge.text import file_name
 
+_SUFFIXES = ", ".join(suffix for suffix, kind in SUFFIXES.items() if kind not in TIMED)
 _END_OF_TIME = 1e12  # seconds since 1970
 
 
@@ -60,6 +70,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="draw the emotion shares of each hour to a .png or .jpg file",
     )
+    form.add_argument(
+        "--export",
+        type=Path,
+        metavar="FILE",
+        help=f"write readings to this file, in the format of its suffix ({_SUFFIXES})",
+    )
+    existing_options(parser)
     parser.add_argument(
         "--json",
         action="store_true",
@@ -70,20 +87,28 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def _logs(options: argparse.Namespace) -> None:
     path = log_path(options)
+    options.source = file_name(options.source) if options.source else None
     if options.kind:
         _refuse_unknown_kind(path, options.kind)
     now = time.time()
+    source = file_name(options.source) if options.source else None
     entries = reader.Filter(
         since=show.moment(options.since, now) if options.since else 0.0,
         until=show.moment(options.until, now) if options.until else _END_OF_TIME,
         label=options.emotion,
         track=options.track,
-        source=options.source,
+        source=source,
     )
-    if options.source and not options.follow:
-        show.require_source(path, options.source)
+    if source and not options.follow:
+        show.require_source(path, source)
     if options.summary or options.plot:
-        _summarize(options, show.summary(path, entries))
+        hours = show.summary(path, entries)
+        if source:
+            hours = _require_hours(hours, source)
+        _summarize(options, hours)
+        return
+    if options.export:
+        _export(options, path, entries)
         return
     form = _form(options)
     if options.follow:
@@ -110,12 +135,39 @@ def _refuse_unknown_kind(path: Path, kind: str) -> None:
         raise SettingsError(f"--kind {kind!r} is no kind of entry; choose one of {names}")
 
 
+def _export(options: argparse.Namespace, path: Path, entries: reader.Filter) -> None:
+    if options.follow or options.kind not in (None, show.READING):
+        raise SettingsError("an export is of the readings so far; leave out --follow and --kind")
+    export = Export.by_suffix(options.export)
+    if export.is_timed:
+        hint = "export it from a run over the video: mien-edge run clip.mp4 --export"
+        raise SinkError(f"{export.path}: the log keeps changes, not when a face left; {hint} FILE")
+    check([export], existing(options), inputs=[path])
+    with closing(reader.open_to_read(path)) as connection:
+        readings = reader.readings(connection, entries)
+        with closing(open_export(export, existing(options))) as exporter:
+            count = 0
+            for _, reading in readings:
+                exporter((reading,))
+                count += 1
+    print(f"exported: {count} readings to {export.path}")  # noqa: T201
+
+
 def _form(options: argparse.Namespace) -> str:
     if options.json:
         return "json"
     if options.csv:
         return "csv"
     return "text"
+
+
+def _require_hours(hours: Iterator[show.HourSummary], source: str) -> Iterator[show.HourSummary]:
+    """Return the hours of a file, or raise SettingsError where there is none."""
+    first = next(hours, None)
+    if first is None:
+        hint = "only videos have them; leave out --summary"
+        raise SettingsError(f"{source}: the log has no face-minutes of it in that time; {hint}")
+    return chain([first], hours)
 
 
 def _summarize(options: argparse.Namespace, hours: Iterator[show.HourSummary]) -> None:

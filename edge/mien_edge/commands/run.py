@@ -2,17 +2,29 @@
 
 import argparse
 import dataclasses
-import json
 import logging
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mien_edge import paths
-from mien_edge.commands.common import model_option, settings_from, settings_option
+from mien_edge.commands.common import (
+    existing,
+    existing_options,
+    model_option,
+    settings_from,
+    settings_option,
+)
 from mien_edge.commands.page import page_beside
 from mien_edge.credentials import exposed_files
+from mien_edge.export.exports import SUFFIXES, Export, check
+from mien_edge.formats import typed_line
+from mien_edge.settings import SinkSettings
+
+_SUFFIXES = ", ".join(SUFFIXES)
 
 _log = logging.getLogger("mien.run")
 
@@ -33,20 +45,30 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json",
         action="store_true",
-        help="print readings as JSON lines, then one line with the summary",
+        help="print JSON lines: readings (type 'reading'), then the summary (type 'summary')",
     )
     parser.add_argument("--quiet", action="store_true", help="print only the summary")
     parser.add_argument(
-        "--jsonl",
+        "--export",
         type=Path,
+        action="append",
+        default=[],
         metavar="FILE",
-        help="also write JSON lines to this file, rotated (default: sinks.jsonl of the settings)",
+        help=f"also write readings to this file, in the format of its suffix ({_SUFFIXES}); may be "
+        "given several times",
     )
     parser.add_argument(
-        "--csv",
-        type=Path,
-        metavar="FILE",
-        help="also write CSV to this file, rotated (default: sinks.csv of the settings)",
+        "--csv", type=Path, metavar="FILE", help="--export of CSV, whatever the suffix"
+    )
+    parser.add_argument(
+        "--jsonl", type=Path, metavar="FILE", help="--export of JSON lines, whatever the suffix"
+    )
+    existing_options(parser)
+    parser.add_argument(
+        "--per",
+        choices=("change", "frame"),
+        default="change",
+        help="what a subtitle or annotation of an export lasts for (default: change of a label)",
     )
     parser.add_argument(
         "--log",
@@ -78,13 +100,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace) -> None:
     from mien_edge.service.run import Service, ignore_hangup
 
+    exports = _exports(options)
     names = options.source
+    check(exports, existing(options), _inputs(options, names))
     options.source = names[0] if names else None
     settings = settings_from(options)
+    if options.source or exports:
+        settings = replace(settings, sinks=SinkSettings())  # those files are the service's
     settings_file = None if options.source else options.settings
     for exposure, fix in exposed_files(settings, settings_file):
         _log.warning("%s; %s", exposure, fix)
-    run_options = _run_options(options, names)
+    run_options = _run_options(options, exports, names)
     if run_options.runtime_folder:
         ignore_hangup()
     with ExitStack() as stack:
@@ -106,14 +132,34 @@ def _path(setting: str) -> Path | None:
     return Path(setting) if setting else None
 
 
-def _run_options(options: argparse.Namespace, names: list[str]) -> "RunOptions":
+def _exports(options: argparse.Namespace) -> list[Export]:
+    exports = [Export.by_suffix(path) for path in options.export]
+    if options.csv:
+        exports.append(Export(options.csv, "csv"))
+    if options.jsonl:
+        exports.append(Export(options.jsonl, "jsonl"))
+    return exports
+
+
+def _inputs(options: argparse.Namespace, names: Sequence[str]) -> list[Path]:
+    """The files that the run reads or writes beside its exports."""
+    inputs = [path for path in (options.labels, options.log, options.annotate) if path]
+    for name in names:
+        inputs += [Path(name), Path(name, "labels.csv")]
+    return inputs
+
+
+def _run_options(
+    options: argparse.Namespace, exports: Sequence[Export], names: Sequence[str]
+) -> "RunOptions":
     from mien_edge.service.run import RunOptions
 
     return RunOptions(
         console=_console(options),
         log=options.log,
-        jsonl=options.jsonl,
-        csv=options.csv,
+        exports=exports,
+        existing=existing(options),
+        per_frame=options.per == "frame",
         annotate=options.annotate,
         labels=options.labels,
         max_frames=options.max_frames,
@@ -136,7 +182,7 @@ def _print_summary(options: argparse.Namespace, summary: "Summary") -> None:
     from mien_edge.chain import score
 
     if options.json:
-        print(json.dumps({"summary": summary.as_dict()}))  # noqa: T201
+        print(typed_line("summary", summary.as_dict()))  # noqa: T201
         return
     print(summary)  # noqa: T201
     if summary.score:

@@ -198,14 +198,14 @@ def _header(form: str) -> list[str]:
 
 def _event_line(event: Event, form: str) -> str:
     if form == "json":
-        return json.dumps(formats.event_as_dict(event))
+        return formats.event_line(event)
     clock = formats.local_time(event.time)
     return printable(f"{clock}  * {event.kind}: {event.text}")
 
 
 def _reading_line(reading: Reading, form: str) -> str:
     if form == "json":
-        return json.dumps(formats.as_dict(reading))
+        return formats.reading_line(reading)
     if form == "csv":
         return formats.csv_line(formats.csv_row(reading)).rstrip("\n")
     return f"{formats.local_time(reading.time)}  {formats.describe(reading)}"

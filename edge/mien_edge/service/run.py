@@ -22,10 +22,15 @@ from mien_edge.addresses import mask_address, mask_text
 from mien_edge.chain import annotate, detect, pipeline, smooth, sources, track
 from mien_edge.chain.classify import Classify
 from mien_edge.chain.score import Score, ScoreResult, read_labels
-from mien_edge.chain.sinks import Console, Csv, JsonLines
-from mien_edge.errors import MienError
+from mien_edge.chain.sinks import Console, StandardOutput
+from mien_edge.chain.video import Video
+from mien_edge.errors import MienError, SettingsError, SinkError
 from mien_edge.events import EventKind, OnEvent
+from mien_edge.export.exports import Export, open_export, open_timed
+from mien_edge.export.lines import CSV, JSON_LINES, Csv, JsonLines
+from mien_edge.export.textfile import Existing, LineFormat, RotatingFile, Rotation
 from mien_edge.formats import position_text
+from mien_edge.log.reader import refuse_single_readings
 from mien_edge.log.writer import LogWriter
 from mien_edge.model.bundle import Bundle, find_bundle, load_bundle, models_folder, replay_golden
 from mien_edge.model.interpreter import Classifier
@@ -56,7 +61,9 @@ class RunOptions:
 
     console: what is printed of each reading: a line of text, a line of JSON, or nothing.
     log: the log to write; None for the settings' one.
-    jsonl, csv: files to write readings to; None for those of the settings.
+    exports: files to write readings to, beside the rotated ones of the settings.
+    existing: what is done with those of them that are there already.
+    per_frame: subtitles and annotations last for one frame each, and not from change to change.
     annotate: a picture, video or folder to write with boxes and labels drawn; None for none.
     labels: a table of true labels, to score photographs; None for labels.csv in their folder.
     max_frames: the number of frames to end after, at least 1; None for no limit.
@@ -69,8 +76,9 @@ class RunOptions:
 
     console: Literal["text", "json", "none"] = "none"
     log: Path | None = None
-    jsonl: Path | None = None
-    csv: Path | None = None
+    exports: Sequence[Export] = ()
+    existing: Existing = Existing.REFUSE
+    per_frame: bool = False
     annotate: Path | None = None
     labels: Path | None = None
     max_frames: int | None = None
@@ -92,7 +100,8 @@ class Summary:
     readings, faces: readings of all faces, and different faces.
     seconds: from the first stage's set-up to the end of the source.
     score: of labelled photographs (score.Score.result), else None.
-    failed_reads: frames that a camera failed to deliver, or that could not be decoded.
+    failed_reads: frames that a camera failed to deliver, or that could not be decoded; of a video
+        file the places where it is damaged.
     """
 
     source: str
@@ -227,7 +236,10 @@ class Service:
         path = self._log_path()
         if path is None:
             return []
-        writer = LogWriter(path, self.settings.log, is_own=self._has_own_log())
+        min_group = self.settings.min_group
+        if min_group and self.options.log:
+            refuse_single_readings(path)
+        writer = LogWriter(path, self.settings.log, is_own=self._has_own_log(), min_group=min_group)
         log = stack.enter_context(closing(writer))
         log.log_start(self.model.name)
         self.events.add(log.event)
@@ -259,6 +271,7 @@ class Service:
         outputs = _Outputs(self._open_sinks(stack), self.model.name)
         watchers: list[pipeline.Watcher] = [outputs, notifier]
         watchers += self._open_annotator(stack, source)
+        watchers += self._open_timed(stack, source)
         if self.options.progress and not source.live:
             lines = ProgressLines(f"mien-edge: {self._source_name()}", "pictures")
             watchers.append(_FileProgress(lines))
@@ -300,19 +313,54 @@ class Service:
 
     def _open_sinks(self, stack: ExitStack) -> list[pipeline.Sink]:
         sinks = list(self.sinks)
-        if self.options.console == "json":
-            sinks.append(JsonLines.to_stdout())
+        if self.settings.use.minutes_only:
+            self._refuse_single_readings()
+        elif self.options.console == "json":
+            sinks.append(JsonLines(StandardOutput()))
         elif self.options.console == "text":
             sinks.append(Console())
         for sink in sinks:
             stack.callback(sink.close)
-        jsonl = self.options.jsonl or _path(self.settings.sinks.jsonl)
-        if jsonl:
-            sinks.append(stack.enter_context(closing(JsonLines.to_file(jsonl))))
-        csv = self.options.csv or _path(self.settings.sinks.csv)
-        if csv:
-            sinks.append(stack.enter_context(closing(Csv(csv))))
+        tables = [export for export in self.options.exports if not export.is_timed]
+        for export in tables:
+            exporter = open_export(export, self.options.existing)
+            sinks.append(stack.enter_context(closing(exporter)))
+        if self.settings.sinks.jsonl:
+            file = self._open_rotating(self.settings.sinks.jsonl, JSON_LINES)
+            sinks.append(stack.enter_context(closing(JsonLines(file))))
+        if self.settings.sinks.csv:
+            file = self._open_rotating(self.settings.sinks.csv, CSV)
+            sinks.append(stack.enter_context(closing(Csv(file))))
         return sinks
+
+    def _refuse_single_readings(self) -> None:
+        """Raise SettingsError for an option that asks for what the purpose public forbids."""
+        files = [export.path for export in self.options.exports]
+        if self.options.annotate:
+            files.append(self.options.annotate)
+        for path in files:
+            reason = "with use.purpose = public no reading of a single face is kept"
+            advice = "leave it out, or name other settings"
+            raise SettingsError(f"{path}: {reason}; {advice}")
+
+    def _open_rotating(self, path: str, line_format: LineFormat) -> RotatingFile:
+        bounds = self.settings.sinks
+        rotation = Rotation(round(bounds.max_megabytes * 1_000_000), bounds.max_files)
+        return RotatingFile(Path(path), line_format, rotation, self.events)
+
+    def _open_timed(self, stack: ExitStack, source: sources.Source) -> list[pipeline.Watcher]:
+        """Open the exports that see when a frame was, and nothing else of it."""
+        exporters: list[pipeline.Watcher] = []
+        for export in self.options.exports:
+            if not export.is_timed:
+                continue
+            if source.paths and not isinstance(source, Video):
+                hint = "name one, or a table, such as a .csv file"
+                raise SinkError(f"{export.path}: is of a single video or a camera; {hint}")
+            media = source.paths[0] if source.paths else None
+            exporter = open_timed(export, self.options.existing, media, self.options.per_frame)
+            exporters.append(stack.enter_context(closing(exporter)))
+        return exporters
 
     def _open_annotator(self, stack: ExitStack, source: sources.Source) -> list[pipeline.Watcher]:
         if self.options.annotate is None:
@@ -384,6 +432,7 @@ class Service:
             target_rate,
             self.events,
             progress=self.progress,
+            minutes_only=self.settings.use.minutes_only,
         )
 
     def _on_reload(self, updater: Updater | None) -> Callable[[], None] | None:
@@ -408,6 +457,7 @@ class Service:
             updater.state if updater else self._fixed_model,
             stages,
             throttled.state if throttled else None,
+            minutes_only=self.settings.use.minutes_only,
         )
         stack.callback(status.close)
         self.events.add(status.event)
@@ -517,10 +567,6 @@ def _target_rate(governor: Governor, throttled: ThrottledSource | None) -> float
 def _frame_rate(source: sources.Source, rate: float) -> float:
     """Return the frames per second of the video that is being read; `rate` where there is none."""
     return getattr(source, "fps", 0.0) or rate
-
-
-def _path(setting: str) -> Path | None:
-    return Path(setting) if setting else None
 
 
 def _keep_model() -> None:

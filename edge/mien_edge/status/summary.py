@@ -11,6 +11,7 @@ from typing import Any
 
 from mien_edge.errors import SinkError, SourceError
 from mien_edge.events import TROUBLES, Event
+from mien_edge.formats import local_time
 from mien_edge.log import reader
 from mien_edge.schema import to_dict
 from mien_edge.status import health, status_file
@@ -213,6 +214,8 @@ def _frames_line(service: Status) -> str:
 
 
 def _faces_line(service: Status) -> str:
+    if service.minutes_only:
+        return "minutes only (use.purpose = public)"
     faces = [f"{face.label or face.quality} (face {face.track})" for face in service.faces]
     return ", ".join([f"{len(faces)} now", *faces])
 
@@ -270,4 +273,4 @@ def _broker_line(publisher: PublisherStatus) -> str:
 
 
 def _clock(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+    return local_time(seconds)

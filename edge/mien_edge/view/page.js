@@ -218,8 +218,9 @@ function showFaces(faces) {
     announce(faces.map((face) => formatFace(face) + formatVerdict(face)).join(", "));
     setContent("faces", ...faces.map(createFaceItem));
   } else {
-    announce(text("nobody"));
-    setContent("faces", createElement("li", {}, text("nobody")));
+    const reason = text(isRunning() && service.minutes_only ? "minutesOnly" : "nobody");
+    announce(reason);
+    setContent("faces", createElement("li", {}, reason));
   }
 }
 
@@ -275,7 +276,7 @@ function healthRows() {
     ["writes", formatWrites(service.written_per_day)],
     ["since", formatDateTime(service.started)],
   ];
-  if (service.publisher) {
+  if (service.publisher?.broker) {
     rows.push(["broker", formatPublisher(service.publisher)]);
   }
   return rows;

@@ -16,6 +16,10 @@ const TEXTS = {
   "hide": {"en": "Hide the picture", "zh-TW": "隱藏影像"},
   "pictureOf": {"en": "The camera's picture with a box about each face", "zh-TW": "攝影機影像，每張臉都有方框"},
   "nobody": {"en": "Nobody is there.", "zh-TW": "沒有人。"},
+  "minutesOnly": {
+    "en": "No single face is shown here: this device keeps sums per minute only.",
+    "zh-TW": "這裡不顯示任何一張臉：此裝置只保留每分鐘的統計。"
+  },
   "running": {"en": "running", "zh-TW": "運作中"},
   "trouble": {"en": "trouble", "zh-TW": "有問題"},
   "unreachable": {"en": "no answer", "zh-TW": "沒有回應"},
@@ -98,6 +102,9 @@ const TEXTS = {
   "throttled": {"en": "throttled", "zh-TW": "降速"},
   "soft temperature limit": {"en": "soft temperature limit", "zh-TW": "軟性溫度上限"},
   "no face": {"en": "no face", "zh-TW": "沒有臉"},
+  "file deleted": {"en": "file deleted", "zh-TW": "檔案已刪除"},
+  "file moved": {"en": "file moved", "zh-TW": "檔案已移動"},
+  "readings deleted": {"en": "readings deleted", "zh-TW": "讀數已刪除"},
   "start": {"en": "start", "zh-TW": "開始"},
   "stop": {"en": "stop", "zh-TW": "停止"},
   "failed": {"en": "failed", "zh-TW": "失敗"},
@@ -123,6 +130,30 @@ const TEXTS = {
 // What devices, logs and cards say in English: [English, Traditional Chinese]. {1}, {2} … stand
 // for what varies, and are translated in their turn. The first that matches counts.
 const SENTENCES = [
+  [
+    "the purpose is public: {1} readings of single faces, {2} minutes with fewer than {3} faces, {4} logs that were moved aside",
+    "用途為公共場所：{1} 筆單一臉孔的讀數、{2} 個少於 {3} 張臉的分鐘、{4} 個移開的紀錄"
+  ],
+  [
+    "{1} has other columns than this version writes: moved to {2}",
+    "{1} 的欄位與此版本不同：已移至 {2}"
+  ],
+  [
+    "{1} is full: the oldest {2} of readings deleted; {3}",
+    "{1} 已滿：已刪除最舊的 {2} 筆讀數檔；{3}"
+  ],
+  [
+    "Inferring emotions of people at work or in education, medical and safety reasons aside: forbidden in the EU since 2 February 2025 (Regulation (EU) 2024/1689, Art. 5(1)(f)).",
+    "在職場或教育場所推斷人的情緒，醫療與安全理由除外：歐盟自 2025 年 2 月 2 日起禁止（規則 (EU) 2024/1689 第 5 條第 1 項 (f) 款）。"
+  ],
+  [
+    "Watching people who have not been informed: in the EU a duty since 2 August 2026 (Regulation (EU) 2024/1689, Art. 50(3)).",
+    "觀察未被告知的人：歐盟自 2026 年 8 月 2 日起負有告知義務（規則 (EU) 2024/1689 第 50 條第 3 項）。"
+  ],
+  [
+    "Of its confidence: below {1} a device says 'uncertain'; that was set for {2} right by {3} on validation rows of FER2013 and holds for such pictures only. On {4} photographs of people {5} of the labels that were told are right by the collection's own labels, at a mean confidence of {6}, and {7} by the consensus of four raters on {8} of them (95 % bootstrap intervals).",
+    "關於信心值：低於 {1} 時裝置顯示「不確定」；這是以 FER2013 驗證資料上依 {3} 有 {2} 正確為目標而設，只適用於這類影像。在 {4} 張人物照片上，所給標籤依該影像集自己的標籤有 {5} 正確，平均信心值 {6}；依四位評分者的共識，在其中 {8} 張上有 {7} 正確（95 % 自助法區間）。"
+  ],
   [
     "Research and teaching about facial expression recognition on small devices.",
     "小型裝置上臉部表情辨識的研究與教學。"

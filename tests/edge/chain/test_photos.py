@@ -1,8 +1,10 @@
 """Photographs and folders of them, and what becomes of bad ones."""
 
+import errno
 import os
 import socket
 import sys
+from pathlib import Path
 from threading import Event
 
 import cv2
@@ -227,7 +229,8 @@ def test_a_pipe_a_socket_and_a_device_hang_nothing(tmp_path, astronaut, caplog):
                 opened(path)
         write(tmp_path / "a.jpg", astronaut)
         assert [frame.name for frame in opened(tmp_path)] == ["a.jpg"]
-    assert "left out, neither picture nor video: 2 (" in caplog.text
+        assert [frame.name for frame in opened(tmp_path / "*")] == ["a.jpg"]
+    assert caplog.text.count("left out, neither picture nor video: 2 (") == 2
 
 
 def test_links_that_lead_nowhere_or_round_in_a_circle_are_skipped(tmp_path, astronaut):
@@ -238,6 +241,19 @@ def test_links_that_lead_nowhere_or_round_in_a_circle_are_skipped(tmp_path, astr
     source = opened(tmp_path)
     assert [frame.name for frame in source] == ["a.jpg"]
     assert source.skipped == 2
+
+
+def test_a_file_that_may_not_be_read_is_told_as_such(tmp_path, monkeypatch):
+    def refuse(path, mode):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    names = ("a.jpg", "clip.mp4", "noext")
+    for name in names:
+        (tmp_path / name).touch()
+    monkeypatch.setattr(Path, "open", refuse)  # root may read every file
+    for name in names:
+        with pytest.raises(SourceError, match=r"cannot be read \(Permission denied\)"):
+            opened(tmp_path / name)
 
 
 def test_a_source_of_which_nothing_can_be_read_is_an_error(tmp_path, astronaut):
@@ -296,6 +312,6 @@ def test_without_that_library_one_line_says_how_to_install_it(tmp_path, monkeypa
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     (tmp_path / "IMG_1.HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99))
     with pytest.raises(
-        SourceError, match=r"IMG_1.HEIC: a HEIC picture, .* pip install 'mien\[heic\]'"
+        SourceError, match=r"IMG_1.HEIC: a HEIC picture, .* pip install pillow-heif"
     ):
         list(opened(tmp_path))

@@ -1,5 +1,6 @@
 """The commands as users call them: processes, exit codes, one line per error."""
 
+import csv
 import json
 import os
 import platform
@@ -29,15 +30,40 @@ def test_a_photo_becomes_one_reading_and_a_picture(tmp_path, astronaut):
     assert result.returncode == 0, result.stderr
     reading, summary = map(json.loads, result.stdout.splitlines())
     assert (reading["source"], reading["label"], reading["track"]) == ("face.png", "happy", 1)
-    assert summary["summary"]["frames"] == 1
+    assert (reading["type"], summary["type"], summary["frames"]) == ("reading", "summary", 1)
     assert cv2.imread(str(tmp_path / "out.png")).shape == (512, 512, 3)
+
+
+def test_a_photograph_without_a_face_has_a_line_in_text_json_and_csv(tmp_path, astronaut):
+    for name in ("a/face.png", "b/face.png"):
+        (tmp_path / name).parent.mkdir()
+    cv2.imwrite(str(tmp_path / "a" / "face.png"), astronaut)
+    cv2.imwrite(str(tmp_path / "b" / "face.png"), astronaut[300:, 380:])
+    paths = [tmp_path / "a", tmp_path / "b"]
+    lines = call("run", *paths, "--csv", tmp_path / "out.csv").stdout.splitlines()
+    assert [("a/face.png  face 1  happy" in line, "b/face.png  (no face)" in line) for line in lines[:2]] == [
+        (True, False), (False, True),
+    ]  # fmt: skip
+    reading = json.loads(call("run", *paths, "--json").stdout.splitlines()[1])
+    summary = lines[2]
+    assert "2 frames" in summary
+    assert "1 readings of 1 faces" in summary
+    assert [reading[key] for key in ("source", "track", "label", "quality", "scores")] == [
+        "b/face.png", 0, None, "no face", None,
+    ]  # fmt: skip
+    rows = list(csv.DictReader((tmp_path / "out.csv").open()))
+    assert [(row["source"], row["track"], row["quality"]) for row in rows] == [
+        ("a/face.png", "1", "good"), ("b/face.png", "0", "no face"),
+    ]  # fmt: skip
 
 
 def test_a_folder_with_labels_is_scored(tmp_path, astronaut):
     cv2.imwrite(str(tmp_path / "face.png"), astronaut)
     cv2.imwrite(str(tmp_path / "wall.png"), astronaut[300:, 380:])
-    (tmp_path / "labels.csv").write_text("file,emotion\nface.png,happy\nwall.png,sad\n")
-    score = json.loads(call("run", tmp_path, "--json").stdout.splitlines()[-1])["summary"]["score"]
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "wall.png").rename(tmp_path / "sub" / "wall.png")
+    (tmp_path / "labels.csv").write_text("file,emotion\nface.png,happy\nsub/wall.png,sad\n")
+    score = json.loads(call("run", tmp_path, "--json").stdout.splitlines()[-1])["score"]
     assert (score["photographs"], score["faces_missed"], score["accuracy"]) == (2, 1, 0.5)
 
 
@@ -99,6 +125,9 @@ def test_systemd_is_told_ready_watchdog_and_stopping(tmp_path):
         (["logs", "--log", "none.db", "--since", "soon"], "'soon' is no time"),
         (["models", "install", "nowhere"], "nowhere/card.json: cannot be read"),
         (["run", "demo", "--annotate", "out"], "name a .png"),
+        (["run", __file__], "not a video"),
+        (["run", "*.heic"], "*.heic: matches no file"),
+        (["run", "none.jpg", "demo"], "demo: a camera, an address or the demo is read alone"),
         (["run", "demo", "--labels", "none.csv"], "none.csv: cannot be read"),
     ],
 )

@@ -83,13 +83,6 @@ def test_settings_choose_the_files_that_readings_are_written_to(model, tmp_path)
     assert json.loads(lines[0])["label"] == rows[0]["label"]
 
 
-def test_the_options_files_come_before_those_of_the_settings(model, tmp_path):
-    settings = Settings(sinks=SinkSettings(jsonl=str(tmp_path / "settings.jsonl")))
-    options = RunOptions(max_frames=2, jsonl=tmp_path / "options.jsonl")
-    Service(settings, model, options, source=demo()).run()
-    assert [path.name for path in tmp_path.iterdir()] == ["options.jsonl"]
-
-
 def names(folder):
     return sorted(path.name for path in folder.iterdir())
 

@@ -1,0 +1,1 @@
+"""Files of readings: lines (CSV, JSON), tables (Parquet), subtitles and annotation tiers."""
