@@ -20,6 +20,7 @@ from mien_edge.commands.common import (
     json_option,
     renamed_option,
 )
+from mien_edge.commands.purpose import purpose_options, use_from
 from mien_edge.errors import DeployError
 from mien_edge.model.bundle import load_bundle
 from mien_edge.update import signing
@@ -520,6 +521,7 @@ def _add_setup(commands: Commands) -> None:
         metavar="FILE",
         help="mien.toml to install (default: the device's own, else built-in settings)",
     )
+    purpose_options(parser)
     parser.add_argument(
         "--source",
         default="picamera",
@@ -563,6 +565,7 @@ def _setup(options: argparse.Namespace) -> int:
         wheel=options.wheel,
         offline=options.offline,
         settings=options.settings,
+        use=None if options.settings else use_from(options),
         source=options.source,
         signers=options.signers,
         submit_key=options.submit_key,

@@ -3,13 +3,14 @@
 import json
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 from mien_edge import textfiles
-from mien_edge.errors import DeployError, RuntimeMissingError
-from mien_edge.settings import Settings, SourceSettings, as_toml, parse_settings
+from mien_edge.commands import purpose
+from mien_edge.errors import DeployError, RuntimeMissingError, SettingsError
+from mien_edge.settings import UseSettings, parse_settings
 
 from mien_deploy import starts, wheels
 from mien_deploy.fleet import OutcomeKind, Progress, Result
@@ -27,7 +28,7 @@ class DeviceSetup:
     wheel: mien's.
     offline: whether to send the wheel's requirements along.
     settings: text of a mien.toml that replaces the device's; None to keep that.
-    new_settings: text of a mien.toml for a device that has none.
+    new_settings: text of a mien.toml for a device that has none; '' where `settings` are given.
     signers: content of allowed_signers, or ''.
     submit_key: a public SSH key that may submit bundles, or ''.
     """
@@ -52,6 +53,7 @@ def read_setup(
     wheel: Path | None,
     offline: bool,
     settings: Path | None,
+    use: UseSettings | None,
     source: str,
     signers: Path | None,
     submit_key: Path | None,
@@ -59,10 +61,12 @@ def read_setup(
     """Read the files that the command line names.
 
     wheel: None to build mien's wheel from this checkout.
+    use: what a device is used for that has no settings; None where `settings` says it.
     source: source.uri of settings for a device that has none.
     settings, signers, submit_key: files; None for none.
 
-    Raises SettingsError for settings that are not valid, and DeployError for a file that cannot be
+    Raises SettingsError for settings that are not valid or do not say what the device is used for,
+    and DeployError for a file that cannot be
     read or is not a public key.
     """
     settings_text = None
@@ -70,14 +74,18 @@ def read_setup(
         raise DeployError(f"{wheel}: no such file; name mien's wheel, which ends in .whl")
     if settings:
         settings_text = _read(settings)
-        parse_settings(settings_text, str(settings))
+        if not parse_settings(settings_text, str(settings)).use.purpose:
+            advice = "write it into the file, or make one with: mien-edge init --output FILE"
+            raise SettingsError(f"{settings}: use.purpose is empty; {advice}")
     key = _read_public_key(submit_key) if submit_key else ""
-    new_settings = replace(Settings(), source=SourceSettings(uri=source))
+    new_settings = ""
+    if use:
+        new_settings = purpose.as_commented_toml(purpose.new_settings(use, source))
     return DeviceSetup(
         wheel=wheel or wheels.build_wheel(),
         offline=offline,
         settings=settings_text,
-        new_settings=as_toml(new_settings),
+        new_settings=new_settings,
         signers=_read(signers) if signers else "",
         submit_key=key,
     )

@@ -23,7 +23,7 @@ from mien_edge import files as edge_files
 from mien_edge.addresses import is_network_address, mask_address
 from mien_edge.credentials import GROUP
 from mien_edge.errors import DeployError, SettingsError
-from mien_edge.settings import Settings, parse_settings
+from mien_edge.settings import Settings, UseSettings, parse_settings
 from mien_edge.text import printable
 from paramiko import SSHException
 from pyinfra import host
@@ -268,6 +268,7 @@ def _refuse_settings(setup: DeviceSetup) -> None:
         settings = parse_settings(setup.settings)
     elif _exists(_SETTINGS):
         settings = _read_settings()
+        _refuse_purpose(settings.use.purpose, parse_settings(setup.new_settings).use)
     else:
         settings = parse_settings(setup.new_settings)
     uri = settings.source.uri
@@ -275,6 +276,19 @@ def _refuse_settings(setup: DeviceSetup) -> None:
         reason = "mien.service has no network, so that no picture leaves it"
         advice = "set source.uri to picamera or v4l2:0, for instance with --settings"
         raise DeployError(f"{host.name}: source.uri is {mask_address(uri)}: {reason}; {advice}")
+
+
+def _refuse_purpose(current: str, use: UseSettings) -> None:
+    """Raise DeployError if the device's own settings, which stay, are for another purpose.
+
+    Settings of before that say none may stay, unless single readings would be kept against `use`.
+    """
+    if current == use.purpose or (not current and not use.minutes_only):
+        return
+    stated = f'use.purpose = "{current}"' if current else "no use.purpose"
+    reason = f"its settings stay, and have {stated}, not {use.purpose!r}"
+    advice = f"write it into {_SETTINGS} there, or give a whole file with --settings"
+    raise DeployError(f"{host.name}: {reason}; {advice}")
 
 
 def _read_settings() -> Settings:

@@ -66,7 +66,7 @@ COMMANDS = (
     (
         "notice",
         "write a printable notice for the people in front of the camera",
-        "purpose:configure_notice",
+        "notice:configure",
     ),
     (
         "settings",

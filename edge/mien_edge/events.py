@@ -33,6 +33,7 @@ class EventKind(StrEnum):
     LOG_BACK = "log back"
     FILE_DELETED = "file deleted"
     FILE_MOVED = "file moved"
+    READINGS_DELETED = "readings deleted"
     MODEL_INSTALLED = "model installed"
     MODEL_DISCARDED = "model discarded"
     MODEL_CHANGED = "model changed"

@@ -23,6 +23,10 @@ _MAX_TOPIC_BYTES = 128  # in UTF-8; a topic may have 65,535, but brokers and too
 _MAX_TEXT = 4096  # characters of an address, a user's name or a path
 _SHOWN_TEXT = 40  # characters that a message repeats
 
+MIN_GROUP = 5
+"""Faces in one frame of a minute that is kept for the purpose public, unless another number is set.
+"""
+
 _Value = TypeVar("_Value")
 
 
@@ -44,6 +48,29 @@ class _Section:
             too_high = high is not None and value > high
             if too_low or too_high:
                 raise ValueError(f"{setting.name} must be {low} to {high}, not {value}; change it")
+
+
+@dataclass(frozen=True, slots=True)
+class UseSettings(_Section):
+    """What the device is used for, and what its notice says (mien-edge init, mien-edge notice).
+
+    With the purpose public no reading of a single face is kept or leaves the device: minutes only,
+    with publish.min_faces faces in a frame, in the log as well; no live picture. Readings that the
+    log holds from before are deleted when the service starts.
+    """
+
+    purpose: Literal["", "private", "research", "public", "medical-safety"] = _setting(
+        "", "private, research, public or medical-safety; empty: not stated"
+    )
+    operator: str = _setting("", "who is responsible for the device: the controller, in the GDPR")
+    contact: str = _setting("", "where people can ask, object, and have what is theirs deleted")
+    legal_basis: str = _setting("", "legal basis in the GDPR, such as consent, Article 6(1)(a)")
+    recipients: str = _setting("", "who else receives what is published (publish.host)")
+
+    @property
+    def minutes_only(self) -> bool:
+        """Whether no reading of a single face may be kept or leave the device."""
+        return self.purpose == "public"
 
 
 @dataclass(frozen=True, slots=True)
@@ -444,8 +471,15 @@ class UpdateSettings(_Section):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything that can be set."""
+    """Everything that can be set.
 
+    With the purpose public `publish.aggregate` is true, `publish.min_faces` at least 2 (MIN_GROUP
+    where it is not set) and `view.show_picture` false, whatever was written.
+
+    Raises ValueError for files of single readings ([sinks]) with that purpose.
+    """
+
+    use: UseSettings = field(default_factory=UseSettings)
     source: SourceSettings = field(default_factory=SourceSettings)
     model: ModelSettings = field(default_factory=ModelSettings)
     detect: DetectSettings = field(default_factory=DetectSettings)
@@ -459,6 +493,26 @@ class Settings:
     publish: PublishSettings = field(default_factory=PublishSettings)
     view: ViewSettings = field(default_factory=ViewSettings)
     update: UpdateSettings = field(default_factory=UpdateSettings)
+
+    def __post_init__(self) -> None:
+        if not self.use.minutes_only:
+            return
+        for key in ("jsonl", "csv"):
+            path = getattr(self.sinks, key)
+            if path:
+                reason = "with use.purpose = public no reading of a single face is kept"
+                raise ValueError(f"sinks.{key} is {path!r}; {reason}; empty it, delete the file")
+        min_faces = self.publish.min_faces if self.publish.min_faces > 1 else MIN_GROUP
+        publish = dataclasses.replace(self.publish, aggregate=True, min_faces=min_faces)
+        view = dataclasses.replace(self.view, show_picture=False)
+        object.__setattr__(self, "publish", publish)
+        object.__setattr__(self, "view", view)
+
+    @property
+    def min_group(self) -> int:
+        """The faces in one frame of a minute that is kept and published; 0 where single readings
+        are."""
+        return self.publish.min_faces if self.use.minutes_only else 0
 
 
 RENAMED = {

@@ -1,5 +1,7 @@
 """What setup refuses before it changes anything, and whom it lets read the settings."""
 
+import io
+import sys
 import types
 from pathlib import Path
 
@@ -8,8 +10,15 @@ from mien_deploy import kit, provision
 from mien_deploy.cli import main
 from mien_deploy.kit import DeviceSetup, Task
 from mien_deploy.remote import Device
-from mien_edge.errors import DeployError, RuntimeMissingError
-from mien_edge.settings import Settings, SourceSettings, as_toml
+from mien_edge.commands import purpose
+from mien_edge.errors import DeployError, RuntimeMissingError, SettingsError
+from mien_edge.settings import (
+    Settings,
+    SourceSettings,
+    UseSettings,
+    as_toml,
+    parse_settings,
+)
 
 NETWORK = as_toml(Settings(source=SourceSettings(uri="rtsp://me:geheim@192.0.2.7/x")))
 LOCAL = as_toml(Settings(source=SourceSettings(uri="picamera")))
@@ -82,6 +91,62 @@ def test_setup_lets_root_and_the_services_alone_read_the_settings(device, monkey
         assert (options["mode"], options["user"], options["group"]) == ("640", "root", "mien")
 
 
+def use(purpose):
+    return as_toml(Settings(use=UseSettings(purpose)))
+
+
+@pytest.mark.parametrize(
+    ("there", "wanted", "is_refused"),
+    [
+        ("", "private", False),
+        ("", "public", True),
+        ("private", "private", False),
+        ("private", "public", True),
+        ("public", "research", True),
+    ],
+)
+def test_setup_refuses_a_purpose_that_the_devices_own_settings_do_not_have(
+    device, there, wanted, is_refused
+):
+    device.settings = use(there)
+    if not is_refused:
+        provision._refuse_settings(setup(new_settings=use(wanted)))
+        return
+    with pytest.raises(DeployError, match=rf"camera-1: its settings stay, .* not '{wanted}'"):
+        provision._refuse_settings(setup(new_settings=use(wanted)))
+
+
+def read(settings=None, use=None):
+    wheel = Path(__file__)  # any file will do
+    return kit.read_setup(wheel, False, settings, use, "demo", None, None)
+
+
+def test_settings_that_setup_is_given_must_say_what_they_are_for(tmp_path):
+    (tmp_path / "mien.toml").write_text("[log]\n")
+    with pytest.raises(SettingsError, match=r"use\.purpose is empty"):
+        read(tmp_path / "mien.toml")
+
+
+@pytest.mark.parametrize(
+    ("answers", "words", "reason"),
+    [("5\n", [], "mien is not for that"), ("", [], "name it with --purpose"),
+     ("", ["--purpose", "work-school"], "mien is not for that")],
+)  # fmt: skip
+def test_setup_asks_for_the_purpose_as_init_does_and_refuses_the_same(
+    monkeypatch, capsys, answers, words, reason
+):
+    monkeypatch.setattr(purpose.ask_purpose, "__defaults__", (io.StringIO(answers), sys.stdout))
+    assert main(["setup", "pi@camera-1", *words]) == 1
+    assert reason in capsys.readouterr().err
+
+
+def test_new_settings_of_setup_are_those_of_init():
+    stated = purpose.stated_use(UseSettings(), "public", operator="A museum")
+    settings = parse_settings(read(use=stated).new_settings)
+    assert settings == purpose.new_settings(stated, "demo")
+    assert settings.min_group == 5
+
+
 def test_setup_without_pyinfra_names_the_extra(monkeypatch):
     monkeypatch.setattr(kit, "find_spec", lambda _: None)
     with pytest.raises(RuntimeMissingError, match=r"pip install 'mien\[deploy\]'"):
@@ -89,21 +154,24 @@ def test_setup_without_pyinfra_names_the_extra(monkeypatch):
 
 
 def test_setup_refuses_a_wheel_that_is_not_there_before_it_connects(tmp_path, capsys):
-    assert main(["setup", "pi", "--wheel", str(tmp_path / "mien.whl")]) == 1
+    assert main(["setup", "pi", "--purpose", "private", "--wheel", str(tmp_path / "mien.whl")]) == 1
     assert "mien.whl: no such file; name mien's wheel" in capsys.readouterr().err
 
 
 def test_setup_sends_settings_and_signers_of_windows_as_plain_text(tmp_path):
     (tmp_path / "mien.whl").touch()
-    (tmp_path / "mien.toml").write_bytes('[publish]\r\nhost = "Küche"\r\n'.encode("utf-16"))
+    (tmp_path / "mien.toml").write_bytes(
+        '[use]\r\npurpose = "private"\r\noperator = "Küche"\r\n'.encode("utf-16")
+    )
     (tmp_path / "signers").write_bytes(b"\xef\xbb\xbfme ssh-ed25519 AAAA\r\n")
     setup = kit.read_setup(
         wheel=tmp_path / "mien.whl",
         offline=False,
         settings=tmp_path / "mien.toml",
+        use=None,
         source="picamera",
         signers=tmp_path / "signers",
         submit_key=None,
     )
-    assert setup.settings == '[publish]\nhost = "Küche"\n'
+    assert setup.settings == '[use]\npurpose = "private"\noperator = "Küche"\n'
     assert setup.signers == "me ssh-ed25519 AAAA\n"

@@ -265,7 +265,17 @@ def wheel(tmp_path):
 
 def dry_setup(devices, host, wheel, capsys, *options):
     """The exit code and the output of a setup that changes nothing."""
-    words = ["setup", host, "--dry-run", "--wheel", str(wheel), *options, *devices.arguments()]
+    words = [
+        "setup",
+        host,
+        "--dry-run",
+        "--purpose",
+        "private",
+        "--wheel",
+        str(wheel),
+        *options,
+        *devices.arguments(),
+    ]
     code = cli.main(words)
     return code, capsys.readouterr().out.replace(host, "HOST")
 

@@ -10,7 +10,13 @@ from mien_edge.cli import main
 from mien_edge.commands import purpose
 from mien_edge.credentials import exposed_files, read_secret
 from mien_edge.errors import SettingsError
-from mien_edge.settings import Settings, SourceSettings, ViewSettings, load_settings
+from mien_edge.settings import (
+    Settings,
+    SourceSettings,
+    UseSettings,
+    ViewSettings,
+    load_settings,
+)
 
 URI = "rtsp://me:geheim@127.0.0.1:1/x"
 
@@ -77,7 +83,8 @@ def test_a_private_file_is_closed_to_others_whatever_the_umask_is(tmp_path):
 
 
 def test_init_writes_settings_that_not_everybody_can_read(tmp_path):
-    purpose.write_settings(tmp_path / "mien.toml", "private", URI)
+    use = purpose.stated_use(UseSettings(), "private")
+    purpose.write_settings(tmp_path / "mien.toml", purpose.new_settings(use, URI))
     assert mode(tmp_path / "mien.toml") == 0o640
     assert load_settings(tmp_path / "mien.toml").source.uri == URI
 

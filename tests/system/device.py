@@ -23,6 +23,8 @@ BOX = shlex.split(os.environ["BOX"])
 EDGE = "/opt/mien/venv/bin/mien-edge"
 # max_latency_ratio has its highest value, min_fps_ratio its lowest: a busy machine rolls no model back.
 SETTINGS = """
+[use]
+purpose = "research"
 [source]
 uri = "demo:forever"
 [log]
@@ -451,7 +453,7 @@ def test_a_device_of_an_earlier_version_is_refused_or_renewed_and_never_stopped(
     settings = shell("cat /etc/mien/mien.toml")
     put("/etc/mien/mien.toml", b"[load]\nhot = 70.0\n")
     shell("sed -i 's/--timeout/--wait/' /etc/mien/submit_keys")
-    again = ["setup", "--wheel", os.environ["MIEN_WHEEL"], "--offline"]
+    again = ["setup", "--purpose", "research", "--wheel", os.environ["MIEN_WHEEL"], "--offline"]
     output = deploy(*again, check=False)
     say("mien-deploy setup on settings of an earlier version:", *lines_of(output, 2))
     assert "[load] is now [throttle]" in output

@@ -29,6 +29,8 @@ EDGE = "sudo /opt/mien/venv/bin/mien-edge"
 CURRENT = load_bundle(ROOT / "models" / "current").card
 KEYS = Path(tempfile.mkdtemp(prefix="mien-keys-"))
 SETTINGS = """
+[use]
+purpose = "research"
 [source]
 uri = "picamera"
 fps = 5.0

@@ -222,6 +222,44 @@ def _is_damage(path: Path, problem: Exception) -> bool:
     return code not in _NOT_THE_FILES_FAULT
 
 
+def delete_single_readings(connection: sqlite3.Connection, min_faces: int) -> tuple[int, int]:
+    """Delete all readings, and the minutes in which no frame had `min_faces` faces.
+
+    What was deleted is overwritten with zeros, in the write-ahead log as well. Returns the numbers
+    of readings and of minutes. Raises sqlite3.Error, also where another process reads just now.
+    """
+    small = "SELECT minute, run FROM minutes WHERE label = '' AND faces < ?"
+    count = f"SELECT COUNT(DISTINCT minute) FROM ({small})"  # noqa: S608 - one value, bound
+    minutes = connection.execute(count, (min_faces,)).fetchone()[0]
+    connection.execute("PRAGMA secure_delete=ON")
+    with connection:
+        readings = connection.execute("DELETE FROM readings").rowcount
+        connection.execute(
+            f"DELETE FROM minutes WHERE (minute, run) IN ({small})",  # noqa: S608
+            (min_faces,),
+        )
+    if readings or minutes:
+        is_busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        if is_busy:
+            raise sqlite3.OperationalError("another process reads it, so nothing can be erased")
+    return readings, int(minutes)
+
+
+def delete_asides(path: Path) -> int:
+    """Delete the logs that `move_aside` has put beside a log; return how many. Raises OSError."""
+    asides = [*path.parent.glob(f"{path.name}.corrupt-*"), *path.parent.glob(f"{path.name}.old-*")]
+    for aside in asides:
+        _delete(aside)
+    return len(asides)
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
 def move_aside(path: Path, why: str, suffix: str) -> None:
     """Rename the log to NAME.SUFFIX-TIME, so that a new one can take its place; an earlier one of
     that suffix is removed. Raises OSError.
@@ -230,10 +268,7 @@ def move_aside(path: Path, why: str, suffix: str) -> None:
     """
     for earlier in path.parent.glob(f"{path.name}.{suffix}-*"):
         # One is enough to look at, and a card that fails would fill up with them.
-        if earlier.is_dir() and not earlier.is_symlink():
-            shutil.rmtree(earlier)
-        else:
-            earlier.unlink()
+        _delete(earlier)
     aside = path.with_name(f"{path.name}.{suffix}-{int(time.time())}")
     path.replace(aside)
     for ending in ("-wal", "-shm"):

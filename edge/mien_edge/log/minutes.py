@@ -112,6 +112,10 @@ class Minutes:
                 rows.append(MinuteRow(key.minute, key.label, round(seconds, 3), faces, key.source))
         return rows
 
+    def faces(self, row: MinuteRow) -> int:
+        """Return the most faces, of any label, in one frame of the minute and source of a row."""
+        return self._faces.get(row.key._replace(label=ALL), 0)
+
     def drop(self, rows: Iterable[MinuteRow]) -> None:
         """Forget minutes that are stored elsewhere now."""
         for row in rows:

@@ -103,6 +103,18 @@ def _open_mode(path: Path) -> str:
     return "mode=ro&immutable=1"
 
 
+def refuse_single_readings(path: Path) -> None:
+    """Raise SinkError for an existing log with readings of single faces: whoever names a file for
+    minutes only may not mean to lose what it holds."""
+    if not path.exists():
+        return
+    with closing(open_to_read(path)) as connection:
+        count = count_after(connection, "readings", 0)
+    if count:
+        reason = f"it holds {count} readings of single faces, and use.purpose is public"
+        raise SinkError(f"{path}: {reason}; name another file with --log")
+
+
 def name(connection: sqlite3.Connection) -> str:
     """Return the log's name, 16 hexadecimal digits: with an id it identifies an entry among all
     logs.

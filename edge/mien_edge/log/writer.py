@@ -41,6 +41,8 @@ from mien_edge.log.database import (
     INSERT_READING,
     INSERT_RUN,
     EventRow,
+    delete_asides,
+    delete_single_readings,
     is_corrupt,
     is_locked,
     move_aside,
@@ -103,6 +105,9 @@ class LogWriter:
     is_clock_synchronized: returns whether a time server keeps the wall clock right.
     boot: names the time from one start of the machine to the next.
     is_own: whether `path` is the service's own place: what is no log there is moved aside.
+    min_group: 0 keeps single readings; from 1 on only minutes are kept, those with that many faces
+        in a frame. Readings and minutes of fewer that the log holds are deleted, and an event says
+        so.
     dropped: readings that were lost because they could not be written.
 
     Raises SinkError if the file cannot be opened.
@@ -117,6 +122,7 @@ class LogWriter:
         is_clock_synchronized: Callable[[], bool] = is_synchronized,
         boot: str | None = None,
         is_own: bool = False,
+        min_group: int = 0,
     ) -> None:
         # SQLite keeps its other files where a link leads.
         self.path = path.resolve() if path.is_file() else path
@@ -127,6 +133,7 @@ class LogWriter:
         self._is_clock_synchronized = is_clock_synchronized
         self._boot_id = boot_id() if boot is None else boot
         self._is_own = is_own
+        self._min_group = min_group
         now = monotonic_clock()
         self._committed_at = now
         self._synced_at = now
@@ -143,6 +150,8 @@ class LogWriter:
         self._unreported = 0  # readings dropped since the log could last be written
         self._must_reopen = False
         self._open()
+        if min_group:
+            self._delete_single_readings()
         self._trim_all()
 
     def _open(self) -> None:
@@ -231,12 +240,16 @@ class LogWriter:
         heartbeat interval; count all of them in their minutes."""
         now = self._monotonic_clock()
         self._minutes(readings)
+        if not self._min_group:
+            self._take_changes(readings, now)
+        if now - self._committed_at >= self.settings.commit_interval:
+            self.commit()
+
+    def _take_changes(self, readings: tuple[Reading, ...], now: float) -> None:
         for reading in readings:
             if self._is_change(reading):
                 self._last_readings[reading.track] = reading
                 self._pending.append(_Pending(reading, now))
-        if now - self._committed_at >= self.settings.commit_interval:
-            self.commit()
 
     def _is_change(self, reading: Reading) -> bool:
         """Whether a reading has another label or quality than the face's last one, or that one is
@@ -248,6 +261,23 @@ class LogWriter:
         if (last.label, last.quality) != (reading.label, reading.quality):
             return True
         return abs(reading.source_time - last.source_time) >= self.settings.heartbeat_interval
+
+    def _delete_single_readings(self) -> None:
+        """Delete the readings of single faces, the minutes of too few faces, and the damaged or old
+        logs that were moved aside; what was deleted is overwritten. Raises SinkError.
+        """
+        try:
+            readings, minutes = delete_single_readings(self._connection, self._min_group)
+            asides = delete_asides(self.path)
+        except (*DATABASE_ERRORS, OSError) as problem:
+            raise self._cannot_be_written(problem) from None
+        self._retention = Retention(self._connection, self.path, self.settings)
+        if readings or minutes or asides:
+            text = (
+                f"the purpose is public: {readings} readings of single faces, {minutes} minutes "
+                f"with fewer than {self._min_group} faces, {asides} logs that were moved aside"
+            )
+            self.event(EventKind.READINGS_DELETED, text)
 
     def log_start(self, model: str) -> None:
         """Write what a run that begins with `model` (NAME-VERSION) can say of the one before:
@@ -351,7 +381,8 @@ class LogWriter:
             self._connection.execute(INSERT_READING, row)
             if pending.reading.position is not None:
                 self._connection.execute(INSERT_POSITION, (pending.reading.position,))
-        for row in minutes:
+        kept = [row for row in minutes if self._minutes.faces(row) >= self._min_group]
+        for row in kept:
             run = self._run_of(row.source)
             self._connection.execute(
                 INSERT_MINUTE, (run, row.minute, row.label, row.seconds, row.faces)

@@ -4,13 +4,20 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from mien_edge.chain.pipeline import Timed
 from mien_edge.events import EventKind
 from mien_edge.formats import ReadingRecord, reading_record
 from mien_edge.status import health, status_file
-from mien_edge.status.status_file import ModelStatus, Status, StatusEvent, ThrottleStatus
+from mien_edge.status.status_file import (
+    ModelStatus,
+    Status,
+    StatusEvent,
+    ThrottleStatus,
+    UpdateStatus,
+)
 from mien_edge.values import Frame, Reading
 
 _INTERVAL = 1.0  # seconds between two writings
@@ -37,6 +44,8 @@ class StatusWriter:
     stages: names and stages of the chain, whose times are reported.
     throttle: returns how the source is throttled; None where it is not.
     monotonic_clock: returns seconds that nobody can set.
+    minutes_only: whether nothing of a single face may be written, the labels that two models
+        gave included: their counts differ by one face from one writing to the next.
     """
 
     def __init__(
@@ -47,6 +56,7 @@ class StatusWriter:
         stages: Sequence[tuple[str, Timed]] = (),
         throttle: Callable[[], ThrottleStatus] | None = None,
         monotonic_clock: Callable[[], float] = time.monotonic,
+        minutes_only: bool = False,
     ) -> None:
         self.folder = folder
         self.source = source
@@ -54,6 +64,7 @@ class StatusWriter:
         self._model = model
         self._throttle = throttle
         self._monotonic_clock = monotonic_clock
+        self._minutes_only = minutes_only
         self._lock = status_file.ServiceLock(folder)
         self._started = time.time()
         self._frames = 0
@@ -61,6 +72,7 @@ class StatusWriter:
         self._events: deque[StatusEvent] = deque(maxlen=_MAX_EVENTS)
         self._camera = "starting"
         self._labels: dict[int, str | None] = {}
+        self._faces: tuple[ReadingRecord, ...] = ()
         self._written_at = float("-inf")
         self._first_count: tuple[float, int] | None = (
             None  # monotonic seconds, bytes written until then
@@ -75,11 +87,14 @@ class StatusWriter:
             self._frame_times.popleft()
         if self._camera == "starting":
             self._camera = "ok"
+        if self._minutes_only:
+            readings = ()
         labels = {reading.track: reading.label for reading in readings}
+        self._faces = tuple(reading_record(reading) for reading in readings)
         interval = _INTERVAL if labels == self._labels else _MIN_INTERVAL
         if now - self._written_at >= interval:
             self._labels = labels
-            self._write(now, tuple(reading_record(reading) for reading in readings))
+            self._write(now, self._faces)
 
     def event(self, kind: EventKind, text: str) -> None:
         """Write the status at once: something has happened."""
@@ -87,6 +102,11 @@ class StatusWriter:
         if kind in _TROUBLES:
             self._events.append(StatusEvent(time.time(), kind, text))
         self._write(self._monotonic_clock(), ())
+
+    def ended(self) -> None:
+        """Write that the source has ended, with the faces of its last frame."""
+        self._camera = "ended"
+        self._write(self._monotonic_clock(), self._faces)
 
     def _write(self, now: float, faces: tuple[ReadingRecord, ...]) -> None:
         self._written_at = now
@@ -111,8 +131,16 @@ class StatusWriter:
             written_per_day=self._written_per_day(now),
             events=tuple(self._events),
             throttle=self._throttle() if self._throttle else None,
-            update=model.update,
+            update=self._without_counts(model.update) if self._minutes_only else model.update,
+            minutes_only=self._minutes_only,
         )
+
+    def _without_counts(self, update: UpdateStatus | None) -> UpdateStatus | None:
+        """What is tried, without what it has seen until now: the event at its end says that."""
+        if update is None or update.shadow is None:
+            return update
+        shadow = replace(update.shadow, agreement=None, confusion=())
+        return replace(update, shadow=shadow)
 
     def _fps(self) -> float:
         if len(self._frame_times) < 2:

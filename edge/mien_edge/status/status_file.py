@@ -137,15 +137,16 @@ class Status:
     pid: its process id.
     model: NAME-VERSION of the model that runs; bundle: its folder.
     source: the source's address, without a password.
-    camera: 'starting', 'ok', 'lost' or 'paused'.
+    camera: 'starting', 'ok', 'lost' or 'paused'; 'ended' for a file that is shown on.
     frames: frames since the start; fps: frame rate of the last ten seconds.
-    faces: readings of the last frame.
+    faces: readings of the last frame; empty with minutes_only.
     stage_milliseconds: mean time per frame, by the stage's name.
     health: of the device.
     resident_megabytes: memory in use by the service.
     written_per_day: megabytes a day written to disks; None until that can be said.
     events: what went wrong last, the newest at the end.
     throttle: None where the source is not throttled; update: None where the settings fix the model.
+    minutes_only: whether nothing of a single face is shown, kept or published.
     """
 
     time: float = 0.0
@@ -167,6 +168,7 @@ class Status:
     events: tuple[StatusEvent, ...] = ()
     throttle: ThrottleStatus | None = None
     update: UpdateStatus | None = None
+    minutes_only: bool = False
 
     @property
     def probation(self) -> ProbationStatus | None:

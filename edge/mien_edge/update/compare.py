@@ -146,7 +146,8 @@ def as_sentence(report: ShadowStatus) -> str:
     """The report of a comparison in one sentence for people."""
     problem = f"; {report.problem}" if report.problem else ""
     if report.agreement is None:
-        return f"{report.bundle}: no face compared yet, {report.seconds} s{problem}"
+        faces = f"{report.faces} faces" if report.faces else "no face"
+        return f"{report.bundle}: {faces} compared yet, {report.seconds} s{problem}"
     first, second = report.milliseconds
     agreement = f"{100 * report.agreement:.1f} % of {report.faces} faces in {report.seconds} s"
     latency = f"{second:g} ms a face, the current one {first:g}"

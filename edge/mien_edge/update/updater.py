@@ -275,6 +275,8 @@ class Updater:
     on_event: called between two frames with what happens.
     clock: seconds of a monotonic clock.
     progress: how far the probation of `model` was when the service ended; None if it is new.
+    minutes_only: whether no labels of faces may be kept: after a restart a probation counts its
+        faces anew.
 
     phase: what runs now, and why.
     """
@@ -290,9 +292,11 @@ class Updater:
         on_event: OnEvent,
         clock: Callable[[], float] = time.monotonic,
         progress: ProbationProgress | None = None,
+        minutes_only: bool = False,
     ) -> None:
         self.settings = settings
         self.store = store
+        self._minutes_only = minutes_only
         self._progress = progress
         self.load_model = load_model
         self.stages = stages
@@ -361,11 +365,16 @@ class Updater:
         self.close()
         phase = self.phase
         if isinstance(phase, OnProbation) and not phase.probation.failure_reason():
-            self.store.suspend_probation(phase.probation.progress(phase.model.name))
+            self._suspend_probation(phase.probation.progress(phase.model.name))
         elif self._progress is not None:
-            self.store.suspend_probation(self._progress)
+            self._suspend_probation(self._progress)
         elif isinstance(phase, Serving):
             self._suspend_promoted(phase.model.name)
+
+    def _suspend_probation(self, progress: ProbationProgress) -> None:
+        if self._minutes_only:
+            progress = replace(progress, labels={})
+        self.store.suspend_probation(progress)
 
     def _suspend_promoted(self, running: str) -> None:
         """Excuse a bundle that was promoted, but has not come to run."""

@@ -16,13 +16,13 @@ import pytest
 from helpers import clean_environment, until
 from mien_edge import settings, testing
 from mien_edge.chain.pipeline import Timed
-from mien_edge.commands import doctor, purpose
+from mien_edge.commands import doctor, notice, purpose
 from mien_edge.errors import SettingsError, SourceError
 from mien_edge.events import EventKind
 from mien_edge.formats import reading_record
 from mien_edge.log import writer
 from mien_edge.service import status_writer
-from mien_edge.settings import LogSettings, PublishSettings, Settings
+from mien_edge.settings import LogSettings, PublishSettings, Settings, UseSettings
 from mien_edge.status import status_file, summary
 from mien_edge.status.health import Health
 from mien_edge.status.status_file import (
@@ -161,7 +161,7 @@ FULL_JSON = (
     '"target_fps": 15.0, "idle": false, "skipped": 7, "failed_reads": 3, '
     '"probation": {"seconds": 12.3, "of_seconds": 600.0, "faces": 3, "of_faces": 200}, '
     '"shadow": {"bundle": "small-3", "seconds": 60, "faces": 1, "agreement": 1.0, "confusion": [[1]], '
-    '"milliseconds": [2.1, 3.0], "degrees_warmer": null, "problem": ""}}\n'
+    '"milliseconds": [2.1, 3.0], "degrees_warmer": null, "problem": ""}, "minutes_only": false}\n'
 )
 
 
@@ -421,39 +421,94 @@ def test_what_is_wrong_with_the_publisher_is_a_problem_with_and_without_the_serv
 # --- init, notice ------------------------------------------------------------------------------------------------
 
 
+def settings_of(name, uri="demo"):
+    return purpose.new_settings(purpose.stated_use(UseSettings(), name), uri)
+
+
 def test_the_first_start_asks_explains_the_law_and_writes_settings(tmp_path):
     said = io.StringIO()
     assert purpose.ask_purpose(io.StringIO("nonsense\n9\n2\n"), said) == "research"
-    assert "Article 5(1)(f)" in said.getvalue()
-    assert "Article 50(3)" in said.getvalue()
-    written = purpose.write_settings(tmp_path / "mien.toml", "research", "v4l2:0")
+    for fact in (
+        "as of November 2026",
+        "no legal advice",
+        "Article 5(1)(f)",
+        "2 February 2025",
+        "Article 50(3)",
+        "2 August 2026",
+        "Annex III, 1(c)",
+        "2 December 2027",
+        "Article 2(12)",
+        "Guidelines 3/2019",
+        "Article 35",
+    ):
+        assert fact in said.getvalue(), fact
+    use = purpose.ask_use("research", io.StringIO("A lab\n\nconsent\n"), said)
+    assert use == UseSettings("research", operator="A lab", legal_basis="consent")
+    written = purpose.new_settings(use, "v4l2:0")
+    purpose.write_settings(tmp_path / "mien.toml", written)
     assert settings.load_settings(tmp_path / "mien.toml") == written
     assert written.source.uri == "v4l2:0"
 
 
-def test_what_the_law_forbids_writes_nothing(tmp_path):
+@pytest.mark.parametrize("ask", [purpose.ask_use, settings_of])
+def test_what_the_law_forbids_is_no_purpose(ask):
     with pytest.raises(SettingsError, match="medical-safety"):
-        purpose.write_settings(tmp_path / "mien.toml", "work-school", "demo")
-    assert list(tmp_path.iterdir()) == []
+        ask("work-school")
+
+
+def test_what_the_law_forbids_is_refused_in_a_file_as_well():
+    with pytest.raises(SettingsError, match=r"use\.purpose must be one of"):
+        settings.parse_settings('[use]\npurpose = "work-school"')
 
 
 def test_an_existing_file_is_replaced_only_when_told_to(tmp_path):
     (tmp_path / "mien.toml").write_text("mine")
     with pytest.raises(SettingsError, match="--force"):
-        purpose.write_settings(tmp_path / "mien.toml", "private", "demo")
-    purpose.write_settings(tmp_path / "mien.toml", "private", "demo", force=True)
+        purpose.write_settings(tmp_path / "mien.toml", settings_of("private"))
+    purpose.write_settings(tmp_path / "mien.toml", settings_of("private"), force=True)
     with pytest.raises(SettingsError, match="nobody answered"):
         purpose.ask_purpose(io.StringIO(""), io.StringIO())
 
 
-@pytest.mark.parametrize("language", purpose.LANGUAGES)
-def test_the_notice_tells_what_is_kept_and_hides_nothing_in_markup(tmp_path, language):
-    purpose.write_notice(tmp_path / "n.html", Settings(), language, "art", "<b>Museum & Co</b>", "")
-    text = (tmp_path / "n.html").read_text()
-    assert f'lang="{language}"' in text
-    assert " 30 " in text
-    assert "&lt;b&gt;Museum &amp; Co&lt;/b&gt;" in text
-    assert "{" not in text.split("</style>")[1]
+def layers(path):
+    """The sign, and the full information."""
+    sign, information = path.read_text().split("</style>")[1].split('<section class="second">')
+    return sign, information
+
+
+@pytest.mark.parametrize("language", notice.LANGUAGES)
+def test_the_notice_has_two_layers_from_the_settings_and_hides_nothing_in_markup(
+    tmp_path, language
+):
+    use = UseSettings("research", "<b>Museum & Co</b>", "a@b.example", "Art. 6(1)(a)", "the cloud")
+    notice.write_notice(tmp_path / "n.html", Settings(use=use), language)
+    sign, information = layers(tmp_path / "n.html")
+    page = sign + information
+    assert f'lang="{language}"' in (tmp_path / "n.html").read_text()
+    for text in ("&lt;b&gt;Museum &amp; Co&lt;/b&gt;", "a@b.example", " 30 "):
+        assert text in sign
+        assert text in information
+    assert "Art. 6(1)(a)" in information
+    assert "the cloud" in information
+    assert "{" not in page
+    assert 'class="blank"' not in page
+
+
+@pytest.mark.parametrize("language", notice.LANGUAGES)
+def test_what_nobody_has_set_is_a_marked_blank_in_the_notice(tmp_path, language):
+    published = Settings(publish=PublishSettings(host="broker.example"))
+    for written, blanks in ((Settings(), 7), (published, 8)):
+        notice.write_notice(tmp_path / "n.html", written, language)
+        sign, information = layers(tmp_path / "n.html")
+        assert (sign + information).count('class="blank"') == blanks
+
+
+@pytest.mark.parametrize("language", notice.LANGUAGES)
+def test_the_notice_of_a_public_place_speaks_of_groups_alone(tmp_path, language):
+    notice.write_notice(tmp_path / "n.html", settings_of("public"), language)
+    sign, _ = layers(tmp_path / "n.html")
+    assert " 5 " in sign
+    assert " 30 " not in sign
 
 
 # --- who takes a reload signal, and the heartbeat ----------------------------------------------------------------
