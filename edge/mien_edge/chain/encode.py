@@ -199,7 +199,7 @@ class VideoFile:
             self._count += 1
 
     def _open(self) -> _Encoder:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        files.make_folder(self.path.parent)
         self._temporary.touch()  # says why, where the folder takes no file
         width, height = self._size
         is_h264 = self.path.suffix.lower() in _H264_SUFFIXES

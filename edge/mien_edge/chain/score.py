@@ -4,7 +4,10 @@ import difflib
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path, PurePath
-from typing import TypedDict
+from typing import Any, NamedTuple, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mien_edge.contract import LABELS
 from mien_edge.errors import SourceError
@@ -24,6 +27,7 @@ _SYNONYMS = {
 }
 """Words of other data sets, FER+'s among them, and the label that each stands for."""
 
+_BOOTSTRAP_SAMPLES = 2000
 _MAX_NAMED = 5  # names that a message lists
 
 Confusion = dict[str, dict[str, int]]
@@ -39,7 +43,14 @@ class ScoreResult(TypedDict):
     uncertain: how many had an emotion, but no settled label.
     accuracy: share of the photographs whose most probable emotion is their label, 0 to 1.
     accuracy_found: the same share, of the photographs with an emotion.
+    balanced_accuracy: mean over the labels that occur of the share of their photographs that is
+        right, 0 to 1; one without an emotion counts as wrong.
     macro_f1: mean of the labels' F1 scores over the photographs with an emotion, 0 to 1.
+    settled: how many were told a label, so that a device shows more than 'uncertain'; of these
+    settled_accuracy: share that is right, 0 to 1, and
+    settled_confidence: mean probability of the label that was told; 0 where there are none.
+    intervals: 95 % confidence intervals of `accuracy`, `balanced_accuracy` and `settled_accuracy`,
+        by 2,000 bootstrap samples of the photographs (Efron 1979).
     confusion: counts of the photographs with an emotion.
     unlabelled: how many were read and have no label; they count nowhere else.
     not_read: the file names of labels.csv under which no photograph was read; they count nowhere
@@ -51,8 +62,13 @@ class ScoreResult(TypedDict):
     without_emotion: int
     accuracy: float
     accuracy_found: float
+    balanced_accuracy: float
     macro_f1: float
     uncertain: int
+    settled: int
+    settled_accuracy: float
+    settled_confidence: float
+    intervals: dict[str, tuple[float, float]]
     confusion: Confusion
     unlabelled: int
     not_read: list[str]
@@ -145,15 +161,23 @@ class Score:
         predicted = self._predictions()
         confusion = self._confusion(predicted)
         correct = sum(confusion[label][label] for label in LABELS)
-        settled = sum(1 for reading in self._readings.values() if reading.label)
+        outcomes = self._outcomes()
+        shares = _shares(outcomes)
+        settled = outcomes.settled
+        confidences = outcomes.confidence[settled]
         return {
             "photographs": len(self._read),
             "faces_missed": len(self._read) - len(self._readings),
             "without_emotion": len(self._readings) - len(predicted),
-            "accuracy": correct / max(len(self._read), 1),
+            "accuracy": shares["accuracy"],
             "accuracy_found": correct / max(len(predicted), 1),
+            "balanced_accuracy": shares["balanced_accuracy"],
             "macro_f1": sum(_f1(confusion, label) for label in LABELS) / len(LABELS),
-            "uncertain": len(predicted) - settled,
+            "uncertain": len(predicted) - int(settled.sum()),
+            "settled": int(settled.sum()),
+            "settled_accuracy": shares["settled_accuracy"],
+            "settled_confidence": float(confidences.mean()) if len(confidences) else 0.0,
+            "intervals": _intervals(outcomes),
             "confusion": confusion,
             "unlabelled": len(self._unlabelled),
             "not_read": [name for name in self.labels if name not in self._read],
@@ -175,11 +199,77 @@ class Score:
         emotions = {name: reading.emotion for name, reading in self._readings.items()}
         return {name: emotion.label for name, emotion in emotions.items() if emotion is not None}
 
+    def _outcomes(self) -> "_Outcomes":
+        """How it went with each photograph that was read and has a label."""
+        names = sorted(self._read)
+        truth = np.array([LABELS.index(self.labels[name]) for name in names], int)
+        is_right = np.zeros(len(names), bool)
+        settled = np.zeros(len(names), bool)
+        confidence = np.zeros(len(names))
+        for row, name in enumerate(names):
+            reading = self._readings.get(name)
+            if reading is None or reading.emotion is None:
+                continue
+            is_right[row] = reading.emotion.label == self.labels[name]
+            settled[row] = reading.label is not None
+            confidence[row] = reading.emotion.confidence
+        return _Outcomes(truth, is_right, settled, confidence)
+
     def _confusion(self, predicted: dict[str, str]) -> Confusion:
         confusion = {truth: dict.fromkeys(LABELS, 0) for truth in LABELS}
         for name, label in predicted.items():
             confusion[self.labels[name]][label] += 1
         return confusion
+
+
+class _Outcomes(NamedTuple):
+    """What became of n photographs: arrays of n rows.
+
+    truth: indices of LABELS. is_right: whether the most probable emotion is the label. settled:
+    whether a label was told. confidence: of the most probable emotion, 0 to 1.
+    """
+
+    truth: NDArray[np.int_]
+    is_right: NDArray[np.bool_]
+    settled: NDArray[np.bool_]
+    confidence: NDArray[np.float64]
+
+    def take(self, rows: NDArray[np.int_]) -> "_Outcomes":
+        """The outcomes of those rows, which may repeat."""
+        return _Outcomes(
+            self.truth[rows], self.is_right[rows], self.settled[rows], self.confidence[rows]
+        )
+
+
+def _shares(outcomes: _Outcomes) -> dict[str, float]:
+    """The shares of ScoreResult that have an interval; 0 where there is nothing to share."""
+    counts = np.bincount(outcomes.truth, minlength=len(LABELS))
+    right = np.bincount(outcomes.truth, outcomes.is_right, len(LABELS))
+    recall = right[counts > 0] / counts[counts > 0]
+    settled_right = outcomes.is_right[outcomes.settled]
+    return {
+        "accuracy": _mean(outcomes.is_right),
+        "balanced_accuracy": _mean(recall),
+        "settled_accuracy": _mean(settled_right),
+    }
+
+
+def _mean(values: NDArray[Any]) -> float:
+    return float(values.mean()) if len(values) else 0.0
+
+
+def _intervals(outcomes: _Outcomes) -> dict[str, tuple[float, float]]:
+    count = len(outcomes.truth)
+    rng = np.random.default_rng(0)
+    samples = [
+        _shares(outcomes.take(rng.integers(0, count, count)) if count else outcomes)
+        for _ in range(_BOOTSTRAP_SAMPLES)
+    ]
+    intervals = {}
+    for name in samples[0]:
+        low, high = np.percentile([sample[name] for sample in samples], [2.5, 97.5])
+        intervals[name] = (float(low), float(high))
+    return intervals
 
 
 def _with_nearest(name: str, others: Sequence[str]) -> str:
@@ -200,11 +290,21 @@ def _f1(confusion: Confusion, label: str) -> float:
 
 
 def as_text(result: ScoreResult) -> str:
-    """The result in two lines, for people."""
+    """The result in a few lines, for people; in brackets the 95 % confidence intervals."""
+    accuracy = _with_interval(result, "accuracy")
+    balanced = _with_interval(result, "balanced_accuracy")
+    settled = _with_interval(result, "settled_accuracy")
     return (
-        f"{result['photographs']} labelled photographs: accuracy {result['accuracy']:.1%} of all, "
-        f"{result['accuracy_found']:.1%} of faces with an emotion, "
+        f"{result['photographs']} labelled photographs: accuracy {accuracy} of all, "
+        f"{result['accuracy_found']:.1%} of faces with an emotion, balanced {balanced}, "
         f"macro-F1 {result['macro_f1']:.1%}\n"
+        f"{result['settled']} were told a label: {settled} of these are right, at a mean "
+        f"confidence of {result['settled_confidence']:.1%}\n"
         f"{result['faces_missed']} faces missed, {result['without_emotion']} without emotion, "
         f"{result['uncertain']} uncertain"
     )
+
+
+def _with_interval(result: ScoreResult, name: str) -> str:
+    low, high = result["intervals"][name]
+    return f"{result[name]:.1%} [{low:.1%}, {high:.1%}]"  # type: ignore[literal-required]

@@ -91,19 +91,20 @@ def _logs(options: argparse.Namespace) -> None:
     if options.kind:
         _refuse_unknown_kind(path, options.kind)
     now = time.time()
+    source = file_name(options.source) if options.source else None
     entries = reader.Filter(
         since=show.moment(options.since, now) if options.since else 0.0,
         until=show.moment(options.until, now) if options.until else _END_OF_TIME,
         label=options.emotion,
         track=options.track,
-        source=options.source,
+        source=source,
     )
-    if options.source and not options.follow:
-        show.require_source(path, options.source)
+    if source and not options.follow:
+        show.require_source(path, source)
     if options.summary or options.plot:
         hours = show.summary(path, entries)
-        if options.source:
-            hours = _require_hours(hours, options.source)
+        if source:
+            hours = _require_hours(hours, source)
         _summarize(options, hours)
         return
     if options.export:

@@ -1,5 +1,6 @@
 """Readings as a Parquet table (Apache Parquet), through pyarrow: the extra `parquet`."""
 
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -9,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from mien_edge.errors import RuntimeMissingError, SinkError
-from mien_edge.export.textfile import Existing, check_new
+from mien_edge.export.textfile import Existing, check_new, lock, not_writable
 from mien_edge.files import atomic_write
 from mien_edge.formats import CSV_COLUMNS, reading_values
 from mien_edge.labels import LABELS
 from mien_edge.values import Reading
 
 _PART_READINGS = 4096
-_PART_SECONDS = 60.0
+_PART_SECONDS = 10.0
 _ROW_GROUP = 65536  # rows
 
 
@@ -26,7 +27,7 @@ def check_parquet(path: Path, existing: Existing) -> None:
         raise RuntimeMissingError(f"{path}: pyarrow is not installed; pip install 'mien[parquet]'")
     check_new(path, existing)
     parts = _parts_folder(path)
-    if parts.exists():
+    if parts.is_dir() and any(parts.iterdir()):
         text = "readings of a run that was cut off, or still goes on, as Parquet files"
         raise SinkError(f"{parts}: {text}; move it away, or remove it")
 
@@ -43,8 +44,8 @@ class Parquet:
     monotonic: a clock in seconds.
 
     Until then the readings are in PATH.parts, a folder of Parquet files which pyarrow, pandas and
-    DuckDB read as one table: at most 4096 readings or those of a minute are in memory, and a kill
-    loses no others. Raises SinkError, and RuntimeMissingError where pyarrow is not installed.
+    DuckDB read as one table: at most 4096 readings or those of ten seconds are in memory, and a
+    kill loses no others. Raises SinkError, and RuntimeMissingError where pyarrow is not installed.
     """
 
     def __init__(
@@ -68,7 +69,9 @@ class Parquet:
         self._rows: list[dict[str, Any]] = []
         self._parts: list[Path] = []
         try:
-            self._folder.mkdir(parents=True)
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(self._folder, os.O_RDONLY | os.O_CLOEXEC)
+            lock(self._lock, path)
         except OSError as problem:
             raise self._not_written(problem) from None
 
@@ -94,13 +97,15 @@ class Parquet:
         self._rows = []
 
     def _not_written(self, problem: OSError) -> SinkError:
-        hint = f"free some space; what was written is in {self._folder}"
-        return SinkError(f"{self._path}: cannot be written ({problem}); {hint}")
+        if isinstance(problem, SinkError):
+            return problem
+        reason = not_writable(self._path, problem)
+        return SinkError(f"{reason}; what was written before is in {self._folder}")
 
     def close(self) -> None:
         """Join the parts to the file, and remove them. Raises SinkError."""
-        self._write_part()
         try:
+            self._write_part()
             with (
                 atomic_write(self._path) as temporary,
                 self._parquet.ParquetWriter(temporary, self._schema) as writer,
@@ -110,6 +115,8 @@ class Parquet:
             shutil.rmtree(self._folder)
         except OSError as problem:
             raise self._not_written(problem) from None
+        finally:
+            os.close(self._lock)
 
     def _row_groups(self) -> Iterator[Any]:
         tables: list[Any] = []

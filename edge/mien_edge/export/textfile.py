@@ -148,8 +148,23 @@ def _tail(path: Path) -> bytes:
 
 def not_writable(path: Path, problem: OSError) -> SinkError:
     """Return the error of a file that cannot be written, which says why."""
+    reason = os.strerror(problem.errno) if problem.errno else str(problem)
     hint = "free some space" if problem.errno == errno.ENOSPC else "choose another file"
-    return SinkError(f"{path}: cannot be written ({problem.strerror}); {hint}")
+    return SinkError(f"{path}: cannot be written ({reason}); {hint}")
+
+
+def lock(descriptor: int, path: Path) -> None:
+    """Keep other runs from writing a file or folder until its descriptor is closed.
+
+    Raises SinkError if another run does so already.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        hint = "wait for its end, or name another file"
+        raise SinkError(f"{path}: another run writes it; {hint}") from None
+    except OSError as problem:  # a network's file system may have no locks
+        _log.debug("%s: not locked (%s)", path, problem)
 
 
 class LineFile:
@@ -180,17 +195,7 @@ class LineFile:
         self._file = self.path.open("ab", buffering=0)
         self._is_plain = stat.S_ISREG(os.fstat(self._file.fileno()).st_mode)
         if self._is_plain:
-            self._lock()
-
-    def _lock(self) -> None:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._file.close()
-            hint = "wait for its end, or name another file"
-            raise SinkError(f"{self.path}: another run writes it; {hint}") from None
-        except OSError as problem:  # a network's file system may have no locks
-            _log.debug("%s: not locked (%s)", self.path, problem)
+            lock(self._file.fileno(), self.path)
 
     def _begin(self) -> None:
         if self.header and self._size() == 0:

@@ -92,7 +92,8 @@ class Summary:
     readings, faces: readings of all faces, and different faces.
     seconds: from the first stage's set-up to the end of the source.
     score: of labelled photographs (score.Score.result), else None.
-    failed_reads: frames that a camera failed to deliver, or that could not be decoded.
+    failed_reads: frames that a camera failed to deliver, or that could not be decoded; of a video
+        file the places where it is damaged.
     """
 
     source: str
@@ -259,9 +260,9 @@ class Service:
         outputs = _Outputs(self._open_sinks(stack), self.model.name)
         watchers: list[pipeline.Watcher] = [outputs, notifier]
         watchers += self._open_annotator(stack, source)
+        watchers += self._open_timed(stack, source)
         if score:
             watchers.append(score)
-        watchers += self._open_timed(stack, source)
         start = time.monotonic()
         frames = self._pass_frames(source, sinks, watchers)
         if score and score.advice():

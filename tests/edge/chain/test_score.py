@@ -1,5 +1,7 @@
 """Labels are compared with photographs that were read; a label of none is named and counts nowhere."""
 
+from dataclasses import replace
+
 import pytest
 from mien_edge import testing
 from mien_edge.chain.score import Score, as_text, read_labels
@@ -72,7 +74,9 @@ def test_a_label_without_its_photograph_is_named_and_is_no_missed_face():
 
 def test_a_label_of_a_damaged_photograph_is_no_missed_face():
     result = score({"a.jpg": "happy", "cut.jpg": "sad"}, "a.jpg")
-    assert as_text(result.result()).startswith("1 labelled photographs: accuracy 0.0% of all")
+    assert as_text(result.result()).startswith(
+        "1 labelled photographs: accuracy 0.0% [0.0%, 0.0%] of all"
+    )
     assert "cut.jpg" in result.advice()
 
 
@@ -82,6 +86,40 @@ def test_the_largest_face_of_a_photograph_is_scored():
     result(Frame(None, 0, 0.0, "a.jpg"), readings)
     assert result.result()["accuracy"] == 1.0
     assert result.advice() == ""
+
+
+def test_of_the_labels_that_were_told_the_share_that_is_right_and_the_confidence_are_said():
+    """Eight happy and two sad photographs; all are told 'happy' but one happy one, which is uncertain."""
+    truths = ["happy"] * 8 + ["sad"] * 2
+    result = Score({f"{number}.jpg": truth for number, truth in enumerate(truths)})
+    for number in range(10):
+        reading = testing.reading("happy", confidence=0.8)
+        if number == 0:
+            reading = replace(reading, label=None)
+        result(Frame(None, number, 0.0, f"{number}.jpg"), (reading,))
+    scored = result.result()
+    assert (scored["accuracy"], scored["balanced_accuracy"]) == (0.8, 0.5)
+    assert (scored["settled"], scored["uncertain"]) == (9, 1)
+    assert scored["settled_accuracy"] == pytest.approx(7 / 9)
+    assert scored["settled_confidence"] == pytest.approx(0.8)
+    assert "9 were told a label: 77.8% [" in as_text(scored)
+
+
+def test_an_interval_holds_its_share_and_is_narrower_with_more_photographs():
+    def interval(count):
+        result = Score({f"{number}.jpg": "happy" for number in range(count)})
+        for number in range(count):
+            label = "happy" if number % 4 else "sad"
+            result(Frame(None, number, 0.0, f"{number}.jpg"), (testing.reading(label),))
+        return result.result()["intervals"]["accuracy"]
+
+    few = interval(40)
+    many = interval(400)
+    assert few[0] < 0.75 < few[1]
+    assert many[0] < 0.75 < many[1]
+    # a normal interval of 40 and 400 at 0.75 is 0.27 and 0.085 wide
+    assert few[1] - few[0] == pytest.approx(0.27, abs=0.05)
+    assert many[1] - many[0] == pytest.approx(0.085, abs=0.02)
 
 
 def test_a_name_in_the_decomposed_letters_of_a_mac_is_the_same_name(tmp_path):

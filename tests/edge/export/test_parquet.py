@@ -50,7 +50,7 @@ def test_a_kill_leaves_whole_parts_and_the_next_run_names_them(tmp_path, arrow):
     killed = parquet.Parquet(tmp_path / "r.parquet", Existing.REFUSE, lambda: now[0])
     for index in range(9000):
         killed((dataclasses.replace(HAPPY, frame=index),))
-    now[0] = 61.0
+    now[0] = 11.0
     killed((dataclasses.replace(HAPPY, frame=9000),))
     killed((dataclasses.replace(HAPPY, frame=9001),))
     parts = arrow.read_table(tmp_path / "r.parquet.parts")
@@ -72,11 +72,19 @@ def test_a_full_disk_is_told_with_where_the_readings_are(tmp_path, arrow, monkey
     sink((HAPPY,))
     monkeypatch.setattr(sink, "_row_groups", full)
     with pytest.raises(
-        SinkError, match=r"No space left .* what was written is in .*r\.parquet\.parts"
+        SinkError, match=r"No space left .* what was written before is in .*r\.parquet\.parts"
     ):
         sink.close()
     assert [path.name for path in tmp_path.iterdir()] == ["r.parquet.parts"]
     assert arrow.read_table(tmp_path / "r.parquet.parts").num_rows == 1
+
+
+def test_a_table_that_another_run_writes_is_left_alone(tmp_path, arrow):
+    sink = parquet.Parquet(tmp_path / "r.parquet", Existing.REFUSE)
+    with pytest.raises(SinkError, match=r"r\.parquet: another run writes it"):
+        parquet.Parquet(tmp_path / "r.parquet", Existing.REFUSE)
+    sink.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["r.parquet"]
 
 
 def full():

@@ -830,7 +830,7 @@ def test_the_command_logs_tells_one_of_two_clips_in_every_form(tmp_path, capsys)
     code, lines, problem = logs("--source", "c.mp4")
     assert (code, lines) == (1, [])
     assert "it has those of a.mp4, b.mp4" in problem
-    code, lines, problem = logs(*clip, "--summary", "--since", "2w")
+    code, lines, problem = logs(*clip, "--summary", "--until", "2020-01-01")
     assert (code, lines) == (1, [])
     assert "b.mp4: the log has no face-minutes of it in that time" in problem
 
