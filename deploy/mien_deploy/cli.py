@@ -108,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     earlier = {number: signal.signal(number, _interrupt) for number in _ENDING_SIGNALS}
     try:
-        return guarded("mien-deploy", parser(), arguments)
+        return guarded("mien-deploy", parser, arguments)
     finally:
         for number, handler in earlier.items():
             signal.signal(number, handler)

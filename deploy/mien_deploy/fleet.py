@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from mien_edge import textfiles
 from mien_edge.commands.models import NOT_JUDGED
 from mien_edge.errors import DeployError, MienError
 
@@ -120,12 +121,11 @@ def hosts(names: Sequence[str], inventory: Path | None) -> list[str]:
 
 
 def _read_inventory(path: Path) -> dict[str, list[str]]:
+    advice = 'write lines such as lobby = ["pi@camera-1"]'
+    text = textfiles.read_text(path, DeployError, advice)
     try:
-        groups = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except UnicodeDecodeError:
-        raise DeployError(f"{path}: its text is not UTF-8; save it as UTF-8") from None
-    except (OSError, RecursionError, tomllib.TOMLDecodeError) as problem:
-        advice = 'write lines such as lobby = ["pi@camera-1"]'
+        groups = tomllib.loads(text)
+    except (RecursionError, tomllib.TOMLDecodeError) as problem:
         raise DeployError(f"{path}: cannot be read ({problem}); {advice}") from None
     for group, members in groups.items():
         if not _is_list_of_names(members):

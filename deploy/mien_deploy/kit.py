@@ -4,9 +4,11 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 
-from mien_edge.errors import DeployError
+from mien_edge import textfiles
+from mien_edge.errors import DeployError, RuntimeMissingError
 from mien_edge.settings import Settings, SourceSettings, as_toml, parse_settings
 
 from mien_deploy import starts, wheels
@@ -64,6 +66,8 @@ def read_setup(
     read or is not a public key.
     """
     settings_text = None
+    if wheel and not wheel.is_file():
+        raise DeployError(f"{wheel}: no such file; name mien's wheel, which ends in .whl")
     if settings:
         settings_text = _read(settings)
         parse_settings(settings_text, str(settings))
@@ -80,10 +84,7 @@ def read_setup(
 
 
 def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as problem:
-        raise DeployError(f"{path}: cannot be read ({problem}); name another file") from None
+    return textfiles.read_text(path, DeployError, "name another file")
 
 
 def _read_public_key(path: Path) -> str:
@@ -131,8 +132,11 @@ class Task:
 def run_in_subprocess(task: Task, progress: Progress) -> Result:
     """Do a task in a process of its own, for pyinfra has one state per process.
 
-    Raises UnreachableError if the device cannot be reached, else DeployError with the reason.
+    Raises UnreachableError if the device cannot be reached, else DeployError with the reason, and
+    RuntimeMissingError without pyinfra.
     """
+    if find_spec("pyinfra") is None:
+        raise RuntimeMissingError("pyinfra is not installed; pip install 'mien[deploy]'")
     host = task.device.host
     command = [sys.executable, "-P", "-m", "mien_deploy.provision"]
     limits = Limits(silence=task.timeout)

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO
 
-from mien_edge.errors import DeployError
+from mien_edge.errors import DeployError, RuntimeMissingError
 
 from mien_deploy.text import MAX_LINE, shortened
 
@@ -262,7 +262,10 @@ class _Running:
         self._processes: set[subprocess.Popen[bytes]] = set()
 
     def start(self, command: Sequence[str]) -> "subprocess.Popen[bytes]":
-        """Start a program in a process group of its own. Raises DeployError."""
+        """Start a program in a process group of its own.
+
+        Raises DeployError, and RuntimeMissingError for a program that is not installed.
+        """
         with self._lock:
             if self.stopping.is_set():
                 raise DeployError("it was stopped; run the command again")
@@ -277,7 +280,7 @@ class _Running:
                 )
             except FileNotFoundError:
                 advice = "sudo apt install openssh-client"
-                raise DeployError(f"{command[0]} is not installed; {advice}") from None
+                raise RuntimeMissingError(f"{command[0]} is not installed; {advice}") from None
             self._processes.add(process)
             return process
 

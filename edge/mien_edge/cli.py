@@ -88,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Before NumPy is loaded: its matrices here are tiny, and OpenBLAS' other threads would spin for
     # 40 milliseconds after each product, eight times what the whole chain takes.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    return guarded("mien-edge", parser(), arguments)
+    return guarded("mien-edge", parser, arguments)
 
 
 def script() -> None:

@@ -5,7 +5,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from mien_edge import paths
+from mien_edge import paths, textfiles
 from mien_edge.addresses import has_credentials
 from mien_edge.errors import MienError
 from mien_edge.settings import Settings
@@ -41,15 +41,12 @@ def read_secret(setting: str, credential: str, holds: str, error: type[MienError
     try:
         with path.open("rb") as file:
             content = file.read(_MAX_BYTES + 1)
-        text = content.decode("utf-8-sig")
     except OSError as problem:
         reason = f"cannot be read ({problem.strerror})"
         raise error(f"{path}: {reason}; it has to hold {holds}") from None
-    except UnicodeDecodeError:
-        raise error(f"{path}: not text in UTF-8; save {holds} in UTF-8") from None
-    secret = text.rstrip("\r\n")
     if len(content) > _MAX_BYTES:
         raise error(f"{path}: over {_MAX_BYTES} bytes; write nothing but {holds} into it")
+    secret = textfiles.decode(content, str(path), error).rstrip("\n")
     if re.search(r"[\x00-\x1f\x7f]", secret):
         reason = "several lines, or control characters"
         raise error(f"{path}: {reason}; write {holds} on one line")

@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from mien_edge import schema
+from mien_edge import schema, textfiles
 from mien_edge.addresses import mask_text
 from mien_edge.errors import SettingsError
+from mien_edge.text import encodable
 
 _MAX_TOPIC_BYTES = 128  # in UTF-8; a topic may have 65,535, but brokers and tools take fewer
 _MAX_TEXT = 4096  # characters of an address, a user's name or a path
@@ -360,7 +361,9 @@ class PublishSettings(_Section):
         1000,
     )
     state_interval: float = _setting(10.0, "seconds between two state messages", 1, 3600)
-    metrics_port: int = _setting(0, "port on 127.0.0.1 for Prometheus; 0 for none", 0, 65535)
+    metrics_port: int = _setting(
+        0, "port on 127.0.0.1 for Prometheus, with or without a broker; 0 for none", 0, 65535
+    )
 
     def __post_init__(self) -> None:
         _Section.__post_init__(self)
@@ -550,21 +553,15 @@ def load_settings(path: Path | None) -> Settings:
     """
     if path is None:
         return Settings()
-    try:
-        text = path.read_text(encoding="utf-8")
-    except PermissionError:
-        hint = "run it with sudo, or as a member of the file's group"
-        raise SettingsError(f"{path}: you may not read it; {hint}") from None
-    except (OSError, UnicodeDecodeError) as problem:
-        hint = f"write one with: mien-edge settings > {path}"
-        raise SettingsError(f"{path}: cannot be read ({problem}); {hint}") from None
-    return parse_settings(text, str(path))
+    advice = f"write one with: mien-edge settings > {path}"
+    return parse_settings(textfiles.read_text(path, SettingsError, advice), str(path))
 
 
 def as_toml(settings: Settings) -> str:
     """Write settings as a TOML file that explains every key.
 
-    `parse_settings` reads it back to equal settings.
+    `parse_settings` reads it back to equal settings. Raises SettingsError for a value that is not
+    UTF-8, such as a file's name, which TOML cannot hold.
     """
     lines = [_HEADER]
     for table in dataclasses.fields(settings):
@@ -574,6 +571,9 @@ def as_toml(settings: Settings) -> str:
         lines.append(f"[{table.name}]")
         for setting in dataclasses.fields(section):
             value = json.dumps(getattr(section, setting.name), ensure_ascii=False)
+            if encodable(value) != value:
+                name = f"{table.name}.{setting.name}"
+                raise SettingsError(f"{name}: {value} is not UTF-8; rename the file that it names")
             lines.append(f"# {setting.metadata['text']}{_range(setting)}")
             lines.append(f"{setting.name} = {value}")
     return "\n".join(lines) + "\n"

@@ -9,7 +9,7 @@ import pytest
 from helpers import until
 from mien_deploy import process, starts, text
 from mien_deploy.process import LimitError, Limits, LocalProcess
-from mien_edge.errors import DeployError
+from mien_edge.errors import DeployError, RuntimeMissingError
 
 
 class Clock:
@@ -110,7 +110,7 @@ def test_stopping_ends_what_runs_and_starts_nothing_else():
 
 
 def test_a_program_that_is_missing_is_named():
-    with pytest.raises(DeployError, match="no-such-ssh is not installed"):
+    with pytest.raises(RuntimeMissingError, match="no-such-ssh is not installed"):
         list(LocalProcess(["no-such-ssh"]).lines())
 
 
@@ -126,7 +126,8 @@ def test_a_program_that_is_missing_is_named():
         (b"\x00\x7f\x08", r"\x00\x7f\x08"),
         (b"from a terminal\r", "from a terminal"),
         ("廚房\t👨‍👩‍👧 é".encode(), "廚房\t👨‍👩‍👧 é"),
-        ("\udc9b", r"\udc9b"),
+        ("\udc9b", r"\x9b"),  # a byte of a file's name
+        ("\ud8ff", r"\ud8ff"),
     ],
 )
 def test_nothing_that_acts_on_a_terminal_is_left_in_a_line(content, shown):

@@ -4,9 +4,11 @@ import types
 from pathlib import Path
 
 import pytest
-from mien_deploy import provision
-from mien_deploy.kit import DeviceSetup
-from mien_edge.errors import DeployError
+from mien_deploy import kit, provision
+from mien_deploy.cli import main
+from mien_deploy.kit import DeviceSetup, Task
+from mien_deploy.remote import Device
+from mien_edge.errors import DeployError, RuntimeMissingError
 from mien_edge.settings import Settings, SourceSettings, as_toml
 
 NETWORK = as_toml(Settings(source=SourceSettings(uri="rtsp://me:geheim@192.0.2.7/x")))
@@ -78,3 +80,30 @@ def test_setup_lets_root_and_the_services_alone_read_the_settings(device, monkey
     for options in puts:
         assert options["dest"] == "/etc/mien/mien.toml"
         assert (options["mode"], options["user"], options["group"]) == ("640", "root", "mien")
+
+
+def test_setup_without_pyinfra_names_the_extra(monkeypatch):
+    monkeypatch.setattr(kit, "find_spec", lambda _: None)
+    with pytest.raises(RuntimeMissingError, match=r"pip install 'mien\[deploy\]'"):
+        kit.run_in_subprocess(Task(Device("pi"), None), print)
+
+
+def test_setup_refuses_a_wheel_that_is_not_there_before_it_connects(tmp_path, capsys):
+    assert main(["setup", "pi", "--wheel", str(tmp_path / "mien.whl")]) == 1
+    assert "mien.whl: no such file; name mien's wheel" in capsys.readouterr().err
+
+
+def test_setup_sends_settings_and_signers_of_windows_as_plain_text(tmp_path):
+    (tmp_path / "mien.whl").touch()
+    (tmp_path / "mien.toml").write_bytes('[publish]\r\nhost = "Küche"\r\n'.encode("utf-16"))
+    (tmp_path / "signers").write_bytes(b"\xef\xbb\xbfme ssh-ed25519 AAAA\r\n")
+    setup = kit.read_setup(
+        wheel=tmp_path / "mien.whl",
+        offline=False,
+        settings=tmp_path / "mien.toml",
+        source="picamera",
+        signers=tmp_path / "signers",
+        submit_key=None,
+    )
+    assert setup.settings == '[publish]\nhost = "Küche"\n'
+    assert setup.signers == "me ssh-ed25519 AAAA\n"

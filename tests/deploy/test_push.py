@@ -254,9 +254,16 @@ def test_a_host_that_is_called_like_its_group_is_none_that_is_misspelt(tmp_path,
 
 def test_an_inventory_in_another_encoding_says_so(tmp_path):
     path = tmp_path / "fleet.toml"
-    path.write_text('lobby = ["x"]\n', encoding="utf-16")
-    with pytest.raises(DeployError, match="save it as UTF-8"):
+    path.write_text('lobby = ["x"]\n# Küche\n', encoding="latin-1")
+    with pytest.raises(DeployError, match=r"fleet.toml: line 2 is not UTF-8; save it as UTF-8"):
         fleet.hosts(["all"], path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_an_inventory_of_windows_is_read(tmp_path, encoding):
+    path = tmp_path / "fleet.toml"
+    path.write_bytes('kitchen = ["kitchen-1"]\r\n\r\n'.encode(encoding))
+    assert fleet.hosts(["kitchen"], path) == ["kitchen-1"]
 
 
 def test_groups_that_share_groups_take_no_time(tmp_path):

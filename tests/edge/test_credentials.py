@@ -45,7 +45,7 @@ def test_a_secret_written_by_any_editor_is_read(tmp_path, content):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"p\xe4ss", "not text in UTF-8"),
+        (b"p\xe4ss", "line 1 is not UTF-8"),
         (b"one\ntwo\n", "several lines"),
         (b"a\0b", "control characters"),
     ],
@@ -163,6 +163,8 @@ def test_settings_that_one_may_not_read_say_what_to_do(tmp_path, monkeypatch):
     def refuse(*_, **__):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "read_text", refuse)
-    with pytest.raises(SettingsError, match=r"mien\.toml: you may not read it; run it with sudo"):
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(
+        SettingsError, match=r"mien\.toml: cannot be read \(Permission denied\); .* with sudo"
+    ):
         load_settings(tmp_path / "mien.toml")

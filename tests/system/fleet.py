@@ -64,9 +64,14 @@ def say_what_a_thousand_take(seconds_per_device):
     say("\nA thousand devices:")
     say(f"  {fleet.MAX_PARALLEL} at once, waves of 1, 10 % and 100 %: {terms} = {count} turns")
     say("  a turn is a probation of 60 s (the default) and 5 s to send, verify and replay:")
-    say(f"  {count} x {TURN_SECONDS} s = {count * TURN_SECONDS / 60:.0f} minutes;")
+    waiting = count * TURN_SECONDS
+    say(f"  {count} x {TURN_SECONDS} s = {waiting / 60:.0f} minutes;")
     work = 1000 * seconds_per_device
-    say(f"  the work above, 1000 x {seconds_per_device:.2f} s = {work / 60:.0f} min, fits.")
+    say(f"  the workstation's own work, 1000 x {seconds_per_device:.2f} s = {work / 60:.0f} min,")
+    if work <= waiting:
+        say("  is done while the devices are on probation: they decide how long it takes.")
+    else:
+        say(f"  takes longer: all in all {work / 60:.0f} minutes; push from several workstations.")
 
 
 def say(text):

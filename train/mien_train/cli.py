@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mien_edge import __version__, files
 from mien_edge.commands.common import (
+    MaskingParser,
     add_command,
     guarded,
     json_option,
@@ -39,13 +40,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code: 0 for success, 1 for an error (one line on stderr), 2
     for usage.
     """
-    return guarded("mien-train", parser(), arguments)
+    return guarded("mien-train", parser, arguments)
 
 
 def parser() -> _Parser:
     """Return the parser of all commands and options."""
     description = "Train a verified int8 model bundle from FER2013."
-    top = _Parser(prog="mien-train", description=description)
+    top = MaskingParser(prog="mien-train", description=description)
     top.add_argument("--version", action="version", version=f"mien-train {__version__}")
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_data(commands)
@@ -108,7 +109,9 @@ def _run_folder_argument(command: _Parser) -> None:
 
 def _data_path_argument(command: _Parser) -> None:
     text = "data file or folder (default: $MIEN_DATA, else data/fer2013.csv)"
-    command.add_argument("data", type=Path, nargs="?", metavar="path", help=text)
+    command.add_argument("path", type=Path, nargs="?", help=text)
+    same = "the same, as other commands take it"
+    command.add_argument("--data", type=Path, metavar="PATH", help=same)
     _reading_options(command)
 
 
@@ -161,7 +164,7 @@ def _bundle_options(command: _Parser) -> None:
 def _data_source(options: _Options) -> "DataSource":
     from mien_train.data.source import DataSource
 
-    path = data_path(options.data)
+    path = data_path(options.data or getattr(options, "path", None))
     ferplus = options.ferplus
     if not ferplus and not path.is_dir():  # image folders have lost the order of FER+'s rows
         usual = path.parent / "fer2013new.csv"

@@ -72,14 +72,15 @@ class YuNet:
 
     def __init__(self, settings: DetectSettings) -> None:
         self.settings = settings
-        self._network = cv2.FaceDetectorYN.create(
-            model=str(weights()),
-            config="",
-            input_size=(320, 320),
-            score_threshold=settings.min_score,
-            nms_threshold=0.3,
-            top_k=500,
-        )
+        with files.utf8_path(weights()) as model:
+            self._network = cv2.FaceDetectorYN.create(
+                model=model,
+                config="",
+                input_size=(320, 320),
+                score_threshold=settings.min_score,
+                nms_threshold=0.3,
+                top_k=500,
+            )
 
     def __call__(self, frame: Frame) -> tuple[Face, ...]:
         """The faces of one frame, in its pixels, largest first."""
@@ -106,8 +107,9 @@ class Haar:
 
     def __init__(self, settings: DetectSettings) -> None:
         self.settings = settings
-        folder = cv2.data.haarcascades  # type: ignore[attr-defined]
-        self._cascade = cv2.CascadeClassifier(folder + _CASCADE)
+        folder = Path(cv2.data.haarcascades)  # type: ignore[attr-defined]
+        with files.utf8_path(folder / _CASCADE) as model:
+            self._cascade = cv2.CascadeClassifier(model)
 
     def __call__(self, frame: Frame) -> tuple[Face, ...]:
         """The faces of one frame, in its pixels, largest first; all have the score 1."""

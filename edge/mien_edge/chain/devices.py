@@ -14,6 +14,7 @@ from typing import Any
 
 import cv2
 
+from mien_edge import files
 from mien_edge.addresses import (
     host_of,
     is_network_address,
@@ -21,9 +22,11 @@ from mien_edge.addresses import (
     mask_text,
     with_credentials,
 )
+from mien_edge.chain.refusal import explain_refusal
 from mien_edge.credentials import CAMERA, read_secret
 from mien_edge.errors import FrameError, RuntimeMissingError, SourceError
 from mien_edge.settings import SourceSettings
+from mien_edge.text import encodable
 from mien_edge.values import Pixels
 
 _CHECK_CAMERA = "see whether rpicam-hello --list-cameras finds it and no other program uses it"
@@ -146,7 +149,8 @@ class V4l2(_OpenCvCapture):
         name = settings.uri.partition(":")[2]
         self._device = Path(f"/dev/video{name}" if name.isdigit() else name)
         self._refuse_absence()
-        capture = cv2.VideoCapture(str(self._device), cv2.CAP_V4L2)
+        with files.utf8_path(self._device) as path:
+            capture = cv2.VideoCapture(path, cv2.CAP_V4L2)
         capture.set(cv2.CAP_PROP_FRAME_WIDTH, settings.width)
         capture.set(cv2.CAP_PROP_FRAME_HEIGHT, settings.height)
         capture.set(cv2.CAP_PROP_FPS, settings.fps)
@@ -180,13 +184,17 @@ class Stream(_OpenCvCapture):
 
     def __init__(self, settings: SourceSettings) -> None:
         name = mask_address(settings.uri)
+        if encodable(settings.uri) != settings.uri:
+            raise SourceError(f"{name}: an address in UTF-8 is needed; write %E9 for such a byte")
         refuse_without_network(settings.uri)
         timeout = int(settings.frame_timeout * 1000)
         options = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, timeout, cv2.CAP_PROP_READ_TIMEOUT_MSEC, timeout]
         silence_opencv()
-        capture = cv2.VideoCapture(_address(settings), cv2.CAP_FFMPEG, options)
-        hint = "check the address, user and password, and that the camera is on"
-        super().__init__(capture, name, hint)
+        address = _address(settings)
+        capture = cv2.VideoCapture(address, cv2.CAP_FFMPEG, options)
+        if not capture.isOpened():
+            raise SourceError(f"{name}: {explain_refusal(address, settings.frame_timeout)}")
+        super().__init__(capture, name, "")
         self._failures = 0
         self._first_frames: deque[Pixels] = deque()
         if settings.uri.strip().lower().startswith("http"):

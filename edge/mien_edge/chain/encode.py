@@ -62,8 +62,8 @@ class _OpenCv:
         codec = cv2.VideoWriter.fourcc(*_CODECS[path.suffix.lower()])
         self._path = path
         self._count = 0
-        with _silent_stderr():
-            self._writer = cv2.VideoWriter(str(path), codec, fps, (width, height))
+        with files.utf8_path(path) as name, _silent_stderr():
+            self._writer = cv2.VideoWriter(name, codec, fps, (width, height))
         if not self._writer.isOpened():
             raise OSError(None, f"this OpenCV has no encoder for {path.suffix}")
 
@@ -199,7 +199,7 @@ class VideoFile:
             self._count += 1
 
     def _open(self) -> _Encoder:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        files.make_folder(self.path.parent)
         self._temporary.touch()  # says why, where the folder takes no file
         width, height = self._size
         is_h264 = self.path.suffix.lower() in _H264_SUFFIXES

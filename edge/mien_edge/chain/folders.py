@@ -23,6 +23,7 @@ from mien_edge.addresses import mask_address
 from mien_edge.chain.photos import PICTURE_SUFFIXES, is_picture, picture_count, read_photo
 from mien_edge.chain.video import Video
 from mien_edge.errors import SourceError
+from mien_edge.text import file_name
 from mien_edge.values import Frame
 
 _VIDEO_SUFFIXES = frozenset([
@@ -110,6 +111,7 @@ class Files:
         return Frame(image, index, time.time(), file.name)
 
     def _read_video(self, file: MediaFile) -> Iterator[Frame]:
+        _refuse_unreadable(file.path)
         video = Video(file.path)
         self._video = video
         for frame in video:
@@ -142,6 +144,7 @@ def find_media(paths: Sequence[Path]) -> list[MediaFile]:
     is_alone = len(paths) == 1 and not paths[0].is_dir()
     if is_alone:
         _refuse_special(paths[0])
+        _refuse_unreadable(paths[0])
     media: dict[str, MediaFile] = {}
     others: list[Path] = []
     for file in _files(paths):
@@ -150,7 +153,7 @@ def find_media(paths: Sequence[Path]) -> list[MediaFile]:
             others.append(file)
             continue
         absolute = os.path.abspath(file)
-        name = os.path.relpath(absolute, root)
+        name = file_name(os.path.relpath(absolute, root))
         media.setdefault(absolute, MediaFile(file, name, kind != "photo"))
     if others:
         _log_others(others)
@@ -212,6 +215,14 @@ def _refuse_special(path: Path) -> None:
         return
     hint = "name a file, or a camera as v4l2:/dev/video0"
     raise SourceError(f"{path}: {kind}, not a file; {hint}")
+
+
+def _refuse_unreadable(path: Path) -> None:
+    """Say why a file cannot be opened, which OpenCV does not."""
+    try:
+        path.open("rb").close()
+    except OSError as problem:
+        raise SourceError(f"{path}: cannot be read ({problem.strerror}); check the file") from None
 
 
 def _log_others(others: Sequence[Path]) -> None:

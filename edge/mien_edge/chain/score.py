@@ -1,12 +1,34 @@
 """Accuracy of readings against the labels.csv (columns file, emotion) of a photographs' folder."""
 
-import csv
-from pathlib import Path
-from typing import TypedDict
+import difflib
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path, PurePath
+from typing import Any, NamedTuple, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mien_edge.contract import LABELS
 from mien_edge.errors import SourceError
-from mien_edge.values import Reading
+from mien_edge.textfiles import Row, Table, open_lines, shorten
+from mien_edge.values import Frame, Reading
+
+_COLUMNS = ("file", "emotion")
+_SYNONYMS = {
+    "anger": "angry",
+    "disgusted": "disgust",
+    "afraid": "fear",
+    "fearful": "fear",
+    "happiness": "happy",
+    "joy": "happy",
+    "sadness": "sad",
+    "surprised": "surprise",
+}
+"""Words of other data sets, FER+'s among them, and the label that each stands for."""
+
+_BOOTSTRAP_SAMPLES = 2000
+_MAX_NAMED = 5  # names that a message lists
 
 Confusion = dict[str, dict[str, int]]
 """How often each label was predicted for each true label: confusion[truth][predicted]."""
@@ -15,14 +37,24 @@ Confusion = dict[str, dict[str, int]]
 class ScoreResult(TypedDict):
     """What `mien-edge run --json` prints as `score`.
 
-    photographs: how many have a label; of these
+    photographs: how many were read and have a label; of these
     faces_missed: how many had no face that was detected,
     without_emotion: how many had a face that was not good enough for an emotion,
     uncertain: how many had an emotion, but no settled label.
     accuracy: share of the photographs whose most probable emotion is their label, 0 to 1.
     accuracy_found: the same share, of the photographs with an emotion.
+    balanced_accuracy: mean over the labels that occur of the share of their photographs that is
+        right, 0 to 1; one without an emotion counts as wrong.
     macro_f1: mean of the labels' F1 scores over the photographs with an emotion, 0 to 1.
+    settled: how many were told a label, so that a device shows more than 'uncertain'; of these
+    settled_accuracy: share that is right, 0 to 1, and
+    settled_confidence: mean probability of the label that was told; 0 where there are none.
+    intervals: 95 % confidence intervals of `accuracy`, `balanced_accuracy` and `settled_accuracy`,
+        by 2,000 bootstrap samples of the photographs (Efron 1979).
     confusion: counts of the photographs with an emotion.
+    unlabelled: how many were read and have no label; they count nowhere else.
+    not_read: the file names of labels.csv under which no photograph was read; they count nowhere
+        else.
     """
 
     photographs: int
@@ -30,80 +62,223 @@ class ScoreResult(TypedDict):
     without_emotion: int
     accuracy: float
     accuracy_found: float
+    balanced_accuracy: float
     macro_f1: float
     uncertain: int
+    settled: int
+    settled_accuracy: float
+    settled_confidence: float
+    intervals: dict[str, tuple[float, float]]
     confusion: Confusion
+    unlabelled: int
+    not_read: list[str]
 
 
 def read_labels(path: Path) -> dict[str, str]:
     """The label of each file name.
 
-    path: a CSV with the columns file and emotion; each emotion is one of LABELS.
+    path: a CSV with the columns file and emotion; each emotion is one of LABELS, in any case.
 
-    Raises SourceError if the table cannot be read or is malformed.
+    Raises SourceError, which names the line, if the table cannot be read or is malformed, or labels
+    a file twice.
     """
+    labels: dict[str, str] = {}
+    lines: dict[str, int] = {}
     try:
-        with path.open(newline="", encoding="utf-8") as text:
-            rows = list(csv.DictReader(text))
-    except (OSError, UnicodeDecodeError, csv.Error) as problem:
+        with path.open("rb") as content:
+            for row in Table(open_lines(content), _COLUMNS):
+                try:
+                    name = _read_name(row, lines)
+                    labels[name] = _read_label(row)
+                except ValueError as problem:
+                    raise ValueError(f"line {row.line}: {problem}") from None
+                lines[name] = row.line
+    except OSError as problem:
         hint = "give a CSV with the columns file and emotion"
-        raise SourceError(f"{path}: cannot be read ({problem}); {hint}") from None
-    for number, row in enumerate(rows, start=2):
-        if not row.get("file") or row.get("emotion") not in LABELS:
-            needs = f"needs a file and an emotion of {', '.join(LABELS)}"
-            raise SourceError(f"{path}: line {number} {needs}; correct it")
-    return {row["file"]: row["emotion"] for row in rows}
+        raise SourceError(f"{path}: cannot be read ({problem.strerror}); {hint}") from None
+    except ValueError as problem:
+        raise SourceError(f"{path}: {problem}; correct it") from None
+    return labels
+
+
+def _read_name(row: Row, lines: dict[str, int]) -> str:
+    """Raises ValueError for no name, and for one that stands in one of the `lines` before."""
+    name = _normal(row["file"])
+    if not name:
+        raise ValueError("it names no file")
+    if name in lines:
+        raise ValueError(f"{shorten(name)!r} has a label on line {lines[name]} already")
+    return name
+
+
+def _read_label(row: Row) -> str:
+    """Raises ValueError for what is none of LABELS."""
+    text = row["emotion"]
+    label = text.lower()
+    if label in LABELS:
+        return label
+    reason = f"the emotion {shorten(text)!r} is none of {', '.join(LABELS)}"
+    if label in _SYNONYMS:
+        reason += f": write {_SYNONYMS[label]}"
+    raise ValueError(reason)
+
+
+def _normal(name: str) -> str:
+    """A file's name in composed letters (Unicode's NFC); Mac files may have decomposed ones."""
+    return unicodedata.normalize("NFC", name)
 
 
 class Score:
-    """A sink that compares the largest face of each photograph with its label.
+    """A watcher that compares the largest face of each photograph with its label.
 
-    labels: the true label of each photograph, by file name.
+    labels: the true label of each photograph, by file name (read_labels).
 
     Every face counts with its most probable emotion, an 'uncertain' one too; a photograph in which
     no face was detected, or none good enough for an emotion, counts as wrong in `accuracy` and is
-    left out of `accuracy_found`.
+    left out of `accuracy_found`. What was not read does not count.
     """
 
     def __init__(self, labels: dict[str, str]) -> None:
         self.labels = labels
+        self._read: set[str] = set()
+        self._unlabelled: set[str] = set()
         self._readings: dict[str, Reading] = {}
 
-    def __call__(self, readings: tuple[Reading, ...]) -> None:
-        """Remember the first reading of a photograph, which is that of its largest face."""
-        for reading in readings:
-            if reading.source in self.labels:
-                self._readings.setdefault(reading.source, reading)
-
-    def close(self) -> None:
-        """Do nothing: a score holds no file."""
+    def __call__(self, frame: Frame, readings: tuple[Reading, ...]) -> None:
+        """Remember the photograph, and the first reading of it, which is that of its largest
+        face.
+        """
+        name = _normal(frame.name)
+        if name not in self.labels:
+            self._unlabelled.add(name)
+            return
+        self._read.add(name)
+        for reading in readings[:1]:
+            self._readings.setdefault(name, reading)
 
     def result(self) -> ScoreResult:
         """The counts and shares so far."""
         predicted = self._predictions()
         confusion = self._confusion(predicted)
         correct = sum(confusion[label][label] for label in LABELS)
-        settled = sum(1 for reading in self._readings.values() if reading.label)
+        outcomes = self._outcomes()
+        shares = _shares(outcomes)
+        settled = outcomes.settled
+        confidences = outcomes.confidence[settled]
         return {
-            "photographs": len(self.labels),
-            "faces_missed": len(self.labels) - len(self._readings),
+            "photographs": len(self._read),
+            "faces_missed": len(self._read) - len(self._readings),
             "without_emotion": len(self._readings) - len(predicted),
-            "accuracy": correct / max(len(self.labels), 1),
+            "accuracy": shares["accuracy"],
             "accuracy_found": correct / max(len(predicted), 1),
+            "balanced_accuracy": shares["balanced_accuracy"],
             "macro_f1": sum(_f1(confusion, label) for label in LABELS) / len(LABELS),
-            "uncertain": len(predicted) - settled,
+            "uncertain": len(predicted) - int(settled.sum()),
+            "settled": int(settled.sum()),
+            "settled_accuracy": shares["settled_accuracy"],
+            "settled_confidence": float(confidences.mean()) if len(confidences) else 0.0,
+            "intervals": _intervals(outcomes),
             "confusion": confusion,
+            "unlabelled": len(self._unlabelled),
+            "not_read": [name for name in self.labels if name not in self._read],
         }
+
+    def advice(self) -> str:
+        """Name the labels under which no photograph was read, each with the photograph without a
+        label whose name is most like it; '' if there are none.
+        """
+        names = [name for name in self.labels if name not in self._read]
+        if not names:
+            return ""
+        parts = [_with_nearest(name, sorted(self._unlabelled)) for name in names[:_MAX_NAMED]]
+        if len(names) > _MAX_NAMED:
+            parts.append(f"and {len(names) - _MAX_NAMED} more")
+        return f"labels of photographs that were not read, and do not count: {', '.join(parts)}"
 
     def _predictions(self) -> dict[str, str]:
         emotions = {name: reading.emotion for name, reading in self._readings.items()}
         return {name: emotion.label for name, emotion in emotions.items() if emotion is not None}
+
+    def _outcomes(self) -> "_Outcomes":
+        """How it went with each photograph that was read and has a label."""
+        names = sorted(self._read)
+        truth = np.array([LABELS.index(self.labels[name]) for name in names], int)
+        is_right = np.zeros(len(names), bool)
+        settled = np.zeros(len(names), bool)
+        confidence = np.zeros(len(names))
+        for row, name in enumerate(names):
+            reading = self._readings.get(name)
+            if reading is None or reading.emotion is None:
+                continue
+            is_right[row] = reading.emotion.label == self.labels[name]
+            settled[row] = reading.label is not None
+            confidence[row] = reading.emotion.confidence
+        return _Outcomes(truth, is_right, settled, confidence)
 
     def _confusion(self, predicted: dict[str, str]) -> Confusion:
         confusion = {truth: dict.fromkeys(LABELS, 0) for truth in LABELS}
         for name, label in predicted.items():
             confusion[self.labels[name]][label] += 1
         return confusion
+
+
+class _Outcomes(NamedTuple):
+    """What became of n photographs: arrays of n rows.
+
+    truth: indices of LABELS. is_right: whether the most probable emotion is the label. settled:
+    whether a label was told. confidence: of the most probable emotion, 0 to 1.
+    """
+
+    truth: NDArray[np.int_]
+    is_right: NDArray[np.bool_]
+    settled: NDArray[np.bool_]
+    confidence: NDArray[np.float64]
+
+    def take(self, rows: NDArray[np.int_]) -> "_Outcomes":
+        """The outcomes of those rows, which may repeat."""
+        return _Outcomes(
+            self.truth[rows], self.is_right[rows], self.settled[rows], self.confidence[rows]
+        )
+
+
+def _shares(outcomes: _Outcomes) -> dict[str, float]:
+    """The shares of ScoreResult that have an interval; 0 where there is nothing to share."""
+    counts = np.bincount(outcomes.truth, minlength=len(LABELS))
+    right = np.bincount(outcomes.truth, outcomes.is_right, len(LABELS))
+    recall = right[counts > 0] / counts[counts > 0]
+    settled_right = outcomes.is_right[outcomes.settled]
+    return {
+        "accuracy": _mean(outcomes.is_right),
+        "balanced_accuracy": _mean(recall),
+        "settled_accuracy": _mean(settled_right),
+    }
+
+
+def _mean(values: NDArray[Any]) -> float:
+    return float(values.mean()) if len(values) else 0.0
+
+
+def _intervals(outcomes: _Outcomes) -> dict[str, tuple[float, float]]:
+    count = len(outcomes.truth)
+    rng = np.random.default_rng(0)
+    samples = [
+        _shares(outcomes.take(rng.integers(0, count, count)) if count else outcomes)
+        for _ in range(_BOOTSTRAP_SAMPLES)
+    ]
+    intervals = {}
+    for name in samples[0]:
+        low, high = np.percentile([sample[name] for sample in samples], [2.5, 97.5])
+        intervals[name] = (float(low), float(high))
+    return intervals
+
+
+def _with_nearest(name: str, others: Sequence[str]) -> str:
+    """A name that fits none of the others, with the one that it may have been meant for."""
+    by_plain_name = {PurePath(other).name.lower(): other for other in others}
+    plain = PurePath(name.replace("\\", "/")).name.lower()
+    for match in difflib.get_close_matches(plain, by_plain_name, n=1, cutoff=0.8):
+        return f"{name} (did you mean {by_plain_name[match]}?)"
+    return name
 
 
 def _f1(confusion: Confusion, label: str) -> float:
@@ -115,11 +290,21 @@ def _f1(confusion: Confusion, label: str) -> float:
 
 
 def as_text(result: ScoreResult) -> str:
-    """The result in two lines, for people."""
+    """The result in a few lines, for people; in brackets the 95 % confidence intervals."""
+    accuracy = _with_interval(result, "accuracy")
+    balanced = _with_interval(result, "balanced_accuracy")
+    settled = _with_interval(result, "settled_accuracy")
     return (
-        f"{result['photographs']} labelled photographs: accuracy {result['accuracy']:.1%} of all, "
-        f"{result['accuracy_found']:.1%} of faces with an emotion, "
+        f"{result['photographs']} labelled photographs: accuracy {accuracy} of all, "
+        f"{result['accuracy_found']:.1%} of faces with an emotion, balanced {balanced}, "
         f"macro-F1 {result['macro_f1']:.1%}\n"
+        f"{result['settled']} were told a label: {settled} of these are right, at a mean "
+        f"confidence of {result['settled_confidence']:.1%}\n"
         f"{result['faces_missed']} faces missed, {result['without_emotion']} without emotion, "
         f"{result['uncertain']} uncertain"
     )
+
+
+def _with_interval(result: ScoreResult, name: str) -> str:
+    low, high = result["intervals"][name]
+    return f"{result[name]:.1%} [{low:.1%}, {high:.1%}]"  # type: ignore[literal-required]

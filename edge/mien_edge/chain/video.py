@@ -15,9 +15,11 @@ from typing import NamedTuple
 
 import cv2
 
+from mien_edge import files
 from mien_edge.chain.containers import missing_bytes
 from mien_edge.errors import SourceError
 from mien_edge.formats import position_text
+from mien_edge.text import file_name
 from mien_edge.values import Frame
 
 _ASSUMED_RATE = 25.0  # frames per second of a file that names none, as FFmpeg assumes
@@ -48,7 +50,8 @@ class Video:
         self._open().release()
 
     def _open(self) -> cv2.VideoCapture:
-        capture = cv2.VideoCapture(str(self.path))
+        with files.utf8_path(self.path) as name:
+            capture = cv2.VideoCapture(name)
         if capture.isOpened():
             return capture
         missing = missing_bytes(self.path)
@@ -75,6 +78,7 @@ class Video:
 
     def __iter__(self) -> Iterator[Frame]:
         capture = self._open()
+        name = file_name(self.path.name)
         index = 0
         position = 0.0
         try:
@@ -86,7 +90,7 @@ class Video:
                 if not has_image:
                     self._warn_of_damage(position)
                     continue
-                yield Frame(image, index, time.time(), self.path.name, position)  # type: ignore[arg-type]
+                yield Frame(image, index, time.time(), name, position)  # type: ignore[arg-type]
                 index += 1
         finally:
             capture.release()

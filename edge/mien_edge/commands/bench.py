@@ -60,9 +60,16 @@ def _lines(result: dict[str, Any]) -> Iterator[str]:
     """Yield the result of benchmark.measure as lines of text."""
     from mien_edge.model import estimates
 
-    yield f"{'stage':<10}{'median ms':>10}{'p95 ms':>10}"
+    yield f"{'stage':<10}{'median ms':>10}{'p95 ms':>10}  (CPU time)"
     for name, row in result["milliseconds"].items():
         yield f"{name:<10}{row['median']:>10.2f}{row['p95']:>10.2f}"
+    wall = result["wall_milliseconds"]
+    yield f"{'by clock':<10}{wall['median']:>10.2f}{wall['p95']:>10.2f}"
+    if result["busy"]:
+        yield (
+            f"this machine was busy ({result['busy']}): trust the CPU time alone, and measure "
+            "again when it is idle"
+        )
     yield (
         f"{result['fps']} frames per second over {result['frames']} frames "
         f"with {result['faces']} faces; "
@@ -74,6 +81,12 @@ def _lines(result: dict[str, Any]) -> Iterator[str]:
     yield f"share of one core at {result['rate']:g} frames per second: {shares}"
     for estimate in estimates.from_json(result["estimates"]):
         yield estimate.as_text()
+    if result["line_estimates"]:
+        yield "estimate of the whole line, one face a frame:"
+        yield estimates.LINE_HEADER
+        for line in result["line_estimates"]:
+            yield estimates.LineEstimate(**line).as_row()
+        yield f"    ({estimates.LINE_SOURCE})"
 
 
 def _environment_as_text(environment: dict[str, Any] | None) -> str:

@@ -20,51 +20,111 @@ from mien_edge.addresses import mask_text
 from mien_edge.errors import MienError
 from mien_edge.export.textfile import Existing
 from mien_edge.settings import Settings, load_settings
-from mien_edge.text import printable_lines
+from mien_edge.text import ESCAPE, printable_lines
 
 Commands: TypeAlias = "argparse._SubParsersAction[Any]"
 Handler: TypeAlias = Callable[[argparse.Namespace], int | None]
 
 
-def guarded(name: str, parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> int:
+def guarded(
+    name: str,
+    make_parser: Callable[[], argparse.ArgumentParser],
+    arguments: Sequence[str] | None,
+) -> int:
     """Parse the arguments, run the command that they name, and return its exit code.
 
     name: the program's name in messages, as mien-edge.
-    parser: sets `run`, a function of the parsed options, for each command.
+    make_parser: returns a parser that sets `run`, a function of the parsed options, for each
+        command. It may import what is not installed.
     arguments: None for those of this process.
 
-    A MienError, a broken log and a missing package become one line on stderr and exit code 1; with
-    MIEN_DEBUG=1 a MienError and a missing package are raised.
+    A MienError, an error of the system, a broken log, a missing package and a name that the locale
+    lacks letters for become one line on stderr and exit code 1; with MIEN_DEBUG=1 they are raised.
     """
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal may have a smaller alphabet
-        sys.stdout.reconfigure(errors="backslashreplace")
-    options = parser.parse_args(arguments)
+    _accept_every_letter()
     _hide_secrets(f"{name}: %(levelname)s: %(message)s")
-    debug = os.environ.get("MIEN_DEBUG") == "1"
     try:
+        options = make_parser().parse_args(arguments)
         code = int(options.run(options) or 0)
-        sys.stdout.flush()
+        if sys.stdout:  # None in a process that was started without
+            sys.stdout.flush()
         return code
-    except MienError as problem:
-        if debug:
-            raise
-        return _fail(name, str(problem))
-    except sqlite3.Error as problem:
-        return _fail(name, f"the log cannot be read ({problem}); see: mien-edge doctor")
-    except MemoryError:
-        reason = "not enough memory; a log that is damaged asks for too much"
-        return _fail(name, f"{reason}; see: mien-edge doctor")
-    except ModuleNotFoundError as problem:
-        package = problem.name or ""
-        if debug or package.startswith("mien"):
-            raise
-        extra = name.removeprefix("mien-")
-        return _fail(name, f"{package} is not installed; pip install 'mien[{extra}]'")
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _flush_or_discard()
         return 0
+    except _PROBLEMS as problem:
+        if os.environ.get("MIEN_DEBUG") == "1" or _is_defect(problem):
+            raise
+        _flush_or_discard()
+        return _fail(name, _explain(problem, name.removeprefix("mien-")))
+
+
+_PROBLEMS = (MienError, sqlite3.Error, MemoryError, ImportError, UnicodeError, OSError)
+"""What the world does to a program, and no defect of it."""
+
+
+def _is_defect(problem: BaseException) -> bool:
+    """Whether a module of mien is missing."""
+    is_error = isinstance(problem, ImportError) and not isinstance(problem, MienError)
+    return is_error and _package(problem).startswith("mien")
+
+
+def _package(problem: BaseException) -> str:
+    """The package that an ImportError is about; '' if it does not say."""
+    return (getattr(problem, "name", None) or "").partition(".")[0]
+
+
+def _explain(problem: BaseException, extra: str) -> str:
+    """Return a line about one of _PROBLEMS.
+
+    extra: mien's extra that the program's packages come with.
+    """
+    if isinstance(problem, MienError):
+        return str(problem)
+    if isinstance(problem, sqlite3.Error):
+        return f"the log cannot be read ({problem}); see: mien-edge doctor"
+    if isinstance(problem, MemoryError):
+        return "not enough memory; a log that is damaged asks for too much; see: mien-edge doctor"
+    if isinstance(problem, ModuleNotFoundError):
+        return f"{_package(problem)} is not installed; pip install 'mien[{extra}]'"
+    if isinstance(problem, ImportError):
+        reason = f"{_package(problem) or 'a package'} does not load ({problem})"
+        return f"{reason}; pip install 'mien[{extra}]'"
+    if isinstance(problem, UnicodeError):
+        kind = problem.__class__.__name__
+        return f"this locale lacks letters of a name or a text ({kind}); set LC_ALL=C.UTF-8"
+    return _explain_system_error(problem)
+
+
+def _explain_system_error(problem: BaseException) -> str:
+    reason = getattr(problem, "strerror", None) or str(problem)
+    file = getattr(problem, "filename", None)
+    place = f"{os.fsdecode(file)}: " if isinstance(file, str | bytes) else ""
+    return f"{place}{reason}; put that right, and run it again"
+
+
+def _accept_every_letter() -> None:
+    """Let no letter end this program, whatever the locale: a terminal shows as an escape what its
+    alphabet lacks; a file or a pipe gets UTF-8, as TOML and JSON must be, or what PYTHONIOENCODING
+    says.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        is_chosen = sys.stdout.isatty() or "PYTHONIOENCODING" in os.environ
+        encoding = None if is_chosen else "utf-8"
+        sys.stdout.reconfigure(encoding=encoding, errors=ESCAPE)
+    if isinstance(sys.stderr, io.TextIOWrapper):
+        sys.stderr.reconfigure(errors=ESCAPE)
+
+
+def _flush_or_discard() -> None:
+    """Write what is left in the buffer of standard output, or nowhere where that cannot be."""
+    if sys.stdout:
+        try:
+            sys.stdout.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(name: str, message: str) -> int:
@@ -107,7 +167,18 @@ def _print_masked_thread_traceback(arguments: threading.ExceptHookArgs) -> None:
 
 
 class MaskingParser(argparse.ArgumentParser):
-    """A parser whose usage errors show no secret of an address that was typed."""
+    """A parser whose usage errors show no secret of an address that was typed, and the usage of the
+    command that was typed.
+    """
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse as ArgumentParser does; what is left over is a usage error of this command, not of
+        the one above it.
+        """
+        options, rest = super().parse_known_args(args, namespace)
+        if rest:
+            self.error(f"unrecognized arguments: {' '.join(rest)}")
+        return options, rest
 
     def error(self, message: str) -> NoReturn:
         """Exit with code 2 and one line."""

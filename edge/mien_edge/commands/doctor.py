@@ -32,6 +32,7 @@ from mien_edge.settings import PublishSettings, Settings
 from mien_edge.status import health
 from mien_edge.status.status_file import read_status
 from mien_edge.status.summary import publisher_problems, read_publisher
+from mien_edge.text import encodable
 
 Severity = Literal["ok", "note", "warning", "error"]
 ORDER: tuple[Severity, ...] = ("ok", "note", "warning", "error")
@@ -326,6 +327,8 @@ def _version(package: str) -> str | None:
 
 def _model(device: Device) -> Iterator[Finding]:
     """Check the bundle in a process of its own: a damaged model may crash an interpreter."""
+    if not _first_installed(_INTERPRETERS):  # which _packages tells
+        return
     fix = "install a bundle: mien-edge models install FOLDER"
     try:
         folder = find_bundle(device.settings.model.bundle)
@@ -632,9 +635,15 @@ def _doctor(options: argparse.Namespace) -> int:
     findings = examine(settings, settings_file=options.settings)
     if settings.publish.host:
         findings.append(broker(settings.publish))
+    if settings.publish.host or settings.publish.metrics_port:
         findings += _publisher()
     if options.json:
-        print(json.dumps([dataclasses.asdict(finding) for finding in findings]))  # noqa: T201
+        print(json.dumps([_as_dict(finding) for finding in findings]))  # noqa: T201
     else:
         print(as_text(findings))  # noqa: T201
     return EXIT_CODES[worst(findings)]
+
+
+def _as_dict(finding: Finding) -> dict[str, str]:
+    """A finding as plain values for JSON, which names of files have to fit."""
+    return {key: encodable(value) for key, value in dataclasses.asdict(finding).items()}

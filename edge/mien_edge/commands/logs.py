@@ -15,6 +15,7 @@ from mien_edge.commands.common import (
     settings_option,
 )
 from mien_edge.errors import SettingsError, SinkError
+from mien_edge.events import EventKind
 from mien_edge.export.exports import SUFFIXES, TIMED, Export, check, open_export
 from mien_edge.labels import LABELS
 from mien_edge.log import plot, reader, show
@@ -84,6 +85,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def _logs(options: argparse.Namespace) -> None:
     path = log_path(options)
+    if options.kind:
+        _refuse_unknown_kind(path, options.kind)
     now = time.time()
     entries = reader.Filter(
         since=show.moment(options.since, now) if options.since else 0.0,
@@ -129,6 +132,18 @@ def _export(options: argparse.Namespace, path: Path, entries: reader.Filter) -> 
                 exporter((reading,))
                 count += 1
     print(f"exported: {count} readings to {export.path}")  # noqa: T201
+
+
+def _refuse_unknown_kind(path: Path, kind: str) -> None:
+    """Raise SettingsError for what is no kind of entry, neither of this version nor in the log."""
+    known = [show.READING, show.EVENT, *EventKind]
+    if kind in known:
+        return
+    with closing(reader.open_to_read(path)) as connection:
+        known += reader.event_kinds(connection)
+    if kind not in known:
+        names = ", ".join(sorted(set(known)))
+        raise SettingsError(f"--kind {kind!r} is no kind of entry; choose one of {names}")
 
 
 def _form(options: argparse.Namespace) -> str:

@@ -39,7 +39,7 @@ def _publish(options: argparse.Namespace) -> None:
     state_folder = options.state or paths.systemd_directory("STATE_DIRECTORY")
     if state_folder is None:
         raise SettingsError("the cursor needs a folder; name one with --state")
-    result = publisher.run(
+    counts = publisher.run(
         settings.publish,
         service_log_path(options, settings),
         paths.RUNTIME,
@@ -47,7 +47,7 @@ def _publish(options: argparse.Namespace) -> None:
         paths.systemd_directory("RUNTIME_DIRECTORY"),
         _stop_event().is_set,
     )
-    print(f"{result.published} published, {result.outbox.waiting} waiting")  # noqa: T201
+    print(counts)  # noqa: T201
 
 
 def _stop_event() -> threading.Event:

@@ -11,7 +11,7 @@ from typing import Any
 
 from mien_edge.errors import RuntimeMissingError, SinkError
 from mien_edge.export.textfile import Existing, check_new, lock, not_writable
-from mien_edge.files import atomic_write
+from mien_edge.files import atomic_write, make_folder
 from mien_edge.formats import CSV_COLUMNS, reading_values
 from mien_edge.labels import LABELS
 from mien_edge.values import Reading
@@ -69,7 +69,7 @@ class Parquet:
         self._rows: list[dict[str, Any]] = []
         self._parts: list[Path] = []
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self._folder)
             self._lock = os.open(self._folder, os.O_RDONLY | os.O_CLOEXEC)
             lock(self._lock, path)
         except OSError as problem:

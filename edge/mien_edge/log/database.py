@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
+from mien_edge import files
 from mien_edge.errors import SinkError
 from mien_edge.events import EventKind
 from mien_edge.labels import LABELS
@@ -164,7 +165,7 @@ def open_database(path: Path, is_own: bool = False) -> sqlite3.Connection:
     Raises SinkError if it cannot be opened, is no log, or was written by a newer version.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        files.make_folder(path.parent)
         _refuse_special_file(path, is_own)
         return _connect(path, is_own)
     except DATABASE_ERRORS as problem:

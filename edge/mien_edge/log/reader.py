@@ -268,6 +268,11 @@ def events(
         yield _event(row)
 
 
+def event_kinds(connection: sqlite3.Connection) -> list[str]:
+    """Return the kinds of the log's events, also those of other versions of mien."""
+    return [row[0] for row in connection.execute("SELECT DISTINCT kind FROM events")]
+
+
 def newest_events(
     connection: sqlite3.Connection,
     since: float,

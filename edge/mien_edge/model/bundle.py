@@ -80,8 +80,9 @@ def read_card(folder: Path, shown_as: Path | None = None) -> Card:
             raise BundleError(f"{shown}: larger than {LARGEST} bytes; copy the bundle again")
         content = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise BundleError(
-            f"{shown}: cannot be read ({error}); name a folder with a model bundle",
+            f"{shown}: cannot be read ({reason}); name a folder with a model bundle",
         ) from None
     return parse_card(content, str(shown))
 

@@ -9,6 +9,7 @@ from typing import Any
 from mien_edge import __version__, schema
 from mien_edge.model.bundle import load_bundle, replay_golden
 from mien_edge.model.interpreter import Classifier
+from mien_edge.text import file_name
 
 _CPU_FEATURES = (
     "neon", "asimd", "asimddp", "i8mm", "fphp", "sve",
@@ -61,7 +62,7 @@ def check(folder: Path, threads: int = 1) -> CheckResult:
     replay = replay_golden(bundle, classifier)
     return CheckResult(
         model=bundle.card.id,
-        bundle=str(bundle.folder),
+        bundle=file_name(bundle.folder),
         vectors=replay.vectors,
         difference_steps=replay.difference,
         allowed_steps=bundle.card.golden.tolerance,

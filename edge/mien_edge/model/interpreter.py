@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from mien_edge import files
 from mien_edge.contract import LABELS, Quantization
 from mien_edge.errors import BundleError, RuntimeMissingError
 from mien_edge.values import Floats, Pixels
@@ -114,11 +115,12 @@ def _creator(module: Any) -> Callable[[Path, int, bool], Interpreter]:
     def create(path: Path, threads: int, reference: bool) -> Interpreter:
         resolvers = module.OpResolverType
         resolver = resolvers.BUILTIN_REF if reference else resolvers.AUTO
-        interpreter: Interpreter = module.Interpreter(
-            model_path=str(path),
-            num_threads=threads,
-            experimental_op_resolver_type=resolver,
-        )
+        with files.utf8_path(path) as name:
+            interpreter: Interpreter = module.Interpreter(
+                model_path=name,
+                num_threads=threads,
+                experimental_op_resolver_type=resolver,
+            )
         return interpreter
 
     return create

@@ -47,6 +47,12 @@ _DAMAGED = (
 
 _log = logging.getLogger("mien.publish")
 
+
+def unreadable_text(log: Path, problem: Exception) -> str:
+    """Say of an error of UNREADABLE what is wrong with the log."""
+    return str(problem) if isinstance(problem, SinkError) else f"{log}: damaged ({problem})"
+
+
 Kind = Literal["reading", "event", "minute"]
 """The kinds of entries; each has its own topic and its own numbers."""
 

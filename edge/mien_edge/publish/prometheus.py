@@ -109,6 +109,11 @@ def _publisher_metrics(publisher: PublisherStatus) -> Iterator[Metric]:
         ratios.add_metric([label], share)
     yield ratios
     yield _gauge("mien_faces", "Most faces in one frame of the last minute", publisher.faces)
+    if publisher.broker:
+        yield from _broker_metrics(publisher)
+
+
+def _broker_metrics(publisher: PublisherStatus) -> Iterator[Metric]:
     yield _gauge("mien_entries_waiting", "Log entries that wait for the broker", publisher.waiting)
     refused_help = "Messages that the broker refused since the start of the publisher"
     yield CounterMetricFamily("mien_messages_refused", refused_help, value=publisher.refused)

@@ -30,7 +30,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mien_edge.errors import PublishError, SinkError, SourceError
+from mien_edge.errors import PublishError
 from mien_edge.log.minutes import MinuteSummary
 from mien_edge.publish import homeassistant, identity
 from mien_edge.publish.identity import Identity, IdentityFile
@@ -54,7 +54,9 @@ from mien_edge.publish.outbox import (
     Mode,
     Outbox,
     SingleReadings,
+    unreadable_text,
 )
+from mien_edge.publish.reporter import Reporter, publishable_minute, read_service_status
 from mien_edge.publish.retirement import Retirement
 from mien_edge.publish.state import device_state, read_machine
 from mien_edge.publish.timer import Backoff, Clock, Timer
@@ -121,9 +123,6 @@ class Publisher:
         clock: Clock = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        if not settings.host:
-            fix = "name the broker in the settings file, or stop mien-publish"
-            raise PublishError(f"publish.host is empty; {fix}")
         self.settings = settings
         self.runtime = runtime
         self.identity = Identity.of(settings)
@@ -224,16 +223,16 @@ class Publisher:
 
     def service_status(self) -> Status | None:
         """Return the status of the camera's service; None if it does not run."""
-        try:
-            return status_file.read_status(self.runtime)
-        except SourceError:
-            return None
+        return read_service_status(self.runtime)
+
+    @property
+    def counts(self) -> str:
+        """How much is published, and how much waits, in a few words."""
+        return f"{self.published} published, {self.outbox.waiting} waiting"
 
     def _publishable_minute(self) -> MinuteSummary:
         """The sums of the last full minute; empty ones if it had too few faces to be published."""
-        minute = self.outbox.last_minute
-        min_faces = self.settings.min_faces if self.settings.aggregate else 1
-        return minute if minute.faces >= min_faces else MinuteSummary()
+        return publishable_minute(self.outbox.last_minute, self.settings)
 
     def _refill(self) -> None:
         """Look at the log when it is time, and at once after a full batch.
@@ -256,9 +255,7 @@ class Publisher:
         except UNREADABLE as problem:
             self.outbox.waiting = 0
             self._has_more = False
-            is_told_by_reader = isinstance(problem, SinkError)
-            path = self.outbox.log
-            text = str(problem) if is_told_by_reader else f"{path}: damaged ({problem})"
+            text = unreadable_text(self.outbox.log, problem)
             self.notices.tell("log", f"{text}; until then nothing is published")
         else:
             self.notices.end("log", f"{self.outbox.log}: can be read again")
@@ -518,16 +515,16 @@ def run(
     state: Path,
     own_runtime: Path | None,
     is_stopped: Callable[[], bool],
-) -> Publisher:
-    """Publish until `is_stopped` returns True, and return the publisher, closed.
+) -> str:
+    """Publish until `is_stopped` returns True; where no broker is named, serve metrics alone.
+    Returns what was done, in a few words.
 
     settings, log, runtime, state: as for Publisher.
     own_runtime: folder in memory for the publisher's own status file; None to write none.
 
     Raises PublishError for settings that can't be used.
     """
-    publisher = Publisher(settings, log, runtime, state)
-    check_files(settings)
+    publisher = _open(settings, log, runtime, state)
     notifier = Notifier()
     status_timer = Timer(_STATUS_SECONDS)
     with ExitStack() as exit_stack:  # closes in reverse order
@@ -538,27 +535,33 @@ def run(
         exit_stack.callback(publisher.close)
         exit_stack.callback(notifier.close)
         while not is_stopped():
-            publisher.step()
-            notifier.ping_watchdog(_summary(publisher))
+            publisher.step(POLL_SECONDS)
+            notifier.ping_watchdog("; ".join([*publisher.problems(), publisher.counts]))
             if own_runtime is not None and status_timer.due():
                 status_timer.restart()
                 status_file.write(own_runtime, publisher.report())
-    return publisher
+    return publisher.counts
 
 
-def _serve_metrics(publisher: Publisher) -> "MetricsServer":
+def _open(
+    settings: PublishSettings, log: Path, runtime: Path, state: Path
+) -> "Publisher | Reporter":
+    if settings.host:
+        publisher = Publisher(settings, log, runtime, state)
+        check_files(settings)
+        return publisher
+    if settings.metrics_port:
+        return Reporter(settings, log, runtime, _mode(settings))
+    fix = "name a broker, or set publish.metrics_port for Prometheus alone, or stop mien-publish"
+    raise PublishError(f"publish.host is empty; {fix}")
+
+
+def _serve_metrics(publisher: "Publisher | Reporter") -> "MetricsServer":
     # Here, because prometheus_client takes megabytes that most devices do without.
     from mien_edge.publish.prometheus import Collector, MetricsServer
 
     collector = Collector(publisher.service_status, publisher.report)
     return MetricsServer(publisher.settings.metrics_port, collector)
-
-
-def _summary(publisher: Publisher) -> str:
-    """The line that systemctl shows."""
-    waiting = publisher.outbox.waiting
-    counts = f"{publisher.published} published, {waiting} waiting"
-    return "; ".join([*publisher.problems(), counts])
 
 
 def _mode(settings: PublishSettings) -> Mode:

@@ -1,11 +1,13 @@
 """Measure the service's chain on this device, with the demo's pictures."""
 
 import dataclasses
+import os
 import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -14,7 +16,7 @@ from numpy.typing import NDArray
 
 from mien_edge.chain import pipeline, sources
 from mien_edge.errors import RuntimeMissingError
-from mien_edge.model import estimates, tflite
+from mien_edge.model import estimates, profile, tflite
 from mien_edge.model.bundle import Bundle
 from mien_edge.service.run import build_chain, load_model
 from mien_edge.service.throttle import Governor, ThrottledSource
@@ -28,6 +30,9 @@ _STRIPE_SPEED = 100  # pixels per second
 _IMMEDIATELY = 0.001  # seconds until a source without motion idles
 _GRAY = 90  # of a scene with nobody in it
 _StageSeconds: TypeAlias = dict[str, NDArray[np.float64]]
+_ESTIMATED_SIZE = 320  # of the detector, pixels; the ratio of all else to it is taken there
+_BUSY_LOAD = 0.5  # processes a core
+_BUSY_RATIO = 1.15  # of the wall clock to processor time
 _START_UP_TIMEOUT = 120.0  # seconds
 
 
@@ -37,12 +42,15 @@ def measure(settings: Settings, bundle: Bundle, frames: int = 200) -> dict[str, 
     frames: number of frames to measure, after a tenth as many to warm up.
 
     Returns model, frames, rate (frames per second of the source), faces, milliseconds (median and
-    p95 of each stage and of `total`), fps, rss_megabytes, peak_rss_megabytes, start_up_seconds,
-    cpu_share and estimates.
+    p95 of the CPU time of each stage and of `total`), wall_milliseconds (the same of the wall
+    clock, a frame), fps by the wall clock, busy (why the wall clock is not to be trusted, or ''),
+    rss_megabytes, peak_rss_megabytes, start_up_seconds, cpu_share, estimates and line_estimates.
 
     Raises BundleError, and RuntimeMissingError without the demo's photograph.
     """
-    seconds, faces = _stage_seconds(settings, bundle, frames)
+    load = _load()
+    times = _measure_stages(settings, bundle, frames)
+    seconds = times.cpu
     total = np.sum(list(seconds.values()), axis=0)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
     milliseconds = {name: _percentiles(values) for name, values in seconds.items()}
@@ -50,34 +58,68 @@ def measure(settings: Settings, bundle: Bundle, frames: int = 200) -> dict[str, 
         "model": bundle.card.id,
         "frames": frames,
         "rate": settings.source.fps,
-        "faces": faces,
+        "faces": times.faces,
         "milliseconds": {**milliseconds, "total": _percentiles(total)},
-        "fps": round(frames / float(total.sum()), 1),
+        "wall_milliseconds": _percentiles(times.wall),
+        "fps": round(frames / float(times.wall.sum()), 1),
+        "busy": _busy(load, float(times.wall.sum()), float(total.sum())),
         "rss_megabytes": health.resident_megabytes(),
         "peak_rss_megabytes": round(peak, 1),
         "start_up_seconds": round(_start_up_seconds(bundle.folder), 2),
         "cpu_share": cpu_shares(settings, bundle),
-        "estimates": _estimates(bundle.model),
+        **_estimates(settings, bundle.model, milliseconds),
     }
 
 
-def _stage_seconds(settings: Settings, bundle: Bundle, frames: int) -> tuple[_StageSeconds, int]:
-    """Return seconds per frame for each stage, and the number of faces in all frames."""
+@dataclass(frozen=True, slots=True)
+class _Times:
+    """What the frames took.
+
+    cpu: seconds of processor time a frame, by stage. wall: (frames,) seconds a frame by the wall
+    clock. faces: in all frames.
+    """
+
+    cpu: _StageSeconds
+    wall: NDArray[np.float64]
+    faces: int
+
+
+def _measure_stages(settings: Settings, bundle: Bundle, frames: int) -> _Times:
     demo = sources.Demo(settings.source.fps, paced=False)
     pictures = [demo.picture(index / 2) for index in range(_PICTURES)]
     model = load_model(settings, bundle)
-    chain, stages = pipeline.timed(build_chain(settings, model))
+    chain, stages = pipeline.timed(build_chain(settings, model), time.process_time)
     warm_up = max(frames // 10, 1)
-    seconds: dict[str, list[float]] = {name: [] for name, _ in stages}
+    cpu: dict[str, list[float]] = {name: [] for name, _ in stages}
+    wall: list[float] = []
     faces = 0
     for index in range(warm_up + frames):
         picture = pictures[index % len(pictures)]
+        start = time.perf_counter()
         readings = chain(Frame(picture, index, index / settings.source.fps))
         if index >= warm_up:
+            wall.append(time.perf_counter() - start)
             faces += len(readings)
             for name, stage in stages:
-                seconds[name].append(stage.last)
-    return {name: np.array(values) for name, values in seconds.items()}, faces
+                cpu[name].append(stage.last)
+    arrays = {name: np.array(values) for name, values in cpu.items()}
+    return _Times(arrays, np.array(wall), faces)
+
+
+def _load() -> float:
+    """How many processes wanted to run in the last minute, for each core."""
+    return os.getloadavg()[0] / (os.cpu_count() or 1)
+
+
+def _busy(load: float, wall_seconds: float, cpu_seconds: float) -> str:
+    """Say why the wall clock is not to be trusted; '' where it is."""
+    reasons = []
+    if load > _BUSY_LOAD:
+        reasons.append(f"{load:.1f} processes a core wanted to run in the minute before")
+    if wall_seconds > _BUSY_RATIO * cpu_seconds:
+        waited = 1 - cpu_seconds / wall_seconds
+        reasons.append(f"the chain waited for the processor {waited:.0%} of the time")
+    return "; ".join(reasons)
 
 
 def _percentiles(seconds: NDArray[np.float64]) -> dict[str, float]:
@@ -155,13 +197,29 @@ class _RealTimeSource:
             yield Frame(picture, index, time.time())
 
 
-def _estimates(model: Path) -> dict[str, Any]:
-    """Return estimates for a Raspberry Pi's cores; empty without an interpreter."""
+def _estimates(
+    settings: Settings, model: Path, milliseconds: dict[str, dict[str, float]]
+) -> dict[str, Any]:
+    """Return estimates for Raspberry Pis: of the network alone, and of the whole line where this
+    measurement was made with the detector and the size that they are for; empty without an
+    interpreter.
+    """
     try:
         operators = tflite.operators(model.read_bytes())
-        return estimates.to_json(estimates.estimate(operators))
+        network = profile.invoke_milliseconds(model)
     except RuntimeMissingError:
-        return {}
+        return {"estimates": {}, "line_estimates": []}
+    result: dict[str, Any] = {
+        "estimates": estimates.to_json(estimates.estimate(operators)),
+        "line_estimates": [],
+    }
+    if settings.detect.method == "yunet" and settings.detect.size == _ESTIMATED_SIZE:
+        detector = milliseconds["detect"]["median"]
+        whole = sum(values["median"] for values in milliseconds.values())
+        rest_ratio = max(whole - detector - network, 0.0) / detector
+        lines = estimates.estimate_lines(operators, rest_ratio)
+        result["line_estimates"] = [dataclasses.asdict(line) for line in lines]
+    return result
 
 
 def _start_up_seconds(folder: Path) -> float:

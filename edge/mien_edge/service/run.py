@@ -39,6 +39,7 @@ from mien_edge.service.throttle import Governor, ThrottledSource
 from mien_edge.settings import Settings
 from mien_edge.status.status_file import ModelStatus
 from mien_edge.status.systemd import Notifier
+from mien_edge.text import encodable
 from mien_edge.update.record import ProbationProgress
 from mien_edge.update.signing import Trust
 from mien_edge.update.store import Recovery, Store
@@ -138,10 +139,10 @@ class Events:
     def __call__(self, kind: EventKind, text: str) -> None:
         """Tell every listener of an event; `text` is a sentence for people.
 
-        The secrets of an address in it are masked.
+        The secrets of an address in it are masked, and it is made fit for UTF-8.
         """
         for listener in self._listeners:
-            listener(kind, mask_text(text))
+            listener(kind, encodable(mask_text(text)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,14 +256,16 @@ class Service:
         counter = _Counter()
         score = self._score(source)
         sinks = [counter, *log_sinks]
-        if score:
-            sinks.append(score)
         outputs = _Outputs(self._open_sinks(stack), self.model.name)
         watchers: list[pipeline.Watcher] = [outputs, notifier]
         watchers += self._open_annotator(stack, source)
         watchers += self._open_timed(stack, source)
+        if score:
+            watchers.append(score)
         start = time.monotonic()
         frames = self._pass_frames(source, sinks, watchers)
+        if score and score.advice():
+            _log.warning("%s", score.advice())
         return Summary(
             source=self._source_name(),
             model=self.model.name,
@@ -285,7 +288,7 @@ class Service:
         return sources.open_source(settings, self.stop, self.events, switch, names)
 
     def _score(self, source: sources.Source) -> Score | None:
-        """Make the sink that scores photographs, where true labels are known."""
+        """Make the watcher that scores photographs, where true labels are known."""
         path = self.options.labels
         if path is None and len(source.paths) == 1:
             path = source.paths[0] / "labels.csv"
@@ -442,7 +445,7 @@ class Service:
 
     def _source_name(self) -> str:
         names = self.options.sources or [self.settings.source.uri]
-        return " ".join(mask_address(name) for name in names)
+        return encodable(" ".join(mask_address(name) for name in names))
 
     def _max_frames(self) -> int | None:
         if self.options.max_frames is None:

@@ -207,7 +207,7 @@ class PublisherStatus:
     """How the publisher is.
 
     time: when this was written (seconds since 1970).
-    broker: HOST:PORT; connected: whether it has accepted.
+    broker: HOST:PORT, empty where metrics alone are served; connected: whether it has accepted.
     problem: why it has not, and what else is wrong with the log or the broker; empty for nothing.
     published, refused, set_aside: messages that the broker acknowledged, refused, and will never
     take, since the start.

@@ -15,7 +15,7 @@ from mien_edge.log import reader
 from mien_edge.schema import to_dict
 from mien_edge.status import health, status_file
 from mien_edge.status.status_file import ProbationStatus, PublisherStatus, ShadowStatus, Status
-from mien_edge.text import printable
+from mien_edge.text import encodable, file_name, printable
 
 _DAY = 86400.0
 _MAX_ERRORS = 5
@@ -112,12 +112,12 @@ def _summarize_log(path: Path, now: float) -> LogSummary | NoLog:
     try:
         connection = reader.open_to_read(path)
     except SinkError as problem:
-        return NoLog(str(path), str(problem), free_megabytes)
+        return NoLog(file_name(path), encodable(str(problem)), free_megabytes)
     files = path.parent.glob(f"{path.name}*")
     size = sum(file.stat().st_size for file in files)
     try:
         return LogSummary(
-            path=str(path),
+            path=file_name(path),
             megabytes=round(size / 1e6, 2),
             free_megabytes=free_megabytes,
             readings=connection.execute("SELECT COUNT(*) FROM readings").fetchone()[0],
@@ -149,7 +149,7 @@ def publisher_problems(publisher: PublisherStatus | None) -> list[str]:
     """Return what is wrong with the publisher, one line each; None where it does not run."""
     if publisher is None or not publisher.problem:
         return []
-    if publisher.connected:
+    if publisher.connected or not publisher.broker:
         return [f"publishing: {publisher.problem}"]
     return [f"the broker {publisher.broker} is not reached: {publisher.problem}"]
 
@@ -163,7 +163,7 @@ def as_text(summary: StatusSummary) -> str:
     else:
         rows.append(("service", service.why))
     rows.append(("log", _log_line(summary.log)))
-    if summary.publisher:
+    if summary.publisher and summary.publisher.broker:
         rows.append(("broker", _broker_line(summary.publisher)))
     if isinstance(summary.log, LogSummary):
         rows += [("error", _event_line(event)) for event in summary.log.errors]
@@ -213,8 +213,8 @@ def _frames_line(service: Status) -> str:
 
 
 def _faces_line(service: Status) -> str:
-    faces = [f"{face.track}: {face.label or face.quality}" for face in service.faces]
-    return ", ".join(faces) or "none"
+    faces = [f"{face.label or face.quality} (face {face.track})" for face in service.faces]
+    return ", ".join([f"{len(faces)} now", *faces])
 
 
 def _heat_line(device: health.Health) -> str:

@@ -14,7 +14,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from mien_edge import files
+from mien_edge import files, textfiles
 from mien_edge.errors import BundleError, RuntimeMissingError
 from mien_edge.settings import UpdateSettings
 
@@ -23,6 +23,7 @@ SIGNATURE = "card.json.sig"
 _PRINCIPAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@-]{0,127}")
 _MAX_BYTES = 64 * 1024  # of a signature; real ones have some hundreds
 _TIMEOUT = 20  # seconds
+_MIN_WORDS = 2  # of a public key: kind and key; a comment may follow
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,8 @@ class Trust:
                 "put the signer's line there "
                 "(mien-deploy sign prints it)",
             )
+        for file in (self.signers, self.revoked):
+            _refuse_byte_order_mark(file)
         principal = self._principal(signature, name)
         self._verify(folder, signature, principal, name)
         return principal
@@ -102,6 +105,20 @@ class Trust:
             raise BundleError(
                 f"{name} is signed by a key that {self.revoked} revokes; sign it with another one",
             )
+
+
+def _refuse_byte_order_mark(path: Path) -> None:
+    """Raise BundleError for a file that Windows saved with a mark: ssh-keygen takes that for a part
+    of the first line, and would not know its key.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(3)
+    except OSError:  # ssh-keygen says why
+        return
+    if textfiles.has_byte_order_mark(start):
+        reason = "it begins with a byte order mark, which ssh-keygen does not read"
+        raise BundleError(f"{path}: {reason}; save it as UTF-8 without one")
 
 
 def sign(folder: Path, key: Path) -> Path:
@@ -174,10 +191,10 @@ def allowed_signers_line(principal: str, public: Path) -> str:
     cannot be one.
     """
     check_principal(principal)
-    try:
-        kind, key, *_ = public.read_text().split()
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise BundleError(f"{public}: not a public SSH key ({error}); name the .pub file") from None
+    words = textfiles.read_text(public, BundleError, "name the .pub file").split()
+    if len(words) < _MIN_WORDS:
+        raise BundleError(f"{public}: not a public SSH key; name the .pub file")
+    kind, key = words[:_MIN_WORDS]
     return f'{principal} namespaces="{NAMESPACE}" {kind} {key}\n'
 
 
@@ -191,7 +208,7 @@ def _keygen(
     command = ["ssh-keygen", "-Y", action, *arguments]
     try:
         if is_interactive:
-            return subprocess.run(command, capture_output=True, text=True)
+            return _decoded(subprocess.run(command, capture_output=True))
         process = subprocess.run(command, input=content, capture_output=True, timeout=_TIMEOUT)
     except FileNotFoundError:
         raise RuntimeMissingError(
@@ -199,6 +216,10 @@ def _keygen(
         ) from None
     except subprocess.TimeoutExpired:
         raise BundleError(f"ssh-keygen took over {_TIMEOUT} s; try again") from None
+    return _decoded(process)
+
+
+def _decoded(process: "subprocess.CompletedProcess[bytes]") -> "subprocess.CompletedProcess[str]":
     stdout = process.stdout.decode(errors="replace")
     stderr = process.stderr.decode(errors="replace")
-    return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
+    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)

@@ -6,6 +6,7 @@ It reads the log, the status files and the local socket with the picture; it wri
 import asyncio
 import json
 import logging
+import os
 import signal
 import sqlite3
 import time
@@ -147,7 +148,9 @@ class PageServer:
             return await loop.create_server(factory, host, port, backlog=_BACKLOG)
         except OSError as problem:
             fix = "choose another view.port or view.host"
-            raise SettingsError(f"{self.address}: {problem.strerror}; {fix}") from None
+            # asyncio's own text repeats the address.
+            reason = os.strerror(problem.errno) if problem.errno else problem.strerror
+            raise SettingsError(f"{self.address}: {reason}; {fix}") from None
 
     async def _notify_systemd(self, application: web.Application) -> AsyncIterator[None]:
         """Ping the watchdog, and close idle connections, while the application runs."""

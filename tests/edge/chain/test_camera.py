@@ -268,7 +268,7 @@ def test_a_stream_that_accepts_and_says_nothing_gives_up_and_hides_the_password(
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         with pytest.raises(
-            SourceError, match=f"rtsp://127.0.0.1:{port}/x: cannot be opened"
+            SourceError, match=f"rtsp://127.0.0.1:{port}/x: it does not answer; check that"
         ) as caught:
             devices.Stream(
                 SourceSettings(uri=f"rtsp://user:secret@127.0.0.1:{port}/x", frame_timeout=0.5)

@@ -1,8 +1,10 @@
 """Photographs and folders of them, and what becomes of bad ones."""
 
+import errno
 import os
 import socket
 import sys
+from pathlib import Path
 from threading import Event
 
 import cv2
@@ -239,6 +241,19 @@ def test_links_that_lead_nowhere_or_round_in_a_circle_are_skipped(tmp_path, astr
     source = opened(tmp_path)
     assert [frame.name for frame in source] == ["a.jpg"]
     assert source.skipped == 2
+
+
+def test_a_file_that_may_not_be_read_is_told_as_such(tmp_path, monkeypatch):
+    def refuse(path, mode):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    names = ("a.jpg", "clip.mp4", "noext")
+    for name in names:
+        (tmp_path / name).touch()
+    monkeypatch.setattr(Path, "open", refuse)  # root may read every file
+    for name in names:
+        with pytest.raises(SourceError, match=r"cannot be read \(Permission denied\)"):
+            opened(tmp_path / name)
 
 
 def test_a_source_of_which_nothing_can_be_read_is_an_error(tmp_path, astronaut):

@@ -227,7 +227,10 @@ def test_check_and_bench_print_json(bundle):
     assert min(shares.values()) > 0
     assert measured["milliseconds"]["total"]["median"] > 0
     assert measured["rss_megabytes"] > 10
-    assert {core.split()[0] for core in measured["estimates"]} == {"Cortex-A72", "Cortex-A76"}
+    cores = {core.split()[0] for core in measured["estimates"]}
+    assert cores == {"Cortex-A72", "Cortex-A76", "Cortex-A53"}
+    assert {line["board"] for line in measured["line_estimates"]} == {"Pi 5", "Pi 4", "Zero 2 W"}
+    assert measured["wall_milliseconds"]["median"] > 0
     layers = json.loads(call("bench", "--layers", "--json").stdout)
     assert layers[-1]["output"] == [7]
 

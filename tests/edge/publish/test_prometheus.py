@@ -1,5 +1,7 @@
 """The metrics, as Prometheus reads them: names by its rules, each with one HELP and one TYPE."""
 
+import shutil
+import subprocess
 from collections import Counter
 
 import pytest
@@ -19,7 +21,12 @@ SERVICE = Status(
     resident_megabytes=104.5,
 )
 PUBLISHER = PublisherStatus(
-    shares={"happy": 0.75, "none": 0.25}, faces=2, waiting=7, refused=4, set_aside=3
+    broker="broker:1883",
+    shares={"happy": 0.75, "none": 0.25},
+    faces=2,
+    waiting=7,
+    refused=4,
+    set_aside=3,
 )
 
 BASE_UNITS = ("seconds", "celsius", "bytes", "ratio")  # prometheus.io/docs/practices/naming
@@ -47,9 +54,9 @@ WITHOUT_UNIT = {
 }
 
 
-def scrape(service=SERVICE):
+def scrape(service=SERVICE, publisher=PUBLISHER):
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(Collector(lambda: service, lambda: PUBLISHER))
+    registry.register(Collector(lambda: service, lambda: publisher))
     return generate_latest(registry).decode()
 
 
@@ -122,3 +129,20 @@ def test_without_a_service_it_is_down_and_the_publisher_is_there():
 def test_what_a_machine_does_not_report_is_no_metric():
     lines = scrape(service=Status(camera="ok")).splitlines()
     assert not any(line.startswith(("mien_temperature", "mien_memory")) for line in lines)
+
+
+def test_where_there_is_no_broker_nothing_is_said_of_one():
+    page = scrape(publisher=PublisherStatus(shares={"happy": 1.0}, faces=1))
+    assert 'mien_emotion_ratio{label="happy"} 1.0' in page
+    assert "mien_entries_waiting" not in page
+    assert "broker" not in page
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="needs Debian's prometheus: promtool")
+@pytest.mark.parametrize("service", [SERVICE, Status(camera="lost"), None])
+@pytest.mark.parametrize("publisher", [PUBLISHER, PublisherStatus()])
+def test_promtool_takes_the_metrics(service, publisher):
+    page = scrape(service, publisher)
+    command = ["promtool", "check", "metrics"]
+    check = subprocess.run(command, input=page, capture_output=True, text=True)
+    assert (check.returncode, check.stdout, check.stderr) == (0, "", "")

@@ -3,11 +3,13 @@
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
 import urllib.request
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 from helpers import clean_environment
@@ -19,7 +21,7 @@ from mien_edge.errors import PublishError, SourceError
 from mien_edge.labels import LABELS
 from mien_edge.log import reader
 from mien_edge.log.writer import LogWriter
-from mien_edge.publish import homeassistant
+from mien_edge.publish import homeassistant, publisher
 from mien_edge.publish.outbox import BATCH_SIZE, Cursor, MinuteSums, Outbox, SingleReadings
 from mien_edge.publish.publisher import Publisher
 from mien_edge.service import status_writer
@@ -452,9 +454,7 @@ def test_a_refused_publisher_says_why(tmp_path, guarded, settings, password, wor
     assert words in publisher.problem.lower()
 
 
-def test_settings_that_cannot_be_are_errors_at_the_start(tmp_path):
-    with pytest.raises(PublishError, match=r"publish\.host is empty"):
-        Publisher(PublishSettings(), tmp_path / "log.db", tmp_path, tmp_path)
+def test_a_user_without_a_password_is_told_so(tmp_path):
     publisher = Device(tmp_path, free_port(), username="mien").publisher()
     publisher.step(0.01)
     assert "no password" in publisher.problem
@@ -486,9 +486,7 @@ def test_prometheus_and_status_say_how_the_publisher_is(tmp_path, broker):
     with subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE) as process:
         until(None, lambda: has_published(tmp_path / "publish", 5))
         status = status_file.read_publisher(tmp_path / "publish")
-        page = (
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10).read().decode()
-        )
+        page = scraped(port)
         process.terminate()
         printed = process.stdout.read()
     assert (status.connected, status.waiting, status.problem) == (True, 0, "")
@@ -496,6 +494,43 @@ def test_prometheus_and_status_say_how_the_publisher_is(tmp_path, broker):
     assert "mien_entries_waiting 0.0" in page
     assert printed == "5 published, 0 waiting\n"
     assert not (tmp_path / "publish" / status_file.NAME).exists()
+
+
+def test_without_a_broker_metrics_are_served_all_the_same(tmp_path):
+    device = Device(tmp_path, 1)
+    port = free_port()
+    device.write(5)
+    settings = tmp_path / "mien.toml"
+    settings.write_text(f"[publish]\nmetrics_port = {port}\n")
+    command = publish_command(settings, device.path, tmp_path)
+    with subprocess.Popen(command, env=clean_environment(), text=True, stdout=PIPE) as process:
+        until(None, lambda: answers(port))
+        page = scraped(port)
+        process.terminate()
+        printed = process.stdout.read()
+    assert "mien_up 0.0" in page
+    assert "mien_faces" in page
+    assert "mien_entries_waiting" not in page
+    assert printed == f"no broker; metrics on 127.0.0.1:{port}\n"
+    assert not (tmp_path / "cursor.json").exists()
+
+
+def test_with_neither_a_broker_nor_metrics_it_is_said_what_to_set(tmp_path):
+    with pytest.raises(
+        PublishError, match=r"publish\.host is empty; name a broker, or set publish"
+    ):
+        publisher.run(PublishSettings(), tmp_path / "r.db", tmp_path, tmp_path, None, lambda: True)
+
+
+def answers(port):
+    """Whether somebody listens on this port of 127.0.0.1."""
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+def scraped(port):
+    """What Prometheus reads there."""
+    return urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10).read().decode()
 
 
 @pytest.mark.parametrize(
@@ -518,7 +553,7 @@ def test_a_damaged_cursor_is_logged_and_costs_the_past_only(tmp_path, caplog, co
 
 
 def test_late_answers_of_a_log_that_was_replaced_do_not_move_the_new_ones_cursor(tmp_path):
-    device = Device(tmp_path, 1).from_the_beginning()
+    device = Device(tmp_path, 1)
     device.write(5)
     outbox = Outbox(device.path, SingleReadings(), Cursor.read(tmp_path / "cursor.json"))
     old = outbox.take()
@@ -532,7 +567,7 @@ def test_late_answers_of_a_log_that_was_replaced_do_not_move_the_new_ones_cursor
 
 
 def test_another_mode_publishes_no_history(tmp_path):
-    device = Device(tmp_path, 1).from_the_beginning()
+    device = Device(tmp_path, 1)
     clock = [NOW + 5000.0]
     device.write(5)
     sums = Outbox(

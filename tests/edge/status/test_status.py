@@ -533,3 +533,18 @@ def test_a_process_without_a_free_file_descriptor_still_beats(tmp_path, monkeypa
         notifier.close()
         messages = [systemd.recv(1000).decode() for _ in range(3)]
     assert messages == ["READY=1", "WATCHDOG=1\nSTATUS=listens", "STOPPING=1"]
+
+
+def test_the_status_tells_a_faces_number_from_the_number_of_faces():
+    faces = (
+        reading_record(testing.reading("happy", NOW, track=3)),
+        reading_record(testing.reading(None, NOW, track=12, quality="blurred")),
+    )
+    for service, text in (
+        (dataclasses.replace(FULL_STATUS, faces=faces), "2 now, happy (face 3), blurred (face 12)"),
+        (dataclasses.replace(FULL_STATUS, faces=()), "0 now"),
+    ):
+        lines = summary.as_text(
+            summary.StatusSummary(service, summary.NoLog("log.db", "no log here", None), None, ())
+        ).splitlines()
+        assert f"faces        {text}" in lines

@@ -382,6 +382,32 @@ def real(tmp_path):
     return Store(tmp_path / "models", believe)
 
 
+@pytest.mark.parametrize("name", ["allowed", "revoked"])
+def test_a_list_of_keys_that_windows_saved_with_a_mark_is_told_as_such(
+    tmp_path, sources, keys, name
+):
+    path = keys / name
+    content = path.read_bytes() if path.exists() else b""
+    path.write_bytes(b"\xef\xbb\xbf" + content)
+    try:
+        message = refused(
+            lambda: strict_store(tmp_path, keys).install(signed(sources[1], keys / "good"))
+        )
+    finally:
+        path.write_bytes(content)
+    assert f"{name}: it begins with a byte order mark" in message
+
+
+def test_a_list_of_keys_with_the_line_ends_of_windows_is_read(tmp_path, sources, keys):
+    path = keys / "allowed"
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"\n", b"\r\n"))
+    try:
+        strict_store(tmp_path, keys).install(signed(sources[1], keys / "good"))
+    finally:
+        path.write_bytes(content)
+
+
 def test_the_real_bundle_is_replayed_and_installed(bundle, tmp_path):
     assert real(tmp_path).install(bundle.folder).card == bundle.card
 

@@ -357,7 +357,7 @@ def test_another_address_needs_a_token(tmp_path, monkeypatch):
         with pytest.raises(SettingsError, match="one word of ASCII"):
             read_token(ViewSettings())
     (tmp_path / "view-token").write_bytes(b"\xff" * 20)
-    with pytest.raises(SettingsError, match="not text"):
+    with pytest.raises(SettingsError, match="line 1 is not UTF-8"):
         read_token(ViewSettings())
     (tmp_path / "view-token").write_text("")
     assert read_token(ViewSettings()) == ""

@@ -3,9 +3,13 @@
 import bz2
 import dataclasses
 import gzip
+import io
 import json
 import lzma
+import tarfile
+import tempfile
 import zipfile
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -107,6 +111,108 @@ def test_a_bad_row_is_named_and_left_out_only_when_asked(tmp_path, row, reason):
     assert (len(dataset), dataset.skipped) == (7, 1)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("end", ["\r\n", "\n\n"])
+def test_a_file_that_windows_saved_again_gives_the_same(tmp_path, encoding, end):
+    path = write_csv(tmp_path / "f.csv", rows({"Training": 1}))
+    plain = read.load_dataset(path)
+    spaced = path.read_text().replace(",", " , ").replace("\n", end) + end
+    path.write_bytes(spaced.encode(encoding))
+    again = read.load_dataset(path)
+    assert (again.images == plain.images).all()
+    assert again.row_numbers.tolist() == plain.row_numbers.tolist()
+
+
+def test_a_bad_row_below_blank_lines_has_the_line_that_an_editor_shows(tmp_path):
+    path = write_csv(tmp_path / "f.csv", rows({"Training": 1}))
+    path.write_text(path.read_text().replace("\n", "\n\n") + "8,1,Training\n")
+    with pytest.raises(DataError, match="line 17: emotion '8' is not 0 to 6"):
+        read.load_dataset(path)
+
+
+def tar_gz(path, members):
+    with tarfile.open(path, "w:gz") as archive:
+        for name, content in members.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+
+
+def zipped(path, members):
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+
+
+@pytest.mark.parametrize("pack", [tar_gz, zipped])
+def test_the_table_of_kaggles_archive_is_chosen_by_its_header(tmp_path, pack):
+    path = write_csv(tmp_path / "f.csv", rows({"Training": 1}), "emotion,Usage,pixels")
+    plain = read.load_dataset(path)
+    members = {
+        "__MACOSX/._icml_face_data.csv": b"\0\5\26\7junk",
+        "a/._icml_face_data.csv": b"\0\5\26\7junk",
+        "example_submission.csv": b"emotion\n1\n",
+        "test.csv": b"pixels\n1 2 3\n",
+        "train.csv": b"emotion,pixels\n1,1 2 3\n",
+        "icml_face_data.CSV": path.read_bytes().replace(b",", b", "),
+    }
+    pack(tmp_path / "CHALLENGES.ZIP", members)
+    assert (read.load_dataset(tmp_path / "CHALLENGES.ZIP").images == plain.images).all()
+    del members["icml_face_data.CSV"]
+    pack(tmp_path / "other", members)
+    with pytest.raises(
+        DataError,
+        match=r"columns emotion, pixels, Usage .* but example_submission.csv, test.csv, train",
+    ):
+        read.load_dataset(tmp_path / "other")
+
+
+def test_a_file_is_unpacked_by_its_content_whatever_its_name(tmp_path):
+    path = write_csv(tmp_path / "f.csv", rows({"Training": 1}))
+    content = path.read_bytes()
+    for name in ("plain.CSV.GZ", "misnamed.csv"):
+        (tmp_path / name).write_bytes(gzip.compress(content))
+        assert len(read.load_dataset(tmp_path / name)) == 7
+
+
+def test_damaged_and_encrypted_archives_are_refused_by_name(tmp_path):
+    path = write_csv(tmp_path / "f.csv", rows({"Training": 3}))
+    zipped(tmp_path / "cut.zip", {"fer2013.csv": path.read_bytes()})
+    content = (tmp_path / "cut.zip").read_bytes()
+    (tmp_path / "cut.zip").write_bytes(content[:-40])
+    encrypted = bytearray(content)
+    for header in (b"PK\3\4", b"PK\1\2"):  # APPNOTE.TXT 4.4.4: bit 0 of the flags
+        encrypted[content.index(header) + (6 if header == b"PK\3\4" else 8)] |= 1
+    (tmp_path / "encrypted.zip").write_bytes(encrypted)
+    for name in ("cut.zip", "encrypted.zip"):
+        with pytest.raises(DataError, match=f"{name}: .*damaged"):
+            read.load_dataset(tmp_path / name)
+
+
+def test_what_a_mac_and_windows_put_into_folders_is_no_picture(tmp_path):
+    folder = tmp_path / "train" / "angry"
+    folder.mkdir(parents=True)
+    cv2.imwrite(str(folder / "a.JPG"), np.zeros((48, 48), np.uint8))
+    for name in ("._a.JPG", "Thumbs.db", ".DS_Store"):
+        (folder / name).write_bytes(b"\0\5\26\7")
+    assert len(read.load_dataset(tmp_path)) == 1
+
+
+def test_bad_pictures_of_a_folder_are_named_and_left_out_only_when_asked(tmp_path):
+    folder = tmp_path / "train" / "angry"
+    (tmp_path / "train" / "bored").mkdir(parents=True)
+    folder.mkdir()
+    for name, size in (("angry/a.png", 48), ("angry/b.png", 50), ("bored/c.png", 48)):
+        cv2.imwrite(str(tmp_path / "train" / name), np.zeros((48, size), np.uint8))
+    (folder / "empty.jpg").touch()
+    with pytest.raises(
+        DataError, match=r"angry/b.png: 50x48 .*angry/empty.jpg: no picture.*bored/c.png: not in"
+    ):
+        read.load_dataset(tmp_path)
+    dataset = read.load_dataset(tmp_path, skip_bad=True)
+    assert (len(dataset), dataset.skipped) == (1, 3)
+
+
 def test_a_file_cut_off_is_refused(tmp_path):
     path = write_csv(tmp_path / "f.csv", rows({"Training": 3}))
     packed = tmp_path / "f.csv.xz"
@@ -120,7 +226,7 @@ def test_a_file_cut_off_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "reason"),
-    [("", "names no column 'emotion'"), ("emotion,pixels,Usage\n", "no usable row")],
+    [("", "it is empty"), ("emotion,pixels,Usage\n", "no usable row")],
 )
 def test_an_empty_file_is_refused(tmp_path, text, reason):
     (tmp_path / "f.csv").write_text(text)
@@ -133,6 +239,29 @@ def test_a_damaged_cache_is_read_anew(small):
     (cache,) = data_cache.cache_folder().glob("*.npz")
     cache.write_bytes(cache.read_bytes()[:1000])
     assert len(read.load_dataset(small)) == 364
+
+
+@pytest.mark.parametrize("place", ["file", "/proc/x", "/dev/full"])
+def test_a_cache_that_cannot_be_written_is_told_once_and_work_goes_on(
+    small, tmp_path, monkeypatch, caplog, place
+):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / place))
+    dataset = read.load_dataset(small)
+    assert faces.cached_boxes(dataset, np.array([0])).shape == (1, 4)
+    assert len(read.load_dataset(small)) == 364
+    (record,) = caplog.records
+    assert "nothing can be cached there" in record.getMessage()
+    assert "XDG_CACHE_HOME" in record.getMessage()
+
+
+def test_a_user_without_a_home_has_a_cache(monkeypatch):
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", no_home)
+    assert data_cache.cache_folder() == Path(tempfile.gettempdir()) / "mien"
 
 
 def votes_csv(path, entries):
@@ -154,6 +283,38 @@ def test_votes_join_in_order_or_by_row_number(tmp_path):
     more = [*seven, ("PublicTest", "fer0000007.png", happy)]
     named = read.load_dataset(csv, votes_csv(tmp_path / "w.csv", more))
     assert named.majority().tolist() == ordered.majority().tolist()
+
+
+def test_votes_by_row_number_are_right_below_blank_lines(tmp_path):
+    csv = write_csv(tmp_path / "f.csv", rows({"Training": 1}))
+    csv.write_text(csv.read_text().replace("\n", "\n\n"))
+    votes = [[0] * index + [10] + [0] * (9 - index) for index in range(8)]
+    entries = [("Training", f"fer{index:07d}.png", vote) for index, vote in enumerate(votes)]
+    dataset = read.load_dataset(csv, votes_csv(tmp_path / "v.csv", entries))
+    assert dataset.votes.tolist() == votes[:7]
+
+
+@pytest.mark.parametrize("vote", ["300", "-1", "11", "", "x", "1.0"])
+def test_a_vote_that_is_none_is_named_with_line_and_column(tmp_path, vote):
+    csv = write_csv(tmp_path / "f.csv", rows({"Training": 1}))
+    lines = [("Training", f"fer{i:07d}.png", [0, 1, 2, 3, 4, 0, 0, 0, 0, 0]) for i in range(7)]
+    lines[4] = ("Training", "fer0000004.png", [0, 1, 2, vote, 4, 0, 0, 0, 0, 0])
+    with pytest.raises(
+        DataError, match=f"v.csv: line 6: column 'sadness': '{vote}' is not 0 to 10"
+    ):
+        read.load_dataset(csv, votes_csv(tmp_path / "v.csv", lines))
+
+
+def test_votes_that_windows_saved_again_are_the_same_and_latin_1_is_named(tmp_path, voted):
+    plain = voted.with_name("fer2013new.csv").read_text()
+    expected = read.load_dataset(voted, voted.with_name("fer2013new.csv")).votes
+    again = tmp_path / "again.csv"
+    spaced = plain.replace(",", ", ").replace("\n", "\r\n") + "\r\n"
+    again.write_bytes(spaced.encode("utf-8-sig"))
+    assert (read.load_dataset(voted, again).votes == expected).all()
+    again.write_bytes(plain.replace("fer0000000.png", "fér0000000.png").encode("latin-1"))
+    with pytest.raises(DataError, match="line 2: column 'Image name' is not UTF-8"):
+        read.load_dataset(voted, again)
 
 
 def test_votes_of_another_file_are_refused(tmp_path):

@@ -3,6 +3,7 @@ does.
 """
 
 import hashlib
+import os
 from typing import Any
 
 import cv2
@@ -74,7 +75,7 @@ def cached_boxes(dataset: Dataset, rows: Indices | None = None) -> Doubles:
     whole = cache_folder() / f"{prefix}.npz"
     if rows is None:
         return cached(whole, lambda: detect_boxes(dataset.images))
-    if whole.exists():
+    if os.path.exists(whole):  # Path.exists raises OSError where it may not look
         return cached_boxes(dataset)[rows]
     part = cache_folder() / f"{prefix}-{_digest(rows.astype(np.int64).tobytes())}.npz"
     return cached(part, lambda: detect_boxes(dataset.images[rows]))

@@ -4,29 +4,26 @@ Sources: FER2013, Goodfellow et al. 2013 (https://arxiv.org/abs/1307.0414); FER+
 2016 (https://arxiv.org/abs/1608.01041).
 """
 
-import bz2
-import csv
-import gzip
 import hashlib
-import io
-import lzma
+import os
 import re
 import zipfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple
 
 import numpy as np
 from mien_edge import files
 from mien_edge.contract import LABELS
 from mien_edge.errors import DataError
+from mien_edge.textfiles import Row, Table, is_hidden, open_lines, shorten
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from mien_train.arrays import Array, Labels, Pixels
-from mien_train.data.cache import cache_folder
+from mien_train.data.cache import cache_folder, save_cache
+from mien_train.data.packed import DAMAGE, open_table
 
 SIZE = 48
 """Pixels of a picture's side."""
@@ -46,15 +43,10 @@ VOTE_OF_LABEL = tuple(VOTES.index(name) for name in (
 """VOTE_OF_LABEL[i] is the FER+ column of LABELS[i]."""
 
 _COLUMNS = ("emotion", "pixels", "Usage")
-_OPENERS: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
-_DAMAGE = (
-    EOFError,
-    lzma.LZMAError,
-    zipfile.BadZipFile,
-    gzip.BadGzipFile,
-    UnicodeDecodeError,
-    csv.Error,
-)
+_VOTE_COLUMNS = ("Usage", "Image name", *VOTES)
+_VOTERS = 10  # people who saw each picture (FER+, section 3)
+_VOTE_OF_TEXT = {str(count): count for count in range(_VOTERS + 1)}
+_LABEL_OF_TEXT = {str(index): index for index in range(len(LABELS))}
 _PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png")
 _NEEDED = f"{SIZE}x{SIZE} gray is needed; replace or remove it"
 _MAX_PROBLEMS = 5  # bad rows that a message names
@@ -67,8 +59,8 @@ class Dataset:
     images: (N, 48, 48) uint8 gray levels.
     labels: (N,) int8 indices of LABELS.
     usages: (N,) int8 indices of USAGES.
-    line_numbers: (N,) int32, the CSV line that each row ends on (the header is line 1); for image
-    folders the order of the files, from 0.
+    row_numbers: (N,) int32, the number of each row in the file, from 0: bad rows count, blank lines
+    do not; for image folders the order of the files.
     sha256: of the file; for folders of the names and contents.
     votes: (N, 10) uint8 FER+ votes in the order of VOTES, or None.
     skipped: bad rows left out.
@@ -77,7 +69,7 @@ class Dataset:
     images: Pixels
     labels: Labels
     usages: NDArray[np.int8]
-    line_numbers: NDArray[np.int32]
+    row_numbers: NDArray[np.int32]
     sha256: str
     votes: Pixels | None = None
     skipped: int = 0
@@ -95,7 +87,7 @@ class Dataset:
             images=self.images[rows],
             labels=self.labels[rows],
             usages=self.usages[rows],
-            line_numbers=self.line_numbers[rows],
+            row_numbers=self.row_numbers[rows],
             votes=votes,
         )
 
@@ -117,11 +109,11 @@ class Dataset:
 
 
 def load_dataset(path: Path, ferplus: Path | None = None, skip_bad: bool = False) -> Dataset:
-    """Read Kaggle's fer2013.csv (plain, .gz, .xz, .bz2 or .zip) or its image folders; what is
+    """Read Kaggle's fer2013.csv (plain, compressed, or in an archive) or its image folders; what is
     parsed is cached.
 
-    ferplus: FER+'s fer2013new.csv, whose votes are joined to the rows. skip_bad: leave bad rows out
-    and count them in `skipped`.
+    ferplus: FER+'s fer2013new.csv, whose votes are joined to the rows. skip_bad: leave bad rows and
+    pictures out and count them in `skipped`.
 
     Raises DataError for a missing or malformed file; it names the lines.
     """
@@ -132,13 +124,23 @@ def load_dataset(path: Path, ferplus: Path | None = None, skip_bad: bool = False
             f"{ferplus}: the votes follow the rows of Kaggle's fer2013.csv, whose order the image "
             f"folders in {path} do not have; give fer2013.csv"
         )
-    digest = _digest(path)
+    try:
+        digest = _digest(path)
+    except OSError as problem:
+        raise _unreadable(path, problem) from None
     suffix = "-skip" if skip_bad else ""
     cache = cache_folder() / f"{digest}{suffix}.npz"
     dataset = _read_cache(cache, digest)
     if dataset is None:
         dataset = _parse(path, digest, skip_bad)
-        _write_cache(cache, dataset)
+        save_cache(
+            cache,
+            images=dataset.images,
+            labels=dataset.labels,
+            usages=dataset.usages,
+            row_numbers=dataset.row_numbers,
+            skipped=np.array(dataset.skipped),
+        )
     if ferplus is None:
         return dataset
     return with_votes(dataset, ferplus)
@@ -174,14 +176,45 @@ def _digest(path: Path) -> str:
         return files.sha256(path)
     digest = hashlib.sha256()
     for picture in _picture_files(path):
-        digest.update(f"{picture.relative_to(path)}\0{files.sha256(picture)}\n".encode())
+        name = os.fsencode(picture.relative_to(path))
+        digest.update(name + f"\0{files.sha256(picture)}\n".encode())
     return digest.hexdigest()
+
+
+def _unreadable(path: Path, problem: OSError) -> DataError:
+    file = problem.filename or path
+    return DataError(f"{file}: cannot be read ({problem.strerror}); check the file")
+
+
+class _Row(NamedTuple):
+    """One row or picture; pixels: (2304,) or (48, 48) uint8. number: as in Dataset.row_numbers."""
+
+    pixels: Pixels
+    label: int
+    usage: int
+    number: int
 
 
 def _parse(path: Path, digest: str, skip_bad: bool) -> Dataset:
     if path.is_dir():
-        return _read_folder(path, digest)
-    return _read_csv(path, digest, skip_bad)
+        rows, problems = _parse_folder(path)
+        hint = "give Kaggle's folders, train/LABEL and test/LABEL"
+    else:
+        rows, problems = _parse_csv(path)
+        hint = "give Kaggle's fer2013.csv"
+    if problems and not skip_bad:
+        advice = "fix the data, or skip what is bad with --skip-bad"
+        raise DataError(f"{path}: {_join(problems)}; {advice}")
+    if not rows:
+        raise DataError(f"{path}: no usable row; {hint}")
+    return Dataset(
+        images=np.stack([row.pixels for row in rows]).reshape(-1, SIZE, SIZE),
+        labels=np.array([row.label for row in rows], np.int8),
+        usages=np.array([row.usage for row in rows], np.int8),
+        row_numbers=np.array([row.number for row in rows], np.int32),
+        sha256=digest,
+        skipped=len(problems),
+    )
 
 
 def _read_cache(cache: Path, digest: str) -> Dataset | None:
@@ -191,7 +224,7 @@ def _read_cache(cache: Path, digest: str) -> Dataset | None:
                 images=stored["images"],
                 labels=stored["labels"],
                 usages=stored["usages"],
-                line_numbers=stored["places"],
+                row_numbers=stored["row_numbers"],
                 sha256=digest,
                 skipped=int(stored["skipped"]),
             )
@@ -199,93 +232,33 @@ def _read_cache(cache: Path, digest: str) -> Dataset | None:
         return None
 
 
-def _write_cache(cache: Path, dataset: Dataset) -> None:
-    with files.atomic_write(cache) as temporary:
-        np.savez(
-            temporary,
-            images=dataset.images,
-            labels=dataset.labels,
-            usages=dataset.usages,
-            places=dataset.line_numbers,  # the name that every version has written
-            skipped=np.array(dataset.skipped),
-        )
-
-
-@contextmanager
-def _open_text(path: Path) -> Iterator[TextIO]:
-    """The CSV's text, decompressed by the suffix of its name."""
-    if path.suffix == ".zip":
-        with zipfile.ZipFile(path) as archive, archive.open(_csv_member(archive, path)) as raw:
-            yield io.TextIOWrapper(raw, "utf-8", newline="")
-    else:
-        opener = _OPENERS.get(path.suffix, open)
-        with opener(path, "rt", encoding="utf-8", newline="") as text:
-            yield text
-
-
-def _csv_member(archive: zipfile.ZipFile, path: Path) -> str:
-    """The name of fer2013.csv in an archive, else of its first CSV."""
-    names = [name for name in archive.namelist() if name.endswith(".csv")]
-    if not names:
-        raise DataError(f"{path}: no .csv file in this archive; give Kaggle's fer2013 archive")
-    for name in names:
-        if Path(name).name == "fer2013.csv":
-            return name
-    return names[0]
-
-
-class _Columns(NamedTuple):
-    """Where the CSV's columns are, from 0."""
-
-    emotion: int
-    pixels: int
-    usage: int
-
-
-class _Row(NamedTuple):
-    """One row of the CSV; pixels: (2304,) uint8."""
-
-    pixels: Pixels
-    label: int
-    usage: int
-    line_number: int
-
-
-def _read_csv(path: Path, digest: str, skip_bad: bool) -> Dataset:
-    rows, problems = _parse_csv(path)
-    if problems and not skip_bad:
-        advice = "fix the file, or skip bad rows with --skip-bad"
-        raise DataError(f"{path}: {_join(problems)}; {advice}")
-    if not rows:
-        raise DataError(f"{path}: no usable row; give Kaggle's fer2013.csv")
-    return Dataset(
-        images=np.stack([row.pixels for row in rows]).reshape(-1, SIZE, SIZE),
-        labels=np.array([row.label for row in rows], np.int8),
-        usages=np.array([row.usage for row in rows], np.int8),
-        line_numbers=np.array([row.line_number for row in rows], np.int32),
-        sha256=digest,
-        skipped=len(problems),
-    )
-
-
 def _parse_csv(path: Path) -> tuple[list[_Row], list[str]]:
     """The rows of a CSV, and what is wrong with it, a sentence for each bad row."""
     rows: list[_Row] = []
     problems: list[str] = []
-    csv.field_size_limit(1 << 20)
     try:
-        with _open_text(path) as text:
-            reader = csv.reader(text)
-            columns = _find_columns(path, next(reader, []))
-            for fields in _progress(reader, path, " rows"):
+        with open_table(path, _COLUMNS) as content:
+            table = _open_table(path, content, _COLUMNS)
+            for number, row in enumerate(_progress(table, path, " rows")):
                 try:
-                    rows.append(_parse_row(fields, columns, reader.line_num))
+                    rows.append(_parse_row(row, number))
                 except ValueError as problem:
-                    problems.append(f"line {reader.line_num}: {problem}")
-    except _DAMAGE as problem:
-        reason = problem or type(problem).__name__
+                    problems.append(f"line {row.line}: {problem}")
+    except DataError:
+        raise
+    except ValueError as problem:
+        problems.append(str(problem))
+    except DAMAGE as problem:
+        reason = problem if str(problem) else type(problem).__name__
         problems.append(f"after {len(rows)} rows the file ends early or is damaged ({reason})")
     return rows, problems
+
+
+def _open_table(path: Path, content: Any, columns: Sequence[str]) -> Table:
+    try:
+        return Table(open_lines(content), columns)
+    except ValueError as problem:
+        raise DataError(f"{path}: {problem}; it needs {', '.join(columns)}") from None
 
 
 def _progress(items: Any, path: Path, unit: str) -> Any:
@@ -302,28 +275,16 @@ def _join(problems: Sequence[str]) -> str:
     return "; ".join(parts)
 
 
-def _find_columns(path: Path, header: list[str]) -> _Columns:
-    names = [name.strip().lower() for name in header]
-    for column in _COLUMNS:
-        if column.lower() not in names:
-            raise DataError(
-                f"{path}: line 1 names no column {column!r} but {header}; give fer2013.csv"
-            )
-    return _Columns(*(names.index(column.lower()) for column in _COLUMNS))
-
-
-def _parse_row(fields: list[str], columns: _Columns, line_number: int) -> _Row:
+def _parse_row(row: Row, number: int) -> _Row:
     """Raises ValueError that says what is wrong with the row."""
-    if len(fields) <= max(columns):
-        raise ValueError(f"{len(fields)} columns where {max(columns) + 1} are needed")
-    emotion = fields[columns.emotion]
-    if emotion.strip() not in {str(index) for index in range(len(LABELS))}:
-        raise ValueError(f"emotion {emotion!r} is not 0 to {len(LABELS) - 1}")
-    usage = fields[columns.usage]
+    emotion = row["emotion"]
+    if emotion not in _LABEL_OF_TEXT:
+        raise ValueError(f"emotion {shorten(emotion)!r} is not 0 to {len(LABELS) - 1}")
+    usage = row["Usage"]
     if usage not in USAGES:
-        raise ValueError(f"Usage {usage!r} is none of {', '.join(USAGES)}")
-    pixels = _parse_pixels(fields[columns.pixels])
-    return _Row(pixels, int(emotion), USAGES.index(usage), line_number)
+        raise ValueError(f"Usage {shorten(usage)!r} is none of {', '.join(USAGES)}")
+    pixels = _parse_pixels(row["pixels"])
+    return _Row(pixels, _LABEL_OF_TEXT[emotion], USAGES.index(usage), number)
 
 
 def _parse_pixels(text: str) -> Pixels:
@@ -341,49 +302,51 @@ def _parse_pixels(text: str) -> Pixels:
 
 
 def _picture_files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in _PICTURE_SUFFIXES)
+    """The pictures in a folder and below, without what systems put beside them."""
+    paths = (path for path in folder.rglob("*") if path.suffix.lower() in _PICTURE_SUFFIXES)
+    return sorted(path for path in paths if not is_hidden(path.relative_to(folder)))
 
 
-def _read_folder(folder: Path, digest: str) -> Dataset:
-    """Read train/LABEL/*.jpg and test/LABEL/*.jpg."""
-    images = []
-    labels = []
-    usages = []
-    for path in _progress(_picture_files(folder), folder, " pictures"):
-        part = path.parent.parent.name.lower()
-        label = path.parent.name.lower()
-        if label not in LABELS or part not in ("train", "test"):
-            names = ", ".join(LABELS)
-            raise DataError(
-                f"{path}: not in train/LABEL or test/LABEL with LABEL of {names}; move it"
-            )
-        images.append(_read_picture(path))
-        labels.append(LABELS.index(label))
-        usages.append(_usage_of_file(path.name, part))
-    if not images:
-        raise DataError(
-            f"{folder}: no pictures in train/LABEL or test/LABEL; give Kaggle's folders"
-        )
-    return Dataset(
-        images=np.stack(images).astype(np.uint8),
-        labels=np.array(labels, np.int8),
-        usages=np.array(usages, np.int8),
-        line_numbers=np.arange(len(images), dtype=np.int32),
-        sha256=digest,
-    )
+def _parse_folder(folder: Path) -> tuple[list[_Row], list[str]]:
+    """The pictures train/LABEL/*.jpg and test/LABEL/*.jpg, and what is wrong with others."""
+    rows: list[_Row] = []
+    problems: list[str] = []
+    for number, path in enumerate(_progress(_picture_files(folder), folder, " pictures")):
+        try:
+            rows.append(_parse_picture(path, number))
+        except ValueError as problem:
+            problems.append(f"{path.relative_to(folder)}: {problem}")
+    return rows, problems
 
 
-def _read_picture(path: Path) -> Any:
-    """(48, 48) uint8 of a picture file."""
+def _parse_picture(path: Path, number: int) -> _Row:
+    """Raises ValueError that says what is wrong with the picture."""
+    part = path.parent.parent.name.lower()
+    label = path.parent.name.lower()
+    if label not in LABELS or part not in ("train", "test"):
+        names = ", ".join(LABELS)
+        raise ValueError(f"not in train/LABEL or test/LABEL with LABEL of {names}")
+    return _Row(_read_picture(path), LABELS.index(label), _usage_of_file(path.name, part), number)
+
+
+def _read_picture(path: Path) -> Pixels:
+    """(48, 48) uint8 of a picture file. Raises ValueError for anything else."""
     import cv2
 
-    image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    try:
+        # Not imread: OpenCV ends the process at a name that is not UTF-8.
+        content = np.fromfile(path, np.uint8)
+        image = cv2.imdecode(content, cv2.IMREAD_GRAYSCALE)
+    except OSError as problem:
+        raise ValueError(f"cannot be read ({problem.strerror})") from None
+    except cv2.error:  # an empty file
+        image = None
     if image is None:
-        raise DataError(f"{path}: unreadable where {_NEEDED}")
+        raise ValueError(f"no picture where {_NEEDED}")
     height, width = image.shape
     if (height, width) != (SIZE, SIZE):
-        raise DataError(f"{path}: {width}x{height} pixels where {_NEEDED}")
-    return image
+        raise ValueError(f"{width}x{height} pixels where {_NEEDED}")
+    return image  # type: ignore[return-value]
 
 
 def _usage_of_file(name: str, part: str) -> int:
@@ -412,16 +375,31 @@ def _read_votes(path: Path) -> _VoteTable:
     usages: list[str] = []
     row_numbers: list[int | None] = []
     votes: list[list[int]] = []
-    with path.open(newline="") as text:
-        for line, fields in enumerate(csv.DictReader(text), start=2):
-            try:
-                votes.append([int(fields[name]) for name in VOTES])
-                usages.append(fields["Usage"])
-                row_numbers.append(_number_in(fields["Image name"]))
-            except (KeyError, TypeError, ValueError) as problem:
-                reason = f"line {line} is malformed ({problem})"
-                raise DataError(f"{path}: {reason}; copy the file again") from None
-    return _VoteTable(usages, row_numbers, np.array(votes, np.uint8))
+    try:
+        with open_table(path, _VOTE_COLUMNS) as content:
+            for row in _open_table(path, content, _VOTE_COLUMNS):
+                try:
+                    votes.append([_parse_vote(row, name) for name in VOTES])
+                    usages.append(row["Usage"])
+                    row_numbers.append(_number_in(row["Image name"]))
+                except ValueError as problem:
+                    raise ValueError(f"line {row.line}: {problem}") from None
+    except DataError:
+        raise
+    except ValueError as problem:
+        raise DataError(f"{path}: {problem}; copy FER+'s fer2013new.csv again") from None
+    except DAMAGE as problem:
+        reason = problem if str(problem) else type(problem).__name__
+        raise DataError(f"{path}: damaged ({reason}); copy FER+'s fer2013new.csv again") from None
+    return _VoteTable(usages, row_numbers, np.array(votes, np.uint8).reshape(-1, len(VOTES)))
+
+
+def _parse_vote(row: Row, column: str) -> int:
+    """Raises ValueError that names the column."""
+    text = row[column]
+    if text not in _VOTE_OF_TEXT:
+        raise ValueError(f"column {column!r}: {shorten(text)!r} is not 0 to {_VOTERS}")
+    return _VOTE_OF_TEXT[text]
 
 
 def _number_in(name: str) -> int | None:
@@ -434,7 +412,7 @@ def _rows_of_votes(dataset: Dataset, row_numbers: Sequence[int | None], path: Pa
     is missing.
     """
     position = {number: i for i, number in enumerate(row_numbers) if number is not None}
-    csv_rows = (dataset.line_numbers - 2).tolist()  # line 2 of the CSV is row 0
+    csv_rows = dataset.row_numbers.tolist()
     missing = [row for row in csv_rows if row not in position]
     if missing:
         count = f"{len(missing)} rows"

@@ -165,5 +165,6 @@ def _accuracy(
 ) -> float:
     score = Score(labels)
     for photograph in photographs:
-        score(classify(photograph.frame, photograph.faces))
+        frame = photograph.frame
+        score(frame, classify(frame, photograph.faces))
     return float(score.result()["accuracy"])

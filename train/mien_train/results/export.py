@@ -12,6 +12,7 @@ from mien_edge.contract import Card, File, Golden
 from mien_edge.errors import RunError
 from mien_edge.model.bundle import Bundle, load_bundle
 from mien_edge.model.interpreter import Classifier
+from mien_edge.text import encodable
 from scipy import ndimage
 
 from mien_train.arrays import Labels, Pixels
@@ -212,7 +213,7 @@ def _provenance(run: OpenRun) -> dict[str, Any]:
     return {
         "recipe": record["recipe"],
         "start": run.start,
-        "command": record["command"],
+        "command": encodable(record["command"]),
         "epochs": {stage: count for stage, count in epochs.items() if count},
         "data": data,
         "versions": record["versions"],

@@ -12,6 +12,7 @@ import os
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -98,14 +99,19 @@ def train(
     epochs = min(max_epochs or stage.epochs, stage.epochs)
     if len(history) >= epochs or is_finished(history, stage):
         return history
-    checkpoint.model.fit(
-        _distribute(strategy, _WorkerBatches(training, stage, seed, len(history))),
-        epochs=epochs,
-        initial_epoch=len(history),
-        steps_per_epoch=steps,
-        verbose=0,
-        callbacks=_callbacks(checkpoint, stage, training, history, steps),
-    )
+    callbacks = [
+        _MovingAverage(checkpoint.averaged, stage.ema_decay),
+        _EpochEnd(checkpoint, stage, training, history, steps),
+    ]
+    with _tensorboard(checkpoint) as tensorboard:
+        checkpoint.model.fit(
+            _distribute(strategy, _WorkerBatches(training, stage, seed, len(history))),
+            epochs=epochs,
+            initial_epoch=len(history),
+            steps_per_epoch=steps,
+            verbose=0,
+            callbacks=[*callbacks, *tensorboard],
+        )
     return history
 
 
@@ -230,17 +236,16 @@ def _initialize(
     checkpoint.averaged.set_weights(checkpoint.model.get_weights())
 
 
-def _callbacks(
-    checkpoint: "_Checkpoint", stage: Stage, training: TrainingSet, history: History, steps: int
-) -> list[tf_keras.callbacks.Callback]:
-    callbacks = [
-        _MovingAverage(checkpoint.averaged, stage.ema_decay),
-        _EpochEnd(checkpoint, stage, training, history, steps),
-    ]
-    if checkpoint.is_chief:
-        folder = str(checkpoint.folder / "tensorboard")
-        callbacks.append(tf_keras.callbacks.TensorBoard(folder, write_graph=False))
-    return callbacks
+@contextmanager
+def _tensorboard(checkpoint: "_Checkpoint") -> Iterator[list[tf_keras.callbacks.Callback]]:
+    """Yield what the chief writes for TensorBoard, which takes no path but in UTF-8."""
+    if not checkpoint.is_chief:
+        yield []
+        return
+    folder = checkpoint.folder / "tensorboard"
+    folder.mkdir(parents=True, exist_ok=True)
+    with files.utf8_path(folder) as path:
+        yield [tf_keras.callbacks.TensorBoard(path, write_graph=False)]
 
 
 def _distribute(strategy: Any, batches: "_WorkerBatches") -> Any:

@@ -182,7 +182,7 @@ def open_run(folder: Path, data: DataSource | None = None) -> OpenRun:
         raise RunError(
             f"{path}: {problem} does not fit this mien; use the one that began it"
         ) from None
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise RunError(
             f"{folder}: no run here; begin one with: mien-train fit RECIPE --folder {folder}"
         ) from None
