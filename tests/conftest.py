@@ -90,3 +90,20 @@ def _own_cache(tmp_path, monkeypatch, request):
 def gray():
     """(48, 64) uint8 gray gradient."""
     return np.add.outer(np.arange(48) * 2, np.arange(64) * 2).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """A real browser; the test skips where there is none."""
+    program = (
+        shutil.which("chromium")
+        or shutil.which("google-chrome")
+        or shutil.which("chromium-browser")
+    )
+    playwright = pytest.importorskip("playwright.sync_api")
+    if program is None:
+        pytest.skip("chromium is not installed")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield browser
+        browser.close()

@@ -8,7 +8,7 @@ import sys
 import pytest
 from small_data import rows, write_csv, write_votes
 
-TRAIN = [sys.executable, "-c", "import sys; from mien_train.cli import main; sys.exit(main())"]
+TRAIN = [sys.executable, "-c", "import sys; from mien_train.cli import script; sys.exit(script())"]
 
 
 @pytest.fixture(scope="session")
@@ -60,5 +60,7 @@ def tiny_run(small, once):
         command = [*TRAIN, "run", "tiny", "--data", str(small), "--folder", str(folder / "tiny")]
         process = subprocess.run(command, capture_output=True, text=True, env=environment)
         assert process.returncode == 0, process.stderr[-3000:]
+        (folder / "stdout.txt").write_text(process.stdout)
+        (folder / "stderr.txt").write_text(process.stderr)
 
     return once("runs", make) / "tiny"

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import io
 import json
 import os
 import shlex
@@ -20,6 +21,8 @@ from mien_edge.commands.common import (
     renamed_values,
 )
 from mien_edge.errors import DataError
+
+from mien_train.native_notes import leave_out_native_notes
 
 if TYPE_CHECKING:
     from mien_edge.model.bundle import Bundle
@@ -41,6 +44,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for usage.
     """
     return guarded("mien-train", parser, arguments)
+
+
+def script() -> int:
+    """Run as the console script: as `main`, with lines that appear at once, also in a file, and
+    without the notes of TensorFlow's C++ parts.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
+    leave_out_native_notes()
+    return main()
 
 
 def parser() -> _Parser:

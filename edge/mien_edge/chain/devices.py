@@ -239,7 +239,13 @@ def silence_opencv() -> None:
     """
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", _FFMPEG_QUIET)
     if "OPENCV_LOG_LEVEL" not in os.environ:
-        cv2.utils.logging.setLogLevel(_OPENCV_SILENT)
+        _set_opencv_log_level(_OPENCV_SILENT)
+
+
+def _set_opencv_log_level(level: int) -> None:
+    # OpenCV 4.11, the last for aarch64 and Python 3.11, has it in another place than 4.14.
+    module = cv2 if hasattr(cv2, "setLogLevel") else cv2.utils.logging
+    module.setLogLevel(level)
 
 
 def _address(settings: SourceSettings) -> str:

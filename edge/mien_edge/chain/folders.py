@@ -108,7 +108,7 @@ class Files:
         if count > 1:
             fix = "for all of them make a video of it"
             _log.warning("%s: the first of %d pictures is read; %s", file.path, count, fix)
-        return Frame(image, index, time.time(), file.name)
+        return Frame(image, index, time.time(), file_name(file.name))
 
     def _read_video(self, file: MediaFile) -> Iterator[Frame]:
         _refuse_unreadable(file.path)

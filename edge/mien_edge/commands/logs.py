@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from itertools import chain
 from pathlib import Path
 
 from mien_edge.commands.common import (
@@ -19,6 +20,7 @@ from mien_edge.events import EventKind
 from mien_edge.export.exports import SUFFIXES, TIMED, Export, check, open_export
 from mien_edge.labels import LABELS
 from mien_edge.log import plot, reader, show
+from mien_edge.text import file_name
 
 _SUFFIXES = ", ".join(suffix for suffix, kind in SUFFIXES.items() if kind not in TIMED)
 _END_OF_TIME = 1e12  # seconds since 1970
@@ -85,20 +87,25 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def _logs(options: argparse.Namespace) -> None:
     path = log_path(options)
+    options.source = file_name(options.source) if options.source else None
     if options.kind:
         _refuse_unknown_kind(path, options.kind)
     now = time.time()
+    source = file_name(options.source) if options.source else None
     entries = reader.Filter(
         since=show.moment(options.since, now) if options.since else 0.0,
         until=show.moment(options.until, now) if options.until else _END_OF_TIME,
         label=options.emotion,
         track=options.track,
-        source=options.source,
+        source=source,
     )
-    if options.source and not options.follow:
-        show.require_source(path, options.source)
+    if source and not options.follow:
+        show.require_source(path, source)
     if options.summary or options.plot:
-        _summarize(options, show.summary(path, entries))
+        hours = show.summary(path, entries)
+        if source:
+            hours = _require_hours(hours, source)
+        _summarize(options, hours)
         return
     if options.export:
         _export(options, path, entries)
@@ -114,6 +121,18 @@ def _logs(options: argparse.Namespace) -> None:
         # The first line at once: a long log takes seconds.
         print(text, flush=options.follow or is_first)  # noqa: T201
         is_first = False
+
+
+def _refuse_unknown_kind(path: Path, kind: str) -> None:
+    """Raise SettingsError for what is no kind of entry, neither of this version nor in the log."""
+    known = [show.READING, show.EVENT, *EventKind]
+    if kind in known:
+        return
+    with closing(reader.open_to_read(path)) as connection:
+        known += reader.event_kinds(connection)
+    if kind not in known:
+        names = ", ".join(sorted(set(known)))
+        raise SettingsError(f"--kind {kind!r} is no kind of entry; choose one of {names}")
 
 
 def _export(options: argparse.Namespace, path: Path, entries: reader.Filter) -> None:
@@ -134,24 +153,21 @@ def _export(options: argparse.Namespace, path: Path, entries: reader.Filter) -> 
     print(f"exported: {count} readings to {export.path}")  # noqa: T201
 
 
-def _refuse_unknown_kind(path: Path, kind: str) -> None:
-    """Raise SettingsError for what is no kind of entry, neither of this version nor in the log."""
-    known = [show.READING, show.EVENT, *EventKind]
-    if kind in known:
-        return
-    with closing(reader.open_to_read(path)) as connection:
-        known += reader.event_kinds(connection)
-    if kind not in known:
-        names = ", ".join(sorted(set(known)))
-        raise SettingsError(f"--kind {kind!r} is no kind of entry; choose one of {names}")
-
-
 def _form(options: argparse.Namespace) -> str:
     if options.json:
         return "json"
     if options.csv:
         return "csv"
     return "text"
+
+
+def _require_hours(hours: Iterator[show.HourSummary], source: str) -> Iterator[show.HourSummary]:
+    """Return the hours of a file, or raise SettingsError where there is none."""
+    first = next(hours, None)
+    if first is None:
+        hint = "only videos have them; leave out --summary"
+        raise SettingsError(f"{source}: the log has no face-minutes of it in that time; {hint}")
+    return chain([first], hours)
 
 
 def _summarize(options: argparse.Namespace, hours: Iterator[show.HourSummary]) -> None:

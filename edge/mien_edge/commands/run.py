@@ -1,8 +1,11 @@
 """`mien-edge run`: read expressions from a source."""
 
 import argparse
+import dataclasses
 import logging
+import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -15,6 +18,7 @@ from mien_edge.commands.common import (
     settings_from,
     settings_option,
 )
+from mien_edge.commands.page import page_beside
 from mien_edge.credentials import exposed_files
 from mien_edge.export.exports import SUFFIXES, Export, check
 from mien_edge.formats import typed_line
@@ -84,6 +88,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="labels.csv with the true labels, to score photographs",
     )
+    parser.add_argument(
+        "--view",
+        action="store_true",
+        help="show the page beside the run, on a free port of 127.0.0.1, until the run ends",
+    )
     parser.add_argument("--max-frames", type=int, metavar="N", help="stop after N frames")
     parser.set_defaults(run=_run)
 
@@ -104,8 +113,23 @@ def _run(options: argparse.Namespace) -> None:
     run_options = _run_options(options, exports, names)
     if run_options.runtime_folder:
         ignore_hangup()
-    service = Service.from_settings(settings, run_options)
-    _print_summary(options, service.run())
+    with ExitStack() as stack:
+        if options.view:
+            log = options.log or _path(settings.log.path)
+            folders = stack.enter_context(page_beside(options.settings, log))
+            run_options = dataclasses.replace(
+                run_options,
+                runtime_folder=folders.runtime,
+                log=folders.log,
+                is_viewed=True,
+            )
+        service = Service.from_settings(settings, run_options)
+        summary = service.run()
+    _print_summary(options, summary)
+
+
+def _path(setting: str) -> Path | None:
+    return Path(setting) if setting else None
 
 
 def _exports(options: argparse.Namespace) -> list[Export]:
@@ -139,6 +163,7 @@ def _run_options(
         annotate=options.annotate,
         labels=options.labels,
         max_frames=options.max_frames,
+        progress=options.quiet or not sys.stdout.isatty(),
         sources=names if len(names) > 1 else (),
         state_folder=paths.systemd_directory("STATE_DIRECTORY"),
         runtime_folder=paths.systemd_directory("RUNTIME_DIRECTORY"),

@@ -67,6 +67,8 @@ def configure_view(parser: argparse.ArgumentParser) -> None:
     settings_option(parser)
     log_option(parser)
     runtime_option(parser)
+    beside = "end with standard input, on a free port of 127.0.0.1: what `run --view` starts"
+    parser.add_argument("--beside-run", action="store_true", help=beside)
     parser.set_defaults(run=_view)
 
 
@@ -75,7 +77,8 @@ def _view(options: argparse.Namespace) -> None:
 
     settings = settings_from(options)
     log = service_log_path(options, settings)
-    server.serve(settings, log, options.runtime or paths.RUNTIME, _print_at_once)
+    serve = server.serve_beside if options.beside_run else server.serve
+    serve(settings, log, options.runtime or paths.RUNTIME, _print_at_once)
 
 
 def _print_at_once(text: str) -> None:

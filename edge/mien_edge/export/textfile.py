@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from mien_edge import files
 from mien_edge.errors import SinkError
 from mien_edge.events import EventKind, OnEvent, ignore_event
-from mien_edge.files import make_folder
 
 _MAX_LINE_BYTES = 65536  # a reading takes some 400
 
@@ -191,7 +191,7 @@ class LineFile:
             raise self._not_written(problem) from None
 
     def _open(self) -> None:
-        make_folder(self.path.parent)
+        files.make_folder(self.path.parent)
         self._file = self.path.open("ab", buffering=0)
         self._is_plain = stat.S_ISREG(os.fstat(self._file.fileno()).st_mode)
         if self._is_plain:

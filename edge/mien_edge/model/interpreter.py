@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mien_edge import files
 from mien_edge.contract import LABELS, Quantization
 from mien_edge.errors import BundleError, RuntimeMissingError
+from mien_edge.model.first_delegate import make_first_delegate
 from mien_edge.values import Floats, Pixels
 
 _RUNTIMES = (
@@ -115,6 +116,7 @@ def _creator(module: Any) -> Callable[[Path, int, bool], Interpreter]:
     def create(path: Path, threads: int, reference: bool) -> Interpreter:
         resolvers = module.OpResolverType
         resolver = resolvers.BUILTIN_REF if reference else resolvers.AUTO
+        make_first_delegate(module)
         with files.utf8_path(path) as name:
             interpreter: Interpreter = module.Interpreter(
                 model_path=name,

@@ -18,6 +18,7 @@ from mien_edge.chain import pipeline, sources
 from mien_edge.errors import RuntimeMissingError
 from mien_edge.model import estimates, profile, tflite
 from mien_edge.model.bundle import Bundle
+from mien_edge.progress import ProgressLines
 from mien_edge.service.run import build_chain, load_model
 from mien_edge.service.throttle import Governor, ThrottledSource
 from mien_edge.settings import Settings
@@ -93,10 +94,12 @@ def _measure_stages(settings: Settings, bundle: Bundle, frames: int) -> _Times:
     cpu: dict[str, list[float]] = {name: [] for name, _ in stages}
     wall: list[float] = []
     faces = 0
+    progress = ProgressLines("bench", "frames", warm_up + frames)
     for index in range(warm_up + frames):
         picture = pictures[index % len(pictures)]
         start = time.perf_counter()
         readings = chain(Frame(picture, index, index / settings.source.fps))
+        progress.update()
         if index >= warm_up:
             wall.append(time.perf_counter() - start)
             faces += len(readings)

@@ -1,19 +1,24 @@
 """The live picture for the web page: a local socket that sends JPEGs while a client is connected.
 
-Each picture is sent as its length (four bytes, big-endian) and the JPEG with boxes and labels
-drawn. Nothing is stored. Who may connect is a matter of the socket's folder alone: systemd-tmpfiles
-makes it for the group mien-preview (systemd/mien.tmpfiles), which the socket inherits.
+Each picture is sent with what was read in it, so that the page draws both in the language and size
+of whoever looks: the readings as JSON (a list of `PictureFace`), then the JPEG, each after its
+length (four bytes, big-endian). Nothing is stored. Who may connect is a matter of the socket's
+folder alone: systemd-tmpfiles makes it for the group mien-preview (systemd/mien.tmpfiles), which
+the socket inherits.
 """
 
+import json
 import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 
-from mien_edge.chain.annotate import draw_readings
+from mien_edge.formats import reading_record
+from mien_edge.schema import to_dict
 from mien_edge.values import Frame, Pixels, Reading
 
 _INTERVAL = 0.1  # seconds between two pictures
@@ -23,6 +28,22 @@ _TIMEOUT = 5.0  # seconds in which a client reads nothing, after which it is dis
 _MAX_CLIENTS = 4
 _OWN_FOLDER = 0o700  # where nobody has made the folder: for this user alone
 _OWNER_AND_GROUP = 0o660
+
+
+@dataclass(frozen=True, slots=True)
+class PictureFace:
+    """A face of a picture.
+
+    track, label, quality, confidence, scores: as in ReadingRecord.
+    box: x, y, width and height as shares of the picture's width and height.
+    """
+
+    track: int
+    label: str | None
+    quality: str
+    confidence: float | None
+    scores: dict[str, float] | None
+    box: tuple[float, ...]
 
 
 class PreviewServer:
@@ -50,7 +71,7 @@ class PreviewServer:
         self._listener = _listen(path)
 
     def __call__(self, frame: Frame, readings: tuple[Reading, ...]) -> None:
-        """Send the frame with its readings drawn to every client that is ready for a picture."""
+        """Send the frame and its readings to every client that is ready for a picture."""
         self._accept()
         now = self._monotonic()
         if not self._clients or now - self._sent_at < _INTERVAL:
@@ -58,8 +79,7 @@ class PreviewServer:
         self._sent_at = now
         ready = [client for client in self._clients if client.is_ready()]
         if ready:
-            picture = draw_readings(frame.image, readings, may_grow=False)
-            message = _encode(picture)
+            message = _with_length(_faces(frame, readings)) + _with_length(_jpeg(frame.image))
             for client in ready:
                 client.send(message)
         self._clients = [client for client in self._clients if client.is_alive(now)]
@@ -143,11 +163,35 @@ class _Client:
         return True
 
 
-def _encode(picture: Pixels) -> bytes:
-    """Encode a (height, width, 3) BGR picture as a message: its length, then a JPEG."""
+def _with_length(content: bytes) -> bytes:
+    return len(content).to_bytes(4, "big") + content
+
+
+def _faces(frame: Frame, readings: tuple[Reading, ...]) -> bytes:
+    """The readings of a frame as a JSON list of `PictureFace`."""
+    height, width = frame.image.shape[:2]
+    faces = [to_dict(_picture_face(reading, width, height)) for reading in readings]
+    return json.dumps(faces).encode("ascii")
+
+
+def _picture_face(reading: Reading, width: int, height: int) -> PictureFace:
+    record = reading_record(reading)
+    box = reading.box.scaled(1 / width, 1 / height)
+    return PictureFace(
+        track=record.track,
+        label=record.label,
+        quality=record.quality,
+        confidence=record.confidence,
+        scores=record.scores,
+        box=tuple(round(value, 5) for value in box),
+    )
+
+
+def _jpeg(picture: Pixels) -> bytes:
+    """Encode a gray or BGR picture, made smaller where it is very wide."""
     height, width = picture.shape[:2]
     if width > _MAX_WIDTH:
         size = (_MAX_WIDTH, round(height * _MAX_WIDTH / width))
         picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
     _, jpeg = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
-    return len(jpeg).to_bytes(4, "big") + jpeg.tobytes()
+    return jpeg.tobytes()

@@ -29,9 +29,12 @@ from mien_edge.events import EventKind, OnEvent
 from mien_edge.export.exports import Export, open_export, open_timed
 from mien_edge.export.lines import CSV, JSON_LINES, Csv, JsonLines
 from mien_edge.export.textfile import Existing, LineFormat, RotatingFile, Rotation
+from mien_edge.formats import position_text
 from mien_edge.log.writer import LogWriter
 from mien_edge.model.bundle import Bundle, find_bundle, load_bundle, models_folder, replay_golden
 from mien_edge.model.interpreter import Classifier
+from mien_edge.progress import ProgressLines
+from mien_edge.service.file_show import FileShow
 from mien_edge.service.gpio import GpioSwitch
 from mien_edge.service.preview import PreviewServer
 from mien_edge.service.status_writer import StatusWriter
@@ -65,7 +68,9 @@ class RunOptions:
     max_frames: the number of frames to end after, at least 1; None for no limit.
     sources: paths and globs to read, where there are several, in place of the settings' source.
     state_folder: the service's folder that outlives a restart; None outside of a service.
-    runtime_folder: the service's folder for its status and preview; None for neither.
+    runtime_folder: the folder for status and preview, a service's or a page's; None for neither.
+    progress: say now and then how far a file is, on standard error.
+    is_viewed: a page was opened for this run: a file is shown to whoever looks (FileShow).
     """
 
     console: Literal["text", "json", "none"] = "none"
@@ -79,6 +84,8 @@ class RunOptions:
     sources: Sequence[str] = ()
     state_folder: Path | None = None
     runtime_folder: Path | None = None
+    progress: bool = False
+    is_viewed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +99,8 @@ class Summary:
     readings, faces: readings of all faces, and different faces.
     seconds: from the first stage's set-up to the end of the source.
     score: of labelled photographs (score.Score.result), else None.
-    failed_reads: frames that a camera failed to deliver, or that could not be decoded.
+    failed_reads: frames that a camera failed to deliver, or that could not be decoded; of a video
+        file the places where it is damaged.
     """
 
     source: str
@@ -260,6 +268,9 @@ class Service:
         watchers: list[pipeline.Watcher] = [outputs, notifier]
         watchers += self._open_annotator(stack, source)
         watchers += self._open_timed(stack, source)
+        if self.options.progress and not source.live:
+            lines = ProgressLines(f"mien-edge: {self._source_name()}", "pictures")
+            watchers.append(_FileProgress(lines))
         if score:
             watchers.append(score)
         start = time.monotonic()
@@ -364,20 +375,30 @@ class Service:
             if updater:
                 stack.callback(updater.close)
                 watchers.append(updater)
+            show = None
             if self.options.runtime_folder:
-                watchers.append(self._open_status(stack, stages, throttled, updater))
-                watchers += self._open_preview(stack, self.options.runtime_folder)
+                status = self._open_status(stack, stages, throttled, updater)
+                preview = self._open_preview(stack, self.options.runtime_folder)
+                watchers.append(status)
+                if preview and self.options.is_viewed and not source.live:
+                    show = FileShow(preview, status.ended, self.stop)
+                    watchers.append(show)
+                elif preview:
+                    watchers.append(preview)
             self.events(EventKind.START, f"{self._source_name()} with {self.model.name}")
             if updater:
                 updater.request_reload()
             with _suspended(updater):
-                return pipeline.run(
+                frames = pipeline.run(
                     islice(throttled or source, self._max_frames()),
                     chain,
                     sinks,
                     watchers,
                     self.stop.is_set,
                 )
+                if show:
+                    show.end()
+                return frames
 
     def _updater(
         self,
@@ -401,7 +422,7 @@ class Service:
         """Return what SIGHUP does; None leaves the signal alone."""
         if updater:
             return updater.request_reload
-        if self.options.runtime_folder:
+        if self.options.runtime_folder and not self.options.is_viewed:
             return _keep_model
         return None
 
@@ -425,19 +446,19 @@ class Service:
         stack.callback(self.events.remove, status.event)
         return status
 
-    def _open_preview(self, stack: ExitStack, runtime_folder: Path) -> list[pipeline.Watcher]:
+    def _open_preview(self, stack: ExitStack, runtime_folder: Path) -> PreviewServer | None:
         """Open the socket that shows the picture; where pictures are forbidden there is none."""
         if not self.settings.view.show_picture:
-            return []
+            return None
         path = paths.preview(runtime_folder)
         try:
             preview = PreviewServer(path)
         except OSError as problem:
             fix = "to have one: sudo systemd-tmpfiles --create mien.conf, then restart the service"
             _log.warning("no live picture, %s: %s; %s", path, problem.strerror or problem, fix)
-            return []
+            return None
         stack.callback(preview.close)
-        return [preview]
+        return preview
 
     def _fixed_model(self) -> ModelStatus:
         """What the status file says of a model that stays."""
@@ -547,6 +568,17 @@ class _Counter:
 
     def close(self) -> None:
         """Do nothing."""
+
+
+class _FileProgress:
+    """A watcher that says now and then how far a file or a folder is."""
+
+    def __init__(self, lines: ProgressLines) -> None:
+        self._lines = lines
+
+    def __call__(self, frame: Frame, readings: tuple[Reading, ...]) -> None:
+        position = frame.position
+        self._lines.update(note="" if position is None else f"at {position_text(position)}")
 
 
 class _Outputs:

@@ -61,6 +61,7 @@ class StatusWriter:
         self._events: deque[StatusEvent] = deque(maxlen=_MAX_EVENTS)
         self._camera = "starting"
         self._labels: dict[int, str | None] = {}
+        self._faces: tuple[ReadingRecord, ...] = ()
         self._written_at = float("-inf")
         self._first_count: tuple[float, int] | None = (
             None  # monotonic seconds, bytes written until then
@@ -76,10 +77,11 @@ class StatusWriter:
         if self._camera == "starting":
             self._camera = "ok"
         labels = {reading.track: reading.label for reading in readings}
+        self._faces = tuple(reading_record(reading) for reading in readings)
         interval = _INTERVAL if labels == self._labels else _MIN_INTERVAL
         if now - self._written_at >= interval:
             self._labels = labels
-            self._write(now, tuple(reading_record(reading) for reading in readings))
+            self._write(now, self._faces)
 
     def event(self, kind: EventKind, text: str) -> None:
         """Write the status at once: something has happened."""
@@ -87,6 +89,11 @@ class StatusWriter:
         if kind in _TROUBLES:
             self._events.append(StatusEvent(time.time(), kind, text))
         self._write(self._monotonic_clock(), ())
+
+    def ended(self) -> None:
+        """Write that the source has ended, with the faces of its last frame."""
+        self._camera = "ended"
+        self._write(self._monotonic_clock(), self._faces)
 
     def _write(self, now: float, faces: tuple[ReadingRecord, ...]) -> None:
         self._written_at = now

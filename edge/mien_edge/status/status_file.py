@@ -137,7 +137,7 @@ class Status:
     pid: its process id.
     model: NAME-VERSION of the model that runs; bundle: its folder.
     source: the source's address, without a password.
-    camera: 'starting', 'ok', 'lost' or 'paused'.
+    camera: 'starting', 'ok', 'lost' or 'paused'; 'ended' for a file that is shown on.
     frames: frames since the start; fps: frame rate of the last ten seconds.
     faces: readings of the last frame.
     stage_milliseconds: mean time per frame, by the stage's name.

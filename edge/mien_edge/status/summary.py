@@ -11,6 +11,7 @@ from typing import Any
 
 from mien_edge.errors import SinkError, SourceError
 from mien_edge.events import TROUBLES, Event
+from mien_edge.formats import local_time
 from mien_edge.log import reader
 from mien_edge.schema import to_dict
 from mien_edge.status import health, status_file
@@ -138,7 +139,7 @@ def find_problems(service: Status, publisher: PublisherStatus | None, now: float
     silence = now - service.time
     if service.camera == "lost":
         problems.append("the camera is lost; check its cable, then: journalctl -u mien -e")
-    elif silence > status_file.STALE and service.camera != "paused":
+    elif silence > status_file.STALE and service.camera not in ("paused", "ended"):
         problems.append(f"no frame for {silence:.0f} s; see: journalctl -u mien -e")
     for limit in service.health.throttled_now or ():
         problems.append(f"the device has {limit} now; see: mien-edge doctor")
@@ -270,4 +271,4 @@ def _broker_line(publisher: PublisherStatus) -> str:
 
 
 def _clock(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+    return local_time(seconds)

@@ -20,6 +20,7 @@ from mien_edge.view.connections import Handler
 _LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 _MIN_TOKEN_LENGTH = 16  # characters
 _VISIBLE_ASCII = re.compile("[!-~]*")
+_LANGUAGE = re.compile("[A-Za-z]{2}(-[A-Za-z]{2})?")
 _NEW_TOKEN = "make one: openssl rand -hex 16"  # noqa: S105 - not a token
 _COOKIE = "mien-token"
 _COOKIE_SECONDS = 30 * 86400
@@ -45,10 +46,10 @@ class Guard:
         refusal = self._refusal(request)
         if refusal:
             return web.Response(status=403, text=f"{refusal}\n")
+        if self.token and self._has_parameter(request):
+            return self._set_cookie(request.query.get("lang", ""))
         if not self.token or self._has_cookie(request):
             return await handler(request)
-        if self._has_parameter(request):
-            return self._set_cookie()
         return web.Response(status=401, text="open /?token=… with the device's token\n")
 
     def _refusal(self, request: web.Request) -> str:
@@ -76,9 +77,10 @@ class Guard:
         # A browser may send what no UTF-8 is; a token is ASCII, so nothing else can equal it.
         return hmac.compare_digest(text.encode(errors="replace"), self.token.encode())
 
-    def _set_cookie(self) -> web.Response:
+    def _set_cookie(self, language: str) -> web.Response:
         """Keep the token in a cookie, and take it out of the browser's address bar."""
-        response = web.Response(status=303, headers={"Location": "/"})
+        place = f"/?lang={language}" if _LANGUAGE.fullmatch(language) else "/"
+        response = web.Response(status=303, headers={"Location": place})
         response.set_cookie(
             _COOKIE,
             self.token,

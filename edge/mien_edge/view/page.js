@@ -1,156 +1,6 @@
 "use strict";
 
-// --- texts ---------------------------------------------------------------------------------------
-// By key. Labels, quality verdicts, camera states and stages are keys as the service writes them.
-
-const TEXTS = {
-  en: {
-    skip: "Skip to content",
-    live: "Live",
-    faces: "Faces",
-    lastHour: "The last hour",
-    hourAgo: "an hour ago",
-    now: "now",
-    asTable: "As a table",
-    shares: "Shares",
-    health: "Device",
-    model: "Model",
-    events: "Events",
-    show: "Show the picture",
-    hide: "Hide the picture",
-    notStored: "Pictures are not stored; they are made only while somebody looks.",
-    noPicture: "The picture is not shown.",
-    notAllowed: "The settings of this device do not allow the picture.",
-    pictureOf: "The camera's picture with a box about each face",
-    nobody: "Nobody is there.",
-    running: "running",
-    trouble: "trouble",
-    unreachable: "no answer",
-    unreachableProblem: "The page gets no answer from this device.",
-    idle: "idle: nothing moves",
-    hour: "hour",
-    day: "day",
-    time: "time",
-    label: "label",
-    faceMinutes: "face-minutes",
-    nothing: "Nothing in that time.",
-    angry: "angry",
-    disgust: "disgust",
-    fear: "fear",
-    happy: "happy",
-    sad: "sad",
-    surprise: "surprise",
-    neutral: "neutral",
-    none: "no label",
-    good: "good",
-    uncertain: "uncertain",
-    "too small": "too small",
-    blurred: "blurred",
-    "turned away": "turned away",
-    face: "Face",
-    camera: "Camera",
-    ok: "ok",
-    starting: "starting",
-    paused: "paused",
-    lost: "lost",
-    frames: "Frames a second",
-    of: "of",
-    milliseconds: "Milliseconds a frame",
-    detect: "detect",
-    track: "track",
-    classify: "classify",
-    smooth: "smooth",
-    temperature: "Temperature",
-    limits: "Limits",
-    noLimits: "none",
-    notReported: "not reported here",
-    memory: "Memory",
-    writes: "Written a day",
-    writesPending: "counted ten minutes after the start",
-    since: "Running since",
-    broker: "Broker",
-    connected: "connected",
-    waiting: "wait",
-    accuracy: "right",
-    measuredBy: "measured on FER2013's PublicTest by",
-    intendedUse: "Made for",
-    outOfScopeUse: "Not for",
-    limitations: "Limits",
-  },
-  "zh-TW": {
-    skip: "跳到內容",
-    live: "即時",
-    faces: "臉",
-    lastHour: "過去一小時",
-    hourAgo: "一小時前",
-    now: "現在",
-    asTable: "以表格顯示",
-    shares: "比例",
-    health: "裝置",
-    model: "模型",
-    events: "事件",
-    show: "顯示影像",
-    hide: "隱藏影像",
-    notStored: "影像不會被儲存，只有在有人觀看時才會產生。",
-    noPicture: "影像未顯示。",
-    notAllowed: "此裝置的設定不允許顯示影像。",
-    pictureOf: "攝影機影像，每張臉都有方框",
-    nobody: "沒有人。",
-    running: "運作中",
-    trouble: "有問題",
-    unreachable: "沒有回應",
-    unreachableProblem: "此頁面得不到裝置的回應。",
-    idle: "閒置中：沒有動靜",
-    hour: "小時",
-    day: "天",
-    time: "時間",
-    label: "標籤",
-    faceMinutes: "臉分鐘",
-    nothing: "這段時間沒有資料。",
-    angry: "生氣",
-    disgust: "厭惡",
-    fear: "恐懼",
-    happy: "快樂",
-    sad: "悲傷",
-    surprise: "驚訝",
-    neutral: "平靜",
-    none: "無標籤",
-    good: "良好",
-    uncertain: "不確定",
-    "too small": "太小",
-    blurred: "模糊",
-    "turned away": "轉開",
-    face: "臉",
-    camera: "攝影機",
-    ok: "正常",
-    starting: "啟動中",
-    paused: "已暫停",
-    lost: "已斷線",
-    frames: "每秒影格",
-    of: "／",
-    milliseconds: "每影格毫秒",
-    detect: "偵測",
-    track: "追蹤",
-    classify: "分類",
-    smooth: "平滑",
-    temperature: "溫度",
-    limits: "限制",
-    noLimits: "無",
-    notReported: "此處沒有資料",
-    memory: "記憶體",
-    writes: "每日寫入",
-    writesPending: "開始十分鐘後計算",
-    since: "開始時間",
-    broker: "代理伺服器",
-    connected: "已連線",
-    waiting: "等待中",
-    accuracy: "正確",
-    measuredBy: "於 FER2013 PublicTest 測得，依據",
-    intendedUse: "用途",
-    outOfScopeUse: "禁止用途",
-    limitations: "限制",
-  },
-};
+// Texts are in texts.js, the picture in picture.js, the chart in history.js.
 
 // --- constants and state -------------------------------------------------------------------------
 
@@ -158,26 +8,43 @@ const LABELS = ["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral
 const LABELS_AND_NONE = [...LABELS, "none"];
 const LABEL_SETS = { fer2013: "FER2013", ferplus: "FER+" };
 const SVG_NAMESPACE = "http://www.w3.org/2000/svg";
-const SECONDS_AN_HOUR = 3600;
-const TIMELINE_HEIGHT = 160; // of its viewBox, whose width of 600 is an hour: 10 a minute
-const BAR_WIDTH = 9.5; // of a minute's 10
+const LANGUAGES = ["en", "zh-TW"];
 const HISTORY_INTERVAL = 15000; // milliseconds
 const PICTURE_RETRY = 2000; // milliseconds
 const STREAM_RETRY = 10000;
 
-const browserLanguage = navigator.language.startsWith("zh") ? "zh-TW" : "en";
-let language = localStorage.getItem("language") || browserLanguage;
+let language = firstLanguage();
+let spanName = "hour"; // of the history that is shown
 let service = null; // /api/live: null while the device does not answer
+let isAnswered = false; // whether the device has answered at all
+let isRunOver = false; // a run by hand, beside which the page was, has ended
 let history = null; // /api/history: null until the first answer
 let card = null; // /api/model: null until the first answer
 let cardModel = ""; // the model whose card was asked for
 let pictureRequested = false;
+let pictureStream = null; // the AbortController of the open stream
+let pictureState = ""; // of the open stream: "", "waiting", "shown" or "refused"
 let announcement = "";
 
 // --- text and numbers ----------------------------------------------------------------------------
 
+// Of the link (?lang=zh-TW), else of an earlier choice, else the browser's.
+function firstLanguage() {
+  const linked = new URLSearchParams(location.search).get("lang");
+  const chosen = [linked, localStorage.getItem("language")].find((name) => LANGUAGES.includes(name));
+  const browsers = navigator.language.startsWith("zh") ? "zh-TW" : "en";
+  return chosen ?? browsers;
+}
+
 function text(key) {
-  return TEXTS[language][key] ?? key;
+  return TEXTS[key]?.[language] ?? key;
+}
+
+// What a device, a log or a card says, in the page's language where the table has it.
+function createSentence(sentence) {
+  const own = language === "en" ? sentence : translate(sentence);
+  const isEnglish = own === sentence;
+  return createElement("span", isEnglish ? { lang: "en" } : {}, own);
 }
 
 function formatShare(share) {
@@ -185,12 +52,12 @@ function formatShare(share) {
 }
 
 function formatTime(seconds) {
-  const format = { hour: "2-digit", minute: "2-digit" };
+  const format = { hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
   return new Date(seconds * 1000).toLocaleTimeString(language, format);
 }
 
 function formatDateTime(seconds) {
-  const format = { dateStyle: "short", timeStyle: "short" };
+  const format = { dateStyle: "short", timeStyle: "short", hourCycle: "h23" };
   return new Date(seconds * 1000).toLocaleString(language, format);
 }
 
@@ -275,7 +142,6 @@ function setLanguage(name) {
   for (const button of languageButtons()) {
     button.setAttribute("aria-pressed", button.dataset.language === name);
   }
-  setContent("key", ...LABELS_AND_NONE.map(createKeyItem));
   announcement = "";
   showStatus();
   showHistory();
@@ -287,12 +153,6 @@ function languageButtons() {
   return document.querySelectorAll("[data-language]");
 }
 
-function createKeyItem(label) {
-  const square = createSvg("rect", { width: 10, height: 10, class: label });
-  const svg = createSvg("svg", { viewBox: "0 0 10 10" }, square);
-  return createElement("li", {}, svg, text(label));
-}
-
 // --- status: pill, problems, faces, health -------------------------------------------------------
 
 function isRunning() {
@@ -300,8 +160,8 @@ function isRunning() {
 }
 
 function showStatus() {
-  const problems = service === null ? [text("unreachableProblem")] : service.problems;
-  const severity = problems.length ? "bad" : "good";
+  const problems = currentProblems();
+  const severity = problems.length && !isRunOver ? "bad" : "good";
   byId("state").className = `pill ${severity}`;
   byId("state").textContent = text(stateKey(problems));
   showProblems(problems);
@@ -310,15 +170,28 @@ function showStatus() {
   showHealth(isRunning() ? healthRows() : []);
 }
 
+function currentProblems() {
+  if (service !== null) {
+    return service.problems;
+  }
+  return isAnswered && !isRunOver ? [text("unreachableProblem")] : [];
+}
+
 function stateKey(problems) {
+  if (isRunOver) {
+    return "over";
+  }
   if (service === null) {
-    return "unreachable";
+    return isAnswered ? "unreachable" : "starting";
   }
   if (problems.length) {
     return "trouble";
   }
-  if (service.camera === "paused") {
-    return "paused";
+  if (!service.runs) {
+    return "starting";
+  }
+  if (["paused", "starting", "ended"].includes(service.camera)) {
+    return service.camera;
   }
   return service.idle ? "idle" : "running";
 }
@@ -326,15 +199,22 @@ function stateKey(problems) {
 function showProblems(problems) {
   const list = byId("problems");
   list.hidden = !problems.length;
-  const isNew = list.textContent !== problems.join("");
+  const isNew = list.dataset.problems !== problems.join("\n") + language;
   if (isNew) {
     // An alert is spoken at each change of its content.
-    list.replaceChildren(...problems.map((problem) => createElement("li", {}, problem)));
+    list.dataset.problems = problems.join("\n") + language;
+    list.replaceChildren(...problems.map(createProblemItem));
   }
 }
 
+function createProblemItem(problem) {
+  return createElement("li", {}, createSentence(problem));
+}
+
 function showFaces(faces) {
-  if (faces.length) {
+  if (!isRunning() || service.camera === "starting") {
+    setContent("faces"); // nobody has looked yet
+  } else if (faces.length) {
     announce(faces.map((face) => formatFace(face) + formatVerdict(face)).join(", "));
     setContent("faces", ...faces.map(createFaceItem));
   } else {
@@ -387,7 +267,7 @@ function showHealth(rows) {
 function healthRows() {
   const rows = [
     ["camera", text(service.camera)],
-    ["frames", `${service.fps} ${text("of")} ${service.target_fps ?? "?"}`],
+    ["frames", formatRate(service)],
     ["milliseconds", formatStages(service.milliseconds)],
     ["temperature", formatTemperature(service.temperature)],
     ["limits", formatLimits(service.limits)],
@@ -399,6 +279,10 @@ function healthRows() {
     rows.push(["broker", formatPublisher(service.publisher)]);
   }
   return rows;
+}
+
+function formatRate({ fps, target_fps: target }) {
+  return target === undefined ? `${fps}` : `${fps} ${text("of")} ${target}`;
 }
 
 function formatStages(milliseconds) {
@@ -414,7 +298,7 @@ function formatLimits(limits) {
   if (limits === null) {
     return text("notReported");
   }
-  return limits.join(", ") || text("noLimits");
+  return limits.map(text).join(", ") || text("noLimits");
 }
 
 function formatWrites(megabytes) {
@@ -424,120 +308,6 @@ function formatWrites(megabytes) {
 function formatPublisher(publisher) {
   const state = publisher.connected ? text("connected") : publisher.problem;
   return `${publisher.broker}: ${state}, ${publisher.waiting} ${text("waiting")}`;
-}
-
-// --- history: timeline, table, shares, events ----------------------------------------------------
-// A span of time is { time, seconds, faces }; `seconds` are face-seconds by label.
-
-function totalSeconds(seconds) {
-  return Object.values(seconds).reduce((sum, value) => sum + value, 0);
-}
-
-function sumSpans(spans) {
-  const sums = {};
-  for (const span of spans) {
-    for (const [label, value] of Object.entries(span.seconds)) {
-      sums[label] = (sums[label] ?? 0) + value;
-    }
-  }
-  return sums;
-}
-
-function showHistory() {
-  if (history === null) {
-    return;
-  }
-  const hour = sumSpans(history.hour);
-  const day = sumSpans(history.day);
-  showTimeline(hour);
-  showTable();
-  showShares(hour, day);
-  showEvents();
-}
-
-function showTimeline(hour) {
-  const start = history.now - SECONDS_AN_HOUR;
-  const highest = Math.max(60, ...history.hour.map((span) => totalSeconds(span.seconds)));
-  const bars = history.hour.flatMap((span) => createStack(span, start, highest));
-  setContent("timeline", ...bars);
-  const summary = history.hour.length ? describeShares(hour) : text("nothing");
-  byId("timeline").setAttribute("aria-label", summary);
-}
-
-function createStack(span, start, highest) {
-  const bars = [];
-  let bottom = TIMELINE_HEIGHT;
-  for (const label of LABELS_AND_NONE) {
-    const height = (TIMELINE_HEIGHT * (span.seconds[label] ?? 0)) / highest;
-    bottom -= height;
-    if (height > 0) {
-      const x = (span.time - start) / 6;
-      bars.push(createSvg("rect", { x, y: bottom, width: BAR_WIDTH, height, class: label }));
-    }
-  }
-  return bars;
-}
-
-function describeShares(seconds) {
-  const total = totalSeconds(seconds) || 1;
-  const labels = LABELS_AND_NONE.filter((label) => seconds[label]);
-  return labels.map((label) => `${text(label)} ${formatShare(seconds[label] / total)}`).join(", ");
-}
-
-function showTable() {
-  const caption = createElement("caption", { class: "visually-hidden" }, text("faceMinutes"));
-  const labels = LABELS_AND_NONE.map((label) => createColumnHeader(label));
-  const head = createTableHead([createColumnHeader("time"), ...labels]);
-  const newestFirst = history.hour.slice().reverse();
-  const body = createElement("tbody", {}, ...newestFirst.map(createMinuteRow));
-  setContent("table", caption, head, body);
-}
-
-function createMinuteRow(span) {
-  const minutes = LABELS_AND_NONE.map((label) => formatMinutes(span.seconds[label]));
-  return createRow([createRowHeader(formatTime(span.time)), ...minutes.map(createNumberCell)]);
-}
-
-function formatMinutes(seconds) {
-  return seconds ? (seconds / 60).toFixed(1) : "";
-}
-
-function showShares(hour, day) {
-  const head = createTableHead([
-    createColumnHeader("label"),
-    createColumnHeader("hour", { colspan: 2 }),
-    createColumnHeader("day", { colspan: 2 }),
-  ]);
-  const rows = LABELS_AND_NONE.map((label) =>
-    createRow([
-      createRowHeader(text(label)),
-      ...createShareCells(hour, label),
-      ...createShareCells(day, label),
-    ]),
-  );
-  setContent("shares", head, createElement("tbody", {}, ...rows));
-}
-
-function createShareCells(seconds, label) {
-  const share = (seconds[label] ?? 0) / (totalSeconds(seconds) || 1);
-  return [
-    createElement("td", { class: "bar" }, createBar(share, label)),
-    createNumberCell(formatShare(share)),
-  ];
-}
-
-function showEvents() {
-  if (history.events.length) {
-    setContent("events", ...history.events.map(createEventItem));
-  } else {
-    setContent("events", createElement("li", {}, text("nothing")));
-  }
-}
-
-function createEventItem(event) {
-  const datetime = new Date(event.time * 1000).toISOString();
-  const time = createElement("time", { datetime }, formatDateTime(event.time));
-  return createElement("li", {}, time, `${event.kind}: ${event.text}`);
 }
 
 // --- the model's card ----------------------------------------------------------------------------
@@ -560,7 +330,7 @@ function showCard() {
   setContent(
     "model",
     name,
-    formatAccuracy(),
+    ` ${formatAccuracy()}`,
     createElement("h3", {}, text("outOfScopeUse")),
     createCardList(card.forbidden),
     details,
@@ -570,47 +340,103 @@ function showCard() {
 function formatAccuracy() {
   const percent = (100 * card.accuracy).toFixed(1);
   const labels = LABEL_SETS[card.judged_by] ?? card.judged_by;
-  return ` ${percent} % ${text("accuracy")} (${text("measuredBy")} ${labels})`;
+  return text("right").replace("{1}", `${percent} %`).replace("{2}", labels);
 }
 
 function createCardList(sentences) {
-  // Cards are written in English.
-  const items = sentences.map((sentence) => createElement("li", { lang: "en" }, sentence));
+  const items = sentences.map((sentence) => createElement("li", {}, createSentence(sentence)));
   return createElement("ul", {}, ...items);
 }
 
 // --- the picture ---------------------------------------------------------------------------------
 
 function showPicture() {
-  const isAllowed = !isRunning() || service.picture;
-  const isShown = pictureRequested && isAllowed && isRunning() && !document.hidden;
+  const isAllowed = service === null || service.picture;
+  const isLookedAt = !document.hidden || (service !== null && service.beside);
+  const isStreamed = pictureRequested && isAllowed && isRunning() && isLookedAt;
+  if (isStreamed && pictureStream === null) {
+    openPictures();
+  }
+  if (!isStreamed && !isRunOver && pictureStream !== null) {
+    pictureStream.abort();
+  }
   const picture = byId("picture");
-  if (isShown && picture.hidden) {
-    picture.src = `/picture?${Date.now()}`;
-  }
-  if (!isShown && !picture.hidden) {
-    picture.removeAttribute("src");
-  }
-  picture.hidden = !isShown;
-  picture.alt = text("pictureOf");
-  byId("no-picture").hidden = isShown;
-  byId("no-picture").textContent = text(isAllowed ? "noPicture" : "notAllowed");
+  const isKept = isRunOver && pictureState === "shown"; // the last one stays
+  picture.hidden = pictureState !== "shown" || !(isStreamed || isKept);
+  picture.setAttribute("aria-label", text("pictureOf"));
+  const reason = byId("no-picture");
+  reason.hidden = !picture.hidden;
+  reason.textContent = text(whyNoPicture());
   const toggle = byId("toggle");
   toggle.hidden = !isAllowed;
   toggle.setAttribute("aria-pressed", pictureRequested);
   toggle.textContent = text(pictureRequested ? "hide" : "show");
 }
 
-function onToggle() {
-  pictureRequested = !pictureRequested;
+// The key of the sentence that stands where the picture would be.
+function whyNoPicture() {
+  if (service === null) {
+    return whyNoAnswer();
+  }
+  if (!service.picture) {
+    return "noPictureForbidden";
+  }
+  if (!service.runs) {
+    return service.beside ? "waitingStart" : "noPictureStopped";
+  }
+  const byCamera = { paused: "noPicturePaused", lost: "noPictureLost" }[service.camera];
+  if (byCamera) {
+    return byCamera;
+  }
+  if (!pictureRequested) {
+    return "noPictureNotAsked";
+  }
+  if (pictureState === "refused") {
+    return "noPictureRefused";
+  }
+  return service.camera === "starting" ? "waitingFirst" : "waitingNext";
+}
+
+function whyNoAnswer() {
+  if (isRunOver) {
+    return "noPictureRunOver";
+  }
+  return isAnswered ? "noPictureUnreachable" : "waitingAnswer";
+}
+
+// Show the pictures of one stream; open another one after a while if it is still wanted.
+async function openPictures() {
+  const stream = new AbortController();
+  pictureStream = stream;
+  pictureState = "waiting";
+  const state = await readPictures(stream.signal, onPicture).then(
+    () => "waiting",
+    (problem) => (problem instanceof PictureRefused ? "refused" : "waiting"),
+  );
+  if (isRunOver) {
+    return; // the last picture stays
+  }
+  pictureState = state;
+  setTimeout(onPicturesEnd, stream.signal.aborted ? 0 : PICTURE_RETRY);
   showPicture();
 }
 
-function onPictureError() {
-  if (pictureRequested) {
-    byId("picture").hidden = true;
-    setTimeout(showPicture, PICTURE_RETRY);
+async function onPicture(jpeg, faces) {
+  await drawPicture(byId("picture"), jpeg, faces);
+  if (pictureState !== "shown") {
+    pictureState = "shown";
+    showPicture();
   }
+}
+
+function onPicturesEnd() {
+  pictureStream = null;
+  showPicture();
+}
+
+function onToggle() {
+  pictureRequested = !pictureRequested;
+  showPicture();
 }
 
 // --- the device's answers ------------------------------------------------------------------------
@@ -625,8 +451,18 @@ async function fetchJson(path) {
 }
 
 async function refreshHistory() {
-  history = (await fetchJson("/api/history")) ?? history;
-  showHistory();
+  const asked = spanName;
+  const answer = await fetchJson(`/api/history?span=${asked}`);
+  if (answer !== null && asked === spanName) {
+    history = answer;
+    showHistory();
+  }
+}
+
+function onSpan(event) {
+  spanName = event.currentTarget.dataset.span;
+  showSpanButtons();
+  refreshHistory();
 }
 
 async function refreshCard() {
@@ -636,6 +472,11 @@ async function refreshCard() {
 
 function onStatus(event) {
   service = JSON.parse(event.data);
+  if (service.beside && !isAnswered) {
+    pictureRequested = true; // who started the run with --view wants to see it
+  }
+  isAnswered = true;
+  isRunOver = false;
   showStatus();
   showPicture();
   if (isRunning() && service.model !== cardModel) {
@@ -654,6 +495,7 @@ function onStatusError(event) {
   if (event.target.readyState === EventSource.CLOSED) {
     setTimeout(openStream, STREAM_RETRY); // refused; a stream that broke is opened by the browser
   }
+  isRunOver = isRunOver || (service !== null && service.beside);
   service = null;
   showStatus();
   showPicture();
@@ -664,7 +506,10 @@ function start() {
     button.addEventListener("click", () => setLanguage(button.dataset.language));
   }
   byId("toggle").addEventListener("click", onToggle);
-  byId("picture").addEventListener("error", onPictureError);
+  for (const button of spanButtons()) {
+    button.addEventListener("click", onSpan);
+  }
+  new ResizeObserver(showHistory).observe(byId("timeline").parentElement);
   document.addEventListener("visibilitychange", showPicture);
   openStream();
   setLanguage(language);

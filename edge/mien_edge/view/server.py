@@ -4,16 +4,19 @@ It reads the log, the status files and the local socket with the picture; it wri
 """
 
 import asyncio
+import dataclasses
 import json
 import logging
 import os
 import signal
 import sqlite3
+import sys
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, closing, suppress
 from importlib import resources
 from pathlib import Path
+from typing import NamedTuple
 
 from aiohttp import hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -42,6 +45,8 @@ _SECURITY_HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+_LOOPBACK = "127.0.0.1"
+_FREE_PORT = 0  # the system picks one
 _POLL_SECONDS = 0.2  # between two looks at the status
 _REPEAT_SECONDS = 5.0  # after which an unchanged status is sent again
 _BEAT_SECONDS = 1.0
@@ -52,14 +57,21 @@ _MAX_PICTURES = 8  # of them, the live picture; the service itself shows it to f
 _BACKLOG = 128  # connections that are accepted at once, beyond _MAX_CONNECTIONS
 _IDLE_SECONDS = 10.0  # for a connection without a request, or with an answer that nobody reads
 _WRITE_SECONDS = 10.0  # for one message of a stream
-_MINUTE = 60
-_TEN_MINUTES = 600
-_HOUR = 3600
+_SCRIPTS = ("texts.js", "place.js", "picture.js", "history.js", "page.js")
 _DAY = 86400
 _EVENT_DAYS = 7
 _MAX_EVENTS = 20
 _MAX_PICTURE_BYTES = 4_000_000
+_MAX_FACES_BYTES = 200_000  # of the readings of one picture, which travel in a header
 _PICTURE_TYPE = "multipart/x-mixed-replace; boundary=picture"
+_SPANS = {
+    "hour": (3600, 60),
+    "day": (_DAY, 600),
+    "week": (7 * _DAY, 3600),
+    "month": (28 * _DAY, 21600),
+}
+"""What the page can show of the past: how many seconds, and in steps of how many."""
+
 _CARD_KEYS = ("name", "version", "created", "labels", "intended", "forbidden", "limits")
 _METRIC_KEYS = ("accuracy", "macro_f1", "recall")
 
@@ -77,19 +89,42 @@ def serve(settings: Settings, log: Path, runtime: Path, announce: Callable[[str]
     PageServer(settings, log, runtime, read_token(settings.view)).run(announce)
 
 
+def serve_beside(
+    settings: Settings, log: Path, runtime: Path, announce: Callable[[str], None]
+) -> None:
+    """Answer beside a run that was started by hand, until standard input ends.
+
+    The page listens on a free port of 127.0.0.1, whatever address the settings name, and needs the
+    token that the service's page needs. Parameters and errors are those of `serve`.
+    """
+    view = dataclasses.replace(settings.view, host=_LOOPBACK)
+    token = read_token(view)
+    own = dataclasses.replace(settings, view=view)
+    PageServer(own, log, runtime, token, is_beside_run=True).run(announce)
+
+
 class PageServer:
     """The web server: routes, security headers, systemd's watchdog.
 
     settings, log, runtime: as for `serve`.
     token: what a browser needs to look; empty for none.
+    is_beside_run: take a free port, and end with standard input.
     """
 
-    def __init__(self, settings: Settings, log: Path, runtime: Path, token: str) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        log: Path,
+        runtime: Path,
+        token: str,
+        is_beside_run: bool = False,
+    ) -> None:
         self.settings = settings.view
-        self.address = f"{self.settings.host}:{self.settings.port}"
+        self.port = _FREE_PORT if is_beside_run else self.settings.port
+        self._is_beside_run = is_beside_run
         self._token = token
         self._guard = Guard(self.settings, token)
-        self._page = _Page(self.settings, log, runtime)
+        self._page = _Page(self.settings, log, runtime, is_beside_run)
         self._limit = ConnectionLimit(_MAX_CONNECTIONS, _IDLE_SECONDS)
 
     def application(self) -> web.Application:
@@ -101,7 +136,7 @@ class PageServer:
         routes: dict[str, Handler] = {
             "/": _StaticFile("page.html", "text/html").get,
             "/page.css": _StaticFile("page.css", "text/css").get,
-            "/page.js": _StaticFile("page.js", "text/javascript").get,
+            **{f"/{name}": _StaticFile(name, "text/javascript").get for name in _SCRIPTS},
             "/api/live": self._page.live,
             "/api/history": self._page.history,
             "/api/model": self._page.model,
@@ -122,6 +157,8 @@ class PageServer:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)
+        if self._is_beside_run:
+            loop.add_reader(sys.stdin, stop.set)
         runner = web.AppRunner(
             self.application(),
             logger=_logger(),
@@ -143,14 +180,22 @@ class PageServer:
         assert runner.server is not None  # noqa: S101 - the runner is set up
         loop = asyncio.get_running_loop()
         factory = self._limit.limited(runner.server)
-        host, port = self.settings.host, self.settings.port
         try:
-            return await loop.create_server(factory, host, port, backlog=_BACKLOG)
+            listener = await loop.create_server(
+                factory, self.settings.host, self.port, backlog=_BACKLOG
+            )
         except OSError as problem:
             fix = "choose another view.port or view.host"
             # asyncio's own text repeats the address.
             reason = os.strerror(problem.errno) if problem.errno else problem.strerror
             raise SettingsError(f"{self.address}: {reason}; {fix}") from None
+        self.port = listener.sockets[0].getsockname()[1]
+        return listener
+
+    @property
+    def address(self) -> str:
+        """Host and port; port 0 until a free one is taken."""
+        return f"{self.settings.host}:{self.port}"
 
     async def _notify_systemd(self, application: web.Application) -> AsyncIterator[None]:
         """Ping the watchdog, and close idle connections, while the application runs."""
@@ -221,8 +266,11 @@ class _StaticFile:
 class _Page:
     """What the page's script and picture ask for."""
 
-    def __init__(self, settings: ViewSettings, log: Path, runtime: Path) -> None:
+    def __init__(
+        self, settings: ViewSettings, log: Path, runtime: Path, is_beside_run: bool
+    ) -> None:
         self.settings = settings
+        self.is_beside_run = is_beside_run
         self.log = log
         self.runtime = runtime
         self._streams = Places(_MAX_STREAMS)
@@ -251,32 +299,44 @@ class _Page:
             await asyncio.sleep(_POLL_SECONDS)
 
     def _status(self) -> dict[str, object]:
-        """The status of service and publisher, and what is wrong; 'runs' is always there."""
+        """The status of service and publisher, and what is wrong.
+
+        'runs', 'beside' (a run by hand), 'picture' (whether it may be shown) and 'problems' are
+        always there.
+        """
+        page = {"beside": self.is_beside_run, "picture": self.settings.show_picture}
         try:
             service = read_status(self.runtime)
         except SourceError as problem:
-            return {"runs": False, "problems": [str(problem)]}
+            # A run by hand was started before its page, and is about to write its status.
+            problems = [] if self.is_beside_run else [str(problem)]
+            return {"runs": False, **page, "problems": problems}
         publisher = read_publisher(self.runtime)
         return {
             "runs": True,
             **service.to_json(),
-            "picture": self.settings.show_picture,
+            **page,
             "publisher": publisher.to_json() if publisher else None,
             "problems": find_problems(service, publisher, time.time()),
         }
 
     async def history(self, request: web.Request) -> web.Response:
-        """Answer with the last hour by minutes, the last day by ten minutes, and events."""
+        """Answer with a span of the past in steps, and events; ?span= is one of _SPANS."""
+        span = request.query.get("span", "hour")
+        if span not in _SPANS:
+            raise web.HTTPNotFound(text=f"no such span; one of: {', '.join(_SPANS)}\n")
+        length, step = _SPANS[span]
         now = time.time()
         with closing(reader.open_to_read(self.log)) as connection:
-            hour = reader.read_minutes(connection, now - _HOUR - _MINUTE)
-            day = reader.read_minutes(connection, now - _DAY - _TEN_MINUTES, step=_TEN_MINUTES)
+            spans = reader.read_minutes(connection, now - length - step, step=step)
             events = reader.newest_events(connection, now - _EVENT_DAYS * _DAY, _MAX_EVENTS)
         return web.json_response(
             {
                 "now": now,
-                "hour": [to_dict(span) for span in hour],
-                "day": [to_dict(span) for span in day],
+                "span": span,
+                "length": length,
+                "step": step,
+                "spans": [to_dict(summary) for summary in spans],
                 "events": [to_dict(event) for event in reversed(events)],
             }
         )
@@ -336,17 +396,24 @@ async def _write(request: web.Request, response: web.StreamResponse, message: by
         raise ConnectionResetError("the client does not read") from None
 
 
-def _as_part(picture: bytes) -> bytes:
-    """A picture as one part of a multipart stream."""
-    headers = f"Content-Type: image/jpeg\r\nContent-Length: {len(picture)}\r\n"
-    return f"--picture\r\n{headers}\r\n".encode() + picture + b"\r\n"
+class _Picture(NamedTuple):
+    """What was read in a picture, as JSON, and the picture."""
+
+    faces: bytes
+    jpeg: bytes
 
 
-async def _read_pictures(path: Path) -> AsyncGenerator[bytes, None]:
-    """Yield JPEGs from the service's socket until it ends.
+def _as_part(picture: _Picture) -> bytes:
+    """A picture as one part of a multipart stream; the header Faces tells what was read in it."""
+    size = f"Content-Type: image/jpeg\r\nContent-Length: {len(picture.jpeg)}\r\n"
+    headers = size.encode() + b"Faces: " + picture.faces + b"\r\n"
+    return b"--picture\r\n" + headers + b"\r\n" + picture.jpeg + b"\r\n"
 
-    A picture is its length as four bytes, most significant first, and then the JPEG. Raises
-    SourceError if the service doesn't run.
+
+async def _read_pictures(path: Path) -> AsyncGenerator[_Picture, None]:
+    """Yield pictures from the service's socket until it ends (service/preview.py).
+
+    Raises SourceError if the service doesn't run.
     """
     try:
         stream, writer = await asyncio.open_unix_connection(path)
@@ -355,11 +422,21 @@ async def _read_pictures(path: Path) -> AsyncGenerator[bytes, None]:
         raise SourceError(f"{path}: {reason}") from None
     try:
         while True:
-            length = int.from_bytes(await stream.readexactly(4), "big")
-            if length > _MAX_PICTURE_BYTES:
-                return
-            yield await stream.readexactly(length)
+            faces = await _read_part(stream, _MAX_FACES_BYTES)
+            jpeg = await _read_part(stream, _MAX_PICTURE_BYTES)
+            yield _Picture(faces, jpeg)
     except (asyncio.IncompleteReadError, OSError):
         return
     finally:
         writer.close()
+
+
+async def _read_part(stream: asyncio.StreamReader, max_bytes: int) -> bytes:
+    """Read a length, four bytes with the most significant first, and so many bytes after it.
+
+    Raises OSError for more than `max_bytes`, and IncompleteReadError at the stream's end.
+    """
+    length = int.from_bytes(await stream.readexactly(4), "big")
+    if length > max_bytes:
+        raise OSError(f"{length} bytes are too many for a part of a picture")
+    return await stream.readexactly(length)

@@ -124,7 +124,7 @@ def test_a_variable_frame_rate_keeps_its_times(tmp_path):
     starts = {}
     for seconds, mean in frames_of(tmp_path / "out.avi"):
         starts.setdefault(round(mean / 40), seconds)
-    assert list(starts.values()) == pytest.approx(positions, abs=0.021)
+    assert list(starts.values()) == pytest.approx(positions, abs=0.001)
 
 
 @pytest.mark.parametrize("name", ["out.png", "out.avi", "out.webm", "out.mp4"])

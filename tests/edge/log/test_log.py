@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import clean_environment, until
-from mien_edge import drawing, formats, testing
+from mien_edge import cli, drawing, formats, testing
 from mien_edge import settings as configuration
 from mien_edge.errors import SettingsError, SinkError
 from mien_edge.labels import LABELS
@@ -808,6 +808,31 @@ def test_a_source_that_the_log_does_not_have_is_an_error_that_names_those_it_has
         show.require_source(path, "c.mp4")
     with pytest.raises(SettingsError, match="those of cameras only"):
         show.require_source(write_log(tmp_path / "camera.db", stream("happy")), "c.mp4")
+
+
+def test_the_command_logs_tells_one_of_two_clips_in_every_form(tmp_path, capsys):
+    path = log_of_clips(tmp_path / "log.db")
+
+    def logs(*options):
+        code = cli.main(["logs", "--log", str(path), *options])
+        output = capsys.readouterr()
+        return code, output.out.splitlines(), output.err
+
+    clip = ("--source", "b.mp4")
+    assert [line.split("  ")[1:3] for line in logs(*clip)[1]] == [
+        ["b.mp4", "0:00.00"],
+        ["b.mp4", "0:01.00"],
+    ]
+    assert json.loads(logs(*clip, "--json")[1][0])["source"] == "b.mp4"
+    assert logs(*clip, "--csv")[1][1].split(",")[1:3] == ["b.mp4", "0.000"]
+    assert json.loads(logs(*clip, "--json", "--summary")[1][0])[0]["shares"]["fear"] == 1.0
+    assert "F" * 40 in logs(*clip, "--summary")[1][1]
+    code, lines, problem = logs("--source", "c.mp4")
+    assert (code, lines) == (1, [])
+    assert "it has those of a.mp4, b.mp4" in problem
+    code, lines, problem = logs(*clip, "--summary", "--until", "2020-01-01")
+    assert (code, lines) == (1, [])
+    assert "b.mp4: the log has no face-minutes of it in that time" in problem
 
 
 def test_a_video_counts_each_frame_for_as_long_as_it_lasts_however_fast_it_is_read(tmp_path):

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -131,3 +132,34 @@ def test_the_packaged_default_is_the_current_one(monkeypatch, tmp_path):
     monkeypatch.setenv("MIEN_MODELS", str(tmp_path / "none"))
     assert find_bundle() == ROOT / "models" / "current"
     assert find_bundle("elsewhere").name == "elsewhere"
+
+
+def test_a_check_prints_no_note_of_the_interpreter(bundle):
+    command = [sys.executable, "-m", "mien_edge", "check", "--model", str(bundle.folder)]
+    answer = subprocess.run(
+        command, capture_output=True, text=True, env=clean_environment(), check=True
+    )
+    assert answer.stderr == ""
+
+
+@pytest.mark.parametrize("name", [".venv-tflite", ".venv-edge"])
+def test_what_is_no_note_is_passed_on(name):
+    code = """
+import importlib, os, sys
+sys.path.insert(0, sys.argv[1])
+from mien_edge.model.first_delegate import make_first_delegate
+for module in ("ai_edge_litert.interpreter", "tflite_runtime.interpreter"):
+    try:
+        real = importlib.import_module(module)
+    except ImportError:
+        continue
+    class Loud:
+        def Interpreter(self, **options):
+            os.write(2, b"ERROR: something real\\n")
+            return real.Interpreter(**options)
+    make_first_delegate(Loud())
+    break
+"""
+    command = [str(environment(name)), "-c", code, str(ROOT / "edge")]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert answer.stderr == "ERROR: something real\n"

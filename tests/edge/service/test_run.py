@@ -20,6 +20,7 @@ from mien_edge import files, paths, testing
 from mien_edge.chain import sources
 from mien_edge.errors import RuntimeMissingError, SinkError, SourceError
 from mien_edge.model.bundle import shipped_bundle
+from mien_edge.progress import ProgressLines
 from mien_edge.service import run
 from mien_edge.service.preview import PreviewServer
 from mien_edge.service.run import (
@@ -380,3 +381,18 @@ def test_a_summary_is_one_sentence_and_json_without_what_is_not_there():
     assert "score" not in summary.as_dict()
     scored = dataclasses.replace(summary, score={"accuracy": 1.0})
     assert scored.as_dict()["score"] == {"accuracy": 1.0}
+
+
+def test_a_long_file_says_how_far_it_is():
+    ticks = iter(range(0, 1000, 20))
+    printed = []
+    lines = ProgressLines(
+        "clip.mp4", "frames", monotonic=lambda: float(next(ticks)), write=printed.append
+    )
+    shown = run._FileProgress(lines)
+    for index in range(4):
+        shown(Frame(np.zeros((8, 8, 3), np.uint8), index, 0.0, position=600.0 + index), ())
+    assert printed == [
+        "clip.mp4: 2 frames in 0:40, at 10:01.00\n",
+        "clip.mp4: 4 frames in 1:20, at 10:03.00\n",
+    ]

@@ -18,7 +18,7 @@ from mien_edge.update.archive import receive
 from mien_edge.update.disk import Disk
 from mien_edge.update.signing import Trust
 from mien_edge.update.store import Store
-from stores import believe, commit, refused, small, store
+from stores import commit, refused, small, store
 
 
 @pytest.fixture
@@ -375,13 +375,6 @@ def test_without_a_file_of_signers_the_error_says_what_to_do(tmp_path, keys, sou
         strict_store(tmp_path, keys).install(signed(sources[1], keys / "good"))
 
 
-# --- what is refused ---------------------------------------------------------------------------------------------
-
-
-def real(tmp_path):
-    return Store(tmp_path / "models", believe)
-
-
 @pytest.mark.parametrize("name", ["allowed", "revoked"])
 def test_a_list_of_keys_that_windows_saved_with_a_mark_is_told_as_such(
     tmp_path, sources, keys, name
@@ -406,6 +399,13 @@ def test_a_list_of_keys_with_the_line_ends_of_windows_is_read(tmp_path, sources,
         strict_store(tmp_path, keys).install(signed(sources[1], keys / "good"))
     finally:
         path.write_bytes(content)
+
+
+# --- what is refused ---------------------------------------------------------------------------------------------
+
+
+def real(tmp_path):
+    return Store(tmp_path / "models", believe)
 
 
 def test_the_real_bundle_is_replayed_and_installed(bundle, tmp_path):

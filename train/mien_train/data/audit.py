@@ -137,13 +137,58 @@ def as_text(figures: AuditFigures) -> str:
 
 
 def as_html(result: Audit, dataset: Dataset) -> str:
-    """An HTML page of the figures and the pictures behind them."""
-    parts = [html.pre(as_text(result.figures))]
+    """An HTML page of the figures and the pictures behind them, the most important first."""
+    figures = result.figures
+    parts = [html.heading("Summary"), html.facts(_summary(figures))]
+    parts += [html.heading("Labels"), html.note("How many rows of each split have each label.")]
+    parts.append(html.table(["label", *figures.splits], _label_rows(figures)))
+    parts += [html.heading("Pictures that occur twice"), _duplicates_table(figures)]
     for title, rows in result.examples.items():
         if len(rows):
-            parts.append(html.heading(title))
-            parts.append(html.picture(_grid(dataset, rows), title))
+            captions = [_title(dataset, row).replace(": ", "\n") for row in rows]
+            pictures = [plots.face(image) for image in dataset.images[rows]]
+            parts.append(html.heading(title[0].upper() + title[1:]))
+            parts.append(html.note(f"The first {len(rows)}, each with its row in the data."))
+            parts.append(html.gallery(zip(pictures, captions, strict=True)))
     return html.page("mien: data audit", parts)
+
+
+def _summary(figures: AuditFigures) -> Iterator[tuple[str, object]]:
+    yield "rows", f"{figures.rows:,}"
+    yield "bad rows left out", f"{figures.skipped:,}"
+    surplus = figures.near_duplicates.surplus_rows
+    yield "surplus rows", f"{surplus:,} repeat another one, exactly or nearly"
+    leaked = figures.near_duplicates.across_splits
+    yield "across splits", f"{leaked:,} groups of such rows: what was trained on is in the test"
+    yield "constant pictures", f"{figures.constant:,}"
+    if figures.ferplus is not None:
+        votes = figures.ferplus
+        yield "no face, says FER+", f"{votes.without_face:,} rows"
+        yield (
+            "another label, says FER+",
+            f"{votes.disagreement:.1%} of the {votes.with_majority:,} rows with a majority",
+        )
+    yield "sha256", figures.sha256
+
+
+def _label_rows(figures: AuditFigures) -> Iterator[list[str]]:
+    for label in LABELS:
+        counts = [(part.classes[label], part.shape[0]) for part in figures.splits.values()]
+        yield [label, *(f"{count:,} ({count / max(rows, 1):.1%})" for count, rows in counts)]
+    yield ["all", *(f"{part.shape[0]:,}" for part in figures.splits.values())]
+
+
+def _duplicates_table(figures: AuditFigures) -> str:
+    kinds = (figures.exact_duplicates, figures.near_duplicates)
+    return html.table(
+        ["", "exactly", "nearly, too"],
+        [
+            ["groups", *(f"{kind.groups:,}" for kind in kinds)],
+            ["across splits", *(f"{kind.across_splits:,}" for kind in kinds)],
+            ["with different labels", *(f"{kind.with_different_labels:,}" for kind in kinds)],
+            ["surplus rows", *(f"{kind.surplus_rows:,}" for kind in kinds)],
+        ],
+    )
 
 
 def show(dataset: Dataset, count: int = 40, seed: int | None = None) -> bytes:

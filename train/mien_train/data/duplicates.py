@@ -4,11 +4,11 @@ import hashlib
 from collections.abc import Iterator
 
 import numpy as np
-from tqdm import tqdm
 
 from mien_train.arrays import Array, Floats, Indices, Pixels
 from mien_train.data.cache import cache_folder, cached
 from mien_train.data.read import Dataset
+from mien_train.progress import progress
 
 _COARSE_SIDE = 12  # pixels of the thumbnails that are compared first
 _COARSE_SLACK = 0.02  # by so much less than the pictures may their thumbnails correlate
@@ -60,7 +60,7 @@ def _candidate_pairs(images: Pixels, correlation: float) -> Iterator[Indices]:
     thumbnails = _standardize(means)
     mirrored = _mirror(thumbnails)
     starts = range(0, len(images), _BLOCK)
-    for start in tqdm(starts, desc="comparing pairs", leave=False, disable=None):
+    for start in progress(starts, "comparing pairs", "blocks of rows"):
         block = thumbnails[start : start + _BLOCK]
         for others in (thumbnails[start:], mirrored[start:]):
             is_near = block @ others.T > correlation

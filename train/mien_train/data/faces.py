@@ -12,11 +12,11 @@ from mien_edge.chain.detect import YuNet
 from mien_edge.contract import Preprocess
 from mien_edge.settings import DetectSettings
 from mien_edge.values import Box, Frame
-from tqdm import tqdm
 
 from mien_train.arrays import Doubles, Indices, Pixels
 from mien_train.data.cache import cache_folder, cached
 from mien_train.data.read import Dataset
+from mien_train.progress import progress
 
 _SIDE = 192  # pixels of a face crop's side in the frame that the detector is shown
 _BORDER = 64  # pixels of the frame around it
@@ -30,8 +30,7 @@ def detect_boxes(images: Pixels) -> Doubles:
     """
     detector = YuNet(DetectSettings())
     boxes = np.full((len(images), 4), np.nan)
-    progress = tqdm(images, desc="finding faces", unit=" pictures", leave=False, disable=None)
-    for row, image in enumerate(progress):
+    for row, image in enumerate(progress(images, "finding faces", "pictures")):
         faces = detector(Frame(frame_of(image), 0, 0.0))
         if faces:
             boxes[row] = _shares(faces[0].box)

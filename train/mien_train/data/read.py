@@ -19,11 +19,11 @@ from mien_edge.contract import LABELS
 from mien_edge.errors import DataError
 from mien_edge.textfiles import Row, Table, is_hidden, open_lines, shorten
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from mien_train.arrays import Array, Labels, Pixels
 from mien_train.data.cache import cache_folder, save_cache
 from mien_train.data.packed import DAMAGE, open_table
+from mien_train.progress import progress
 
 SIZE = 48
 """Pixels of a picture's side."""
@@ -239,7 +239,7 @@ def _parse_csv(path: Path) -> tuple[list[_Row], list[str]]:
     try:
         with open_table(path, _COLUMNS) as content:
             table = _open_table(path, content, _COLUMNS)
-            for number, row in enumerate(_progress(table, path, " rows")):
+            for number, row in enumerate(progress(table, f"reading {path.name}", "rows")):
                 try:
                     rows.append(_parse_row(row, number))
                 except ValueError as problem:
@@ -259,11 +259,6 @@ def _open_table(path: Path, content: Any, columns: Sequence[str]) -> Table:
         return Table(open_lines(content), columns)
     except ValueError as problem:
         raise DataError(f"{path}: {problem}; it needs {', '.join(columns)}") from None
-
-
-def _progress(items: Any, path: Path, unit: str) -> Any:
-    """The items, with a progress bar on a terminal."""
-    return tqdm(items, desc=f"reading {path.name}", unit=unit, leave=False, disable=None)
 
 
 def _join(problems: Sequence[str]) -> str:
@@ -311,7 +306,9 @@ def _parse_folder(folder: Path) -> tuple[list[_Row], list[str]]:
     """The pictures train/LABEL/*.jpg and test/LABEL/*.jpg, and what is wrong with others."""
     rows: list[_Row] = []
     problems: list[str] = []
-    for number, path in enumerate(_progress(_picture_files(folder), folder, " pictures")):
+    for number, path in enumerate(
+        progress(_picture_files(folder), f"reading {folder.name}", "pictures")
+    ):
         try:
             rows.append(_parse_picture(path, number))
         except ValueError as problem:

@@ -13,13 +13,13 @@ from pathlib import Path
 
 from mien_edge import files
 from mien_edge.formats import csv_line
-from tqdm import tqdm
 
 from mien_train import html, plots
 from mien_train.arrays import Floats, Indices, Pixels
 from mien_train.data.heads import FER2013, FERPLUS
 from mien_train.data.splits import require_test
 from mien_train.data.strengths import OFF
+from mien_train.progress import progress
 from mien_train.results.evaluate import int8_logits, labelled_crops
 from mien_train.training import fit, loop, quantize
 from mien_train.training.recipes import EDGE_CUT, EDGE_FRESH, SEED, Recipe
@@ -92,7 +92,7 @@ def ablate(
     """
     runs = [(title, begin(_shorten(recipe, epochs, qat_epochs))) for title, recipe in rows]
     results = []
-    for title, run in tqdm(runs, desc="ablation", unit=" networks", disable=None):
+    for title, run in progress(runs, "ablation", "networks"):
         fit.fit(run)
         results.append(_measure(title, run, ("fit",), partial(_float_logits, run)))
     _, last_run = runs[-1]

@@ -24,11 +24,11 @@ from mien_edge.model.bundle import Bundle, load_bundle
 from mien_edge.model.interpreter import Classifier
 from mien_edge.settings import DetectSettings, QualitySettings
 from mien_edge.values import Face, Frame
-from tqdm import tqdm
 
 from mien_train import plots
 from mien_train.arrays import Doubles
 from mien_train.data.faces import cached_boxes
+from mien_train.progress import progress
 from mien_train.training.run import OpenRun
 
 MARGINS = (-0.3, -0.25, -0.2, -0.15, -0.1, -0.05, 0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4)
@@ -148,8 +148,8 @@ def _detect_faces(folder: Path, labels: dict[str, str]) -> list[_DetectedPhotogr
     if not frames:
         raise DataError(f"{folder}: none of labels.csv's photographs is here; give their folder")
     detect = detector(DetectSettings())
-    progress = tqdm(frames, desc="photographs", leave=False, disable=None)
-    return [_DetectedPhotograph(frame, detect(frame)[:1]) for frame in progress]
+    shown = progress(frames, "finding faces", "photographs")
+    return [_DetectedPhotograph(frame, detect(frame)[:1]) for frame in shown]
 
 
 def _with_margin(bundle: Bundle, margin: float) -> Bundle:

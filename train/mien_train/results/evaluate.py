@@ -14,7 +14,6 @@ from mien_edge.model import estimates, tflite
 from mien_edge.model.bundle import Bundle
 from mien_edge.model.interpreter import Classifier
 from mien_edge.model.profile import profile_layers
-from tqdm import tqdm
 
 from mien_train import metrics
 from mien_train.arrays import Array, Floats, Indices, Labels, Mask, Pixels
@@ -23,6 +22,7 @@ from mien_train.data.heads import FER2013, HEADS, Head, calibration_head
 from mien_train.data.read import Dataset
 from mien_train.data.splits import split_dataset, without_near_duplicates
 from mien_train.metrics import McNemar
+from mien_train.progress import progress
 from mien_train.results.evaluation import (
     BundleComparison,
     BundleEvaluation,
@@ -204,8 +204,8 @@ def int8_logits(model: Path, crops: Pixels) -> Floats:
     interpreter class.
     """
     classifier = Classifier(model, threads=1)
-    progress = tqdm(crops, desc=model.stem, unit=" crops", leave=False, disable=None)
-    logits = [classifier.logits(crop) for crop in progress]
+    shown = progress(crops, f"measuring {model.stem}", "crops")
+    logits = [classifier.logits(crop) for crop in shown]
     return np.array(logits, np.float32).reshape(-1, len(LABELS))
 
 

@@ -150,6 +150,11 @@ class Evaluation:
         """
         return schema.from_dict(cls, values, where, RunError)
 
+    @property
+    def reported_name(self) -> str:
+        """The name of the rows that the networks' `reported` is measured on."""
+        return self.test_name if self.networks["int8"].test else "validation"
+
     def as_text(self) -> str:
         """Each network's metrics, how far the networks agree, and the int8 file's cost."""
         parts = [

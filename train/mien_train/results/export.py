@@ -30,10 +30,11 @@ INTENDED_USE = (
     "Installations, games and assistive tools whose users know of it and have agreed.",
 )
 OUT_OF_SCOPE_USE = (
-    "Inferring emotions of people at work or in education, medical and safety reasons aside (EU AI "
-    "Act, Art. 5(1)(f)).",
+    "Inferring emotions of people at work or in education, medical and safety reasons aside: "
+    "forbidden in the EU since 2 February 2025 (Regulation (EU) 2024/1689, Art. 5(1)(f)).",
     "Decisions about people: hiring, credit, policing, border control, insurance, health.",
-    "Watching people who have not been informed (EU AI Act, Article 50(3)).",
+    "Watching people who have not been informed: in the EU a duty since 2 August 2026 (Regulation "
+    "(EU) 2024/1689, Art. 50(3)).",
 )
 _FER2013_LIMITATIONS = (
     "FER2013 was collected by web search; ages, skin tones and cultures are unevenly represented "

@@ -1,8 +1,9 @@
 """report.html of a run: what was trained, on what, how good it is and where it errs."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from mien_edge import files
@@ -21,6 +22,10 @@ from mien_train.training import ensemble, loop
 from mien_train.training.run import OpenRun
 
 _MAX_MISTAKES = 40
+_STAGES = ("fit", "quantize")
+_NOTHING_LEARNT = 0.02  # above what the commonest label alone would have
+_MUCH_LOST = 0.01  # of accuracy, from float to int8
+_BADLY_CALIBRATED = 0.05
 
 
 def report(run: OpenRun) -> Path:
@@ -28,11 +33,11 @@ def report(run: OpenRun) -> Path:
 
     Raises RunError where a head was not exported and measured yet.
     """
-    parts = [html.pre(f"$ {run.record['command']}")]
-    for head in run.recipe.heads:
-        evaluation = read_evaluation(run.folder, head)
-        parts.append(html.heading(f"Predicts {find_head(head).title}"))
-        parts += _summary(evaluation)
+    evaluations = [read_evaluation(run.folder, head) for head in run.recipe.heads]
+    parts = list(_summary(run, evaluations))
+    for evaluation in evaluations:
+        parts.append(html.heading(f"Predicts {find_head(evaluation.head).title}"))
+        parts += _networks(evaluation)
         parts += _quality(run, evaluation)
     for section in (_robustness, _layers, _teacher, _curves, _crop, _recipe_and_data):
         parts += section(run)
@@ -41,7 +46,80 @@ def report(run: OpenRun) -> Path:
     return path
 
 
-def _summary(evaluation: Evaluation) -> Iterator[str]:
+def _summary(run: OpenRun, evaluations: Sequence[Evaluation]) -> Iterator[str]:
+    """What the run made, its best figures, and what they mean."""
+    cost = evaluations[0].cost
+    data = run.record["data"]
+    heads = [find_head(evaluation.head).title for evaluation in evaluations]
+    yield html.heading("Summary")
+    yield html.facts(
+        [
+            ("what it is", f"recipe {run.recipe.name}, network {run.recipe.network}, int8"),
+            ("predicts", "; ".join(heads)),
+            ("trained on", f"{data['rows']:,} rows of {Path(data['path']).name}"),
+            ("started from", run.record["start"]),
+            ("size", f"{cost.bytes:,} bytes"),
+            ("cost", f"{cost.macs / 1e6:.1f} M multiply-accumulates"),
+        ]
+    )
+    header = ["int8, by its own labels", *heads]
+    own = [evaluation.networks["int8"].reported[evaluation.head] for evaluation in evaluations]
+    yield html.table(
+        header,
+        [
+            ["measured on", *(evaluation.reported_name for evaluation in evaluations)],
+            ["accuracy", *(f"{score.accuracy:.2%}" for score in own)],
+            ["macro-F1", *(f"{score.macro_f1:.2%}" for score in own)],
+            ["calibration error", *(f"{score.calibration_error:.2%}" for score in own)],
+            ["float network's accuracy", *map(_float_accuracy, evaluations)],
+        ],
+    )
+    yield html.subheading("Verdict")
+    yield html.bullets(sentence for evaluation in evaluations for sentence in verdict(evaluation))
+
+
+def _float_accuracy(evaluation: Evaluation) -> str:
+    return f"{evaluation.networks['float'].reported[evaluation.head].accuracy:.2%}"
+
+
+def verdict(evaluation: Evaluation) -> Iterator[str]:
+    """Yield what the figures of one head mean, a sentence each."""
+    title = find_head(evaluation.head).title
+    score = evaluation.networks["int8"].reported[evaluation.head]
+    floating = evaluation.networks["float"].reported[evaluation.head]
+    rows_of_labels = [sum(row) for row in score.confusion]
+    commonest = max(rows_of_labels) / max(sum(rows_of_labels), 1)
+    if score.accuracy <= commonest + _NOTHING_LEARNT:
+        yield (
+            f"{title}: it has learnt next to nothing: {score.accuracy:.1%} are right, and the "
+            f"commonest label alone would be right for {commonest:.1%}. Train longer, or look at "
+            "the data."
+        )
+        return
+    yield (
+        f"{title}: {score.accuracy:.1%} are right where the commonest label alone would be right "
+        f"for {commonest:.1%}."
+    )
+    lost = floating.accuracy - score.accuracy
+    if lost > _MUCH_LOST:
+        yield f"{title}: int8 loses {100 * lost:.1f} points to the float network."
+    else:
+        yield f"{title}: int8 keeps what the float network has ({-100 * lost:+.1f} points)."
+    if score.calibration_error > _BADLY_CALIBRATED:
+        yield (
+            f"{title}: its confidences are off by {score.calibration_error:.1%} on average: do not "
+            "take them for probabilities."
+        )
+    else:
+        yield (
+            f"{title}: its confidences are off by {score.calibration_error:.1%} on average, on "
+            "rows like these."
+        )
+    weakest = min(score.recall, key=lambda label: score.recall[label])
+    yield f"{title}: weakest for '{weakest}', of which it finds {score.recall[weakest]:.0%}."
+
+
+def _networks(evaluation: Evaluation) -> Iterator[str]:
     """The figures of all networks side by side."""
     cost = evaluation.cost
     yield html.table(["accuracy", *evaluation.networks], _score_rows(evaluation))
@@ -139,11 +217,12 @@ def _worst_mistakes(images: Pixels, probabilities: Array, labels: Labels) -> str
     confidence = probabilities.max(axis=1)
     mistakes_first = np.where(predicted != labels, -confidence, 1)
     rows = np.argsort(mistakes_first, kind="stable")[:_MAX_MISTAKES]
-    titles = [
+    captions = [
         f"{LABELS[labels[row]]}\n→ {LABELS[predicted[row]]} {confidence[row]:.0%}" for row in rows
     ]
-    caption = "Worst mistakes: label → prediction, and its confidence"
-    return html.picture(plots.faces(images[rows], titles), caption)
+    title = html.subheading("Worst mistakes: label → prediction, and its confidence")
+    pictures = [plots.face(image) for image in images[rows]]
+    return title + html.gallery(zip(pictures, captions, strict=True))
 
 
 def _robustness(run: OpenRun) -> Iterator[str]:
@@ -168,8 +247,11 @@ def _layers(run: OpenRun) -> Iterator[str]:
         [layer.operator, layer.shape, f"{layer.macs / 1e6:.2f}", f"{layer.milliseconds:.4f}"]
         for layer in profile_layers(model)
     ]
-    header = ["operator", "output", "M multiply-accumulates", "ms on this machine, one thread"]
+    header = ["operator", "output", "M MACs", "ms"]
     yield html.heading("Layer by layer")
+    yield html.note(
+        "Millions of multiply-accumulates, and milliseconds on this machine with one thread."
+    )
     yield html.table(header, rows)
     for estimate in estimates.estimate(tflite.operators(model.read_bytes())):
         yield html.note(estimate.as_text())
@@ -188,7 +270,7 @@ def _teacher(run: OpenRun) -> Iterator[str]:
 
 def _curves(run: OpenRun) -> Iterator[str]:
     yield html.heading("Training")
-    for stage in ("fit", "quantize"):
+    for stage in _STAGES:
         history = run.history(stage)
         picture = plots.curves(history, loop.plateau(history), stage)
         files.write_bytes(run.stage_folder(stage) / "curves.png", picture)
@@ -214,9 +296,35 @@ def _crop(run: OpenRun) -> Iterator[str]:
 def _recipe_and_data(run: OpenRun) -> Iterator[str]:
     data = run.record["data"]
     yield html.heading("Recipe and data")
-    yield html.note(
-        f"Data: {data['rows']:,} rows, {data['skipped']} bad rows left out, "
-        f"sha256 {data['sha256']}, split {run.record['split']}."
+    recipe = run.record["recipe"]
+    yield html.facts(
+        [
+            ("command", run.record["command"]),
+            ("data", data["path"]),
+            ("sha256", data["sha256"]),
+            ("rows", f"{data['rows']:,}, {data['skipped']:,} bad ones left out"),
+            ("split", run.record["split"]),
+        ]
     )
-    yield html.pre(json.dumps(run.record["recipe"], indent=1))
-    yield html.pre(json.dumps(run.record["versions"], indent=1))
+    plain = {key: value for key, value in recipe.items() if key not in _STAGES}
+    yield html.subheading("The recipe")
+    yield html.facts(_flat(plain))
+    stages = [dict(_flat(recipe[stage])) for stage in _STAGES]
+    names = dict.fromkeys(name for stage in stages for name in stage)
+    rows = [[name, *(stage.get(name, "") for stage in stages)] for name in names]
+    yield html.table(["stage", *_STAGES], rows)
+    yield html.subheading("Made with")
+    yield html.facts(run.record["versions"].items())
+    yield html.details("All of run.json", html.pre(json.dumps(run.record, indent=1)))
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield names and values; a table in a table gives names of two words."""
+    for key, value in values.items():
+        name = f"{prefix}{key.replace('_', ' ')}"
+        if isinstance(value, dict):
+            yield from _flat(value, f"{name}: ")
+        elif isinstance(value, list):
+            yield name, ", ".join(map(str, value))
+        else:
+            yield name, str(value)

@@ -22,6 +22,7 @@ from mien_train.arrays import Labels, Pixels
 from mien_train.data import augment
 from mien_train.data.read import Dataset
 from mien_train.data.splits import require_test, split_dataset
+from mien_train.progress import Progress
 from mien_train.results.evaluate import bundle_head, int8_logits, labelled_crops
 from mien_train.training.run import OpenRun
 
@@ -150,9 +151,11 @@ def measure(bundle: Bundle, dataset: Dataset, split_name: str) -> RobustnessResu
     has_label, labels = labelled_crops(dataset, rows, bundle.card.preprocess).labelled(head)
     images = dataset.images[rows[has_label]]
     corruptions = {}
-    for corruption in CORRUPTIONS:
-        result = _measure_corruption(bundle, images, labels, corruption)
-        corruptions[corruption.name] = result
+    count = sum(len(corruption.strengths) for corruption in CORRUPTIONS)
+    with Progress(f"corrupting for {bundle.card.id}", "strengths", count) as shown:
+        for corruption in CORRUPTIONS:
+            result = _measure_corruption(bundle, images, labels, corruption, shown)
+            corruptions[corruption.name] = result
     return RobustnessResult(
         model=bundle.card.id,
         head=head,
@@ -208,11 +211,13 @@ def _measure_corruption(
     images: Pixels,
     labels: Labels,
     corruption: Corruption,
+    shown: Progress,
 ) -> CorruptionResult:
     accuracies = []
     for strength in corruption.strengths:
         corrupted = corrupt(images, corruption, strength)
         accuracies.append(_accuracy(bundle, corrupted, labels))
+        shown.update()
     return CorruptionResult(corruption.unit, corruption.strengths, tuple(accuracies))
 
 

@@ -34,13 +34,13 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import BaseTrial, FrozenTrial, Trial, TrialState
-from tqdm import tqdm
 
 from mien_train import html, plots
 from mien_train.data.read import Dataset
 from mien_train.data.splits import Split, current_split_name, split_dataset
 from mien_train.data.strengths import Augment
 from mien_train.plots import TrialPoint
+from mien_train.progress import Progress
 from mien_train.training import loop, networks, quantize, samples
 from mien_train.training.recipes import Recipe, Stage, parse_recipe
 
@@ -233,7 +233,7 @@ def run_trials(study: Study, space: SearchSpace, count: int) -> None:
     and raised.
     """
     finished = _count_finished(study)
-    with tqdm(total=count, initial=finished, desc="trials", unit=" trials", disable=None) as bar:
+    with Progress("tuning", "trials", count, finished) as shown:
         while finished < count:
             with _own_trial(study, space.folder) as trial:
                 try:
@@ -243,9 +243,9 @@ def run_trials(study: Study, space: SearchSpace, count: int) -> None:
                     _stop(study, trial, reason, TrialState.FAIL)
                     raise
             report(study, space.folder)
+            before = finished
             finished = _count_finished(study)
-            bar.n = finished
-            bar.refresh()
+            shown.update(finished - before)
 
 
 def measure_cost(recipe: Recipe, folder: Path) -> Cost:

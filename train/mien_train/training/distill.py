@@ -15,9 +15,9 @@ import numpy as np
 from mien_edge import schema
 from mien_edge.errors import RunError
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from mien_train.data import cache, splits
+from mien_train.progress import progress
 from mien_train.training import ensemble
 from mien_train.training.ensemble import Ensemble
 from mien_train.training.recipes import Stage
@@ -45,7 +45,7 @@ def with_soft_targets(run: OpenRun, stage: Stage, training: TrainingSet) -> Trai
     folder = _cache_folder(teacher) / _cache_key(run, stage)
     numbers = range(stage.teacher_views)
     probabilities = []
-    for number in tqdm(numbers, "computing soft targets", unit=" views", leave=False, disable=None):
+    for number in progress(numbers, "computing soft targets", "views"):
         view = teacher_view(training, stage.augment, run.recipe.seed, number)
         path = folder / f"{number:02d}.npz"
         probabilities.append(cache.cached(path, partial(_predict, teacher, view)))

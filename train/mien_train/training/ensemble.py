@@ -24,6 +24,7 @@ from mien_train.arrays import Array, Doubles, Floats, Indices, Labels, Pixels
 from mien_train.data import heads, splits
 from mien_train.data.read import Dataset
 from mien_train.data.splits import Split
+from mien_train.progress import progress
 from mien_train.training import loop, networks, pretrained
 from mien_train.training.recipes import Recipe, parse_recipe
 
@@ -178,7 +179,7 @@ def make_ensemble(folder: Path, members: Sequence[Member], dataset: Dataset) -> 
     split = splits.require_test(splits.split_dataset(dataset, first.facts.split))
     _refuse_unlike(folder, members, facts(dataset, split, first.facts.split, first.recipe))
     rows = _measured_rows(dataset, split, first.recipe)
-    measured = [rows.measure(member) for member in members]
+    measured = [rows.measure(member) for member in progress(members, "measuring", "members")]
     probabilities = [member.probabilities for member in measured]
     shares = rows.select_shares(probabilities)
     result = {

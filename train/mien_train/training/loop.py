@@ -7,6 +7,7 @@ repeats at most one epoch.
 """
 
 import json
+import logging
 import math
 import os
 import time
@@ -24,9 +25,8 @@ import tf_keras
 from mien_edge import files
 from mien_edge.contract import LABELS, as_floats
 from mien_edge.errors import RunError
-from tqdm import tqdm
 
-from mien_train import metrics
+from mien_train import metrics, progress
 from mien_train.arrays import Array, Floats, Labels, Pixels
 from mien_train.training import samples
 from mien_train.training.recipes import Stage
@@ -41,6 +41,15 @@ Initializer = Callable[[tf_keras.Model, TrainingSet], None]
 _CLIP_NORM = 5.0
 _NO_DECAY = ["gamma", "beta", "bias", "min", "max"]
 _PREFETCHED = 4
+_ADVICE = "is slow compared to the batch time"
+
+
+def _is_no_advice(record: logging.LogRecord) -> bool:
+    """Leave out Keras' advice to hurry in a callback: averaging the weights takes its time."""
+    return _ADVICE not in record.getMessage()
+
+
+logging.getLogger("tensorflow").addFilter(_is_no_advice)
 
 
 class WarmupDecay(tf_keras.optimizers.schedules.LearningRateSchedule):
@@ -410,28 +419,21 @@ class _EpochEnd(tf_keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self.started_at = time.monotonic()
-        disable = None if self.checkpoint.is_chief else True
-        self.bar = tqdm(
-            total=self.steps,
-            desc=self._title(epoch + 1),
-            unit=" steps",
-            leave=False,
-            disable=disable,
-        )
+        title = self._title(epoch + 1)
+        self.shown = progress.Progress(title, "steps", self.steps, shown=self.checkpoint.is_chief)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        self.bar.update()
-        figures = {name: f"{logs[name]:.3f}" for name in ("loss", "accuracy")}
-        self.bar.set_postfix(figures, refresh=False)
+        figures = [f"{name} {logs[name]:.3f}" for name in ("loss", "accuracy")]
+        self.shown.update(note=", ".join(figures))
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        self.bar.close()
+        self.shown.close()
         entry = self._entry(epoch + 1, logs)
         self.history.append(entry)
         logs.update(entry)
         self.checkpoint.save(self.history)
         if self.checkpoint.is_chief:
-            tqdm.write(
+            progress.write(
                 f"{self._title(epoch + 1, width=3)}  loss {entry['loss']:.3f}  "
                 f"accuracy {entry['accuracy']:.3f}  validation {entry['val_accuracy']:.4f}  "
                 f"{entry['seconds']:.0f} s"
