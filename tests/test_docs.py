@@ -54,3 +54,23 @@ def test_every_committed_bundle_is_whole_and_in_the_table(folder):
 def test_no_card_names_a_place_on_the_machine_that_trained_it(folder):
     text = json.dumps(json.loads((folder / "card.json").read_text())["origin"])
     assert not re.search(r'"/(?:home|root|work|tmp|Users)', text)
+
+
+def test_both_readmes_have_the_same_sections_and_figures():
+    english, chinese = (
+        (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "README.zh-TW.md")
+    )
+    for pattern in (r"(?m)^## ", r"(?m)^\|"):
+        assert len(re.findall(pattern, english)) == len(re.findall(pattern, chinese))
+    tables = [re.findall(r"(?m)^\|.*", text) for text in (english, chinese)]
+    for row, translated in zip(*tables, strict=True):
+        assert re.findall(r"\d+\.\d+", row) == re.findall(r"\d+\.\d+", translated)
+
+
+def test_both_readmes_name_the_same_commands():
+    pattern = r"(?m)^ {4,}((?:mien-\w+|make|sudo /opt/mien/venv/bin/mien-edge) [^ #]+)"
+    english, chinese = (
+        set(re.findall(pattern, (ROOT / name).read_text(encoding="utf-8")))
+        for name in ("README.md", "README.zh-TW.md")
+    )
+    assert english <= chinese
