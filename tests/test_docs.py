@@ -24,6 +24,48 @@ def test_every_link_to_a_file_leads_somewhere(document):
         assert (document.parent / target).exists(), target
 
 
+def structure(name):
+    """What the two languages of the README must have in common, section by section."""
+    text = (ROOT / name).read_text()
+    sections = re.split(r"^(?=## )", text, flags=re.MULTILINE)
+    return [
+        {
+            "level": re.findall(r"^#+", section)[:1],
+            "commands": [
+                re.split(r"\s+#", line)[0].replace("--language zh-TW", "--language en")
+                for line in re.findall(r"^    (\S.*)$", section, re.MULTILINE)
+            ],
+            "bold": section.count("**") // 2,
+            "items": len(re.findall(r"^- ", section, re.MULTILINE)),
+            "code": sorted(set(re.findall(r"`([^`]+)`", re.sub(r"\s+", " ", section)))),
+            "links": sorted(set(re.findall(r"\]\(([^)]+)\)", section)) - {name, *READMES}),
+            "figures": [
+                sorted(re.findall(r"\d[\d,.]*\d|\d", row))
+                for row in re.findall(r"^\|.*$", section, re.MULTILINE)
+            ],
+        }
+        for section in sections
+    ]
+
+
+READMES = ("README.md", "README.zh-TW.md")
+
+
+def test_the_readme_in_chinese_says_what_the_english_one_says():
+    english, chinese = (structure(name) for name in READMES)
+    assert len(chinese) == len(english)
+    for there, here in zip(english, chinese, strict=True):
+        assert here == there
+
+
+@pytest.mark.parametrize("date", ["2025-2-2", "2026-8-2", "2027-12-2"])
+def test_both_readmes_have_the_dates_of_the_law(date):
+    year, month, day = date.split("-")
+    name = {"2": "February", "8": "August", "12": "December"}[month]
+    assert f"{day} {name} {year}" in (ROOT / READMES[0]).read_text()
+    assert f"{year} 年 {month} 月 {day} 日" in (ROOT / READMES[1]).read_text()
+
+
 @pytest.mark.parametrize("room", ["edge", "train", "deploy", "systemd", "models"])
 def test_every_room_says_what_it_is_for(room):
     assert len((ROOT / room / "README.md").read_text().splitlines()) > 10
