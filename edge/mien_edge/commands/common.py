@@ -173,9 +173,14 @@ class MaskingParser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse as ArgumentParser does; what is left over is a usage error of this command, not of
-        the one above it.
+        the one above it. Options may stand among any number of arguments: run a.jpg --quiet b.jpg.
         """
         options, rest = super().parse_known_args(args, namespace)
+        many = [action.dest for action in self._actions if _takes_many(action)]
+        if many and not any(word.startswith("-") for word in rest):
+            before = getattr(options, many[0]) or []
+            setattr(options, many[0], [*before, *rest])
+            rest = []
         if rest:
             self.error(f"unrecognized arguments: {' '.join(rest)}")
         return options, rest
@@ -183,6 +188,10 @@ class MaskingParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Exit with code 2 and one line."""
         super().error(_harmless(message))
+
+
+def _takes_many(action: argparse.Action) -> bool:
+    return not action.option_strings and action.nargs == "*"
 
 
 class CommandParser(MaskingParser):

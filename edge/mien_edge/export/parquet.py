@@ -11,7 +11,7 @@ from typing import Any
 
 from mien_edge.errors import RuntimeMissingError, SinkError
 from mien_edge.export.textfile import Existing, check_new, lock, not_writable
-from mien_edge.files import atomic_write
+from mien_edge.files import atomic_write, make_folder
 from mien_edge.formats import CSV_COLUMNS, reading_values
 from mien_edge.labels import LABELS
 from mien_edge.values import Reading
@@ -69,7 +69,7 @@ class Parquet:
         self._rows: list[dict[str, Any]] = []
         self._parts: list[Path] = []
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self._folder)
             self._lock = os.open(self._folder, os.O_RDONLY | os.O_CLOEXEC)
             lock(self._lock, path)
         except OSError as problem:
@@ -89,8 +89,8 @@ class Parquet:
         path = self._folder / f"{len(self._parts) + 1:06d}.parquet"
         table = self._arrow.Table.from_pylist(self._rows, self._schema)
         try:
-            with atomic_write(path) as temporary:
-                self._parquet.write_table(table, temporary)
+            with atomic_write(path) as temporary, temporary.open("wb") as file:
+                self._parquet.write_table(table, file)
         except OSError as problem:
             raise self._not_written(problem) from None
         self._parts.append(path)
@@ -108,7 +108,8 @@ class Parquet:
             self._write_part()
             with (
                 atomic_write(self._path) as temporary,
-                self._parquet.ParquetWriter(temporary, self._schema) as writer,
+                temporary.open("wb") as file,
+                self._parquet.ParquetWriter(file, self._schema) as writer,
             ):
                 for table in self._row_groups():
                     writer.write_table(table)
@@ -121,7 +122,8 @@ class Parquet:
     def _row_groups(self) -> Iterator[Any]:
         tables: list[Any] = []
         for part in self._parts:
-            tables.append(self._parquet.read_table(part))
+            with part.open("rb") as file:  # pyarrow takes no name that is not UTF-8
+                tables.append(self._parquet.read_table(file))
             if sum(table.num_rows for table in tables) >= _ROW_GROUP:
                 yield self._arrow.concat_tables(tables)
                 tables = []

@@ -3,7 +3,8 @@
 // Where a face's panel goes: `mien_edge.chain.panels.place_panels` in JavaScript. A test compares
 // them on the same cases.
 
-const MAX_OWN_SHARE = 0.25; // of its own face that a panel may cover
+const MAX_OWN_SHARE = 0.125; // of its own face that a panel may cover
+const MAX_OWN_SHARE_FLAT = 0.25; // for a flat one
 const ROUNDING = 1e-6; // of a panel's area
 
 // Give each face's panel a place, as large as there is room for.
@@ -26,7 +27,7 @@ function placePanels(faces, sizes, picture, gap) {
       const obstacles = [...neighbours, ...others.map((place) => place.box)];
       let box = freeBox(face, size, picture, gap, obstacles);
       if (box === null && step === 1) {
-        box = leastCovering(face, size, picture, gap, neighbours);
+        box = leastCovering(face, size, picture, gap, obstacles);
       }
       if (box !== null) {
         places[index] = { choice, box };
@@ -45,7 +46,8 @@ function freeBox(face, size, picture, gap, obstacles) {
     return outside;
   }
   const visible = intersection(face, whole);
-  const isSmall = (box) => areaOf(box) <= areaOf(visible) * MAX_OWN_SHARE;
+  const share = isFlat(size) ? MAX_OWN_SHARE_FLAT : MAX_OWN_SHARE;
+  const isSmall = (box) => areaOf(box) <= areaOf(visible) * share;
   const inside = placesInCorners(visible, size).find(
     (box) => isSmall(box) && covered(box, obstacles) === 0 && isInside(box, visible),
   );
@@ -62,8 +64,12 @@ function placesOutside(face, size, picture, gap) {
   const below = xs.map((x) => ({ x, y: face.y + face.height + gap, ...size }));
   const right = ys.map((y) => ({ x: face.x + face.width + gap, y, ...size }));
   const left = ys.map((y) => ({ x: face.x - gap - size.width, y, ...size }));
-  const isFlat = size.width > 2 * size.height;
-  return isFlat ? [...above, ...below, ...right, ...left] : [...right, ...left, ...below, ...above];
+  const flatOrder = [...above, ...below, ...right, ...left];
+  return isFlat(size) ? flatOrder : [...right, ...left, ...below, ...above];
+}
+
+function isFlat(size) {
+  return size.width > 2 * size.height;
 }
 
 // Where a panel begins that is flush with a face's begin, with its end, or centred.
@@ -77,7 +83,7 @@ function placesInCorners(area, size) {
   return [area.y, bottom].flatMap((y) => [area.x, right].map((x) => ({ x, y, ...size })));
 }
 
-function leastCovering(face, size, picture, gap, neighbours) {
+function leastCovering(face, size, picture, gap, obstacles) {
   const candidates = [
     ...placesOutside(face, size, picture, gap),
     ...placesInCorners(face, size),
@@ -86,7 +92,7 @@ function leastCovering(face, size, picture, gap, neighbours) {
     y: clamp(box.y, picture.height - box.height),
     ...size,
   }));
-  const areas = candidates.map((box) => covered(box, neighbours));
+  const areas = candidates.map((box) => covered(box, obstacles));
   return candidates[areas.indexOf(Math.min(...areas))];
 }
 

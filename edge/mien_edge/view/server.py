@@ -267,7 +267,7 @@ class _Page:
     """What the page's script and picture ask for."""
 
     def __init__(
-        self, settings: ViewSettings, log: Path, runtime: Path, is_beside_run: bool
+        self, settings: ViewSettings, log: Path, runtime: Path, is_beside_run: bool = False
     ) -> None:
         self.settings = settings
         self.is_beside_run = is_beside_run

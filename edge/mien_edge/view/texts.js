@@ -102,6 +102,9 @@ const TEXTS = {
   "throttled": {"en": "throttled", "zh-TW": "降速"},
   "soft temperature limit": {"en": "soft temperature limit", "zh-TW": "軟性溫度上限"},
   "no face": {"en": "no face", "zh-TW": "沒有臉"},
+  "file deleted": {"en": "file deleted", "zh-TW": "檔案已刪除"},
+  "file moved": {"en": "file moved", "zh-TW": "檔案已移動"},
+  "readings deleted": {"en": "readings deleted", "zh-TW": "讀數已刪除"},
   "start": {"en": "start", "zh-TW": "開始"},
   "stop": {"en": "stop", "zh-TW": "停止"},
   "failed": {"en": "failed", "zh-TW": "失敗"},
@@ -128,6 +131,30 @@ const TEXTS = {
 // What devices, logs and cards say in English: [English, Traditional Chinese]. {1}, {2} … stand
 // for what varies, and are translated in their turn. The first that matches counts.
 const SENTENCES = [
+  [
+    "the purpose is public: {1} readings of single faces, {2} minutes with fewer than {3} faces, {4} logs that were moved aside",
+    "用途為公共場所：{1} 筆單一臉孔的讀數、{2} 個少於 {3} 張臉的分鐘、{4} 個移開的紀錄"
+  ],
+  [
+    "{1} has other columns than this version writes: moved to {2}",
+    "{1} 的欄位與此版本不同：已移至 {2}"
+  ],
+  [
+    "{1} is full: the oldest {2} of readings deleted; {3}",
+    "{1} 已滿：已刪除最舊的 {2} 筆讀數檔；{3}"
+  ],
+  [
+    "Inferring emotions of people at work or in education, medical and safety reasons aside: forbidden in the EU since 2 February 2025 (Regulation (EU) 2024/1689, Art. 5(1)(f)).",
+    "在職場或教育場所推斷人的情緒，醫療與安全理由除外：歐盟自 2025 年 2 月 2 日起禁止（規則 (EU) 2024/1689 第 5 條第 1 項 (f) 款）。"
+  ],
+  [
+    "Watching people who have not been informed: in the EU a duty since 2 August 2026 (Regulation (EU) 2024/1689, Art. 50(3)).",
+    "觀察未被告知的人：歐盟自 2026 年 8 月 2 日起負有告知義務（規則 (EU) 2024/1689 第 50 條第 3 項）。"
+  ],
+  [
+    "Of its confidence: below {1} a device says 'uncertain'; that was set for {2} right by {3} on validation rows of FER2013 and holds for such pictures only. On {4} photographs of people {5} of the labels that were told are right by the collection's own labels, at a mean confidence of {6}, and {7} by the consensus of four raters on {8} of them (95 % bootstrap intervals).",
+    "關於信心值：低於 {1} 時裝置顯示「不確定」；這是以 FER2013 驗證資料上依 {3} 有 {2} 正確為目標而設，只適用於這類影像。在 {4} 張人物照片上，所給標籤依該影像集自己的標籤有 {5} 正確，平均信心值 {6}；依四位評分者的共識，在其中 {8} 張上有 {7} 正確（95 % 自助法區間）。"
+  ],
   [
     "Research and teaching about facial expression recognition on small devices.",
     "小型裝置上臉部表情辨識的研究與教學。"
@@ -179,6 +206,30 @@ const SENTENCES = [
   [
     "Frontal faces of 48 pixels and more; turned, covered, blurred and badly lit faces are less certain.",
     "適用於 48 像素以上的正面臉孔；側轉、遮蔽、模糊與光線不佳的臉較不確定。"
+  ],
+  [
+    "It predicts what the labels of its training data, {1}, call an expression, not what a person feels.",
+    "它預測的是其訓練資料（{1}）的標籤所稱的表情，而不是人的感受。"
+  ],
+  [
+    "Who labelled these pictures, how well they agree, and which ages, skin tones and cultures they show was not recorded; all figures are on rows of the same data.",
+    "誰標註了這些影像、標註者之間有多一致，以及其中的年齡、膚色與文化，均無紀錄；所有數字都來自同一份資料。"
+  ],
+  [
+    "Of its confidence: {1}. Other pictures and cameras keep less of it; measure yours with: mien-edge run FOLDER --labels labels.csv",
+    "關於信心值：{1}。在其他影像與攝影機上會較低；請自行測量：mien-edge run FOLDER --labels labels.csv"
+  ],
+  [
+    "below a confidence of {1} a device says 'uncertain': set for {2} right by {3} on validation rows, where {4} of the faces get a label",
+    "信心值低於 {1} 時裝置顯示「不確定」：以驗證資料上依 {3} 有 {2} 正確為目標，其中 {4} 的臉得到標籤"
+  ],
+  [
+    "below a confidence of {1} a device says 'uncertain': set for {2} right by {3} on validation rows, which is never reached there; at most {4} are right",
+    "信心值低於 {1} 時裝置顯示「不確定」：以驗證資料上依 {3} 有 {2} 正確為目標，但從未達到；至多 {4} 正確"
+  ],
+  [
+    "below a confidence of {1} a device says 'uncertain': set for {2} right by {3} on validation rows, where {4} of the {5} that get a label are right",
+    "信心值低於 {1} 時裝置顯示「不確定」：以驗證資料上依 {3} 有 {2} 正確為目標；得到標籤的 {5} 之中有 {4} 正確"
   ],
   [
     "the camera is lost; check its cable, then: journalctl -u mien -e",

@@ -40,7 +40,7 @@ def test_a_photograph_without_a_face_has_a_line_in_text_json_and_csv(tmp_path, a
     cv2.imwrite(str(tmp_path / "a" / "face.png"), astronaut)
     cv2.imwrite(str(tmp_path / "b" / "face.png"), astronaut[300:, 380:])
     paths = [tmp_path / "a", tmp_path / "b"]
-    lines = call("run", *paths, "--csv", tmp_path / "out.csv").stdout.splitlines()
+    lines = call("run", paths[0], "--csv", tmp_path / "out.csv", paths[1]).stdout.splitlines()
     assert [("a/face.png  face 1  happy" in line, "b/face.png  (no face)" in line) for line in lines[:2]] == [
         (True, False), (False, True),
     ]  # fmt: skip

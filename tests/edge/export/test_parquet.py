@@ -1,6 +1,7 @@
 """Parquet: typed, streamed in whole parts, and clear where pyarrow is missing."""
 
 import dataclasses
+import os
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -38,6 +39,15 @@ def test_readings_become_typed_rows(tmp_path, arrow):
     assert [second[name] for name in ("position", "label", "confidence", "happy")] == [None] * 4
     assert (second["track"], second["quality"], second["width"]) == (2, "blurred", 60)
     assert [path.name for path in tmp_path.iterdir()] == ["r.parquet"]
+
+
+def test_a_name_that_is_not_utf8_is_written_to(tmp_path, arrow):
+    path = tmp_path / os.fsdecode(b"caf\xe9.parquet")
+    sink = parquet.Parquet(path, Existing.REFUSE)
+    sink((HAPPY,))
+    sink.close()
+    with path.open("rb") as file:
+        assert arrow.read_table(file).num_rows == 1
 
 
 def test_no_reading_is_an_empty_table_with_its_columns(tmp_path, arrow):

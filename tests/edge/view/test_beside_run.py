@@ -88,7 +88,7 @@ def test_a_run_that_is_ended_leaves_nothing_behind(tmp_path, number, runs):
             until(lambda: first_event(page)["runs"])
         process.send_signal(number)
         process.communicate(timeout=60)
-        assert process.returncode == 0
+        assert process.returncode == 0 or not runs, "in the midst of an import it is an error"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import lzma
+import os
 import tarfile
 import tempfile
 import zipfile
@@ -173,6 +174,12 @@ def test_a_file_is_unpacked_by_its_content_whatever_its_name(tmp_path):
     for name in ("plain.CSV.GZ", "misnamed.csv"):
         (tmp_path / name).write_bytes(gzip.compress(content))
         assert len(read.load_dataset(tmp_path / name)) == 7
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "fer2013.csv")
+    with pytest.raises(DataError, match=r"fer2013\.csv: a pipe or a device, not a file"):
+        read.load_dataset(tmp_path / "fer2013.csv")
 
 
 def test_damaged_and_encrypted_archives_are_refused_by_name(tmp_path):

@@ -119,6 +119,8 @@ def load_dataset(path: Path, ferplus: Path | None = None, skip_bad: bool = False
     """
     if not path.exists():
         raise DataError(f"{path}: no such file or folder; get the data with: mien-train data fetch")
+    if not path.is_file() and not path.is_dir():
+        raise DataError(f"{path}: a pipe or a device, not a file; write what it gives into a file")
     if ferplus and path.is_dir():
         raise DataError(
             f"{ferplus}: the votes follow the rows of Kaggle's fer2013.csv, whose order the image "
