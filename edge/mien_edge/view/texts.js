@@ -115,7 +115,6 @@ const TEXTS = {
   "cooled": {"en": "cooled", "zh-TW": "已降溫"},
   "clock": {"en": "clock", "zh-TW": "時鐘"},
   "log back": {"en": "log back", "zh-TW": "紀錄恢復"},
-  "readings deleted": {"en": "readings deleted", "zh-TW": "讀數已刪除"},
   "model installed": {"en": "model installed", "zh-TW": "已安裝模型"},
   "model discarded": {"en": "model discarded", "zh-TW": "已捨棄模型"},
   "model changed": {"en": "model changed", "zh-TW": "模型更換"},
