@@ -178,9 +178,8 @@ def _mapping(
 
 def _choice(options: tuple[Any, ...], value: object, where: str, error: type[MienError]) -> Any:
     if value not in options:
-        raise error(
-            f"{where} must be one of {', '.join(map(str, options))}, not {value!r}; change it"
-        )
+        choices = ", ".join(str(option) or '""' for option in options)
+        raise error(f"{where} must be one of {choices}, not {value!r}; change it")
     return value
 
 

@@ -106,6 +106,7 @@ def examine(
         _wear,
         _clock,
         _signers,
+        _purpose,
         _journal,
         _units,
     )
@@ -492,6 +493,22 @@ def _signers(device: Device) -> Iterator[Finding]:
         fix = f"{sign}; mien-deploy setup --signers puts it there"
         text = f"{path} names nobody, so no new bundle can be installed"
         yield Finding("signers", "note", text, fix)
+
+
+def _purpose(device: Device) -> Iterator[Finding]:
+    use = device.settings.use
+    if use.minutes_only:
+        text = f"public: only minutes with {device.settings.min_group} faces in a frame are kept"
+        yield Finding("purpose", "ok", text)
+    elif use.purpose:
+        yield Finding("purpose", "ok", use.purpose)
+    elif device.settings.publish.aggregate:
+        text = "publish.aggregate is true, but use.purpose is empty: single readings are kept"
+        fix = 'for a public place write use.purpose = "public", which erases them'
+        yield Finding("purpose", "warning", text, fix)
+    else:
+        fix = "write use.purpose, or: mien-edge init --force"
+        yield Finding("purpose", "note", "the settings do not say what the device is for", fix)
 
 
 def _count_entries(path: Path) -> int:

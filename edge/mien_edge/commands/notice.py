@@ -27,7 +27,7 @@ class Wording:
     single, minutes: what is kept for {days} and {months}, of readings or of groups of {faces}.
     picture, no_picture: who sees pictures.
     nobody: there are no recipients.
-    rights: what people may ask for.
+    rights, all_rights: what people may ask for, on the sign and in full.
     blank: stands where the operator has still to write something.
     more: where the second layer is.
     headings: by the part of the notice.
@@ -43,6 +43,7 @@ class Wording:
     no_picture: str
     nobody: str
     rights: str
+    all_rights: str
     blank: str
     more: str
     second_title: str
@@ -67,8 +68,9 @@ _WORDINGS = {
         "{faces} faces in one picture, are kept for {months} months.",
         picture="Pictures are not stored. Those who run the device can watch the live picture.",
         no_picture="Pictures are not stored and do not leave the device.",
-        nobody="Nobody: nothing is sent from the device.",
-        rights="You may ask for access to what is kept about you, for its correction, deletion or "
+        nobody="Nobody else: only those who run the device can read it.",
+        rights="Access, correction, deletion, restriction, objection, complaint.",
+        all_rights="You may ask for access to what is kept about you, its correction, deletion or "
         "restriction, object to it, withdraw a consent at any time, and complain to a data "
         "protection authority (GDPR, Articles 7, 15 to 18, 21 and 77).",
         blank="to be filled in",
@@ -81,6 +83,7 @@ _WORDINGS = {
             "contact": "Questions, objection, deletion",
             "rights": "Your rights",
             "data": "What is processed",
+            "pictures": "Pictures",
             "basis": "Legal basis",
             "retention": "How long it is kept",
             "recipients": "Who receives it",
@@ -103,8 +106,9 @@ _WORDINGS = {
         "才會留下每分鐘的統計，保留 {months} 個月。",
         picture="影像不會被儲存；裝置的管理者可以觀看即時影像。",
         no_picture="影像不會被儲存，也不會離開裝置。",
-        nobody="沒有：裝置不會送出任何資料。",
-        rights="您可以要求查閱、更正、刪除與您有關的資料或限制其處理，可以提出反對，可以隨時撤回同意，"
+        nobody="沒有其他人：只有裝置的管理者能讀取。",
+        rights="查閱、更正、刪除、限制處理、反對、申訴。",
+        all_rights="您可以要求查閱、更正、刪除與您有關的資料或限制其處理，可以提出反對，可以隨時撤回同意，"
         "也可以向個人資料保護主管機關申訴（GDPR 第 7 條、第 15 至 18 條、第 21 條與第 77 條）。",
         blank="待填寫",
         more="完整說明在本告示的第二頁；也可以向上列聯絡處索取。",
@@ -115,6 +119,7 @@ _WORDINGS = {
             "contact": "詢問、反對、刪除",
             "rights": "您的權利",
             "data": "處理哪些資料",
+            "pictures": "影像",
             "basis": "法律依據",
             "retention": "保留多久",
             "recipients": "誰會收到",
@@ -125,9 +130,13 @@ _WORDINGS = {
 }
 LANGUAGES = tuple(_WORDINGS)
 
+_SIGN = ("purpose", "operator", "retention", "pictures", "rights", "contact")
+"""The parts of the first layer."""
+
 _STYLE = """
 @page { size: A4; margin: 18mm }
 * { box-sizing: border-box }
+dt, dd { break-inside: avoid }
 body { font-family: system-ui, "Noto Sans", "Noto Sans CJK TC", sans-serif; color: #111;
   line-height: 1.45; max-width: 174mm; margin: 0 auto; padding: 6vw 5vw; font-size: 17px }
 h1 { font-size: 1.9em; line-height: 1.15; margin: 0 0 .6em }
@@ -141,7 +150,6 @@ small { display: block; margin-top: 1.6em; font-size: .75em; color: #444 }
 .second { border-top: 1px solid #999; margin-top: 3em; padding-top: 2em }
 @media print {
   body { font-size: 14pt; padding: 0; max-width: none }
-  .first { font-size: 18pt }
   .second { break-before: page; border: 0; margin: 0; padding: 0 }
 }
 """
@@ -196,7 +204,7 @@ def write_notice(path: Path, settings: Settings, language: str, purpose: str = "
         more=html.escape(wording.more),
         second_title=html.escape(wording.second_title),
         law=html.escape(wording.law),
-        first=_parts(wording, texts, ("purpose", "operator", "retention", "rights", "contact")),
+        first=_parts(wording, {**texts, "rights": wording.rights}, _SIGN),
         second=_parts(wording, texts, tuple(wording.headings)),
     )
     try:
@@ -217,8 +225,9 @@ def _texts(settings: Settings, wording: Wording, purpose: str) -> dict[str, str]
         "purpose": purpose or wording.purposes.get(use.purpose, ""),
         "operator": use.operator,
         "contact": use.contact,
-        "rights": wording.rights,
-        "data": f"{wording.body} {picture}",
+        "rights": wording.all_rights,
+        "data": wording.body,
+        "pictures": picture,
         "basis": use.legal_basis,
         "retention": _retention(settings, wording),
         "recipients": recipients,

@@ -2,7 +2,13 @@
 
 import pytest
 from mien_edge.commands import doctor
-from mien_edge.settings import GpioSettings, Settings, SourceSettings
+from mien_edge.settings import (
+    GpioSettings,
+    PublishSettings,
+    Settings,
+    SourceSettings,
+    UseSettings,
+)
 
 UNIT = "etc/systemd/system/mien.service"
 RESTRICTED = "[Service]\nPrivateNetwork=yes\nRestrictNamespaces=yes\n"
@@ -197,3 +203,19 @@ def test_settings_with_credentials_that_everybody_can_read_are_a_warning(tmp_pat
     (finding,) = doctor._secrets(doctor.Device(settings, tmp_path, path))
     assert (finding.subject, finding.severity) == ("secrets", "warning")
     assert "sudo chmod 640" in finding.fix
+
+
+@pytest.mark.parametrize(
+    ("settings", "severity", "text"),
+    [
+        (Settings(), "note", "do not say"),
+        (Settings(publish=PublishSettings(aggregate=True)), "warning", "single readings are kept"),
+        (Settings(use=UseSettings("research")), "ok", "research"),
+        (Settings(use=UseSettings("public")), "ok", "minutes with 5 faces"),
+    ],
+)
+def test_what_the_device_is_for_is_a_finding(tmp_path, settings, severity, text):
+    findings = doctor.examine(settings, tmp_path)
+    (finding,) = [finding for finding in findings if finding.subject == "purpose"]
+    assert finding.severity == severity
+    assert text in finding.text

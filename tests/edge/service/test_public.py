@@ -11,6 +11,7 @@ import pytest
 from mien_edge import cli, paths, testing
 from mien_edge.chain import sources
 from mien_edge.errors import SettingsError, SinkError
+from mien_edge.export.exports import SUFFIXES, Export
 from mien_edge.labels import LABELS
 from mien_edge.log.writer import LogWriter
 from mien_edge.publish.outbox import Cursor, Outbox
@@ -42,7 +43,8 @@ PAIR = Settings(use=PUBLIC, publish=PublishSettings(host="127.0.0.1", min_faces=
 class Crowd:
     """Frames of the demo's photograph, side by side so many times, a second apart."""
 
-    still = live = False
+    live = False
+    paths = ()
     skipped = 0
 
     def __init__(self, people, frames):
@@ -71,7 +73,7 @@ class Places:
 
     def serve(self, settings, model, crowd, **options):
         """Run the service over a crowd; after each frame look at its status as the page does."""
-        page = _Page(settings.view, self.log, self.runtime)
+        page = _Page(settings.view, self.log, self.runtime, is_beside_run=False)
 
         def look(readings):
             self.seen += readings
@@ -206,10 +208,18 @@ def test_a_log_that_is_named_by_hand_loses_nothing(places, model, tmp_path):
         assert connection.execute("SELECT COUNT(*) FROM readings").fetchone() == (200,)
 
 
-@pytest.mark.parametrize("option", ["csv", "jsonl", "annotate"])
-def test_a_run_by_hand_refuses_what_a_public_place_forbids(model, tmp_path, option):
-    options = RunOptions(**{option: tmp_path / "out.mp4"})
-    with pytest.raises(SettingsError, match=f"^--{option}: with use.purpose = public"):
+FORBIDDEN = [{"annotate": "out.mp4"}, *({"export": f"out{suffix}"} for suffix in SUFFIXES)]
+
+
+@pytest.mark.parametrize("wanted", FORBIDDEN, ids=lambda wanted: " ".join(wanted.values()))
+def test_a_run_by_hand_refuses_what_a_public_place_forbids(model, tmp_path, wanted):
+    options = RunOptions()
+    if "annotate" in wanted:
+        options = RunOptions(annotate=tmp_path / wanted["annotate"])
+    else:
+        path = tmp_path / wanted["export"]
+        options = RunOptions(exports=[Export(path, SUFFIXES[path.suffix])])
+    with pytest.raises(SettingsError, match=r"out\.\w+: with use\.purpose = public"):
         Service(PAIR, model, options, source=Crowd(1, 1)).run()
     assert list(tmp_path.iterdir()) == []
 
