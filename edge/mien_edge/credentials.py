@@ -32,8 +32,8 @@ def read_secret(setting: str, credential: str, holds: str, error: type[MienError
     credential: the name in LoadCredential= of the unit.
     holds: what the file holds, for messages, as in "the broker's password".
 
-    Raises `error`, which names the file, for one that cannot be read, is not UTF-8 or holds
-    several lines.
+    Raises `error`, which names the file, for one that cannot be read, holds several lines, or is no
+    text (UTF-8, or UTF-16 with a byte order mark, as Windows writes it).
     """
     path = _secret_path(setting, credential)
     if path is None:

@@ -209,12 +209,12 @@ def test_a_broker_without_a_feature_gets_all_else_and_that_is_told(
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("pässword".encode("latin-1"), "not text in UTF-8"),
-        ("password".encode("utf-16"), "not text in UTF-8"),
+        ("pässword".encode("latin-1"), "line 1 is not UTF-8"),
+        ("password".encode("utf-16")[:-1], "UTF-16 that is cut off"),
         (b"pass\0word", "control characters"),
         (b"x" * 70_000, "over 65535 bytes"),
     ],
-    ids=["latin-1", "utf-16", "nul", "huge"],
+    ids=["latin-1", "cut utf-16", "nul", "huge"],
 )
 def test_a_password_file_that_is_none_is_refused_by_name(tmp_path, content, words):
     (tmp_path / "pw").write_bytes(content)
@@ -227,8 +227,9 @@ def test_a_password_file_that_is_none_is_refused_by_name(tmp_path, content, word
     assert (finding.severity, words in finding.text) == ("error", True)
 
 
-def test_a_password_written_on_windows_is_read(tmp_path):
-    (tmp_path / "pw").write_bytes("\ufeffgeheim\r\n".encode())
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le", "utf-16-be"])
+def test_a_password_written_on_windows_is_read(tmp_path, encoding):
+    (tmp_path / "pw").write_bytes("\ufeffgeheim\r\n".encode(encoding))
     settings = PublishSettings(host="h", username="mien", password_file=str(tmp_path / "pw"))
     assert mqtt._read_password(settings) == "geheim"
 
