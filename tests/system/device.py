@@ -335,7 +335,8 @@ try:
 except OSError as problem:
     sys.exit(problem.strerror)
 with client.makefile("rb") as stream:
-    print(stream.read(int.from_bytes(stream.read(4), "big"))[:3])
+    readings, picture = (stream.read(int.from_bytes(stream.read(4), "big")) for _ in range(2))
+    print(picture[:3])
 """
 
 
