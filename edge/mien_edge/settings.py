@@ -27,6 +27,9 @@ MIN_GROUP = 5
 """Faces in one frame of a minute that is kept for the purpose public, unless another number is set.
 """
 
+MINUTES_ONLY = "with use.purpose = public no reading of a single face is kept"
+"""Why files of readings are refused where UseSettings.minutes_only."""
+
 _Value = TypeVar("_Value")
 
 
@@ -500,8 +503,8 @@ class Settings:
         for key in ("jsonl", "csv"):
             path = getattr(self.sinks, key)
             if path:
-                reason = "with use.purpose = public no reading of a single face is kept"
-                raise ValueError(f"sinks.{key} is {path!r}; {reason}; empty it, delete the file")
+                advice = "empty it, delete the file"
+                raise ValueError(f"sinks.{key} is {path!r}; {MINUTES_ONLY}; {advice}")
         min_faces = self.publish.min_faces if self.publish.min_faces > 1 else MIN_GROUP
         publish = dataclasses.replace(self.publish, aggregate=True, min_faces=min_faces)
         view = dataclasses.replace(self.view, show_picture=False)

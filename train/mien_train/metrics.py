@@ -126,10 +126,7 @@ def classification_metrics(
         confusion=tuple(tuple(counts) for counts in matrix.tolist()),
         calibration_error=calibration_error(probabilities, labels),
         nll=nll(logits, labels, temperature),
-        coverage={
-            f"{target:.0%}": _coverage(probabilities, labels, target)
-            for target in TARGET_ACCURACIES
-        },
+        coverage=_coverages(probabilities, labels),
     )
 
 
@@ -194,13 +191,7 @@ def threshold_for_accuracy(
     At least 30 rows, or all where there are fewer, must lie at or above it: a handful that happens
     to be right promises nothing. probabilities: (n, 7). labels: (n,), at least one.
     """
-    curve = risk_coverage(probabilities, labels)
-    first = min(_MIN_ACCEPTED, len(labels)) - 1
-    accuracies = curve.accuracy[first:]
-    sufficient = np.flatnonzero(accuracies >= target)
-    last = first + int(sufficient[-1] if len(sufficient) else accuracies.argmax())
-    threshold = round(float(curve.confidence[last]), 4)
-    return ConfidenceThreshold(threshold, (last + 1) / len(labels), float(curve.accuracy[last]))
+    return _threshold(risk_coverage(probabilities, labels), target)
 
 
 def risk_coverage(probabilities: Array, labels: Array) -> RiskCoverage:
@@ -225,9 +216,25 @@ def mcnemar(is_correct: Mask, other_is_correct: Mask) -> McNemar:
     return McNemar(gained, lost, float(stats.binomtest(gained, gained + lost).pvalue))
 
 
-def _coverage(probabilities: Array, labels: Array, target: float) -> float | None:
-    fitted = threshold_for_accuracy(probabilities, labels, target)
-    return fitted.coverage if fitted.accuracy >= target else None
+def _threshold(curve: RiskCoverage, target: float) -> ConfidenceThreshold:
+    """The threshold of `threshold_for_accuracy`, of rows with this risk-coverage curve."""
+    rows = len(curve.accuracy)
+    first = min(_MIN_ACCEPTED, rows) - 1
+    accuracies = curve.accuracy[first:]
+    sufficient = np.flatnonzero(accuracies >= target)
+    last = first + int(sufficient[-1] if len(sufficient) else accuracies.argmax())
+    threshold = round(float(curve.confidence[last]), 4)
+    return ConfidenceThreshold(threshold, (last + 1) / rows, float(curve.accuracy[last]))
+
+
+def _coverages(probabilities: Array, labels: Array) -> dict[str, float | None]:
+    """The coverage of ClassificationMetrics."""
+    curve = risk_coverage(probabilities, labels)
+    coverages: dict[str, float | None] = {}
+    for target in TARGET_ACCURACIES:
+        fitted = _threshold(curve, target)
+        coverages[f"{target:.0%}"] = fitted.coverage if fitted.accuracy >= target else None
+    return coverages
 
 
 def _ratio(numerators: Array, denominators: Array) -> Doubles:

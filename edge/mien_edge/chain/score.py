@@ -160,23 +160,21 @@ class Score:
         """The counts and shares so far."""
         predicted = self._predictions()
         confusion = self._confusion(predicted)
-        correct = sum(confusion[label][label] for label in LABELS)
         outcomes = self._outcomes()
         shares = _shares(outcomes)
         settled = outcomes.settled
-        confidences = outcomes.confidence[settled]
         return {
             "photographs": len(self._read),
             "faces_missed": len(self._read) - len(self._readings),
             "without_emotion": len(self._readings) - len(predicted),
             "accuracy": shares["accuracy"],
-            "accuracy_found": correct / max(len(predicted), 1),
+            "accuracy_found": int(outcomes.is_right.sum()) / max(len(predicted), 1),
             "balanced_accuracy": shares["balanced_accuracy"],
             "macro_f1": sum(_f1(confusion, label) for label in LABELS) / len(LABELS),
             "uncertain": len(predicted) - int(settled.sum()),
             "settled": int(settled.sum()),
             "settled_accuracy": shares["settled_accuracy"],
-            "settled_confidence": float(confidences.mean()) if len(confidences) else 0.0,
+            "settled_confidence": _mean(outcomes.confidence[settled]),
             "intervals": _intervals(outcomes),
             "confusion": confusion,
             "unlabelled": len(self._unlabelled),

@@ -40,7 +40,7 @@ from mien_edge.service.gpio import GpioSwitch
 from mien_edge.service.preview import PreviewServer
 from mien_edge.service.status_writer import StatusWriter
 from mien_edge.service.throttle import Governor, ThrottledSource
-from mien_edge.settings import Settings
+from mien_edge.settings import MINUTES_ONLY, Settings
 from mien_edge.status.status_file import ModelStatus
 from mien_edge.status.systemd import Notifier
 from mien_edge.text import encodable
@@ -339,9 +339,8 @@ class Service:
         if self.options.annotate:
             files.append(self.options.annotate)
         for path in files:
-            reason = "with use.purpose = public no reading of a single face is kept"
             advice = "leave it out, or name other settings"
-            raise SettingsError(f"{path}: {reason}; {advice}")
+            raise SettingsError(f"{path}: {MINUTES_ONLY}; {advice}")
 
     def _open_rotating(self, path: str, line_format: LineFormat) -> RotatingFile:
         bounds = self.settings.sinks
