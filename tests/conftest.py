@@ -92,9 +92,12 @@ def gray():
     return np.add.outer(np.arange(48) * 2, np.arange(64) * 2).astype(np.uint8)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium():
-    """A real browser; the test skips where there is none."""
+    """A real browser; the test skips where there is none.
+
+    It ends with its module: while it is open, its driver's event loop runs in this thread, and no other can.
+    """
     program = (
         shutil.which("chromium")
         or shutil.which("google-chrome")
