@@ -158,6 +158,7 @@ def layers():
 def int8(model, path):
     """A Keras model as an int8 .tflite."""
     import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     def samples():
         for seed in range(1):
@@ -167,8 +168,8 @@ def int8(model, path):
         lambda crops: model(crops, training=False),
         input_signature=[tf.TensorSpec(model.input.shape, tf.float32)],
     )
-    concrete = function.get_concrete_function()
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], model)
+    frozen = convert_variables_to_constants_v2(function.get_concrete_function())
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = samples
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
