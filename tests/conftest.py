@@ -23,7 +23,7 @@ collect_ignore = [
     for path in paths
 ]
 
-_SYSTEM_FIXTURES = {"analyze", "broker", "chromium", "devices"}
+_SYSTEM_FIXTURES = {"analyze", "broker", "chromium", "devices", "postgresql"}
 
 
 @pytest.hookimpl(tryfirst=True)
