@@ -140,8 +140,11 @@ def reliability(probabilities: Array, labels: Array) -> list[ReliabilityBin]:
 
     probabilities: (n, 7). labels: (n,).
     """
-    confidence = probabilities.max(axis=1)
     is_correct = probabilities.argmax(axis=1) == labels
+    return _reliability_bins(probabilities.max(axis=1), is_correct)
+
+
+def _reliability_bins(confidence: Array, is_correct: Mask) -> list[ReliabilityBin]:
     numbers = np.minimum((confidence * CONFIDENCE_BINS).astype(int), CONFIDENCE_BINS - 1)
     bins = []
     for number in np.unique(numbers):
@@ -154,9 +157,15 @@ def reliability(probabilities: Array, labels: Array) -> list[ReliabilityBin]:
 
 def calibration_error(probabilities: Array, labels: Array) -> float:
     """Expected calibration error over 15 equal bins, 0..1 (Naeini et al. 2015, Guo et al. 2017)."""
-    bins = reliability(probabilities, labels)
+    is_correct = probabilities.argmax(axis=1) == labels
+    return binned_calibration_error(probabilities.max(axis=1), is_correct)
+
+
+def binned_calibration_error(confidence: Array, is_correct: Mask) -> float:
+    """The same of (n,) confidences, and whether each prediction is right."""
+    bins = _reliability_bins(confidence, is_correct)
     errors = sum(rows * abs(confidence - accuracy) for confidence, accuracy, rows in bins)
-    return errors / max(len(labels), 1)
+    return errors / max(len(is_correct), 1)
 
 
 def nll(logits: Array, labels: Array, temperature: float) -> float:
