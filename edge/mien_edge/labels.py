@@ -104,6 +104,11 @@ def match(word: str, labels: Iterable[str]) -> str | None:
     return same[0] if len(same) == 1 else None
 
 
+def is_known(word: str) -> bool:
+    """Whether `word` means one of LABELS or contempt, whatever labels a bundle has."""
+    return match(word, _COLOURS) is not None
+
+
 def _canonical(name: str) -> str:
     return SYNONYMS.get(name, name)
 
@@ -126,9 +131,10 @@ def colours(labels: Iterable[str]) -> dict[str, str]:
     """The colour of each of `labels`, as '#rrggbb'.
 
     The labels of LABELS and contempt have their own, all others one of a fixed palette by their
-    place among `labels`, so that all differ as long as at most MAX_COUNT have none of their own.
+    place in the alphabet among `labels`: the same set has the same colours in any order, and all
+    differ as long as at most MAX_COUNT have none of their own.
     """
     names = tuple(dict.fromkeys(labels))
-    others = [name for name in names if name not in _COLOURS]
+    others = sorted(name for name in names if name not in _COLOURS)
     palette = {name: _PALETTE[index % len(_PALETTE)] for index, name in enumerate(others)}
     return {name: _COLOURS.get(name) or palette[name] for name in names}

@@ -309,7 +309,8 @@ class Service:
             path = source.paths[0] / "labels.csv"
             if not path.is_file():
                 return None
-        return Score(read_labels(path)) if path else None
+        labels = self.model.bundle.card.labels
+        return Score(read_labels(path, labels), labels) if path else None
 
     def _open_sinks(self, stack: ExitStack) -> list[pipeline.Sink]:
         sinks = list(self.sinks)
