@@ -523,9 +523,7 @@ def trial(settings, frames=1000, due=1000.0, hour=(1000, 1000.0), pairs=None, ti
     """A probation that has seen so much: (label of the new model, label of the one before): count."""
     seen = ModelComparison(Answers("happy"), Answers("happy"))
     for (mine, its), count in (pairs or {("happy", "happy"): 500, ("sad", "sad"): 500}).items():
-        seen.pairs[mine, its] += count
-        seen.first.labels[mine] += count
-        seen.second.labels[its] += count
+        seen.add(mine, its, count)
     for voice, seconds in zip((seen.first, seen.second), times, strict=True):
         voice.times.extend([seconds, seconds, 0.5])
     made = Probation(settings, seen, FrameRate(*hour))
