@@ -167,9 +167,10 @@ def gaps(
     values = (right, outcomes.confidence - right)
     samples = [_UnitSample(outcomes.labels, value, units) for value in values]
     exceeding = np.zeros((len(tested), len(samples)), np.int64)
-    observed = np.array(
-        [[abs(sample.statistic(units.groups[None] == group)[0]) for sample in samples] for group in tested]
-    )
+    observed = np.zeros(exceeding.shape)
+    for row, group in enumerate(tested):
+        members = units.groups[None] == group
+        observed[row] = [abs(sample.statistic(members)[0]) for sample in samples]
     for shuffled in _shuffles(units.groups, permutations, rng):
         for row, group in enumerate(tested):
             members = shuffled == group
@@ -266,9 +267,7 @@ def _units(people: Array, groups: Indices) -> _Units:
     return _Units(unique[:, 1], of_row.reshape(-1))
 
 
-def _shuffles(
-    groups: Indices, count: int, rng: np.random.Generator
-) -> Iterator[Indices]:
+def _shuffles(groups: Indices, count: int, rng: np.random.Generator) -> Iterator[Indices]:
     """Yield `count` shuffles of the units' groups, (k, u) at a time."""
     for start in range(0, count, _CHUNK):
         size = min(_CHUNK, count - start)
@@ -283,7 +282,8 @@ def _unit_sums(outcomes: Outcomes, units: _Units) -> tuple[Doubles, Doubles, Dou
     right = np.zeros(shape)
     np.add.at(rows, (units.of_row, positions), 1)
     np.add.at(right, (units.of_row, positions), outcomes.is_correct)
-    confidence = np.bincount(units.of_row, outcomes.confidence, len(units.groups))
+    confidence = np.zeros(len(units.groups))
+    np.add.at(confidence, units.of_row, outcomes.confidence)
     return rows, right, confidence[:, None]
 
 
