@@ -127,7 +127,8 @@ class Evaluation:
     agreement: 0..1, share of rows for which two networks predict the same label, by 'float/int8' …
     device: None where there are no test rows.
     target_accuracy: what the confidence threshold is set for, by the head whose labels it goes by;
-    key `trust`.
+    key `trust`. fairness: a FairnessResult's JSON, where `mien-train fairness --write` put one into
+    the card.
     """
 
     head: str
@@ -139,6 +140,7 @@ class Evaluation:
     target_accuracy: dict[str, float] = field(metadata={"key": "trust"})
     data: EvaluatedData
     labels: tuple[str, ...] = LABELS
+    fairness: dict[str, Any] = field(default_factory=dict)
 
     @property
     def own_head(self) -> Head:
@@ -150,6 +152,8 @@ class Evaluation:
         values = schema.to_dict(self)
         if self.device is None:
             del values["device"]
+        if not self.fairness:
+            del values["fairness"]
         return values
 
     @classmethod

@@ -13,7 +13,7 @@ from mien_edge.model.profile import profile_layers
 
 from mien_train import html, metrics, plots
 from mien_train.arrays import Array, Floats, Labels, Pixels
-from mien_train.results import robustness
+from mien_train.results import fairness, robustness
 from mien_train.results.crop import read_crop
 from mien_train.results.evaluate import (
     LabelledCrops,
@@ -43,7 +43,7 @@ def report(run: OpenRun) -> Path:
         parts.append(html.heading(f"Predicts {evaluation.own_head.title}"))
         parts += _networks(evaluation)
         parts += _quality(run, evaluation)
-    for section in (_robustness, _layers, _teacher, _curves, _crop, _recipe_and_data):
+    for section in (_robustness, _fairness, _layers, _teacher, _curves, _crop, _recipe_and_data):
         parts += section(run)
     path = run.folder / "report.html"
     files.write_text(path, html.page(f"mien: {run.recipe.name}", parts))
@@ -247,6 +247,14 @@ def _robustness(run: OpenRun) -> Iterator[str]:
     )
     yield html.heading("When pictures get worse")
     yield html.picture(robustness.draw(results), caption)
+
+
+def _fairness(run: OpenRun) -> Iterator[str]:
+    results = fairness.read_fairness(run.folder)
+    if results:
+        yield html.heading("By groups of people")
+    for result in results:
+        yield from fairness.as_parts(result)
 
 
 def _layers(run: OpenRun) -> Iterator[str]:
