@@ -614,6 +614,7 @@ def _fairness(options: _Options) -> None:
     results = [fairness.measure(bundle, dataset, split, table) for bundle in bundles]
     if run:
         fairness.write_fairness(run.folder, results)
+        _note(f"in the run's report with: mien-train report {run.folder}")
     if options.write:
         for bundle, result in zip(bundles, results, strict=True):
             fairness.write_into_card(bundle, result)

@@ -67,14 +67,14 @@ def test_where_there_is_no_gap_one_is_claimed_in_at_most_one_of_twenty_studies(d
 
 def test_without_people_resemblance_would_be_taken_for_a_gap():
     invented = 0
-    for seed in range(40):
+    for seed in range(12):
         outcomes, groups = drawn(seed=seed, people=120, pictures=20, resemblance=1.5)
         alone = dataclasses.replace(outcomes, people=None)
         gaps = fairness.find_gaps(alone, {"group": groups}, 399)
         invented += any(
             gap.is_significant for both in gaps.values() for _, gap in both.by_measure()
         )
-    assert invented > 12, "so the test above can fail"
+    assert invented >= 4, "so the test above can fail"
 
 
 def test_a_planted_gap_of_accuracy_is_found_in_its_group():
