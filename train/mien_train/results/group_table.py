@@ -87,16 +87,26 @@ def read_group_table(path: Path, dataset: Dataset, names: Sequence[str] = ()) ->
 
 
 def _header(path: Path) -> list[str]:
+    """The names of the columns. Raises ValueError where none of them names the pictures."""
     with path.open("rb") as content:
-        cells = next(csv.reader(open_lines(content)), [])
-    return [cell.strip() for cell in cells if cell.strip()]
+        rows = csv.reader(open_lines(content))
+        cells = next((cells for cells in rows if any(map(str.strip, cells))), [])
+    header = [cell.strip() for cell in cells if cell.strip()]
+    if not any(map(_is_key, header)):
+        try:
+            list(_table_rows(path, [_FILE]))
+        except ValueError as problem:
+            raise ValueError(f"{problem}; {_NEEDED}") from None
+    return header
+
+
+def _is_key(name: str) -> bool:
+    return name.lower() in (_FILE, _ROW)
 
 
 def _choose_columns(header: Sequence[str], names: Sequence[str]) -> tuple[str, list[str]]:
     """The column that names the pictures, and those that hold groups. Raises ValueError."""
-    keys = [name for name in header if name.lower() in (_FILE, _ROW)]
-    if not keys:
-        raise ValueError(f"it has the columns {shorten(', '.join(header))!r}; {_NEEDED}")
+    keys = [name for name in header if _is_key(name)]
     others = [name for name in header if name not in keys]
     for name in names:
         if name not in others:
