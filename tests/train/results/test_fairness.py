@@ -117,6 +117,8 @@ def test_two_groups_are_one_comparison_seen_from_both_sides():
     result = fairness.compare(outcomes, {"group": np.where(groups == "b", "b", "rest")}, 399)
     first, second = result.columns["group"]
     assert result.tests == 2
+    assert "b" in {claim.group for claim in result.claims()}
+    assert len(result.claims()) == len({claim.measure for claim in result.claims()})
     assert second.gaps.accuracy.difference == -first.gaps.accuracy.difference
     assert second.gaps.accuracy.interval == tuple(
         -end for end in first.gaps.accuracy.interval[::-1]

@@ -130,7 +130,7 @@ def test_the_command_measures_draws_and_writes_into_an_unsigned_card_only(
     assert "street &#x27;north&#x27; (14)" in page.read_text()
     card = load_bundle(copy).card
     assert card.metrics["fairness"] == values
-    assert Evaluation.from_json(card.metrics, "card").to_json() == card.metrics
+    assert Evaluation.from_json(card.metrics, "card").fairness == values
     before = (copy / "card.json").read_bytes()
     (copy / "card.json.sig").write_text("a signature")
     assert measure(copy, small, groups, tmp_path, "--write") == 1

@@ -104,13 +104,15 @@ class FairnessResult:
                 yield column, group
 
     def claims(self) -> list[Claim]:
-        """The gaps that are significant after correction, the widest first."""
+        """The gaps that are significant after correction, the widest first; of two groups that are
+        each other's others, that of the one which fares worse.
+        """
         claims = [
             Claim(column, group.group, measure, gap)
             for column, group in self.each_group()
             if group.gaps is not None
             for measure, gap in group.gaps.by_measure()
-            if gap.is_significant
+            if gap.is_significant and (len(self.columns[column]) != 2 or _is_worse(measure, gap))
         ]
         return sorted(claims, key=lambda claim: -abs(claim.gap.difference))
 
@@ -417,6 +419,11 @@ def _with_mirrored(groups: tuple[GroupResult, ...]) -> tuple[GroupResult, ...]:
     if gaps is None:
         return groups
     return groups[0], dataclasses.replace(groups[1], gaps=gaps.mirrored())
+
+
+def _is_worse(measure: str, gap: Gap) -> bool:
+    """Whether the group fares worse than the others: less is right, or confidence is higher."""
+    return gap.difference < 0 if measure == "accuracy" else gap.difference > 0
 
 
 def _path(folder: Path) -> Path:
