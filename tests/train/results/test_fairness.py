@@ -84,6 +84,36 @@ def test_a_planted_gap_of_accuracy_is_found_in_its_group():
         assert ("b", "accuracy") in measures
 
 
+def test_a_gap_is_as_wide_as_planted_also_where_the_groups_have_other_labels():
+    differences, planted = [], []
+    for seed in range(5):
+        outcomes, groups = drawn(seed, people=6000, hard=True)
+        is_group = groups == "a"
+        worse = np.random.default_rng(seed + 1000).random(6000) < 0.3
+        predicted = np.where(is_group & worse, (outcomes.labels + 1) % 7, outcomes.predicted)
+        gaps = fairness.find_gaps(
+            dataclasses.replace(outcomes, predicted=predicted),
+            {"group": np.where(is_group, "a", "others")},
+            99,
+        )
+        differences.append(gaps["group", "a"].accuracy.difference)
+        recall = RECALL[outcomes.labels]
+        planted.append(-0.3 * weighted_mean(recall, outcomes.labels, is_group))
+    assert differences == pytest.approx(planted, abs=0.05)
+    assert np.mean(differences) == pytest.approx(np.mean(planted), abs=0.015)
+
+
+def weighted_mean(values, labels, is_group):
+    """By label, with Mantel and Haenszel's weights."""
+    total = weights = 0
+    for label in range(7):
+        inside, outside = (labels == label) & is_group, (labels == label) & ~is_group
+        weight = inside.sum() * outside.sum() / (labels == label).sum()
+        total += weight * values[labels == label][0]
+        weights += weight
+    return total / weights
+
+
 def test_planted_overconfidence_is_found_and_no_gap_of_accuracy():
     studies = [claims(seed=seed, people=1500, overconfidence=0.15) for seed in range(10)]
     assert all(("c", "overconfidence") in measures for measures in studies)

@@ -273,6 +273,8 @@ class _UnitSample:
         sums = np.bincount(units.of_row, at_equal_labels, count)
         rows = np.bincount(units.of_row, minlength=count).astype(float)
         ones = np.ones(count)
+        self._labels = labels
+        self._of_row = units.of_row
         # What the mean of a set of units and its variance are made of.
         self._columns = np.stack([ones, rows, sums, sums**2, sums * rows, rows**2], axis=1)
 
@@ -282,10 +284,24 @@ class _UnitSample:
         return difference / np.maximum(error, _TINY)
 
     def gap(self, members: Mask, p: float) -> Gap:
-        """The gap of (u,) members."""
-        difference, error = (float(value[0]) for value in self._difference(members[None]))
+        """The gap of (u,) members: the Mantel-Haenszel difference (Greenland & Robins 1985)."""
+        scale = self._mantel_haenszel_scale(members[self._of_row])
+        difference, error = (scale * float(value[0]) for value in self._difference(members[None]))
         reach = _NORMAL_QUANTILE * error
         return Gap(difference, (difference - reach, difference + reach), p)
+
+    def _mantel_haenszel_scale(self, members: Mask) -> float:
+        """What turns the difference of means at equal labels into the mean of the labels' own
+        differences: it is 1 where group and others have the same labels, and more the less these
+        overlap.
+        """
+        count = int(self._labels.max()) + 1
+        inside = np.bincount(self._labels[members], minlength=count).astype(float)
+        outside = np.bincount(self._labels[~members], minlength=count)
+        overlap = (inside * outside / np.maximum(inside + outside, 1)).sum()
+        if overlap == 0:
+            return 1.0
+        return float(inside.sum() * outside.sum() / len(members) / overlap)
 
     def _difference(self, members: Mask) -> tuple[Doubles, Doubles]:
         """The differences and their standard errors."""
