@@ -3,8 +3,8 @@ http://mmlab.ie.cuhk.edu.hk/projects/socialrelation/index.html).
 
 label/label.lst has a line a face: image_name face_id_in_image face_box_top face_box_left
 face_box_right face_box_bottom face_box_cofidence expression_label; expressions are 0 angry, 1
-disgust, 2 fear, 3 happy, 4 sad, 5 surprise, 6 neutral. The photographs lie in image/origin/. So loaders of it have
-it: https://github.com/HazyResearch/meerkat, meerkat/datasets/expw.
+disgust, 2 fear, 3 happy, 4 sad, 5 surprise, 6 neutral. The photographs lie in image/origin/. So has
+it https://github.com/HazyResearch/meerkat (meerkat/datasets/expw).
 """
 
 from collections.abc import Iterator

@@ -28,6 +28,9 @@ READERS = {
 }
 """The research data sets, each with what reads it, or returns None for another one."""
 
+FOLDERS = "folders of labels"
+"""The name of the layout that is none of these, and no manifest."""
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -52,4 +55,4 @@ def read_layout(path: Path, known: Iterable[str]) -> Layout:
         pictures = read(path)
         if pictures is not None:
             return Layout(name, pictures)
-    return Layout("folders of labels", folders.read(path, known))
+    return Layout(FOLDERS, folders.read(path, known))
