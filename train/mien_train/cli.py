@@ -675,8 +675,9 @@ def _add_fairness(commands: Any) -> None:
 
 def _fairness(options: _Options) -> None:
     from mien_train.results import fairness
-    from mien_train.results.group_table import read_group_table
+    from mien_train.results.group_table import check_columns, read_group_table
 
+    check_columns(options.groups, options.by)
     run = _run_of(options.target)
     bundles = _bundles_of(options.target, run)
     if options.write:

@@ -101,6 +101,14 @@ def test_a_column_that_is_not_there_and_a_file_that_is_not_are_named(tmp_path):
         table(tmp_path, "file,age\nbo.jpg,60+\n", dataset())
 
 
+def test_a_table_without_groups_is_refused_before_the_data_are_read(tmp_path, copy, capsys):
+    table = tmp_path / "groups.csv"
+    table.write_text("file\n")
+    command = ["fairness", str(copy), "--data", str(tmp_path / "none.csv"), "--groups", str(table)]
+    assert cli.main(command) == 1
+    assert "groups.csv: it has no column with groups" in capsys.readouterr().err
+
+
 @pytest.fixture
 def groups(tmp_path):
     """A table of the small data's 364 rows: two sides of a street, and few of a third."""

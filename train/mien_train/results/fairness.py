@@ -159,9 +159,9 @@ class FairnessResult:
             return "No group is large enough to be compared with the others."
         interval, column, group = max(intervals, key=lambda entry: max(map(abs, entry[0])))
         return (
-            f"No gap can be told from chance ({self.tests} tests with Holm's correction). So many "
-            f"pictures cannot rule out one: for {column} '{group}' the share that is right may be "
-            f"{_points(interval)} points off that of the others."
+            f"No gap can be told from chance ({self.tests} tests with Holm's correction). The widest "
+            f"interval by itself: {column} '{group}', {_points(interval)} points of accuracy "
+            "against the others."
         )
 
     @property
@@ -208,7 +208,7 @@ def measure(bundle: Bundle, dataset: Dataset, split_name: str, table: GroupTable
         labels=labels,
         predicted=probabilities.argmax(axis=1),
         confidence=probabilities.max(axis=1),
-        people=None if dataset.groups is None else dataset.groups[rows],
+        people=_people(dataset, rows),
     )
     return dataclasses.replace(
         compare(outcomes, columns),
@@ -369,6 +369,14 @@ def _measured_rows(bundle: Bundle, dataset: Dataset, split_name: str) -> tuple[I
     if len(split.test):
         return split.test, split.test_name
     return split.validation, "validation"
+
+
+def _people(dataset: Dataset, rows: Indices) -> Array | None:
+    """(n,) which of the rows belong together; None where none do."""
+    if dataset.groups is None:
+        return None
+    people = dataset.groups[rows]
+    return people if len(np.unique(people)) < len(people) else None
 
 
 def _groups(names: Array) -> list[str]:

@@ -59,6 +59,22 @@ class GroupTable:
         return f"{self.name}: not in the data, and not counted: {names}{rest}"
 
 
+def check_columns(path: Path, names: Sequence[str] = ()) -> None:
+    """Raise DataError, as `read_group_table` does, for a table without the columns that are needed;
+    before any data are read.
+    """
+    try:
+        _choose_columns(_header(path), names)
+    except (OSError, ValueError) as problem:
+        raise _unreadable(path, problem) from None
+
+
+def _unreadable(path: Path, problem: Exception) -> DataError:
+    if isinstance(problem, OSError):
+        return DataError(f"{path}: cannot be read ({problem.strerror}); {_NEEDED}")
+    return DataError(f"{path}: {problem}")
+
+
 def read_group_table(path: Path, dataset: Dataset, names: Sequence[str] = ()) -> GroupTable:
     """Read the groups of a dataset's rows from a CSV.
 
@@ -72,10 +88,8 @@ def read_group_table(path: Path, dataset: Dataset, names: Sequence[str] = ()) ->
         key, columns = _choose_columns(_header(path), names)
         rows = _rows_by_key(dataset, key)
         values, unknown = _read(path, key, columns, rows, len(dataset))
-    except OSError as problem:
-        raise DataError(f"{path}: cannot be read ({problem.strerror}); {_NEEDED}") from None
-    except ValueError as problem:
-        raise DataError(f"{path}: {problem}") from None
+    except (OSError, ValueError) as problem:
+        raise _unreadable(path, problem) from None
     for column, groups in values.items():
         count = len(set(groups.tolist()) - {""})
         if count > _MAX_GROUPS:
