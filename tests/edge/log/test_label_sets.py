@@ -1,15 +1,17 @@
 """A log with readings of models that have different labels."""
 
+import csv
 import dataclasses
+import json
 import os
 import shutil
 import sqlite3
 from contextlib import closing
 
 import pytest
-from mien_edge import testing
+from mien_edge import cli, drawing, testing
 from mien_edge.labels import LABELS
-from mien_edge.log import database, distributions, reader
+from mien_edge.log import database, distributions, plot, reader, show
 from mien_edge.log.reader import Filter
 from mien_edge.log.writer import LogWriter
 from mien_edge.settings import LogSettings
@@ -210,3 +212,90 @@ def _open_and_die(path, statements):
         LogWriter(path, LogSettings(max_days=3650))
     finally:
         os._exit(0)
+
+
+def summary_lines(path, since=0.0, until=1e12):
+    hours = show.summary(path, Filter(since=since, until=until))
+    return list(show.summary_lines(hours))
+
+
+def test_the_summary_has_a_letter_for_each_label_of_the_models_that_ran(mixed):
+    legend, bar = summary_lines(mixed)
+    assert legend == (
+        "A angry  D disgust  F fear  H happy  S sad  U surprise  N neutral  "
+        "M smile  E eyes-closed  . no label"
+    )
+    assert {"H", "N", "M", "S"} <= set(bar)
+    assert summary_lines(mixed, NOW + 60, NOW + 120)[0] == (
+        "N neutral  S smile  E eyes-closed  . no label"
+    )
+
+
+def test_seven_labels_have_the_letters_and_the_legend_that_they_had(tmp_path):
+    path = write(tmp_path / "log.db", reading("happy", 0))
+    legend, _ = summary_lines(path)
+    assert legend == (
+        "A angry  D disgust  F fear  H happy  S sad  U surprise  N neutral  . no label"
+    )
+    (hour,) = show.summary(path, Filter())
+    assert list(hour.shares) == [*LABELS, "none"]
+
+
+def test_more_labels_than_letters_still_have_a_summary_and_a_chart_with_room_for_all(tmp_path):
+    runs = [tuple(f"label-{run}-{index:x}" for index in range(16)) for run in range(5)]
+    path = tmp_path / "log.db"
+    for number, labels in enumerate(runs):
+        write(path, reading(labels[number], 60 * number, labels))
+    legend, bar = summary_lines(path)
+    assert legend.count("label-") == 80
+    assert len(bar.split()[2]) == 40
+    chart = plot.chart(show.summary(path, Filter()))
+    assert len(chart.legend) == 81
+    assert max(box.bottom for box in chart.legend) < chart.height
+    names = [text for text in chart.texts if text.text.startswith("label-")]
+    assert all(text.x + 9 * len(text.text) <= chart.width for text in names)
+    assert drawing.draw_chart(chart).shape[:2] == (chart.height, chart.width)
+
+
+def csv_rows(path):
+    return list(csv.DictReader(show.lines(path, Filter(), "csv")))
+
+
+def test_csv_of_a_mixed_log_has_a_column_per_label_and_empty_cells_for_those_a_model_lacks(mixed):
+    rows = csv_rows(mixed)
+    assert [row["label"] for row in rows] == ["happy", "neutral", "smile", "neutral", "sad"]
+    assert [row["smile"] for row in rows] == ["", "", "0.9", "0.05", ""]
+    assert [row["happy"] for row in rows][::2] == ["0.9", "", "0.0167"]
+    assert rows[3]["neutral"] == "0.9"
+
+
+def test_json_of_a_mixed_log_has_each_readings_own_labels(mixed):
+    records = [json.loads(line) for line in show.lines(mixed, Filter(), "json")]
+    assert [tuple(record["scores"]) for record in records] == [LABELS, LABELS, THREE, THREE, LABELS]
+
+
+def test_following_as_csv_prints_a_header_again_when_a_model_with_other_labels_comes(tmp_path):
+    path = write(tmp_path / "log.db", reading("happy", 0))
+    lines = show.follow(path, Filter(since=1.0), "csv", pause=0.01)
+    before = next(lines)
+    assert before.endswith(",neutral,model")
+    assert ",happy," in next(lines)
+    write(path, reading("smile", 60, THREE))
+    assert next(lines).endswith(",neutral,smile,eyes-closed,model")
+    assert ",smile," in next(lines)
+
+
+@pytest.mark.parametrize("label", ["smile", "eyes-closed", "angry"])
+def test_logs_take_any_label_that_a_model_of_the_log_has(mixed, capsys, label):
+    assert cli.main(["logs", "--log", str(mixed), "--emotion", label, "--json"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == (label == "smile")
+
+
+def test_logs_say_which_labels_there_are_for_one_that_there_is_not(mixed, capsys):
+    assert cli.main(["logs", "--log", str(mixed), "--emotion", "smiling"]) == 1
+    error = capsys.readouterr().err
+    assert "--emotion 'smiling' is no label in" in error
+    assert error.endswith(
+        "choose one of angry, disgust, fear, happy, sad, surprise, neutral, smile, eyes-closed\n"
+    )
