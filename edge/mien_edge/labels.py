@@ -125,12 +125,12 @@ def ordered(labels: Iterable[str]) -> tuple[str, ...]:
 def change_as_text(before: Sequence[str], after: Sequence[str]) -> str:
     """How the labels `after` differ from those `before`, for people; '' for the same in any order.
 
-    All of them if none is shared: 'labels a, b'; else 'also c' and 'no more d'.
+    All of them if none is shared: 'all new: a, b'; else 'also c' and 'no more d'.
     """
     if set(before) == set(after):
         return ""
     if not set(before) & set(after):
-        return f"labels {', '.join(after)}"
+        return f"all new: {', '.join(after)}"
     added = ", ".join(label for label in after if label not in before)
     removed = ", ".join(label for label in before if label not in after)
     parts = (("also ", added), ("no more ", removed))

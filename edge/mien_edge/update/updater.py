@@ -90,7 +90,7 @@ class FirstFace:
 
 def _change_as_text(before: LoadedModel, now: LoadedModel) -> str:
     labels = change_as_text(before.labels, now.labels)
-    suffix = f", {labels}" if labels else ""
+    suffix = f"; its labels: {labels}" if labels else ""
     return f"{before.name} before, {now.name} now{suffix}"
 
 
@@ -601,7 +601,7 @@ class Updater:
         _log.error("%s is rolled back: %s", phase.model.name, phase.reason)
         name = phase.model.name
         labels = change_as_text(phase.model.labels, model.labels)
-        suffix = f", {labels}" if labels else ""
+        suffix = f"; its labels: {labels}" if labels else ""
         text = f"{name}: {phase.reason}; {model.name} runs again{suffix}"
         self.on_event(EventKind.ROLLED_BACK, text)
 
