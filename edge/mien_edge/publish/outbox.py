@@ -231,7 +231,7 @@ class Outbox:
     `sent` is the position up to which entries were taken, `done` the one up to which they were
     acknowledged. `waiting` counts entries that are not acknowledged, `last_minute` are the sums of
     the last full minute, however many faces it had, and `labels` those of the models that ran
-    lately; all are as of the last look at the log that counted.
+    then; all are as of the last look at the log that counted.
     """
 
     def __init__(
@@ -364,7 +364,8 @@ class Outbox:
         last_minute = self._last_full_minute()
         since = last_minute - 2 * _MINUTE
         recent = reader.read_minutes(connection, since, last_minute + 1)
-        self.labels = distributions.labels_of_minutes(connection, since, last_minute + 1)
+        seen = distributions.labels_of_minutes(connection, since, last_minute + 1)
+        self.labels = seen or distributions.noted_labels(connection)
         self.last_minute = recent[-1] if recent else MinuteSummary()
         self.waiting = self.mode.waiting(connection, self.sent, self.done)
 
