@@ -12,7 +12,7 @@ const BAR_ROW = 16;
 const BAR_LENGTH = 60;
 const PANEL_GROUND = "rgba(15, 15, 14, .72)";
 const PANEL_INK = "#fff";
-const DARK_INK = "#141413";
+const DARK_INK = "#000";
 const LIGHT_INK = "#fff";
 const END_OF_HEADERS = [13, 10, 13, 10];
 
@@ -106,7 +106,7 @@ function inkOn(colour) {
   const channels = [1, 3, 5].map((start) => parseInt(colour.slice(start, start + 2), 16) / 255);
   const linear = channels.map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
   const luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2];
-  return luminance < 0.18 ? LIGHT_INK : DARK_INK;
+  return luminance < 0.179 ? LIGHT_INK : DARK_INK;
 }
 
 function drawBox(context, box, colour) {

@@ -363,6 +363,34 @@ def test_without_a_service_or_a_log_the_page_says_so(service, tmp_path):
         assert "no log here" in json.loads(get(page + "/api/history").body)["problem"]
 
 
+def test_the_accuracy_of_a_card_is_told_with_the_rows_that_it_is_of_and_none_is_made_up(service):
+    card = json.loads((Path(service.model.bundle) / "card.json").read_text())
+    head = card["figures"]["head"]
+    measured = card["figures"]["networks"]["int8"]
+    own_data = {"limits": ["It predicts what the labels of its training data call an expression."]}
+    validation = {"head": "labels", "test": "test", "networks": {"int8": {"validation": {}}}}
+    validation["networks"]["int8"]["validation"] = {"labels": {"accuracy": 0.5}}
+    told = ("accuracy", "judged_by", "test")
+    expected = [
+        ({}, (measured["test"][head]["accuracy"], head, "PublicTest")),
+        (own_data, (measured["test"][head]["accuracy"], head, "own")),
+        ({"figures": validation, **own_data}, (0.5, "labels", "own")),
+        ({"figures": {}}, (None, None, None)),
+    ]
+    folder = service.folder / "bundle"
+    folder.mkdir()
+    service.model = dataclasses.replace(service.model, bundle=str(folder))
+    service.see("happy")
+    with served(service) as address:
+        for changes, values in expected:
+            (folder / "card.json").write_text(json.dumps({**card, **changes, "labels": THREE}))
+            answer = json.loads(get(f"{address}/api/model").body)
+            assert tuple(answer.get(key) for key in told) == values
+            assert answer["labels"] == list(THREE)
+        (folder / "card.json").write_text(json.dumps({**card, "figures": 3}))
+        assert get(f"{address}/api/model").status == 503
+
+
 def test_another_address_needs_a_token(tmp_path, monkeypatch):
     with pytest.raises(SettingsError, match="whoever is in that network could look"):
         read_token(ViewSettings(host="0.0.0.0"))  # noqa: S104 - it is refused
@@ -632,6 +660,40 @@ def test_a_new_model_has_its_rows_at_once(service, chromium):
         service.see("smile")
         page.wait_for_selector("#shares th:text('eyes-closed')")
         assert rows_of(page, SHARE_LABELS) == ["neutral", "smile", "eyes-closed", "no label"]
+
+
+def test_a_service_of_an_earlier_version_does_not_name_its_labels_and_has_its_rows_all_the_same(
+    service, chromium
+):
+    service.past({"happy": 600}, SEVEN)
+    service.see("happy")
+    service.model = dataclasses.replace(service.model, labels=())
+    service.status.event("start", "an earlier version")
+    with served(service) as address, opened(chromium, address) as page:
+        page.wait_for_selector("#shares tbody tr")
+        assert rows_of(page, SHARE_LABELS) == [*SEVEN, "no label"]
+
+
+def test_the_ink_on_a_colour_can_be_read(service, chromium):
+    colours = [*labels.colours(SIXTEEN).values(), *labels.colours(EIGHT).values()]
+    with served(service) as address, opened(chromium, address) as page:
+        page.wait_for_selector("#state.good, #state.bad")
+        inks = page.evaluate("colours => colours.map(inkOn)", colours)
+    assert set(inks) == {"#fff", "#000"}
+    for colour, ink in zip(colours, inks, strict=True):
+        assert contrast(colour, ink + ink[1:]) >= 4.5, colour
+
+
+def contrast(first, second):
+    """The contrast of two colours, '#rrggbb' (WCAG 2.2)."""
+    dark, light = sorted(map(luminance, (first, second)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def luminance(colour):
+    channels = [int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
 def _save_pictures(page, name):
