@@ -144,7 +144,7 @@ function colourName(label) {
 }
 
 function givenColour(label) {
-  const colours = { ...history?.colours, ...service?.colours };
+  const colours = { ...service?.colours, ...history?.colours };
   return Object.hasOwn(colours, label) ? colours[label] : `var(${colourName(NO_LABEL)})`;
 }
 
@@ -499,6 +499,7 @@ async function refreshHistory() {
   if (answer !== null && asked === spanName) {
     history = answer;
     showHistory();
+    showStatus(); // in the same colours
   }
 }
 

@@ -631,12 +631,17 @@ def test_the_page_has_a_row_and_a_colour_for_each_label_of_the_model(
 def test_the_past_of_a_device_that_changed_its_labels_and_back_has_all_of_them(service, chromium):
     service.past({"happy": 20 * 60, "neutral": 5 * 3600}, SEVEN)
     service.past({"smile": 10 * 60, "eyes-closed": 15 * 60}, THREE)
+    service.past({"a-grin": 30 * 60}, ("a-grin", "no-grin"))
     service.swap(THREE)
     service.see("smile")
     with served(service) as address, opened(chromium, address) as page:
         page.wait_for_selector("#shares tbody tr")
-        assert rows_of(page, SHARE_LABELS) == [*SEVEN, "smile", "eyes-closed", "no label"]
-        assert sorted(stacked(page)) == ["eyes-closed", "happy", "smile"]
+        own = ["smile", "eyes-closed", "a-grin", "no-grin"]
+        page.wait_for_selector("#faces .bars")
+        assert rows_of(page, SHARE_LABELS) == [*SEVEN, *own, "no label"]
+        assert sorted(stacked(page)) == ["a-grin", "eyes-closed", "happy", "smile"]
+        key = "[...document.querySelectorAll('#key rect')].map(r => getComputedStyle(r).fill)"
+        assert len(set(page.evaluate(key))) == 7 + 4 + 1
         colours = "[...document.querySelectorAll('[data-label=smile]')]"
         fills = page.evaluate(f"{colours}.map(shape => getComputedStyle(shape).fill)")
         assert len(set(fills)) == 1, "the same in faces, chart, key and shares"
