@@ -296,7 +296,8 @@ def summary(path: Path, selection: Filter) -> Iterator[HourSummary]:
     try:
         since = selection.since
         until = selection.until
-        labels = distributions.labels_of_minutes(connection, since, until)
+        seen = distributions.labels_of_minutes(connection, since, until)
+        labels = seen or distributions.noted_labels(connection)
         quarters = reader.iterate_minutes(connection, since, until, QUARTER, selection.source)
         for span in by_local_hour(quarters):
             yield HourSummary(

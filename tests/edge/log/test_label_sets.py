@@ -91,7 +91,8 @@ def test_the_labels_of_a_span_are_those_of_the_models_that_ran_in_it(mixed):
         assert labels(0, 60) == LABELS  # neutral is a label of both
         assert labels(0, 120) == (*LABELS, "smile", "eyes-closed")
         assert labels(60, 120) == ("neutral", "smile", "eyes-closed")
-        assert labels(1000, 2000) == (*LABELS, "smile", "eyes-closed")  # nobody: all of the log
+        assert labels(1000, 2000) == ()
+        assert distributions.noted_labels(connection) == (*LABELS, "smile", "eyes-closed")
 
 
 def test_a_mien_that_knows_seven_labels_only_goes_on_with_the_log_and_its_readings_are_read(mixed):
