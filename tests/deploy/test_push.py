@@ -73,7 +73,6 @@ def test_who_pushes_other_labels_than_the_devices_sees_them_and_what_changes(
     change = "its labels are not those of .*: all new: happiness, sadness, other; what names labels"
     assert re.search(change, printed.out)
     assert "three-1 is committed: " in printed.out
-    assert "not judged by its labels, of which the model before has none" in printed.out
 
 
 def test_a_wave_that_fails_is_the_last_one(devices, bundle, tmp_path, capsys):
@@ -401,4 +400,5 @@ def test_the_contract_of_a_card_is_its_manifest(bundle):
     card = contract.parse_card((bundle.folder / "card.json").read_text())
     files = {path.name for path in bundle.folder.iterdir()} - {"card.json", signing.SIGNATURE}
     assert set(card.files) == files
-    assert (card.contract, card.version) == (contract.VERSION, bundle.card.version)
+    assert card.contract in contract.READABLE_VERSIONS
+    assert card.version == bundle.card.version
