@@ -300,3 +300,31 @@ def test_logs_say_which_labels_there_are_for_one_that_there_is_not(mixed, capsys
     assert error.endswith(
         "choose one of angry, disgust, fear, happy, sad, surprise, neutral, smile, eyes-closed\n"
     )
+
+
+def test_runs_of_bundles_with_seven_three_eight_and_seven_labels_fill_one_log(
+    bundle, three_labels, eight_labels, tmp_path, capsys
+):
+    log = ["--log", str(tmp_path / "log.db")]
+    csv_file = tmp_path / "readings.csv"
+    (tmp_path / "mien.toml").write_text(f'[sinks]\ncsv = "{csv_file}"\n[source]\nuri = "demo"\n')
+    settings = ["--settings", str(tmp_path / "mien.toml")]
+    order = (bundle, three_labels, eight_labels, bundle)
+    for each in order:
+        options = ["--max-frames", "4", "--quiet", "--model", str(each.folder), *log, *settings]
+        assert cli.main(["run", *options]) == 0
+    copies = read_back(tmp_path / "log.db")
+    assert {copy.model: copy.emotion.labels for copy in copies if copy.emotion} == {
+        each.card.id: each.card.labels for each in order
+    }
+    files = [*(tmp_path / f"readings.csv.{number}" for number in (3, 2, 1)), csv_file]
+    columns = [file.read_text().partition("\n")[0].split(",")[12:-1] for file in files]
+    assert columns == [list(distributions.ordered(each.card.labels)) for each in order]
+    capsys.readouterr()
+    assert cli.main(["logs", *log, "--csv"]) == 0
+    (header, *rows) = csv.reader(capsys.readouterr().out.splitlines())
+    assert header[12:-1] == [*LABELS, "happiness", "sadness", "other", "contempt"]
+    assert len(rows) == len(copies)
+    assert cli.main(["logs", *log, "--summary"]) == 0
+    legend = capsys.readouterr().out.splitlines()[0]
+    assert legend.endswith("N neutral  C contempt  P happiness  E sadness  O other  . no label")
