@@ -601,31 +601,34 @@ CLASHING = ("show", "track", "none-of-it", "constructor", "good", "10", "2")
 
 
 @pytest.mark.parametrize("labels", [THREE, EIGHT, CLASHING, SIXTEEN])
-@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
-def test_the_page_has_a_row_and_a_colour_for_each_label_of_the_model(
-    service, chromium, labels, width, scheme
-):
+def test_the_page_has_a_row_and_a_colour_for_each_label_of_the_model(service, chromium, labels):
     service.swap(labels)
     service.past({label: 600 + 180 * index for index, label in enumerate(labels)}, labels)
     service.see(labels[0], None)
     service.log.commit()
-    with served(service) as address, opened(chromium, address, width, color_scheme=scheme) as page:
-        page.wait_for_selector("#faces .bars")
-        page.wait_for_selector("#shares tbody tr")
-        assert rows_of(page, FACE_LABELS) == list(labels)
-        assert rows_of(page, SHARE_LABELS) == [*distributions.ordered(labels), "no label"]
-        assert sorted(stacked(page)) == sorted(labels)
-        fills = "[...document.querySelectorAll('#key rect')].map(r => getComputedStyle(r).fill)"
-        assert len(set(page.evaluate(fills))) == len(labels) + 1
-        assert page.inner_text("#faces strong >> nth=0") == labels[0]
-        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), (
-            "nothing sticks out"
-        )
-        page.click("#toggle")
-        while page.is_hidden("#picture"):
-            service.see(labels[0], None)
-            page.wait_for_timeout(30)
-        _save_pictures(page, f"{len(labels)}-{width}")
+    with served(service) as address:
+        for width, scheme in ((1280, "light"), (390, "dark")):
+            with opened(chromium, address, width, color_scheme=scheme) as page:
+                _check_rows_and_colours(page, labels)
+                page.click("#toggle")
+                while page.is_hidden("#picture"):
+                    service.see(labels[0], None)
+                    page.wait_for_timeout(30)
+                _save_picture(page, f"{len(labels)}-{width}")
+
+
+def _check_rows_and_colours(page, labels):
+    page.wait_for_selector("#faces .bars")
+    page.wait_for_selector("#shares tbody tr")
+    assert rows_of(page, FACE_LABELS) == list(labels)
+    assert rows_of(page, SHARE_LABELS) == [*distributions.ordered(labels), "no label"]
+    assert sorted(stacked(page)) == sorted(labels)
+    fills = "[...document.querySelectorAll('#key rect')].map(r => getComputedStyle(r).fill)"
+    assert len(set(page.evaluate(fills))) == len(labels) + 1
+    assert page.inner_text("#faces strong >> nth=0") == labels[0]
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), (
+        "nothing sticks out"
+    )
 
 
 def test_the_past_of_a_device_that_changed_its_labels_and_back_has_all_of_them(service, chromium):
@@ -648,7 +651,7 @@ def test_the_past_of_a_device_that_changed_its_labels_and_back_has_all_of_them(s
         page.click("text=中文")
         assert "快樂" in rows_of(page, SHARE_LABELS)
         assert "smile" in rows_of(page, SHARE_LABELS), "it has no other name"
-        _save_pictures(page, "mixed")
+        _save_picture(page, "mixed")
         service.swap(SEVEN)
         service.see("happy")
         page.wait_for_selector("#faces strong:text('快樂')")
@@ -701,7 +704,7 @@ def luminance(colour):
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-def _save_pictures(page, name):
+def _save_picture(page, name):
     """Where MIEN_PICTURES names a folder: the whole page, to be looked at."""
     folder = os.environ.get("MIEN_PICTURES")
     if folder:
