@@ -100,7 +100,7 @@ def match(word: str, labels: Iterable[str]) -> str | None:
     names = tuple(labels)
     if name in names:
         return name
-    same = [label for label in names if _canonical(label) == _canonical(name)]
+    same = [label for label in names if canonical(label) == canonical(name)]
     return same[0] if len(same) == 1 else None
 
 
@@ -109,8 +109,15 @@ def is_known(word: str) -> bool:
     return match(word, _COLOURS) is not None
 
 
-def _canonical(name: str) -> str:
+def canonical(name: str) -> str:
+    """The label that stands for `name` and its synonyms."""
     return SYNONYMS.get(name, name)
+
+
+def shared(first: Iterable[str], second: Iterable[str]) -> tuple[str, ...]:
+    """The labels that both sets have, by their canonical names, in the order of the first."""
+    both = {canonical(label) for label in second}
+    return tuple(dict.fromkeys(name for name in map(canonical, first) if name in both))
 
 
 def ordered(labels: Iterable[str]) -> tuple[str, ...]:

@@ -20,7 +20,8 @@ from mien_edge.values import Box, Emotion, Frame, Pixels, Reading
 _MIN_SIDE = 480  # pixels; smaller pictures are enlarged, and all sizes are for this height
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _TITLE_SIZE = 0.55  # of the font
-_TITLE_INK = (20, 20, 20)
+_DARK_INK = (20, 20, 20)
+_DARK_LUMA = 105  # of 255 (ITU-R BT.601); a title on a darker colour is white
 
 _NAME_SIZE = 0.4  # of the font, for the names of the bars
 _MIN_NAME_WIDTH = 64  # pixels
@@ -167,7 +168,8 @@ class _Title:
         bottom = top + round(self.size.height) - 1
         canvas.fill(_Rectangle(left, top, right, bottom), self.colour)
         baseline = top + self._ascent + self._pad
-        canvas.write(self.text, left + self._pad, baseline, _TITLE_SIZE, self.unit, _TITLE_INK)
+        ink = _ink(self.colour)
+        canvas.write(self.text, left + self._pad, baseline, _TITLE_SIZE, self.unit, ink)
 
 
 class _Number(_Title):
@@ -261,6 +263,13 @@ def _title(reading: Reading) -> str:
     if reading.emotion is None:
         return f"#{reading.track} {reading.label}"
     return f"#{reading.track} {reading.label} {reading.emotion.confidence:.0%}"
+
+
+def _ink(ground: Colour) -> Colour:
+    """The colour of letters that can be read on `ground`."""
+    blue, green, red = ground
+    luma = 0.299 * red + 0.587 * green + 0.114 * blue
+    return _WHITE if luma < _DARK_LUMA else _DARK_INK
 
 
 def _colour(reading: Reading) -> Colour:

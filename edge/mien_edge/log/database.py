@@ -68,9 +68,9 @@ CREATE INDEX IF NOT EXISTS events_by_time ON events (time);
 {distributions.SCHEMA}
 COMMIT;
 """  # noqa: S608 - no values come from outside
-# A reading's position in a video file, probabilities of other labels than LABELS, and the video file
-# whose minutes those of a run are, have tables of their own: the version before goes on writing
-# such a log, and it fills every column of `readings`.
+# A reading's position in a video file, probabilities of other labels than LABELS, and the video
+# file whose minutes those of a run are, have tables of their own: the version before goes on
+# writing such a log, and it fills every column of `readings`.
 
 _PLACES = ", ".join("?" * (12 + len(LABELS)))
 INSERT_READING = f"INSERT INTO readings VALUES ({ids.next_id('readings')}, {_PLACES})"  # noqa: S608

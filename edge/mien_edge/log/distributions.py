@@ -134,6 +134,14 @@ def all_labels(connection: sqlite3.Connection) -> tuple[str, ...]:
     return _union(sets) or LABELS
 
 
+def noted_labels(connection: sqlite3.Connection) -> tuple[str, ...]:
+    """Return the labels of all label sets of the log, in the order of columns; empty for a new log.
+
+    Raises sqlite3.Error.
+    """
+    return _union(label_sets(connection))
+
+
 def labels_of_minutes(
     connection: sqlite3.Connection, since: float, until: float
 ) -> tuple[str, ...]:
@@ -143,14 +151,14 @@ def labels_of_minutes(
     since, until: the minutes that begin between them (seconds since 1970), the latter excluded.
 
     The minutes do not say which model they are of: it is the fewest label sets that have all labels
-    that were seen. Where none was seen, it is all of the log. Raises sqlite3.Error.
+    that were seen; empty where none was seen. Raises sqlite3.Error.
     """
     query = "SELECT DISTINCT label FROM minutes WHERE minute >= ? AND minute < ?"
     seen = {row[0] for row in connection.execute(query, (since, until))} - {NONE, ""}
     sets = label_sets(connection)
     if not seen <= set(_union(sets)):  # an earlier mien has noted nothing
         sets.append(LABELS)
-    return ordered((*_union(_covering(sets, seen) or sets), *sorted(seen)))
+    return ordered((*_union(_covering(sets, seen)), *sorted(seen)))
 
 
 def _covering(sets: list[tuple[str, ...]], seen: set[str]) -> list[tuple[str, ...]]:

@@ -257,6 +257,12 @@ def _reading(row: sqlite3.Row) -> Reading:
     )
 
 
+def labels(connection: sqlite3.Connection) -> list[str]:
+    """Return the labels that readings were given, also those of other versions of mien."""
+    query = "SELECT DISTINCT label FROM readings WHERE label IS NOT NULL ORDER BY label"
+    return [row[0] for row in connection.execute(query)]
+
+
 def sources(connection: sqlite3.Connection) -> list[str]:
     """Return the names of the files that have readings, in their order."""
     query = "SELECT DISTINCT source FROM readings WHERE source != '' ORDER BY source"

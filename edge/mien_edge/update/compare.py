@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from mien_edge.labels import LABELS
+from mien_edge.labels import LABELS, canonical, shared
 from mien_edge.status import health
 from mien_edge.status.status_file import ShadowStatus
 from mien_edge.values import Face, Frame, Reading
@@ -117,8 +117,15 @@ class ModelComparison:
 
     @property
     def shared_labels(self) -> tuple[str, ...]:
-        """The labels that both models have; only by these can they be compared."""
-        return tuple(label for label in self.labels if label in self.second_labels)
+        """The labels that both models have, by any synonym; only by these can they be compared."""
+        return shared(self.labels, self.second_labels)
+
+    def canonical_pairs(self) -> Counter[tuple[str, str]]:
+        """`pairs` by the canonical names of the labels."""
+        pairs: Counter[tuple[str, str]] = Counter()
+        for (first, second), count in self.pairs.items():
+            pairs[canonical(first), canonical(second)] += count
+        return pairs
 
     @property
     def seconds(self) -> float:
@@ -127,10 +134,10 @@ class ModelComparison:
 
     def report(self) -> ShadowStatus:
         """What has been measured so far."""
-        both_shared = sum(
-            count for pair, count in self.pairs.items() if set(pair) <= set(self.shared_labels)
-        )
-        agreed = sum(count for (first, second), count in self.pairs.items() if first == second)
+        pairs = self.canonical_pairs()
+        common = set(self.shared_labels)
+        both_shared = sum(count for pair, count in pairs.items() if common.issuperset(pair))
+        agreed = sum(count for (first, second), count in pairs.items() if first == second)
         models = (self.first, self.second)
         return ShadowStatus(
             bundle=self.name,
@@ -172,17 +179,17 @@ def as_sentence(report: ShadowStatus) -> str:
 def _agreement_as_text(report: ShadowStatus) -> str:
     """How far the models agree, of the faces that can be compared by their labels."""
     faces = f"{report.faces} faces in {report.seconds} s"
-    shared = [label for label in report.labels if label in report.shadow_labels]
-    if not shared:
+    common = shared(report.labels, report.shadow_labels)
+    if not common:
         return f"has no label of the current one's, so that only time is compared; {faces}"
     both_shared = sum(
         count
         for label, counts in zip(report.labels, report.confusion, strict=True)
         for shadow_label, count in zip(report.shadow_labels, counts, strict=True)
-        if label in shared and shadow_label in shared
+        if canonical(label) in common and canonical(shadow_label) in common
     )
     if both_shared < report.faces:
-        faces = f"{both_shared} faces to which both gave {', '.join(shared)}; {faces} in all"
+        faces = f"{both_shared} faces to which both gave {', '.join(common)}; {faces} in all"
     if report.agreement is None:
         return f"cannot be compared yet, with {faces}"
     return f"agrees on {100 * report.agreement:.1f} % of {faces}"

@@ -181,7 +181,7 @@ class Probation:
             previous_labels[previous_label] += count
         (label, count), *_ = labels.most_common(1)
         share = count / faces
-        if label in self.comparison.second_labels:
+        if label in self.comparison.shared_labels:
             previous_label = label
         else:
             (previous_label, _), *_ = previous_labels.most_common(1)
@@ -198,8 +198,9 @@ class Probation:
 
     def _comparable_pairs(self) -> dict[tuple[str, str], int]:
         """The faces to which the model before gave a label that both models have."""
+        pairs = self.comparison.canonical_pairs()
         shared = self.comparison.shared_labels
-        return {pair: count for pair, count in self.comparison.pairs.items() if pair[1] in shared}
+        return {pair: count for pair, count in pairs.items() if pair[1] in shared}
 
     def _has_comparable_labels(self, faces: int) -> bool:
         """Whether so many comparable faces are enough for a verdict by labels."""

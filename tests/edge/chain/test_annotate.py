@@ -1,6 +1,7 @@
 """Annotated pictures and videos."""
 
 import dataclasses
+import math
 from pathlib import Path
 
 import cv2
@@ -9,6 +10,7 @@ import pytest
 from mien_edge import drawing, testing
 from mien_edge.chain import annotate, encode
 from mien_edge.errors import SinkError
+from mien_edge.labels import LABELS
 from mien_edge.values import Box, Emotion, Frame
 
 
@@ -62,6 +64,24 @@ def test_every_label_of_a_bundle_has_a_bar_in_its_own_colour(count):
     colours = drawing.colours(labels)
     assert len(set(colours.values())) == count
     assert all(bar_pixels(drawn, colour) > 20 for colour in colours.values())
+
+
+@pytest.mark.parametrize(("label", "ink"), [("happy", 20), ("fear", 20), ("contempt", 255)])
+def test_the_title_can_be_read_on_the_colour_of_its_label(label, ink):
+    assert set(annotate._ink(drawing.colours((label,))[label])) == {ink}
+
+
+def test_a_title_on_each_colour_stands_out_from_it():
+    """By WCAG's contrast, which is 3 at least for large letters."""
+    labels = (*LABELS, "contempt", *(f"label{index}" for index in range(16)))
+    for colour in drawing.colours(labels).values():
+        contrast = abs(math.log(luminance(colour) / luminance(annotate._ink(colour))))
+        assert contrast > math.log(3)
+
+
+def luminance(colour):
+    blue, green, red = (((part / 255 + 0.055) / 1.055) ** 2.4 for part in colour)
+    return 0.0722 * blue + 0.7152 * green + 0.2126 * red + 0.05
 
 
 def test_a_long_label_is_not_covered_by_its_bar():

@@ -1,15 +1,17 @@
 """A log with readings of models that have different labels."""
 
+import csv
 import dataclasses
+import json
 import os
 import shutil
 import sqlite3
 from contextlib import closing
 
 import pytest
-from mien_edge import testing
+from mien_edge import cli, drawing, testing
 from mien_edge.labels import LABELS
-from mien_edge.log import database, distributions, reader
+from mien_edge.log import database, distributions, plot, reader, show
 from mien_edge.log.reader import Filter
 from mien_edge.log.writer import LogWriter
 from mien_edge.settings import LogSettings
@@ -89,7 +91,8 @@ def test_the_labels_of_a_span_are_those_of_the_models_that_ran_in_it(mixed):
         assert labels(0, 60) == LABELS  # neutral is a label of both
         assert labels(0, 120) == (*LABELS, "smile", "eyes-closed")
         assert labels(60, 120) == ("neutral", "smile", "eyes-closed")
-        assert labels(1000, 2000) == (*LABELS, "smile", "eyes-closed")  # nobody: all of the log
+        assert labels(1000, 2000) == ()
+        assert distributions.noted_labels(connection) == (*LABELS, "smile", "eyes-closed")
 
 
 def test_a_mien_that_knows_seven_labels_only_goes_on_with_the_log_and_its_readings_are_read(mixed):
@@ -173,6 +176,7 @@ def test_a_kill_at_any_statement_of_the_first_start_with_an_old_log_loses_nothin
         connection.executescript(OLD_SCHEMA)
         connection.execute("PRAGMA journal_mode=DELETE")
     kills = 0
+    schemas = set()
     for statements in range(1, 200):
         path = tmp_path / f"{statements}.db"
         shutil.copy(old, path)
@@ -180,24 +184,29 @@ def test_a_kill_at_any_statement_of_the_first_start_with_an_old_log_loses_nothin
         if child == 0:
             _open_and_die(path, statements)
         was_killed = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
-        kills += was_killed
         assert [copy.label for copy in read_back(path)] == list(MOODS)
-        write(path, reading("smile", 60, THREE))
-        copies = read_back(path)
-        assert [copy.emotion.labels for copy in copies] == [LABELS] * 3 + [THREE]
-        assert len(query(path, "SELECT * FROM view_scores")) == 3 * 7 + 3
+        schema = tuple(query(path, "SELECT sql FROM sqlite_master ORDER BY name"))
+        if schema not in schemas:
+            schemas.add(schema)
+            write(path, reading("smile", 60, THREE))
+            copies = read_back(path)
+            assert [copy.emotion.labels for copy in copies] == [LABELS] * 3 + [THREE]
+            assert len(query(path, "SELECT * FROM view_scores")) == 3 * 7 + 3
         if not was_killed:
             break
+        kills += 1
     assert kills > 15
+    assert len(schemas) > 2
 
 
 def _open_and_die(path, statements):
-    """Open a log as a start does, and end the process with its nth statement."""
+    """Open a log as a start does, and end the process with the nth statement that may write."""
     connect = sqlite3.connect
     count = iter(range(statements))
 
-    def trace(_statement):
-        if next(count, None) is None:
+    def trace(statement):
+        writes = not statement.startswith(("PRAGMA", "SELECT"))
+        if writes and next(count, None) is None:
             os._exit(9)
 
     def traced(*arguments, **options):
@@ -207,6 +216,121 @@ def _open_and_die(path, statements):
 
     sqlite3.connect = traced
     try:
-        LogWriter(path, LogSettings(max_days=3650))
+        database.open_database(path)
     finally:
         os._exit(0)
+
+
+def summary_lines(path, since=0.0, until=1e12):
+    hours = show.summary(path, Filter(since=since, until=until))
+    return list(show.summary_lines(hours))
+
+
+def test_the_summary_has_a_letter_for_each_label_of_the_models_that_ran(mixed):
+    legend, bar = summary_lines(mixed)
+    assert legend == (
+        "A angry  D disgust  F fear  H happy  S sad  U surprise  N neutral  "
+        "M smile  E eyes-closed  . no label"
+    )
+    assert {"H", "N", "M", "S"} <= set(bar)
+    assert summary_lines(mixed, NOW + 60, NOW + 120)[0] == (
+        "N neutral  S smile  E eyes-closed  . no label"
+    )
+
+
+def test_seven_labels_have_the_letters_and_the_legend_that_they_had(tmp_path):
+    path = write(tmp_path / "log.db", reading("happy", 0))
+    legend, _ = summary_lines(path)
+    assert legend == (
+        "A angry  D disgust  F fear  H happy  S sad  U surprise  N neutral  . no label"
+    )
+    (hour,) = show.summary(path, Filter())
+    assert list(hour.shares) == [*LABELS, "none"]
+
+
+def test_more_labels_than_letters_still_have_a_summary_and_a_chart_with_room_for_all(tmp_path):
+    runs = [tuple(f"label-{run}-{index:x}" for index in range(16)) for run in range(5)]
+    path = tmp_path / "log.db"
+    for number, labels in enumerate(runs):
+        write(path, reading(labels[number], 60 * number, labels))
+    legend, bar = summary_lines(path)
+    assert legend.count("label-") == 80
+    assert len(bar.split()[2]) == 40
+    chart = plot.chart(show.summary(path, Filter()))
+    assert len(chart.legend) == 81
+    assert max(box.bottom for box in chart.legend) < chart.height
+    names = [text for text in chart.texts if text.text.startswith("label-")]
+    assert all(text.x + 9 * len(text.text) <= chart.width for text in names)
+    assert drawing.draw_chart(chart).shape[:2] == (chart.height, chart.width)
+
+
+def csv_rows(path):
+    return list(csv.DictReader(show.lines(path, Filter(), "csv")))
+
+
+def test_csv_of_a_mixed_log_has_a_column_per_label_and_empty_cells_for_those_a_model_lacks(mixed):
+    rows = csv_rows(mixed)
+    assert [row["label"] for row in rows] == ["happy", "neutral", "smile", "neutral", "sad"]
+    assert [row["smile"] for row in rows] == ["", "", "0.9", "0.05", ""]
+    assert [row["happy"] for row in rows][::2] == ["0.9", "", "0.0167"]
+    assert rows[3]["neutral"] == "0.9"
+
+
+def test_json_of_a_mixed_log_has_each_readings_own_labels(mixed):
+    records = [json.loads(line) for line in show.lines(mixed, Filter(), "json")]
+    assert [tuple(record["scores"]) for record in records] == [LABELS, LABELS, THREE, THREE, LABELS]
+
+
+def test_following_as_csv_prints_a_header_again_when_a_model_with_other_labels_comes(tmp_path):
+    path = write(tmp_path / "log.db", reading("happy", 0))
+    lines = show.follow(path, Filter(since=1.0), "csv", pause=0.01)
+    before = next(lines)
+    assert before.endswith(",neutral,model")
+    assert ",happy," in next(lines)
+    write(path, reading("smile", 60, THREE))
+    assert next(lines).endswith(",neutral,smile,eyes-closed,model")
+    assert ",smile," in next(lines)
+
+
+@pytest.mark.parametrize("label", ["smile", "eyes-closed", "angry"])
+def test_logs_take_any_label_that_a_model_of_the_log_has(mixed, capsys, label):
+    assert cli.main(["logs", "--log", str(mixed), "--emotion", label, "--json"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == (label == "smile")
+
+
+def test_logs_say_which_labels_there_are_for_one_that_there_is_not(mixed, capsys):
+    assert cli.main(["logs", "--log", str(mixed), "--emotion", "smiling"]) == 1
+    error = capsys.readouterr().err
+    assert "--emotion 'smiling' is no label in" in error
+    assert error.endswith(
+        "choose one of angry, disgust, fear, happy, sad, surprise, neutral, smile, eyes-closed\n"
+    )
+
+
+def test_runs_of_bundles_with_seven_three_eight_and_seven_labels_fill_one_log(
+    bundle, three_labels, eight_labels, tmp_path, capsys
+):
+    log = ["--log", str(tmp_path / "log.db")]
+    csv_file = tmp_path / "readings.csv"
+    (tmp_path / "mien.toml").write_text(f'[sinks]\ncsv = "{csv_file}"\n[source]\nuri = "demo"\n')
+    settings = ["--settings", str(tmp_path / "mien.toml")]
+    order = (bundle, three_labels, eight_labels, bundle)
+    for each in order:
+        options = ["--max-frames", "4", "--quiet", "--model", str(each.folder), *log, *settings]
+        assert cli.main(["run", *options]) == 0
+    copies = read_back(tmp_path / "log.db")
+    assert {copy.model: copy.emotion.labels for copy in copies if copy.emotion} == {
+        each.card.id: each.card.labels for each in order
+    }
+    files = [*(tmp_path / f"readings.csv.{number}" for number in (3, 2, 1)), csv_file]
+    columns = [file.read_text().partition("\n")[0].split(",")[12:-1] for file in files]
+    assert columns == [list(distributions.ordered(each.card.labels)) for each in order]
+    capsys.readouterr()
+    assert cli.main(["logs", *log, "--csv"]) == 0
+    (header, *rows) = csv.reader(capsys.readouterr().out.splitlines())
+    assert header[12:-1] == [*LABELS, "happiness", "sadness", "other", "contempt"]
+    assert len(rows) == len(copies)
+    assert cli.main(["logs", *log, "--summary"]) == 0
+    legend = capsys.readouterr().out.splitlines()[0]
+    assert legend.endswith("N neutral  C contempt  P happiness  E sadness  O other  . no label")

@@ -601,6 +601,18 @@ def test_a_process_without_a_free_file_descriptor_still_beats(tmp_path, monkeypa
     assert messages == ["READY=1", "WATCHDOG=1\nSTATUS=listens", "STOPPING=1"]
 
 
+def test_the_status_tells_what_the_model_tells_apart():
+    for labels, text in (
+        (("smile", "eyes-closed"), "smile, eyes-closed"),
+        ((), "not reported here"),
+    ):
+        service = dataclasses.replace(FULL_STATUS, labels=labels)
+        no_log = summary.NoLog("log.db", "no log here", None)
+        told = summary.StatusSummary(service, no_log, None, ())
+        assert f"labels       {text}" in summary.as_text(told).splitlines()
+        assert told.to_json()["service"]["labels"] == list(labels)
+
+
 def test_the_status_tells_a_faces_number_from_the_number_of_faces():
     faces = (
         reading_record(testing.reading("happy", NOW, track=3)),

@@ -510,6 +510,20 @@ def test_models_agree_by_the_labels_that_both_have_and_the_table_shows_all():
     assert "fear             0        0       15" in text
 
 
+def test_labels_that_mean_the_same_are_compared_whatever_they_are_called():
+    pairs = {("happy", "joy"): 70, ("angry", "joy"): 10, ("happy", "anger"): 20}
+    report = comparison(LABELS, ("joy", "anger"), pairs)
+    assert report.agreement == 0.7
+    assert "agrees on 70.0 % of 100 faces in 0 s; " in compare.as_text(report)
+    collapsed = {("joy", "angry"): 70, ("joy", "happy"): 30}
+    assert (
+        "are 'happy' to it, 30 %"
+        in trial(
+            UpdateSettings(), labels=(("joy", "anger"), LABELS), pairs=collapsed
+        ).failure_reason()
+    )
+
+
 def test_models_without_a_common_label_are_said_to_have_none():
     report = comparison(LABELS, ("awake", "asleep"), {("happy", "awake"): 3})
     assert report.agreement is None
