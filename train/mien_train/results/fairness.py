@@ -159,8 +159,8 @@ class FairnessResult:
             return "No group is large enough to be compared with the others."
         interval, column, group = max(intervals, key=lambda entry: max(map(abs, entry[0])))
         return (
-            f"No gap can be told from chance ({self.tests} tests with Holm's correction). The widest "
-            f"interval by itself: {column} '{group}', {_points(interval)} points of accuracy "
+            f"No gap can be told from chance ({self.tests} tests with Holm's correction). The "
+            f"widest interval by itself: {column} '{group}', {_points(interval)} points of accuracy "
             "against the others."
         )
 
