@@ -160,8 +160,8 @@ class FairnessResult:
         interval, column, group = max(intervals, key=lambda entry: max(map(abs, entry[0])))
         return (
             f"No gap can be told from chance ({self.tests} tests with Holm's correction). The "
-            f"widest interval by itself: {column} '{group}', {_points(interval)} points of accuracy "
-            "against the others."
+            f"widest interval by itself: {column} '{group}', {_points(interval)} points of "
+            "accuracy against the others."
         )
 
     @property
