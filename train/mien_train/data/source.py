@@ -67,9 +67,11 @@ class DataSource:
         return self.path if self.path.is_dir() else self.path.parent
 
     @property
-    def votes_path(self) -> Path | None:
-        """The first file of FER+ votes, or None."""
-        return next((part.ferplus for part in (self, *self.others) if part.ferplus), None)
+    def may_have_votes(self) -> bool:
+        """Whether its rows can have FER+ votes, as far as that is known unread: FER+'s folders and
+        imported faces may bring them.
+        """
+        return any(part.ferplus or not is_table(part.path) for part in (self, *self.others))
 
     def resolve(self) -> "DataSource":
         """The same files by their absolute paths."""
