@@ -25,6 +25,7 @@ from mien_train.data import (
 )
 from mien_train.data.photographs import load_photographs
 from mien_train.data.source import DataSource
+from mien_train.training import samples
 from mien_train.training.recipes import RECIPES
 from small_data import picture
 
@@ -226,6 +227,23 @@ def test_balance_by_loss_counts_all_labels_the_same_and_by_sampling_draws_them_a
     assert counts == {-1: 10, 0: 40, 1: 40, 2: 40}
     assert set(order) == set(range(65))
     assert (order == balance.balanced_order(labels, np.random.default_rng(0), 130)).all()
+
+
+def test_sampling_shows_rare_labels_as_often_as_frequent_ones_in_an_epoch(small):
+    labels = np.array([0] * 27 + [1] * 3, np.int8)
+    rows = np.arange(30)
+    dataset = DataSource(small, balance="sampling").dataset.take(rows)
+    training = samples.training_set(
+        dataclasses.replace(dataset, labels=labels),
+        splits.Split(rows, rows, rows[:0], "none"),
+        ("fer2013",),
+        sights.CROP,
+        0.0,
+    )
+    strengths = augment.Augment(0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+    batches = samples.batches(training, strengths, 10, seed=0)
+    targets = np.concatenate([next(batches)[1] for _ in range(3)])
+    assert targets.reshape(30, -1)[:, :2].sum(axis=0).tolist() == [15, 15]
 
 
 def test_an_augmented_view_shows_what_was_around_the_crop():

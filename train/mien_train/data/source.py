@@ -184,8 +184,10 @@ def _refuse_unfit(source: DataSource) -> None:
 
 
 def _balanced(dataset: Dataset, kind: str) -> Dataset:
-    """The data set with the rows' weights multiplied so that all labels count the same."""
-    if kind != "loss":
+    """The data set with all labels made to count the same, in one of balance.BALANCES' ways."""
+    if kind == "sampling":
+        return replace(dataset, is_sampled=True)
+    if kind == "none":
         return dataset
     weights = balance.loss_weights(dataset.labels)
     if dataset.weights is not None:
