@@ -4,13 +4,13 @@ import csv
 import io
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
 from mien_edge.events import Event
-from mien_edge.labels import LABELS
+from mien_edge.labels import LABELS, is_label, ordered
 from mien_edge.schema import to_dict
 from mien_edge.text import printable
 from mien_edge.values import Reading
@@ -139,29 +139,58 @@ def describe(reading: Reading) -> str:
     return printable(f"{name}{place}{face}{rest}")
 
 
-CSV_COLUMNS = (
+_FIRST_COLUMNS = (
     "time", "source", "position", "frame", "track", "label", "confidence", "quality",
-    "x", "y", "width", "height", *LABELS, "model",
+    "x", "y", "width", "height",
 )  # fmt: skip
+_LAST_COLUMN = "model"
+_SCORES = "scores."
+
+
+def columns(labels: Iterable[str] = LABELS) -> tuple[str, ...]:
+    """Return the columns of a table of readings, with one for the probability of each of `labels`,
+    in the order of labels.ordered.
+    """
+    return (*_FIRST_COLUMNS, *map(score_column, ordered(labels)), _LAST_COLUMN)
+
+
+def score_column(label: str) -> str:
+    """Return the column of a label's probability: its name, after 'scores.' where another column
+    has that name.
+    """
+    is_taken = label in _FIRST_COLUMNS or label == _LAST_COLUMN
+    return f"{_SCORES}{label}" if is_taken else label
+
+
+def labels_of_columns(names: Sequence[str]) -> tuple[str, ...] | None:
+    """Return the labels with which `columns` gives these names; None if no labels do."""
+    scores = names[len(_FIRST_COLUMNS) : -1]
+    labels = tuple(name.removeprefix(_SCORES) for name in scores)
+    is_table = all(map(is_label, labels)) and columns(labels) == tuple(names)
+    return labels if is_table else None
 
 
 def reading_values(reading: Reading) -> dict[str, Any]:
-    """Return a reading's values by the names of CSV_COLUMNS; None where there is none."""
+    """Return a reading's values by the names of columns; None where there is none."""
     record = reading_record(reading)
     values: dict[str, Any] = to_dict(record)
     values.update(zip(("x", "y", "width", "height"), record.box, strict=True))
-    values.update(record.scores or {})
-    return {column: values.get(column) for column in CSV_COLUMNS}
+    scores = record.scores or {}
+    return {
+        **{column: values[column] for column in _FIRST_COLUMNS},
+        **{score_column(label): score for label, score in scores.items()},
+        _LAST_COLUMN: record.model,
+    }
 
 
-def csv_row(reading: Reading) -> list[Any]:
-    """Return the cells of a reading in the order of CSV_COLUMNS; empty where there is no emotion or
-    no label, and a position with three decimals.
+def csv_row(reading: Reading, names: Sequence[str]) -> list[Any]:
+    """Return the cells of a reading in the order of the columns `names`; empty where there is no
+    emotion, no such label in its model or no label, and a position with three decimals.
     """
-    values = reading_values(reading)
+    values = {**dict.fromkeys(names), **reading_values(reading)}
     if values["position"] is not None:
         values["position"] = f"{values['position']:.3f}"
-    return ["" if value is None else value for value in values.values()]
+    return ["" if values[name] is None else values[name] for name in names]
 
 
 def csv_line(cells: Iterable[Any]) -> str:

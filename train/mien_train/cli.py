@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import io
 import json
+import math
 import os
 import shlex
 import sys
@@ -20,13 +21,15 @@ from mien_edge.commands.common import (
     renamed_option,
     renamed_values,
 )
-from mien_edge.errors import DataError
+from mien_edge.errors import DataError, RunError
 
+from mien_train.asking import ask_labels
 from mien_train.native_notes import leave_out_native_notes
 
 if TYPE_CHECKING:
     from mien_edge.model.bundle import Bundle
 
+    from mien_train.data.audit import Audit
     from mien_train.data.source import DataSource
     from mien_train.training.recipes import Recipe, Stage
     from mien_train.training.run import OpenRun
@@ -72,6 +75,7 @@ def parser() -> _Parser:
     _add_tune(commands)
     _add_ablate(commands)
     _add_robustness(commands)
+    _add_fairness(commands)
     _add_report(commands)
     _add_crop(commands)
     return top
@@ -124,23 +128,30 @@ def _data_path_argument(command: _Parser) -> None:
     text = "data file or folder (default: $MIEN_DATA, else data/fer2013.csv)"
     command.add_argument("path", type=Path, nargs="?", help=text)
     same = "the same, as other commands take it"
-    command.add_argument("--data", type=Path, metavar="PATH", help=same)
+    command.add_argument("--data", type=Path, action="append", metavar="PATH", help=same)
     _reading_options(command)
 
 
 def _reading_options(command: _Parser) -> None:
     _file_option(command, "--ferplus", "FER+ votes (default: fer2013new.csv next to the data)")
     renamed_option(command, "--plus", "--ferplus")
-    skip_bad = "skip malformed rows and count them"
+    skip_bad = "skip malformed rows and unreadable pictures, and count them"
     command.add_argument("--skip-bad", action="store_true", help=skip_bad)
+    label_map = "what the words of the photographs' labels are: a CSV with the columns word, label"
+    _file_option(command, "--label-map", label_map)
 
 
 def _data_options(command: _Parser) -> None:
-    from mien_train.data import splits
+    from mien_train.data import balance, splits
 
-    data = "fer2013.csv (.gz, .xz, .zip) or image folders"
+    data = "fer2013.csv (.gz, .xz, .zip), photographs, or imported faces; several are mixed"
     default = "(default: $MIEN_DATA, else data/fer2013.csv)"
-    command.add_argument("--data", type=Path, metavar="PATH", help=f"{data} {default}")
+    text = f"{data} {default}"
+    command.add_argument("--data", type=Path, action="append", metavar="PATH", help=text)
+    weight = "how much each row of a --data counts in training, for each of them (default: 1)"
+    command.add_argument("--weight", type=float, action="append", metavar="W", help=weight)
+    kind = "how rare labels are made to count as much as frequent ones (default: none)"
+    command.add_argument("--balance", choices=balance.BALANCES, default="none", help=kind)
     _reading_options(command)
     command.add_argument(
         "--split",
@@ -175,14 +186,41 @@ def _bundle_options(command: _Parser) -> None:
 
 
 def _data_source(options: _Options) -> "DataSource":
-    from mien_train.data.source import DataSource
+    """Return the data that the options name, unread. Raises DataError for what can be refused
+    without reading it.
+    """
+    named = [*(options.data or []), *_positional_data(options)]
+    paths = named or [data_path(None)]
+    weights = getattr(options, "weight", None) or [1.0] * len(paths)
+    if len(weights) != len(paths):
+        raise DataError(f"{len(weights)} --weight for {len(paths)} --data; give one for each")
+    if not all(0 < weight < math.inf for weight in weights):
+        raise DataError(f"--weight must be above 0, not {min(weights)}; leave out data instead")
+    parts = [_data_part(options, path, weight) for path, weight in zip(paths, weights, strict=True)]
+    kind = getattr(options, "balance", "none")
+    data = dataclasses.replace(parts[0], balance=kind, others=tuple(parts[1:]))
+    data.check()
+    return data
 
-    path = data_path(options.data or getattr(options, "path", None))
-    ferplus = options.ferplus
-    if not ferplus and not path.is_dir():  # image folders have lost the order of FER+'s rows
-        usual = path.parent / "fer2013new.csv"
-        ferplus = usual if usual.is_file() else None
-    return DataSource(path, ferplus, options.skip_bad)
+
+def _positional_data(options: _Options) -> list[Path]:
+    path = getattr(options, "path", None)
+    return [path] if path else []
+
+
+def _data_part(options: _Options, path: Path, weight: float) -> "DataSource":
+    """Return one data set. FER+ votes and the label map go to those that can have them; one alone
+    is refused what it cannot have.
+    """
+    from mien_train.data.source import DataSource, is_photographs, is_table
+
+    is_alone = len(options.data or []) <= 1
+    ferplus = options.ferplus if is_alone or is_table(path) else None
+    label_map = options.label_map if is_alone or is_photographs(path) else None
+    usual = path.parent / "fer2013new.csv"
+    if not options.ferplus and is_table(path) and usual.is_file():
+        ferplus = usual
+    return DataSource(path, ferplus, options.skip_bad, label_map, weight)
 
 
 def _print_result(options: _Options, result: Any, text: str) -> None:
@@ -197,6 +235,7 @@ def _add_data(commands: Any) -> None:
     group = add_command(commands, "data", "download, show and audit the data", _data_audit)
     actions = group.add_subparsers(title="actions", required=True, metavar="ACTION")
     _add_data_fetch(actions)
+    _add_data_import(actions)
     _add_data_show(actions)
     _add_data_audit(actions)
 
@@ -212,6 +251,46 @@ def _data_fetch(options: _Options) -> None:
 
     folder = fetch(_KAGGLE, options.into)
     print(f"{folder}: ready; look at it with: mien-train data audit {options.into}")  # noqa: T201
+
+
+def _add_data_import(actions: Any) -> None:
+    text = "find and crop the faces in photographs, and keep them in one file"
+    command = add_command(actions, "import", text, _data_import)
+    folder = "photographs in LABEL/ or SPLIT/LABEL/, a research data set, or a manifest CSV"
+    command.add_argument("path", type=Path, help=folder)
+    _reading_options(command)
+    _file_option(command, "--into", "file to write (default: data/NAME.npz)")
+    _file_option(command, "--html", "also write the audit page, with the pictures")
+    json_option(command)
+
+
+def _data_import(options: _Options) -> None:
+    from mien_train.data import audit, imported
+    from mien_train.data.source import is_photographs
+
+    if options.path.is_file() and not is_photographs(options.path):
+        raise DataError(
+            f"{options.path}: no folder and no manifest; it needs no import: give it to --data"
+        )
+    into = options.into or Path("data") / f"{options.path.resolve().stem}.npz"
+    imported.check_writable(into)
+    options.data = None
+    if options.label_map is None and sys.stdin.isatty():
+        options.label_map = ask_labels(options.path, into.with_suffix(".labels.csv"))
+    source = _data_source(options)
+    result = audit.audit(source.dataset)
+    imported.save(source.dataset, into)
+    _print_result(options, result.figures.to_json(), audit.as_text(result, source.dataset))
+    sys.stderr.write(f"faces: {into}; train with: mien-train run RECIPE --data {into}\n")
+    _write_audit_page(options, result, source)
+
+
+def _write_audit_page(options: _Options, result: "Audit", source: "DataSource") -> None:
+    from mien_train.data import audit
+
+    if options.html:
+        files.write_text(options.html, audit.as_html(result, source.dataset, source.folder))
+        sys.stderr.write(f"page: {options.html}\n")
 
 
 def _add_data_show(actions: Any) -> None:
@@ -244,12 +323,10 @@ def _add_data_audit(actions: Any) -> None:
 def _data_audit(options: _Options) -> None:
     from mien_train.data import audit
 
-    dataset = _data_source(options).dataset
-    result = audit.audit(dataset)
-    _print_result(options, result.figures.to_json(), audit.as_text(result.figures))
-    if options.html:
-        files.write_text(options.html, audit.as_html(result, dataset))
-        sys.stderr.write(f"page: {options.html}\n")
+    source = _data_source(options)
+    result = audit.audit(source.dataset)
+    _print_result(options, result.figures.to_json(), audit.as_text(result, source.dataset))
+    _write_audit_page(options, result, source)
 
 
 # run, fit, quantize, export
@@ -490,23 +567,21 @@ def _add_tune(commands: Any) -> None:
     sampler = "sampler of Optuna (default: tpe)"
     command.add_argument("--sampler", choices=samplers, default="tpe", help=sampler)
     _number_option(command, "--seed", "seed of the sampler; each process needs its own", default=0)
-    storage = "database URL (default: a file in --folder)"
+    storage = (
+        "database URL, such as postgresql://USER@HOST/NAME, its password in ~/.pgpass (default: a "
+        "file in --folder)"
+    )
     command.add_argument("--storage", default="", metavar="URL", help=storage)
+    name = "name of the study, where a database holds several (default: mien)"
+    command.add_argument("--study", default="mien", metavar="NAME", help=name)
 
 
 def _tune(options: _Options) -> None:
     from mien_train.results import tune
+    from mien_train.results.tune_storage import database_errors
     from mien_train.training.recipes import EDGE_FRESH
 
     dataset = _data_source(options).dataset
-    study = tune.open_study(
-        options.folder,
-        options.storage,
-        options.sampler,
-        options.seed,
-        options.resume,
-        config=tune.study_config(EDGE_FRESH, dataset, options.split, options.max_rows),
-    )
     space = tune.SearchSpace(
         base=EDGE_FRESH,
         dataset=dataset,
@@ -514,8 +589,18 @@ def _tune(options: _Options) -> None:
         folder=options.folder,
         max_macs=options.max_macs,
     )
-    tune.run_trials(study, space, options.trials)
-    print(tune.as_text(study))  # noqa: T201
+    with database_errors(options.storage):
+        study = tune.open_study(
+            options.folder,
+            options.storage,
+            options.sampler,
+            options.seed,
+            options.resume,
+            config=tune.study_config(EDGE_FRESH, dataset, options.split, options.max_rows),
+            name=options.study,
+        )
+        tune.run_trials(study, space, options.trials)
+        print(tune.as_text(study))  # noqa: T201
     sys.stderr.write(f"page: {options.folder / 'tune.html'}\n")
 
 
@@ -544,7 +629,7 @@ def _ablate(options: _Options) -> None:
     sys.stderr.write(f"page: {options.folder / 'ablation.html'}\n")
 
 
-# robustness, report, crop
+# robustness, fairness, report, crop
 
 
 def _add_robustness(commands: Any) -> None:
@@ -568,6 +653,80 @@ def _robustness(options: _Options) -> None:
     values = [result.to_json() for result in results]
     _print_result(options, values, "\n".join(result.as_text() for result in results))
     sys.stderr.write(f"picture: {options.out}\n")
+
+
+def _add_fairness(commands: Any) -> None:
+    text = "measure a bundle, or a run's bundles, by groups of people"
+    command = add_command(commands, "fairness", text, _fairness)
+    command.add_argument("target", type=Path, help="a bundle folder or a run folder")
+    _data_options(command)
+    groups = "CSV with a column file or row, and columns of groups, such as age, gender, skin tone"
+    command.add_argument("--groups", type=Path, required=True, metavar="FILE", help=groups)
+    by = "columns with groups (default: all but file and row)"
+    command.add_argument("--by", nargs="+", default=[], metavar="COLUMN", help=by)
+    crossed = "compare also each pair of columns, such as age × gender"
+    command.add_argument("--intersections", action="store_true", help=crossed)
+    write = "put the result into the card of each bundle, which must not be signed yet"
+    command.add_argument("--write", action="store_true", help=write)
+    _output_option(command, "--out", "FILE", "picture to write", "out/fairness.png")
+    _file_option(command, "--html", "also write an HTML page with the table")
+    json_option(command)
+
+
+def _fairness(options: _Options) -> None:
+    from mien_train.results import fairness
+    from mien_train.results.group_table import check_columns, read_group_table
+
+    check_columns(options.groups, options.by)
+    run = _run_of(options.target)
+    bundles = _bundles_of(options.target, run)
+    if options.write:
+        for bundle in bundles:
+            fairness.require_unsigned(bundle)
+    dataset = run.dataset if run else _data_source(options).dataset
+    split = run.record["split"] if run else options.split
+    table = read_group_table(options.groups, dataset, options.by)
+    if options.intersections:
+        table = table.with_intersections()
+    results = [fairness.measure(bundle, dataset, split, table) for bundle in bundles]
+    if run:
+        fairness.write_fairness(run.folder, results)
+        _note(f"in the run's report with: mien-train report {run.folder}")
+    if options.write:
+        for bundle, result in zip(bundles, results, strict=True):
+            fairness.write_into_card(bundle, result)
+    files.write_bytes(options.out, fairness.draw(results))
+    if options.html:
+        files.write_text(options.html, fairness.as_html(results))
+    values = [result.to_json() for result in results]
+    _print_result(options, values, "\n".join(result.as_text() for result in results))
+    _note(table.unknown_as_text())
+    sys.stderr.write(f"picture: {options.out}\n")
+
+
+def _run_of(folder: Path) -> "OpenRun | None":
+    """Return the run in a folder; None for a bundle's."""
+    from mien_train.training.run import open_run
+
+    return open_run(folder) if (folder / "run.json").exists() else None
+
+
+def _bundles_of(target: Path, run: "OpenRun | None") -> "list[Bundle]":
+    """Return a run's bundles, or the bundle in a folder. Raises RunError where a run has none."""
+    from mien_edge.model.bundle import load_bundle
+
+    if run is None:
+        return [load_bundle(target)]
+    folders = _recorded_bundles(run.folder / "bundles.json")
+    if not folders:
+        raise RunError(f"{run.folder}: no bundle yet; make it with: mien-train export {run.folder}")
+    return [load_bundle(folder) for folder in folders.values()]
+
+
+def _note(text: str) -> None:
+    """Write a line beside the result, unless it is empty."""
+    if text:
+        sys.stderr.write(f"{text}\n")
 
 
 def _add_report(commands: Any) -> None:

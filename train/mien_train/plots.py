@@ -9,7 +9,6 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from mien_edge.contract import LABELS
 
 from mien_train.arrays import Doubles, Pixels
 from mien_train.metrics import ReliabilityBin, RiskCoverage
@@ -54,6 +53,33 @@ class TrialPoint(NamedTuple):
     block: str
 
 
+class GroupBar(NamedTuple):
+    """A group's figure, a share of 1, with its interval; whether a test claims that it is another
+    than the others'.
+    """
+
+    value: float
+    interval: tuple[float, float]
+    is_claimed: bool
+
+
+class GroupPoint(NamedTuple):
+    """What `groups` draws of one group; None where it is too small."""
+
+    name: str
+    accuracy: GroupBar | None
+    overconfidence: GroupBar | None
+
+
+class GroupPanel(NamedTuple):
+    """What `groups` draws of one model: its groups, and the figures of all pictures."""
+
+    model: str
+    points: Sequence[GroupPoint]
+    accuracy: float
+    overconfidence: float
+
+
 def png(figure: Figure) -> bytes:
     """The figure as a PNG file."""
     out = io.BytesIO()
@@ -80,11 +106,12 @@ def curves(history: Sequence[Mapping[str, float]], plateau: int, title: str) -> 
     return png(figure)
 
 
-def confusion(matrices: Mapping[str, Sequence[Sequence[int]]]) -> bytes:
-    """(7, 7) confusion matrices by name, side by side, rows in per cent of each label."""
-    figure, axes = _figure(4.6 * len(matrices), 4.2, len(matrices))
+def confusion(matrices: Mapping[str, Sequence[Sequence[int]]], label_names: Sequence[str]) -> bytes:
+    """(labels, labels) confusion matrices by name, side by side, rows in per cent of each label."""
+    side = max(0.6 * len(label_names), 2.6)
+    figure, axes = _figure((side + 0.4) * len(matrices), side, len(matrices))
     for panel, (name, matrix) in zip(np.atleast_1d(axes), matrices.items(), strict=True):
-        _draw_matrix(panel, np.array(matrix, float))
+        _draw_matrix(panel, np.array(matrix, float), label_names)
         panel.set(xlabel="predicted", ylabel="label", title=name)
     return png(figure)
 
@@ -228,6 +255,24 @@ def robustness(models: Sequence[RobustnessCurves]) -> bytes:
     return png(figure)
 
 
+def groups(panels: Sequence[GroupPanel]) -> bytes:
+    """Accuracy and confidence minus accuracy of groups, one below the other, with intervals; lines
+    at those of all pictures.
+    """
+    heights = [0.3 * len(panel.points) + 1.2 for panel in panels]
+    figure = Figure(figsize=(10, sum(heights)), layout="constrained")
+    grid = figure.subplots(len(panels), 2, squeeze=False, height_ratios=heights, sharey="row")
+    for (left, right), panel in zip(grid, panels, strict=True):
+        points = panel.points
+        _plot_groups(left, [point.accuracy for point in points], panel.accuracy)
+        _plot_groups(right, [point.overconfidence for point in points], panel.overconfidence)
+        left.set(xlabel="share that is right", title=panel.model)
+        right.set(xlabel="confidence − share that is right")
+        left.set_yticks(range(len(points)), [point.name for point in points])
+        left.set_ylim(len(points) - 0.5, -0.5)
+    return png(figure)
+
+
 def face(image: Pixels) -> bytes:
     """A (s, s) face crop as a PNG, pixel by pixel."""
     return cv2.imencode(".png", image)[1].tobytes()
@@ -259,6 +304,16 @@ def _plot_history(axes: Axes, history: Sequence[Mapping[str, float]], name: str)
     axes.plot(epochs, validation, label="validation", color=_BLUE)
 
 
+def _plot_groups(axes: Axes, bars: Sequence[GroupBar | None], of_all: float) -> None:
+    axes.axvline(of_all, color=_GRAY, linestyle="--", linewidth=1)
+    for row, bar in enumerate(bars):
+        if bar is not None:
+            colour = _RED if bar.is_claimed else _BLUE
+            axes.plot(bar.interval, [row, row], color=colour, linewidth=2)
+            axes.plot(bar.value, row, marker="o", markersize=5, color=colour)
+    axes.grid(axis="x", alpha=0.3)
+
+
 def _mark_plateau(axes: Axes, epoch: int) -> None:
     axes.axvline(epoch, color=_RED, linestyle="--", linewidth=1)
     axes.text(
@@ -274,7 +329,7 @@ def _mark_plateau(axes: Axes, epoch: int) -> None:
     )
 
 
-def _draw_matrix(axes: Axes, counts: Doubles) -> None:
+def _draw_matrix(axes: Axes, counts: Doubles, label_names: Sequence[str]) -> None:
     """A confusion matrix in shades, each cell with its share of the row."""
     labelled = counts.sum(axis=1, keepdims=True)
     shares = counts / np.maximum(labelled, 1)
@@ -282,8 +337,8 @@ def _draw_matrix(axes: Axes, counts: Doubles) -> None:
     for (row, column), share in np.ndenumerate(shares):
         colour = "white" if share > 0.5 else "black"
         axes.text(column, row, f"{share:.0%}", ha="center", va="center", fontsize=8, color=colour)
-    axes.set_xticks(range(len(LABELS)), LABELS, rotation=45, ha="right")
-    axes.set_yticks(range(len(LABELS)), LABELS)
+    axes.set_xticks(range(len(label_names)), label_names, rotation=45, ha="right")
+    axes.set_yticks(range(len(label_names)), label_names)
 
 
 def _plot_cost(axes: Axes, trials: Sequence[TrialPoint], costs: Sequence[float]) -> None:

@@ -18,9 +18,8 @@ from mien_edge.commands.common import (
 from mien_edge.errors import SettingsError, SinkError
 from mien_edge.events import EventKind
 from mien_edge.export.exports import SUFFIXES, TIMED, Export, check, open_export
-from mien_edge.labels import LABELS
-from mien_edge.log import plot, reader, show
-from mien_edge.text import file_name
+from mien_edge.log import distributions, plot, reader, show
+from mien_edge.text import file_name, printable
 
 _SUFFIXES = ", ".join(suffix for suffix, kind in SUFFIXES.items() if kind not in TIMED)
 _END_OF_TIME = 1e12  # seconds since 1970
@@ -40,7 +39,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="TIME",
         help="only entries until then, in the same forms",
     )
-    parser.add_argument("--emotion", choices=LABELS, help="only readings with this label")
+    parser.add_argument(
+        "--emotion",
+        metavar="LABEL",
+        help="only readings with this label, such as happy; it is one that the log's models have",
+    )
     parser.add_argument(
         "--source",
         metavar="NAME",
@@ -90,6 +93,8 @@ def _logs(options: argparse.Namespace) -> None:
     options.source = file_name(options.source) if options.source else None
     if options.kind:
         _refuse_unknown_kind(path, options.kind)
+    if options.emotion:
+        _refuse_unknown_label(path, options.emotion)
     now = time.time()
     source = file_name(options.source) if options.source else None
     entries = reader.Filter(
@@ -135,6 +140,17 @@ def _refuse_unknown_kind(path: Path, kind: str) -> None:
         raise SettingsError(f"--kind {kind!r} is no kind of entry; choose one of {names}")
 
 
+def _refuse_unknown_label(path: Path, label: str) -> None:
+    """Raise SettingsError for what is no label of a model whose readings the log has."""
+    with closing(reader.open_to_read(path)) as connection:
+        known = distributions.all_labels(connection)
+        if label in known or label in reader.labels(connection):
+            return
+    raise SettingsError(
+        printable(f"--emotion {label!r} is no label in {path}; choose one of {', '.join(known)}")
+    )
+
+
 def _export(options: argparse.Namespace, path: Path, entries: reader.Filter) -> None:
     if options.follow or options.kind not in (None, show.READING):
         raise SettingsError("an export is of the readings so far; leave out --follow and --kind")
@@ -145,7 +161,8 @@ def _export(options: argparse.Namespace, path: Path, entries: reader.Filter) -> 
     check([export], existing(options), inputs=[path])
     with closing(reader.open_to_read(path)) as connection:
         readings = reader.readings(connection, entries)
-        with closing(open_export(export, existing(options))) as exporter:
+        labels = distributions.all_labels(connection)
+        with closing(open_export(export, existing(options), labels)) as exporter:
             count = 0
             for _, reading in readings:
                 exporter((reading,))

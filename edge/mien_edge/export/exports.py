@@ -8,11 +8,19 @@ from typing import Protocol
 
 from mien_edge.errors import SinkError
 from mien_edge.export.elan import ElanTiers
-from mien_edge.export.lines import CSV, JSON_LINES, Csv, JsonLines
+from mien_edge.export.lines import JSON_LINES, Csv, JsonLines, csv_format, csv_format_of
 from mien_edge.export.parquet import Parquet, check_parquet
 from mien_edge.export.spans import FrameTime
 from mien_edge.export.subtitles import SRT, VTT, Subtitles
-from mien_edge.export.textfile import Existing, LineFile, check_existing, check_new
+from mien_edge.export.textfile import (
+    Existing,
+    LineFile,
+    check_existing,
+    check_new,
+    has_content,
+    not_writable,
+)
+from mien_edge.labels import LABELS
 from mien_edge.values import Reading
 
 SUFFIXES = {
@@ -71,8 +79,19 @@ class Export:
         return cls(path, SUFFIXES[suffix])
 
 
+def _check_csv(path: Path, existing: Existing) -> None:
+    """Raise SinkError unless a CSV file of any labels may be written: which is not known yet."""
+    line_format = csv_format()
+    if has_content(path) and existing is Existing.APPEND:
+        try:
+            line_format = csv_format_of(path)
+        except OSError as problem:
+            raise not_writable(path, problem) from None
+    check_existing(path, line_format, existing)
+
+
 _CHECKS: dict[str, Callable[..., None]] = {
-    "csv": partial(check_existing, line_format=CSV),
+    "csv": _check_csv,
     "jsonl": partial(check_existing, line_format=JSON_LINES),
     "parquet": check_parquet,
     "vtt": check_new,
@@ -105,12 +124,15 @@ def _identity(path: Path) -> Path | tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def open_export(export: Export, existing: Existing) -> Exporter:
-    """Open a table to write. Raises SinkError if it may not be written, or cannot be."""
+def open_export(export: Export, existing: Existing, labels: tuple[str, ...] = LABELS) -> Exporter:
+    """Open a table to write. Raises SinkError if it may not be written, or cannot be.
+
+    labels: of the readings, which get columns.
+    """
     if export.format == "parquet":
-        return Parquet(export.path, existing)
+        return Parquet(export.path, existing, labels=labels)
     if export.format == "csv":
-        return Csv(LineFile(export.path, CSV, existing))
+        return Csv(LineFile(export.path, csv_format(labels), existing), labels)
     return JsonLines(LineFile(export.path, JSON_LINES, existing))
 
 

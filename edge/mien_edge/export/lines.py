@@ -2,15 +2,46 @@
 
 import csv
 import json
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Protocol
 
-from mien_edge.export.textfile import LineFormat
-from mien_edge.formats import CSV_COLUMNS, READING_KEYS, csv_line, csv_row, reading_line
+from mien_edge.export.textfile import LineFile, LineFormat, first_line
+from mien_edge.formats import (
+    READING_KEYS,
+    columns,
+    csv_line,
+    csv_row,
+    labels_of_columns,
+    reading_line,
+)
+from mien_edge.labels import LABELS
 from mien_edge.values import Reading
 
 
-def _is_csv(line: str) -> bool:
-    return len(next(csv.reader([line]), [])) == len(CSV_COLUMNS)
+def csv_format(labels: Iterable[str] = LABELS) -> LineFormat:
+    """Return the format of a CSV file with the columns of readings of these labels."""
+    names = columns(labels)
+    return LineFormat(
+        header=csv_line(names),
+        is_line=lambda line: len(_cells(line)) == len(names),
+        is_sibling=lambda line: labels_of_columns(_cells(line)) is not None,
+    )
+
+
+def csv_format_of(path: Path) -> LineFormat:
+    """Return the format of a CSV file of readings, whatever labels those have; `csv_format` for any
+    other file. Raises OSError.
+    """
+    labels = labels_of_columns(_cells(first_line(path).rstrip("\n")))
+    return csv_format() if labels is None else csv_format(labels)
+
+
+def _cells(line: str) -> list[str]:
+    try:
+        return next(csv.reader([line]), [])
+    except csv.Error:  # longer than a cell may be
+        return []
 
 
 def _is_json(line: str) -> bool:
@@ -21,7 +52,6 @@ def _is_json(line: str) -> bool:
     return isinstance(content, dict) and set(content) == READING_KEYS
 
 
-CSV = LineFormat(csv_line(CSV_COLUMNS), _is_csv)
 JSON_LINES = LineFormat("", _is_json)
 
 
@@ -50,15 +80,30 @@ class JsonLines:
 
 
 class Csv:
-    """Writes each reading as one row; the header is `output`'s (CSV). Closes `output`."""
+    """Writes each reading as one row with the columns of formats.columns.
 
-    def __init__(self, output: Output) -> None:
-        self._output = output
+    file: with the format csv_format(labels), closed at the end.
+    labels: of the readings. Where a reading has others, as after a change of the model, the file is
+        to begin anew with columns for these.
+    """
+
+    def __init__(self, file: LineFile, labels: Iterable[str] = LABELS) -> None:
+        self._output = file
+        self._labels = frozenset(labels)
+        self._columns = columns(labels)
 
     def __call__(self, readings: tuple[Reading, ...]) -> None:
         """Write the readings of a frame. Raises SinkError."""
-        if readings:
-            self._output.write("".join(csv_line(csv_row(reading)) for reading in readings))
+        for reading in readings:
+            labels = reading.emotion.labels if reading.emotion else ()
+            if not self._labels.issuperset(labels):
+                self._begin_anew(labels)
+            self._output.write(csv_line(csv_row(reading, self._columns)))
+
+    def _begin_anew(self, labels: tuple[str, ...]) -> None:
+        self._output.begin_anew(csv_format(labels))
+        self._labels = frozenset(labels)
+        self._columns = columns(labels)
 
     def close(self) -> None:
         """Close the output."""

@@ -12,7 +12,7 @@ from typing import Any
 from mien_edge.errors import RuntimeMissingError, SinkError
 from mien_edge.export.textfile import Existing, check_new, lock, not_writable
 from mien_edge.files import atomic_write, make_folder
-from mien_edge.formats import CSV_COLUMNS, reading_values
+from mien_edge.formats import columns, reading_values, score_column
 from mien_edge.labels import LABELS
 from mien_edge.values import Reading
 
@@ -37,11 +37,12 @@ def _parts_folder(path: Path) -> Path:
 
 
 class Parquet:
-    """Writes each reading as a row with the columns of formats.CSV_COLUMNS, typed: `time` as a
+    """Writes each reading as a row with the columns of formats.columns, typed: `time` as a
     timestamp in UTC, `position` in seconds, probabilities as floats, empty cells as nulls.
 
     path: appears whole, when the sink is closed.
     monotonic: a clock in seconds.
+    labels: of the readings; where some have others, these get columns as well.
 
     Until then the readings are in PATH.parts, a folder of Parquet files which pyarrow, pandas and
     DuckDB read as one table: at most 4096 readings or those of ten seconds are in memory, and a
@@ -53,6 +54,7 @@ class Parquet:
         path: Path,
         existing: Existing,
         monotonic: Callable[[], float] = time.monotonic,
+        labels: tuple[str, ...] = LABELS,
     ) -> None:
         check_parquet(path, existing)
         # Heavy, and for whoever asked for it only.
@@ -61,7 +63,7 @@ class Parquet:
 
         self._arrow = pyarrow
         self._parquet = parquet
-        self._schema = _schema(pyarrow)
+        self._labels = dict.fromkeys(labels)
         self._path = path
         self._folder = _parts_folder(path)
         self._monotonic = monotonic
@@ -77,7 +79,10 @@ class Parquet:
 
     def __call__(self, readings: tuple[Reading, ...]) -> None:
         """Write the readings of a frame. Raises SinkError."""
-        self._rows += [_row(reading) for reading in readings]
+        for reading in readings:
+            self._rows.append(_row(reading))
+            if reading.emotion is not None:
+                self._labels.update(dict.fromkeys(reading.emotion.labels))
         is_old = self._monotonic() - self._part_began >= _PART_SECONDS
         if len(self._rows) >= _PART_READINGS or is_old:
             self._write_part()
@@ -87,7 +92,7 @@ class Parquet:
         if not self._rows:
             return
         path = self._folder / f"{len(self._parts) + 1:06d}.parquet"
-        table = self._arrow.Table.from_pylist(self._rows, self._schema)
+        table = self._arrow.Table.from_pylist(self._rows, self._schema())
         try:
             with atomic_write(path) as temporary, temporary.open("wb") as file:
                 self._parquet.write_table(table, file)
@@ -95,6 +100,19 @@ class Parquet:
             raise self._not_written(problem) from None
         self._parts.append(path)
         self._rows = []
+
+    def _schema(self) -> Any:
+        arrow = self._arrow
+        types = {
+            "time": arrow.timestamp("ms", "UTC"),
+            "position": arrow.float64(),
+            "confidence": arrow.float32(),
+            **dict.fromkeys(("frame",), arrow.int64()),
+            **dict.fromkeys(("track", "x", "y", "width", "height"), arrow.int32()),
+            **dict.fromkeys(map(score_column, self._labels), arrow.float32()),
+        }
+        names = columns(self._labels)
+        return arrow.schema([(name, types.get(name, arrow.string())) for name in names])
 
     def _not_written(self, problem: OSError) -> SinkError:
         if isinstance(problem, SinkError):
@@ -109,7 +127,7 @@ class Parquet:
             with (
                 atomic_write(self._path) as temporary,
                 temporary.open("wb") as file,
-                self._parquet.ParquetWriter(file, self._schema) as writer,
+                self._parquet.ParquetWriter(file, self._schema()) as writer,
             ):
                 for table in self._row_groups():
                     writer.write_table(table)
@@ -120,10 +138,14 @@ class Parquet:
             os.close(self._lock)
 
     def _row_groups(self) -> Iterator[Any]:
+        """Some parts at once, all with the columns of the last one."""
+        columns_of_all = self._schema().empty_table()
         tables: list[Any] = []
         for part in self._parts:
             with part.open("rb") as file:  # pyarrow takes no name that is not UTF-8
-                tables.append(self._parquet.read_table(file))
+                table = self._parquet.read_table(file)
+            whole = self._arrow.concat_tables([columns_of_all, table], promote_options="default")
+            tables.append(whole)
             if sum(table.num_rows for table in tables) >= _ROW_GROUP:
                 yield self._arrow.concat_tables(tables)
                 tables = []
@@ -134,15 +156,3 @@ class Parquet:
 def _row(reading: Reading) -> dict[str, Any]:
     values = reading_values(reading)
     return {**values, "time": datetime.fromisoformat(values["time"])}
-
-
-def _schema(arrow: Any) -> Any:
-    types = {
-        "time": arrow.timestamp("ms", "UTC"),
-        "position": arrow.float64(),
-        "confidence": arrow.float32(),
-        **dict.fromkeys(("frame",), arrow.int64()),
-        **dict.fromkeys(("track", "x", "y", "width", "height"), arrow.int32()),
-        **dict.fromkeys(LABELS, arrow.float32()),
-    }
-    return arrow.schema([(name, types.get(name, arrow.string())) for name in CSV_COLUMNS])

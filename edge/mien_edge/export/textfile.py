@@ -35,10 +35,13 @@ class LineFormat:
 
     header: its first line with the line break; empty for a format without.
     is_line: whether a line, without its break, can be one of this format.
+    is_sibling: whether a first line, without its break, is the header of such a file with other
+        columns.
     """
 
     header: str
     is_line: Callable[[str], bool]
+    is_sibling: Callable[[str], bool] = lambda line: False
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +115,7 @@ def check_new(path: Path, existing: Existing) -> None:
 
 def _mismatch(path: Path, line_format: LineFormat) -> str:
     """Why a file is none of this format; '' if it is one. Raises OSError."""
-    with path.open("rb") as file:
-        first = file.readline(_MAX_LINE_BYTES).decode(errors="replace")
+    first = first_line(path)
     if line_format.header and first != line_format.header:
         columns = line_format.header.rstrip("\n")
         return f"its first line is not: {columns}"
@@ -123,6 +125,12 @@ def _mismatch(path: Path, line_format: LineFormat) -> str:
     if is_first and (is_header or line_format.is_line(last)):
         return ""
     return "its lines are not those of this version's readings"
+
+
+def first_line(path: Path) -> str:
+    """Return the first line of a file with its break; '' for an empty one. Raises OSError."""
+    with path.open("rb") as file:
+        return file.readline(_MAX_LINE_BYTES).decode(errors="replace")
 
 
 def _last_line(path: Path) -> str:
@@ -216,6 +224,11 @@ class LineFile:
     def _not_written(self, problem: OSError) -> SinkError:
         return problem if isinstance(problem, SinkError) else not_writable(self.path, problem)
 
+    def begin_anew(self, line_format: LineFormat) -> None:
+        """Raise SinkError: this file has one header, and what follows has other columns."""
+        columns = line_format.header.rstrip("\n")
+        raise SinkError(f"{self.path}: has no room for the columns {columns}; name another file")
+
     def _make_room(self, added_bytes: int) -> None:
         """Do nothing: this file only grows."""
 
@@ -242,9 +255,9 @@ class RotatingFile(LineFile):
     rotation: its bounds.
     on_event: informed, as the log is, when the oldest file is deleted or a foreign one moved.
 
-    A file of another format that is in the way is renamed to FILE.old-N and never removed; the
-    part of a line that a power cut left at the end is cut off. Raises SinkError if the file cannot
-    be opened.
+    A file of another format that is in the way is renamed to FILE.old-N and never removed, one of
+    this format with other columns becomes FILE.1; the part of a line that a power cut left at the
+    end is cut off. Raises SinkError if the file cannot be opened.
     """
 
     def __init__(
@@ -254,6 +267,7 @@ class RotatingFile(LineFile):
         rotation: Rotation,
         on_event: OnEvent = ignore_event,
     ) -> None:
+        self.path = path
         self.rotation = rotation
         self._on_event = on_event
         try:
@@ -268,13 +282,17 @@ class RotatingFile(LineFile):
         """Make a file that an earlier run left fit to be continued."""
         if not has_content(path):
             return
-        if _mismatch(path, line_format):
+        is_sibling = line_format.is_sibling(first_line(path).rstrip("\n"))
+        is_other = bool(_mismatch(path, line_format))
+        if is_other and not is_sibling:
             self._move_aside(path)
             return
         partial_bytes = _partial_bytes(path)
         if partial_bytes:
             _log.warning("%s: its last line had no end and is cut off", path)
             os.truncate(path, path.stat().st_size - partial_bytes)
+        if is_other:
+            self._renumber()
 
     def _move_aside(self, path: Path) -> None:
         number = 1
@@ -295,8 +313,27 @@ class RotatingFile(LineFile):
         if has_lines and size + added_bytes > self.rotation.max_bytes:
             self._rotate()
 
+    def begin_anew(self, line_format: LineFormat) -> None:
+        """Go on in a new file with another header. Raises SinkError."""
+        has_lines = self._size() > len(self.header.encode())
+        self.header = line_format.header
+        try:
+            if has_lines:
+                self._rotate()
+            else:
+                self._file.truncate(0)
+                self._begin()
+        except OSError as problem:
+            raise self._not_written(problem) from None
+
     def _rotate(self) -> None:
         self._file.close()
+        self._renumber()
+        self._open()
+        self._begin()
+
+    def _renumber(self) -> None:
+        """Give each file the next number, and delete what is too old."""
         numbers = self._numbers()
         for number in reversed(numbers):
             self._numbered(number).rename(self._numbered(number + 1))
@@ -304,8 +341,6 @@ class RotatingFile(LineFile):
         excess = [number + 1 for number in numbers if number + 1 >= max_files > 0]
         for number in excess:
             self._numbered(number).unlink()
-        self._open()
-        self._begin()
         if excess:
             files = "file" if len(excess) == 1 else f"{len(excess)} files"
             hint = "to keep more: sinks.max_files, sinks.max_megabytes"

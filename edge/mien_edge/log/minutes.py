@@ -5,11 +5,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from mien_edge.labels import LABELS
+from mien_edge.labels import NONE, ordered
 from mien_edge.values import Reading
 
 ALL = ""  # the label of the row that counts all faces of a minute
-NONE = "none"  # the label of a face that has none
 
 _MINUTE = 60  # seconds
 _MAX_GAP = 12.0  # seconds between two frames of a chain that idles at its slowest
@@ -35,12 +34,15 @@ class MinuteSummary:
         """Face-seconds of all labels together."""
         return sum(self.seconds.values())
 
-    def shares(self) -> dict[str, float]:
-        """Return the share of each label and of 'none' in all face-seconds, to four digits; 0 where
-        there are none.
+    def shares(self, labels: Iterable[str] = ()) -> dict[str, float]:
+        """Return the share of each label and of 'none' in all face-seconds, to four digits.
+
+        labels: they are there also where nobody showed them, with 0, as 'none' is.
         """
         total = self.face_seconds or 1.0
-        return {label: round(self.seconds.get(label, 0.0) / total, 4) for label in (*LABELS, NONE)}
+        seen = (label for label in self.seconds if label != NONE)
+        names = (*ordered((*labels, *seen)), NONE)
+        return {label: round(self.seconds.get(label, 0.0) / total, 4) for label in names}
 
 
 class MinuteRow(NamedTuple):

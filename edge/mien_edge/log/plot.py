@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from mien_edge.errors import SinkError
-from mien_edge.labels import LABELS
+from mien_edge.labels import NONE, ordered
 from mien_edge.log.hours import local_hours
-from mien_edge.log.minutes import NONE
 from mien_edge.log.show import HourSummary
 
 _HEIGHT = 480  # pixels
 _LEFT = 70  # margins about the plot, in pixels
-_RIGHT = 150
+_MIN_RIGHT = 150
 _TOP = 40
 _BOTTOM = 60
 _MIN_PLOT_WIDTH = 400
@@ -32,6 +31,8 @@ _TICK_SPACING = 34  # pixels at least between two hours that are written out
 _TICK_HOURS = (1, 2, 3, 6, 12, 24)
 _LEGEND_ROW = 26
 _LEGEND_BOX = 14
+_LEGEND_LEFT = 24  # from the plot
+_LETTER_WIDTH = 9
 _AXIS_TITLE = "face-minutes per hour"
 _HOUR = 3600  # seconds
 _MAX_HOURS = 24 * 14  # a longer time is drawn from its end
@@ -131,16 +132,28 @@ def chart(summary: Iterable[HourSummary]) -> Chart:
     axes = _axes(hours)
     grid, scale = _scale(axes)
     ticks, times = _time_axis(axes)
-    legend, names = _legend(axes.right)
+    labels = _labels(hours)
+    legend, names = _legend(labels, axes.right)
     return Chart(
-        width=axes.right + _RIGHT,
-        height=_HEIGHT,
+        width=axes.right + _right_margin(names),
+        height=max(_HEIGHT, _TOP + (len(labels) + 1) * _LEGEND_ROW),
         grid=grid,
-        bars=_bars(hours, axes),
+        bars=_bars(hours, labels, axes),
         ticks=ticks,
         legend=legend,
         texts=scale + times + names,
     )
+
+
+def _labels(hours: list[HourSummary]) -> tuple[str, ...]:
+    """All labels of the hours, then NONE."""
+    labels = (label for hour in hours for label in hour.shares if label != NONE)
+    return (*ordered(labels), NONE)
+
+
+def _right_margin(names: tuple[Text, ...]) -> int:
+    longest = max(len(name.text) for name in names)
+    return max(_MIN_RIGHT, _LEGEND_LEFT + 22 + longest * _LETTER_WIDTH)
 
 
 def _axes(hours: list[HourSummary]) -> _Axes:
@@ -171,22 +184,22 @@ def _scale(axes: _Axes) -> tuple[tuple[Line, ...], tuple[Text, ...]]:
     return tuple(lines), tuple(texts)
 
 
-def _bars(hours: list[HourSummary], axes: _Axes) -> tuple[Bar, ...]:
+def _bars(hours: list[HourSummary], labels: tuple[str, ...], axes: _Axes) -> tuple[Bar, ...]:
     bars: list[Bar] = []
     indices = {start: index for index, start in enumerate(axes.hours)}
     for hour in hours:
         index = indices.get(int(hour.start.timestamp()))
         if index is not None:
-            bars += _stack(hour, axes, axes.x(index))
+            bars += _stack(hour, labels, axes, axes.x(index))
     return tuple(bars)
 
 
-def _stack(hour: HourSummary, axes: _Axes, left: int) -> Iterator[Bar]:
+def _stack(hour: HourSummary, labels: tuple[str, ...], axes: _Axes, left: int) -> Iterator[Bar]:
     """An hour's bars, one on the other."""
     right = left + max(axes.step - _BAR_GAP, _MIN_BAR_WIDTH) - 1
     bottom = 0.0  # pixels above the base line
-    for label in (*LABELS, NONE):
-        height = hour.shares[label] * hour.face_minutes * axes.pixels_per_minute
+    for label in labels:
+        height = hour.shares.get(label, 0.0) * hour.face_minutes * axes.pixels_per_minute
         if height > 0:
             upper = round(_BASE - bottom - height)
             lower = round(_BASE - bottom) - 1
@@ -226,12 +239,12 @@ def _tick_hours(step: int) -> int:
     return next((hours for hours in _TICK_HOURS if hours * step >= _TICK_SPACING), _TICK_HOURS[-1])
 
 
-def _legend(right: int) -> tuple[tuple[Bar, ...], tuple[Text, ...]]:
+def _legend(labels: tuple[str, ...], right: int) -> tuple[tuple[Bar, ...], tuple[Text, ...]]:
     """A box and a name per label, right of the plot."""
-    x = right + 24
+    x = right + _LEGEND_LEFT
     boxes = []
     texts = []
-    for row, label in enumerate((*LABELS, NONE)):
+    for row, label in enumerate(labels):
         y = _TOP + row * _LEGEND_ROW
         name = "no label" if label == NONE else label
         boxes.append(Bar(label, x, y, x + _LEGEND_BOX, y + _LEGEND_BOX))

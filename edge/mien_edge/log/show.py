@@ -5,6 +5,7 @@ import json
 import re
 import select
 import sqlite3
+import string
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -14,10 +15,9 @@ from pathlib import Path
 from mien_edge import formats
 from mien_edge.errors import SettingsError
 from mien_edge.events import Event
-from mien_edge.labels import LABELS
-from mien_edge.log import ids, reader
+from mien_edge.labels import LABELS, NONE
+from mien_edge.log import distributions, ids, reader
 from mien_edge.log.hours import QUARTER, by_local_hour
-from mien_edge.log.minutes import NONE
 from mien_edge.log.reader import Filter
 from mien_edge.schema import to_dict
 from mien_edge.text import printable
@@ -30,7 +30,8 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}  # seconds
 _NAMED_SOURCES = 5  # in an error
 _BAR_WIDTH = 40  # characters
 _BAR_LETTERS = dict(zip((*LABELS, NONE), "ADFHSUN.", strict=True))
-_LEGEND = "A angry  D disgust  F fear  H happy  S sad  U surprise  N neutral  . no label"
+_MORE_LETTERS = string.ascii_uppercase + string.digits + string.ascii_lowercase
+_LAST_LETTER = "#"  # of all labels for which no other is left
 
 
 def moment(text: str, now: float) -> float:
@@ -67,10 +68,11 @@ def lines(path: Path, selection: Filter, form: str, kind: str | None = None) -> 
 
     Raises SinkError if there is no log.
     """
-    yield from _header(form)
     connection = reader.open_to_read(path)
     try:
-        for entry in _merged_entries(connection, selection, selection, form, kind):
+        printer = _Printer(connection, form)
+        yield from printer.header()
+        for entry in _merged_entries(connection, selection, selection, printer, kind):
             yield entry.text
     finally:
         connection.close()
@@ -84,7 +86,8 @@ def follow(
     pause: float = 0.5,
     output: int | None = None,
 ) -> Iterator[str]:
-    """Yield entries as `lines` does, and then those that are committed later.
+    """Yield entries as `lines` does, and then those that are committed later; another header of CSV
+    before a reading with a label that the one before lacks.
 
     selection: with `since` 0 it begins with what comes from now on.
     pause: seconds between two looks at the log.
@@ -93,7 +96,6 @@ def follow(
 
     Raises SinkError if there is no log.
     """
-    yield from _header(form)
     poll = select.poll()
     if output is not None:
         poll.register(output, 0)  # the kernel tells errors and hang-ups unasked, poll(2)
@@ -113,6 +115,7 @@ class _LogFollower:
         self.selection = selection
         self.form = form
         self.kind = kind
+        self._printer: _Printer | None = None
         self._log_name = ""
         self._last_reading = 0
         self._last_event = 0
@@ -122,9 +125,12 @@ class _LogFollower:
         connection = reader.open_to_read(self.path)
         try:
             self._attach(connection)
+            if self._printer is None:
+                self._printer = _Printer(connection, self.form)
+                yield from self._printer.header()
             readings = replace(self.selection, after=self._last_reading)
             events = replace(self.selection, after=self._last_event)
-            for entry in _merged_entries(connection, readings, events, self.form, self.kind):
+            for entry in _merged_entries(connection, readings, events, self._printer, self.kind):
                 self._move_past(entry)
                 yield entry.text
         finally:
@@ -150,8 +156,55 @@ class _LogFollower:
             self._last_event = ids.newest(connection, "events")
 
 
+class _Printer:
+    """Entries as lines of one form: 'text', 'json' or 'csv'.
+
+    connection: of the log, whose labels get columns in CSV. Raises sqlite3.Error.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, form: str) -> None:
+        self.form = form
+        self._labels: tuple[str, ...] = ()
+        if form == "csv":
+            self._labels = distributions.all_labels(connection)
+
+    def header(self) -> list[str]:
+        """Return what stands before the entries."""
+        if self.form != "csv":
+            return []
+        return [_csv_line(formats.columns(self._labels))]
+
+    def reading(self, reading: Reading) -> list[str]:
+        """Return a reading's line, after a new header if there is no column for a label of it."""
+        if self.form == "json":
+            return [formats.reading_line(reading)]
+        if self.form == "text":
+            return [f"{formats.local_time(reading.time)}  {formats.describe(reading)}"]
+        labels = reading.emotion.labels if reading.emotion else ()
+        header: list[str] = []
+        if not set(labels) <= set(self._labels):
+            self._labels += labels
+            header = self.header()
+        return [*header, _csv_line(formats.csv_row(reading, formats.columns(self._labels)))]
+
+    def event(self, event: Event) -> str:
+        """Return an event's line; CSV has none."""
+        if self.form == "json":
+            return formats.event_line(event)
+        clock = formats.local_time(event.time)
+        return printable(f"{clock}  * {event.kind}: {event.text}")
+
+
+def _csv_line(cells: Iterable[object]) -> str:
+    return formats.csv_line(cells).rstrip("\n")
+
+
 def _merged_entries(
-    connection: sqlite3.Connection, readings: Filter, events: Filter, form: str, kind: str | None
+    connection: sqlite3.Connection,
+    readings: Filter,
+    events: Filter,
+    printer: _Printer,
+    kind: str | None,
 ) -> Iterator[_Entry]:
     """Readings and events, each in the order written, merged by their times; of the same time
     readings before events.
@@ -160,25 +213,26 @@ def _merged_entries(
     """
     streams: list[Iterator[_Entry]] = []
     if kind in (None, READING):
-        streams.append(_reading_entries(connection, readings, form))
-    if _has_events(events, form, kind):
+        streams.append(_reading_entries(connection, readings, printer))
+    if _has_events(events, printer.form, kind):
         event_kind = None if kind in (None, EVENT) else kind
-        streams.append(_event_entries(connection, events, form, event_kind))
+        streams.append(_event_entries(connection, events, printer, event_kind))
     return heapq.merge(*streams, key=attrgetter("time"))
 
 
 def _reading_entries(
-    connection: sqlite3.Connection, selection: Filter, form: str
+    connection: sqlite3.Connection, selection: Filter, printer: _Printer
 ) -> Iterator[_Entry]:
     for number, reading in reader.readings(connection, selection):
-        yield _Entry(READING, number, reading.time, _reading_line(reading, form))
+        for line in printer.reading(reading):
+            yield _Entry(READING, number, reading.time, line)
 
 
 def _event_entries(
-    connection: sqlite3.Connection, selection: Filter, form: str, kind: str | None
+    connection: sqlite3.Connection, selection: Filter, printer: _Printer, kind: str | None
 ) -> Iterator[_Entry]:
     for event in reader.events(connection, selection, kind):
-        yield _Entry(EVENT, event.id, event.time, _event_line(event, form))
+        yield _Entry(EVENT, event.id, event.time, printer.event(event))
 
 
 def _has_events(selection: Filter, form: str, kind: str | None) -> bool:
@@ -188,27 +242,6 @@ def _has_events(selection: Filter, form: str, kind: str | None) -> bool:
         return True
     filters = (selection.label, selection.track, selection.source)
     return form == "text" and filters == (None, None, None)
-
-
-def _header(form: str) -> list[str]:
-    if form != "csv":
-        return []
-    return [formats.csv_line(formats.CSV_COLUMNS).rstrip("\n")]
-
-
-def _event_line(event: Event, form: str) -> str:
-    if form == "json":
-        return formats.event_line(event)
-    clock = formats.local_time(event.time)
-    return printable(f"{clock}  * {event.kind}: {event.text}")
-
-
-def _reading_line(reading: Reading, form: str) -> str:
-    if form == "json":
-        return formats.reading_line(reading)
-    if form == "csv":
-        return formats.csv_line(formats.csv_row(reading)).rstrip("\n")
-    return f"{formats.local_time(reading.time)}  {formats.describe(reading)}"
 
 
 def require_source(path: Path, source: str) -> None:
@@ -236,7 +269,8 @@ class HourSummary:
     hour: its start, ISO 8601 in UTC; where a change of the clock cuts an hour, that of its part.
     face_minutes: minutes that faces were seen, those of several faces added up.
     faces: the most faces in one frame.
-    shares: the share of each label and of 'none' in the face-minutes, 0..1.
+    shares: the share of each label and of 'none' in the face-minutes, 0..1. Those of one summary
+        are of the same labels: all of the models that ran in its time.
     """
 
     hour: str
@@ -260,15 +294,17 @@ def summary(path: Path, selection: Filter) -> Iterator[HourSummary]:
     """
     connection = reader.open_to_read(path)
     try:
-        quarters = reader.iterate_minutes(
-            connection, selection.since, selection.until, QUARTER, selection.source
-        )
+        since = selection.since
+        until = selection.until
+        seen = distributions.labels_of_minutes(connection, since, until)
+        labels = seen or distributions.noted_labels(connection)
+        quarters = reader.iterate_minutes(connection, since, until, QUARTER, selection.source)
         for span in by_local_hour(quarters):
             yield HourSummary(
                 hour=formats.iso(span.time),
                 face_minutes=round(span.face_seconds / 60, 2),
                 faces=span.faces,
-                shares=span.shares(),
+                shares=span.shares(labels),
             )
     finally:
         connection.close()
@@ -276,11 +312,27 @@ def summary(path: Path, selection: Filter) -> Iterator[HourSummary]:
 
 def summary_lines(hours: Iterable[HourSummary]) -> Iterator[str]:
     """Yield the summary as a legend and one bar per hour, a letter per 2.5 % of the face-minutes;
-    in local time.
+    in local time. Nothing for no hours.
     """
-    yield _LEGEND
+    letters: dict[str, str] = {}
     for hour in hours:
-        yield _bar_line(hour)
+        if not letters:
+            letters = _bar_letters(hour.shares)
+            names = {**{label: label for label in letters}, NONE: "no label"}
+            yield "  ".join(f"{letter} {names[label]}" for label, letter in letters.items())
+        yield _bar_line(hour, letters)
+
+
+def _bar_letters(labels: Iterable[str]) -> dict[str, str]:
+    """A letter per label: one of its name, as long as that is free."""
+    names = list(labels)
+    letters = {label: letter for label, letter in _BAR_LETTERS.items() if label in names}
+    for label in names:
+        if label not in letters:
+            own = [letter for letter in label.upper() if letter in _MORE_LETTERS]
+            free = (letter for letter in (*own, *_MORE_LETTERS) if letter not in letters.values())
+            letters[label] = next(free, _LAST_LETTER)
+    return {label: letters[label] for label in names}
 
 
 def summary_json(hours: Iterable[HourSummary]) -> Iterator[str]:
@@ -292,9 +344,9 @@ def summary_json(hours: Iterable[HourSummary]) -> Iterator[str]:
     yield "[]" if separator == "[" else "]"
 
 
-def _bar_line(hour: HourSummary) -> str:
+def _bar_line(hour: HourSummary, letters: dict[str, str]) -> str:
     cells = _bar_cells(hour.shares)
-    bar = "".join(_BAR_LETTERS[label] * count for label, count in cells.items())
+    bar = "".join(letters[label] * count for label, count in cells.items())
     faces = "one face" if hour.faces == 1 else f"{hour.faces} at most"
     start = formats.local_time(hour.start.timestamp(), "%Y-%m-%d %H:%M")
     return f"{start}  {bar:<{_BAR_WIDTH}}  {hour.face_minutes:>7.1f} face-minutes, {faces}"

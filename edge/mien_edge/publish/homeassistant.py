@@ -10,22 +10,13 @@ import json
 import re
 
 from mien_edge import __version__
-from mien_edge.labels import LABELS
-from mien_edge.log.minutes import NONE
+from mien_edge.labels import NONE
 
 _HASH_DIGITS = 8
 
 Component = dict[str, str | list[str]]
 """One entity of the device, with its keys abbreviated."""
 
-_EMOTION: Component = {
-    "p": "sensor",
-    "name": "Dominant emotion",
-    "device_class": "enum",
-    "options": [*LABELS, NONE],
-    "value_template": "{{ value_json.emotion }}",
-    "icon": "mdi:emoticon-outline",
-}
 _FACES: Component = {
     "p": "sensor",
     "name": "Faces",
@@ -70,11 +61,13 @@ def discovery_topic(prefix: str, device: str) -> str:
     return f"{prefix}/device/{_object_id(device)}/config"
 
 
-def discovery_message(base_topic: str, device: str) -> str:
+def discovery_message(base_topic: str, device: str, labels: tuple[str, ...]) -> str:
     """The discovery message, as JSON.
 
     base_topic: the beginning of this device's topics, as in mien/DEVICE.
     device: name of this device, which Home Assistant shows.
+    labels: what the emotion can be, beside 'none': Home Assistant refuses a state that is no option
+        of its sensor.
     """
     object_id = _object_id(device)
     state_topic = f"{base_topic}/state"
@@ -90,19 +83,19 @@ def discovery_message(base_topic: str, device: str) -> str:
         "state_topic": state_topic,
         "availability_topic": f"{base_topic}/status",
         "qos": 1,
-        "cmps": _components(object_id, state_topic),
+        "cmps": _components(object_id, state_topic, labels),
     }
     return json.dumps(content, ensure_ascii=False)
 
 
-def _components(object_id: str, state_topic: str) -> dict[str, Component]:
+def _components(object_id: str, state_topic: str, labels: tuple[str, ...]) -> dict[str, Component]:
     """The entities of the device, each with an id of its own."""
     attributes: Component = {
         "json_attributes_topic": state_topic,
         "json_attributes_template": _PROBLEM_ATTRIBUTES,
     }
     components: dict[str, Component] = {
-        "emotion": dict(_EMOTION),
+        "emotion": _emotion(labels),
         "faces": dict(_FACES),
         "fps": dict(_FPS),
         "temperature": dict(_TEMPERATURE),
@@ -111,6 +104,17 @@ def _components(object_id: str, state_topic: str) -> dict[str, Component]:
     for name, component in components.items():
         component["unique_id"] = f"mien_{object_id}_{name}"
     return components
+
+
+def _emotion(labels: tuple[str, ...]) -> Component:
+    return {
+        "p": "sensor",
+        "name": "Dominant emotion",
+        "device_class": "enum",
+        "options": [*labels, NONE],
+        "value_template": "{{ value_json.emotion }}",
+        "icon": "mdi:emoticon-outline",
+    }
 
 
 def _object_id(device: str) -> str:

@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple, Protocol
 from mien_edge import files, formats
 from mien_edge.errors import SinkError
 from mien_edge.events import Event
-from mien_edge.log import clock, ids, reader
+from mien_edge.log import clock, distributions, ids, reader
 from mien_edge.log.minutes import MinuteSummary, whole_minutes
 from mien_edge.log.reader import Filter
 from mien_edge.values import Reading
@@ -229,9 +229,9 @@ class Outbox:
     is_synchronized: whether a time server keeps the wall clock right.
 
     `sent` is the position up to which entries were taken, `done` the one up to which they were
-    acknowledged. `waiting` counts entries that are not acknowledged, and `last_minute` are the sums
-    of the last full minute, however many faces it had; both are as of the last look at the log
-    that counted.
+    acknowledged. `waiting` counts entries that are not acknowledged, `last_minute` are the sums of
+    the last full minute, however many faces it had, and `labels` those of the models that ran
+    then; all are as of the last look at the log that counted.
     """
 
     def __init__(
@@ -250,6 +250,7 @@ class Outbox:
         self.done = cursor
         self.waiting = 0
         self.last_minute = MinuteSummary()
+        self.labels: tuple[str, ...] = ()
         self._wall_clock = wall_clock
         self._boot_clock = boot_clock
         self._boot = clock.boot_id() if boot is None else boot
@@ -361,7 +362,10 @@ class Outbox:
 
     def _update(self, connection: Connection) -> None:
         last_minute = self._last_full_minute()
-        recent = reader.read_minutes(connection, last_minute - 2 * _MINUTE, last_minute + 1)
+        since = last_minute - 2 * _MINUTE
+        recent = reader.read_minutes(connection, since, last_minute + 1)
+        seen = distributions.labels_of_minutes(connection, since, last_minute + 1)
+        self.labels = seen or distributions.noted_labels(connection)
         self.last_minute = recent[-1] if recent else MinuteSummary()
         self.waiting = self.mode.waiting(connection, self.sent, self.done)
 

@@ -56,13 +56,19 @@ from mien_edge.publish.outbox import (
     SingleReadings,
     unreadable_text,
 )
-from mien_edge.publish.reporter import Reporter, publishable_minute, read_service_status
+from mien_edge.publish.reporter import (
+    Reporter,
+    publishable_minute,
+    read_service_status,
+    running_labels,
+)
 from mien_edge.publish.retirement import Retirement
-from mien_edge.publish.state import device_state, read_machine
+from mien_edge.publish.state import device_state, read_machine, read_service
 from mien_edge.publish.timer import Backoff, Clock, Timer
 from mien_edge.settings import PublishSettings
 from mien_edge.status import status_file
 from mien_edge.status.status_file import PublisherStatus, Status
+from mien_edge.status.summary import NotRunning
 from mien_edge.status.systemd import Notifier
 
 if TYPE_CHECKING:
@@ -154,6 +160,7 @@ class Publisher:
         self._connected_at = 0.0
         self._early_losses = 0
         self._wants_introduction = False
+        self._introduced_labels: tuple[str, ...] = ()
         self._is_flooded = False
         self._told_problem = ""
         self._saved_cursor = self.outbox.done
@@ -194,9 +201,12 @@ class Publisher:
 
     def state(self) -> dict[str, object]:
         """Return the state message as values for JSON; see `device_state`."""
+        return self._state_of(read_service(self.runtime))
+
+    def _state_of(self, service: Status | NotRunning) -> dict[str, object]:
         minute = self._publishable_minute() if self.settings.aggregate else None
         notices = self.notices.lines()
-        content = device_state(self.runtime, minute, notices, self._wall_clock())
+        content = device_state(service, minute, notices, self._wall_clock())
         return {**content, "machine": self.machine}
 
     def report(self) -> PublisherStatus:
@@ -213,8 +223,11 @@ class Publisher:
             reconnects=self.reconnects,
             waiting=self.outbox.waiting,
             faces=minute.faces,
-            shares=minute.shares() if minute.faces else {},
+            shares=minute.shares(self._labels()) if minute.faces else {},
         )
+
+    def _labels(self) -> tuple[str, ...]:
+        return running_labels(self.service_status(), self.outbox)
 
     def problems(self) -> list[str]:
         """Return what is wrong, one line each: with the broker first, then all else."""
@@ -415,9 +428,26 @@ class Publisher:
         self._wants_introduction = False
         self._introduction_timer.restart()
         self._state_timer.expire()
+        self._offer_discovery()
+
+    def _offer_discovery(self) -> None:
         if self.identity.discovery:
-            message = homeassistant.discovery_message(self.base_topic, self.identity.device)
+            device = self.identity.device
+            labels = self._introduced_labels
+            message = homeassistant.discovery_message(self.base_topic, device, labels)
             self._offer(self.identity.discovery, message)
+
+    def _offer_state(self) -> None:
+        """Offer the state, after a new introduction where the model has other labels than it
+        named."""
+        service = read_service(self.runtime)
+        labels = self._introduced_labels or self.outbox.labels
+        if isinstance(service, Status) and service.labels:
+            labels = service.labels
+        if labels != self._introduced_labels:
+            self._introduced_labels = labels
+            self._offer_discovery()
+        self._offer(f"{self.base_topic}/state", json.dumps(self._state_of(service)))
 
     def _offer_retained(self) -> None:
         """Offer the retained messages that are due."""
@@ -425,13 +455,14 @@ class Publisher:
             self._introduce()
         if self._state_timer.due():
             self._state_timer.restart()
-            self._offer(f"{self.base_topic}/state", json.dumps(self.state()))
+            self._offer_state()
         if self._retirement is not None:
             for topic in self._retirement.due():
                 self._offer(topic, "")
 
     def _offer(self, topic: str, text: str) -> None:
         """Send a retained message as soon as there is room, not an older one of its topic."""
+        self._retained.pop(topic, None)
         self._retained[topic] = text
 
     def _send(self, connection: Connection) -> None:
@@ -457,11 +488,11 @@ class Publisher:
             self._inflight.add(number, outgoing, self._clock())
 
     def _next(self) -> Outgoing | None:
-        """The next message: retained ones first, one of a topic at a time, then the entries."""
-        for topic, text in self._retained.items():
-            if not self._inflight.has_topic(topic):
-                del self._retained[topic]
-                return Outgoing(topic, text)
+        """The next message: retained ones in their order, one of a topic at a time, else an
+        entry."""
+        topic = next(iter(self._retained), None)
+        if topic is not None and not self._inflight.has_topic(topic):
+            return Outgoing(topic, self._retained.pop(topic))
         if not self._queue:
             return None
         entry = self._queue.popleft()

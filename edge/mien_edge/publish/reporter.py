@@ -66,7 +66,7 @@ class Reporter:
             time=self._wall_clock(),
             problem="; ".join(self.problems()),
             faces=minute.faces,
-            shares=minute.shares() if minute.faces else {},
+            shares=minute.shares(self._labels()) if minute.faces else {},
         )
 
     def problems(self) -> list[str]:
@@ -76,6 +76,9 @@ class Reporter:
     def service_status(self) -> Status | None:
         """Return the status of the camera's service; None if it does not run."""
         return read_service_status(self.runtime)
+
+    def _labels(self) -> tuple[str, ...]:
+        return running_labels(self.service_status(), self.outbox)
 
     def close(self) -> None:
         """Do nothing: nothing is open, and nothing waits to be sent."""
@@ -94,6 +97,11 @@ def publishable_minute(minute: MinuteSummary, settings: PublishSettings) -> Minu
     """A minute's sums; empty ones if it had too few faces to leave the device."""
     min_faces = settings.min_faces if settings.aggregate else 1
     return minute if minute.faces >= min_faces else MinuteSummary()
+
+
+def running_labels(service: Status | None, outbox: Outbox) -> tuple[str, ...]:
+    """The labels of the running model; those of the log while it does not say."""
+    return service.labels if service is not None and service.labels else outbox.labels
 
 
 def read_service_status(runtime: Path) -> Status | None:

@@ -27,7 +27,7 @@ from mien_edge.chain.video import Video
 from mien_edge.errors import MienError, SettingsError, SinkError
 from mien_edge.events import EventKind, OnEvent
 from mien_edge.export.exports import Export, open_export, open_timed
-from mien_edge.export.lines import CSV, JSON_LINES, Csv, JsonLines
+from mien_edge.export.lines import JSON_LINES, Csv, JsonLines, csv_format
 from mien_edge.export.textfile import Existing, LineFormat, RotatingFile, Rotation
 from mien_edge.formats import position_text
 from mien_edge.log.reader import refuse_single_readings
@@ -309,7 +309,8 @@ class Service:
             path = source.paths[0] / "labels.csv"
             if not path.is_file():
                 return None
-        return Score(read_labels(path)) if path else None
+        labels = self.model.labels
+        return Score(read_labels(path, labels), labels) if path else None
 
     def _open_sinks(self, stack: ExitStack) -> list[pipeline.Sink]:
         sinks = list(self.sinks)
@@ -323,14 +324,15 @@ class Service:
             stack.callback(sink.close)
         tables = [export for export in self.options.exports if not export.is_timed]
         for export in tables:
-            exporter = open_export(export, self.options.existing)
+            exporter = open_export(export, self.options.existing, self.model.labels)
             sinks.append(stack.enter_context(closing(exporter)))
         if self.settings.sinks.jsonl:
             file = self._open_rotating(self.settings.sinks.jsonl, JSON_LINES)
             sinks.append(stack.enter_context(closing(JsonLines(file))))
         if self.settings.sinks.csv:
-            file = self._open_rotating(self.settings.sinks.csv, CSV)
-            sinks.append(stack.enter_context(closing(Csv(file))))
+            labels = self.model.labels
+            file = self._open_rotating(self.settings.sinks.csv, csv_format(labels))
+            sinks.append(stack.enter_context(closing(Csv(file, labels))))
         return sinks
 
     def _refuse_single_readings(self) -> None:
@@ -479,7 +481,8 @@ class Service:
 
     def _fixed_model(self) -> ModelStatus:
         """What the status file says of a model that stays."""
-        return ModelStatus(self.model.name, str(self.model.bundle.folder))
+        model = self.model
+        return ModelStatus(model.name, str(model.bundle.folder), labels=model.labels)
 
     def _source_name(self) -> str:
         names = self.options.sources or [self.settings.source.uri]

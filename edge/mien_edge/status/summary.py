@@ -179,6 +179,7 @@ def _service_rows(service: Status) -> list[tuple[str, str]]:
     return [
         ("service", f"runs for {running_time}"),
         ("model", service.model + _probation(service.probation) + _shadow(service.shadow)),
+        ("labels", ", ".join(service.labels) or _NOT_REPORTED),
         ("camera", f"{service.source}: {service.camera}"),
         ("frames", _frames_line(service)),
         ("ms a frame", "  ".join(stages)),

@@ -24,18 +24,27 @@ function totalSeconds(seconds) {
   return Object.values(seconds).reduce((sum, value) => sum + value, 0);
 }
 
+function secondsOf(label, seconds) {
+  return Object.hasOwn(seconds, label) ? seconds[label] : 0;
+}
+
+// The labels of the running model and of the models of that time, then faces without one.
+function shownLabels() {
+  return [...history.labels, NO_LABEL];
+}
+
 function sumSpans(spans) {
   const sums = {};
   for (const span of spans) {
     for (const [label, value] of Object.entries(span.seconds)) {
-      sums[label] = (sums[label] ?? 0) + value;
+      sums[label] = secondsOf(label, sums) + value;
     }
   }
   return sums;
 }
 
 function shareOf(label, seconds) {
-  return (seconds[label] ?? 0) / (totalSeconds(seconds) || 1);
+  return secondsOf(label, seconds) / (totalSeconds(seconds) || 1);
 }
 
 function showHistory() {
@@ -159,12 +168,11 @@ function createStack(span, plot) {
   const width = Math.max((right - left) * 0.95, 0);
   const stack = createSvg("g", {}, createSvg("title", {}, describeSpan(span)));
   let faces = 0;
-  for (const label of LABELS_AND_NONE.filter((name) => span.seconds[name])) {
+  for (const label of shownLabels().filter((name) => secondsOf(name, span.seconds))) {
     const bottom = yOf(faces, plot);
-    faces += span.seconds[label] / history.step;
+    faces += secondsOf(label, span.seconds) / history.step;
     const y = yOf(faces, plot);
-    const attributes = { x: left, y, width, height: bottom - y, class: label };
-    stack.append(createSvg("rect", attributes));
+    stack.append(createLabelRect(label, { x: left, y, width, height: bottom - y }));
   }
   return stack;
 }
@@ -180,34 +188,35 @@ function formatSpan(span) {
 }
 
 function describeShares(seconds) {
-  const labels = LABELS_AND_NONE.filter((label) => seconds[label]);
-  return labels.map((label) => `${text(label)} ${formatShare(shareOf(label, seconds))}`).join(", ");
+  const labels = shownLabels().filter((label) => secondsOf(label, seconds));
+  const shares = labels.map((label) => `${labelText(label)} ${formatShare(shareOf(label, seconds))}`);
+  return shares.join(", ");
 }
 
 // --- key and tables ------------------------------------------------------------------------------
 
 function showKey(sums) {
-  setContent("key", ...LABELS_AND_NONE.map((label) => createKeyItem(label, sums)));
+  setContent("key", ...shownLabels().map((label) => createKeyItem(label, sums)));
 }
 
 function createKeyItem(label, sums) {
-  const square = createSvg("rect", { width: 10, height: 10, class: label });
+  const square = createLabelRect(label, { width: 10, height: 10 });
   const svg = createSvg("svg", { viewBox: "0 0 10 10" }, square);
   const share = createElement("span", { class: "share" }, formatShare(shareOf(label, sums)));
-  return createElement("li", {}, svg, `${text(label)} `, share);
+  return createElement("li", {}, svg, `${labelText(label)} `, share);
 }
 
 function showTable() {
   const caption = createElement("caption", { class: "visually-hidden" }, text("faceMinutes"));
-  const labels = LABELS_AND_NONE.map((label) => createColumnHeader(label));
-  const head = createTableHead([createColumnHeader("time"), ...labels]);
+  const labels = shownLabels().map((label) => createColumnHeader(labelText(label)));
+  const head = createTableHead([createColumnHeader(text("time")), ...labels]);
   const newestFirst = history.spans.slice().reverse();
   const body = createElement("tbody", {}, ...newestFirst.map(createSpanRow));
   setContent("table", caption, head, body);
 }
 
 function createSpanRow(span) {
-  const minutes = LABELS_AND_NONE.map((label) => formatMinutes(span.seconds[label]));
+  const minutes = shownLabels().map((label) => formatMinutes(secondsOf(label, span.seconds)));
   return createRow([createRowHeader(formatSpan(span)), ...minutes.map(createNumberCell)]);
 }
 
@@ -217,21 +226,21 @@ function formatMinutes(seconds) {
 
 function showShares(sums) {
   const head = createTableHead([
-    createColumnHeader("label"),
-    createColumnHeader("share", { colspan: 2 }),
-    createColumnHeader("faceMinutes", { class: "number" }),
+    createColumnHeader(text("label")),
+    createColumnHeader(text("share"), { colspan: 2 }),
+    createColumnHeader(text("faceMinutes"), { class: "number" }),
   ]);
-  const rows = LABELS_AND_NONE.map((label) => createShareRow(label, sums));
+  const rows = shownLabels().map((label) => createShareRow(label, sums));
   setContent("shares", head, createElement("tbody", {}, ...rows));
 }
 
 function createShareRow(label, sums) {
   const share = shareOf(label, sums);
   return createRow([
-    createRowHeader(text(label)),
+    createRowHeader(labelText(label)),
     createElement("td", { class: "bar" }, createBar(share, label)),
     createNumberCell(formatShare(share)),
-    createNumberCell(formatMinutes(sums[label])),
+    createNumberCell(formatMinutes(secondsOf(label, sums))),
   ]);
 }
 

@@ -4,9 +4,8 @@
 
 // --- constants and state -------------------------------------------------------------------------
 
-const LABELS = ["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"];
-const LABELS_AND_NONE = [...LABELS, "none"];
-const LABEL_SETS = { fer2013: "FER2013", ferplus: "FER+" };
+const NO_LABEL = "none";
+const LABEL_SETS = { fer2013: "FER2013", ferplus: "FER+", ferplus8: "FER+" };
 const SVG_NAMESPACE = "http://www.w3.org/2000/svg";
 const LANGUAGES = ["en", "zh-TW"];
 const HISTORY_INTERVAL = 15000; // milliseconds
@@ -25,6 +24,7 @@ let pictureRequested = false;
 let pictureStream = null; // the AbortController of the open stream
 let pictureState = ""; // of the open stream: "", "waiting", "shown" or "refused"
 let announcement = "";
+let modelLabels = ""; // of the running model, as it was last
 
 // --- text and numbers ----------------------------------------------------------------------------
 
@@ -38,6 +38,11 @@ function firstLanguage() {
 
 function text(key) {
   return TEXTS[key]?.[language] ?? key;
+}
+
+// A label; one that the page has no word for is shown by its own name.
+function labelText(label) {
+  return Object.hasOwn(LABEL_TEXTS, label) ? LABEL_TEXTS[label][language] : label;
 }
 
 // What a device, a log or a card says, in the page's language where the table has it.
@@ -66,7 +71,7 @@ function formatFace(face) {
 }
 
 function formatVerdict(face) {
-  return text(face.label || face.quality);
+  return face.label ? labelText(face.label) : text(face.quality);
 }
 
 // --- elements ------------------------------------------------------------------------------------
@@ -103,8 +108,8 @@ function createRowHeader(content) {
   return createElement("th", { scope: "row" }, content);
 }
 
-function createColumnHeader(key, attributes = {}) {
-  return createElement("th", { scope: "col", ...attributes }, text(key));
+function createColumnHeader(content, attributes = {}) {
+  return createElement("th", { scope: "col", ...attributes }, content);
 }
 
 function createNumberCell(content) {
@@ -117,13 +122,38 @@ function createTableHead(cells) {
 
 function createBar(share, label) {
   const background = createSvg("rect", { width: 100, height: 10, class: "track" });
-  const foreground = createSvg("rect", { width: 100 * share, height: 10, class: label });
+  const foreground = createLabelRect(label, { width: 100 * share, height: 10 });
   const attributes = {
     viewBox: "0 0 100 10",
     preserveAspectRatio: "none",
     "aria-hidden": "true",
   };
   return createSvg("svg", attributes, background, foreground);
+}
+
+// A rectangle in the colour of a label: that of page.css, which knows light and dark, or that which
+// the device gives labels of other models.
+function createLabelRect(label, attributes) {
+  const rectangle = createSvg("rect", { ...attributes, "data-label": label });
+  rectangle.style.fill = `var(${colourName(label)}, ${givenColour(label)})`;
+  return rectangle;
+}
+
+function colourName(label) {
+  return `--label-${label}`;
+}
+
+function givenColour(label) {
+  const colours = { ...service?.colours, ...history?.colours };
+  return Object.hasOwn(colours, label) ? colours[label] : `var(${colourName(NO_LABEL)})`;
+}
+
+// The same colour for a canvas.
+function colourOf(label) {
+  const style = getComputedStyle(document.documentElement);
+  const named = (name) => style.getPropertyValue(colourName(name)).trim();
+  const given = givenColour(label);
+  return named(label) || (given.startsWith("#") ? given : named(NO_LABEL));
 }
 
 function setContent(id, ...children) {
@@ -243,15 +273,23 @@ function createFaceItem(face) {
     createElement("span", { class: "confidence" }, confidence),
   );
   if (face.scores) {
-    const cells = LABELS.flatMap((label) => createScoreCells(label, face.scores[label]));
+    const labels = scoredLabels(face.scores);
+    const cells = labels.flatMap((label) => createScoreCells(label, face.scores[label]));
     item.append(createElement("div", { class: "bars" }, ...cells));
   }
   return item;
 }
 
+// The labels of a face's scores in the order of its model, which JSON's keys do not keep.
+function scoredLabels(scores) {
+  const labels = Object.keys(scores);
+  const ordered = (service?.labels ?? []).filter((label) => labels.includes(label));
+  return ordered.length === labels.length ? ordered : labels;
+}
+
 function createScoreCells(label, score) {
   return [
-    createElement("span", {}, text(label)),
+    createElement("span", {}, labelText(label)),
     createBar(score, label),
     createElement("span", {}, formatShare(score)),
   ];
@@ -339,9 +377,13 @@ function showCard() {
 }
 
 function formatAccuracy() {
+  if (card.accuracy === undefined) {
+    return "";
+  }
   const percent = (100 * card.accuracy).toFixed(1);
   const labels = LABEL_SETS[card.judged_by] ?? card.judged_by;
-  return text("right").replace("{1}", `${percent} %`).replace("{2}", labels);
+  const sentence = text(card.test === "PublicTest" ? "right" : "rightOnOwn");
+  return sentence.replace("{1}", `${percent} %`).replace("{2}", labels);
 }
 
 function createCardList(sentences) {
@@ -457,6 +499,7 @@ async function refreshHistory() {
   if (answer !== null && asked === spanName) {
     history = answer;
     showHistory();
+    showStatus(); // in the same colours
   }
 }
 
@@ -483,6 +526,10 @@ function onStatus(event) {
   if (isRunning() && service.model !== cardModel) {
     cardModel = service.model;
     refreshCard();
+  }
+  if (isRunning() && service.labels.join() !== modelLabels) {
+    modelLabels = service.labels.join();
+    refreshHistory(); // which has their colours and their rows
   }
 }
 

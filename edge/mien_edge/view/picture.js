@@ -12,7 +12,8 @@ const BAR_ROW = 16;
 const BAR_LENGTH = 60;
 const PANEL_GROUND = "rgba(15, 15, 14, .72)";
 const PANEL_INK = "#fff";
-const TITLE_INK = "#141413";
+const DARK_INK = "#000";
+const LIGHT_INK = "#fff";
 const END_OF_HEADERS = [13, 10, 13, 10];
 
 class PictureRefused extends Error {}
@@ -85,7 +86,7 @@ function drawFaces(context, faces, width, height) {
   const boxes = faces.map((face) => scaledBox(face.box, width, height));
   const panels = faces.map((face) => createPanels(context, face));
   const places = placePanels(boxes, panels, { width, height }, GAP);
-  faces.forEach((face, index) => drawBox(context, boxes[index], colourOf(face.label)));
+  faces.forEach((face, index) => drawBox(context, boxes[index], faceColour(face)));
   faces.forEach((face, index) => {
     const { choice, box } = places[index];
     drawPanel(context, box, panels[index][choice], face);
@@ -96,9 +97,16 @@ function scaledBox([x, y, boxWidth, boxHeight], width, height) {
   return { x: x * width, y: y * height, width: boxWidth * width, height: boxHeight * height };
 }
 
-function colourOf(label) {
-  const name = `--${label || "none"}`;
-  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+function faceColour(face) {
+  return colourOf(face.label || NO_LABEL);
+}
+
+// The ink that is easier to read on a colour, '#rrggbb': by its relative luminance (WCAG 2.2).
+function inkOn(colour) {
+  const channels = [1, 3, 5].map((start) => parseInt(colour.slice(start, start + 2), 16) / 255);
+  const linear = channels.map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
+  const luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2];
+  return luminance < 0.179 ? LIGHT_INK : DARK_INK;
 }
 
 function drawBox(context, box, colour) {
@@ -118,8 +126,9 @@ function createPanels(context, face) {
   if (!face.scores) {
     return [titled, numbered];
   }
-  const barsWidth = namesWidth(context) + BAR_LENGTH + 3 * PAD;
-  const barsHeight = BAR_ROW * LABELS.length + 2 * PAD;
+  const labels = scoredLabels(face.scores);
+  const barsWidth = namesWidth(context, labels) + BAR_LENGTH + 3 * PAD;
+  const barsHeight = BAR_ROW * labels.length + 2 * PAD;
   const width = Math.max(titled.width, barsWidth);
   const height = titled.height + barsHeight;
   return [{ ...titled, width, height, hasBars: true }, titled, numbered];
@@ -140,33 +149,39 @@ function textWidth(context, font, words) {
   return Math.ceil(context.measureText(words).width);
 }
 
-function namesWidth(context) {
-  return Math.max(...LABELS.map((label) => textWidth(context, BAR_FONT, text(label))));
+function namesWidth(context, labels) {
+  return Math.max(...labels.map((label) => textWidth(context, BAR_FONT, labelText(label))));
 }
 
 function drawPanel(context, box, panel, face) {
   context.textBaseline = "middle";
-  context.fillStyle = colourOf(face.label);
+  const colour = faceColour(face);
+  context.fillStyle = colour;
   context.fillRect(box.x, box.y, box.width, TITLE_HEIGHT);
-  context.fillStyle = TITLE_INK;
+  context.fillStyle = inkOn(colour);
   context.font = TITLE_FONT;
   context.fillText(panel.title, box.x + PAD, box.y + TITLE_HEIGHT / 2);
   if (panel.hasBars) {
     context.fillStyle = PANEL_GROUND;
     context.fillRect(box.x, box.y + TITLE_HEIGHT, box.width, box.height - TITLE_HEIGHT);
-    LABELS.forEach((label, row) => {
+    const labels = scoredLabels(face.scores);
+    const left = box.x + namesWidth(context, labels) + 2 * PAD;
+    labels.forEach((label, row) => {
       const top = box.y + TITLE_HEIGHT + PAD + row * BAR_ROW;
-      drawBar(context, box, top, label, face.scores[label]);
+      drawName(context, box.x + PAD, top, label);
+      drawBar(context, left, top, label, face.scores[label]);
     });
   }
 }
 
-function drawBar(context, box, top, label, score) {
+function drawName(context, left, top, label) {
   context.font = BAR_FONT;
   context.fillStyle = PANEL_INK;
-  context.fillText(text(label), box.x + PAD, top + BAR_ROW / 2);
+  context.fillText(labelText(label), left, top + BAR_ROW / 2);
+}
+
+function drawBar(context, left, top, label, score) {
   const length = Math.max(BAR_LENGTH * score, 1);
-  const left = box.x + namesWidth(context) + 2 * PAD;
   context.fillStyle = colourOf(label);
   context.fillRect(left, top + 3, length, BAR_ROW - 6);
 }

@@ -16,14 +16,15 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, closing, suppress
 from importlib import resources
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from aiohttp import hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from mien_edge import paths
 from mien_edge.errors import SettingsError, SinkError, SourceError
-from mien_edge.log import reader
+from mien_edge.labels import colours, ordered
+from mien_edge.log import distributions, reader
 from mien_edge.schema import to_dict
 from mien_edge.settings import Settings, ViewSettings
 from mien_edge.status.status_file import read_status
@@ -59,6 +60,7 @@ _IDLE_SECONDS = 10.0  # for a connection without a request, or with an answer th
 _WRITE_SECONDS = 10.0  # for one message of a stream
 _SCRIPTS = ("texts.js", "place.js", "picture.js", "history.js", "page.js")
 _DAY = 86400
+_END_OF_TIME = 1e12  # seconds since 1970
 _EVENT_DAYS = 7
 _MAX_EVENTS = 20
 _MAX_PICTURE_BYTES = 4_000_000
@@ -73,7 +75,6 @@ _SPANS = {
 """What the page can show of the past: how many seconds, and in steps of how many."""
 
 _CARD_KEYS = ("name", "version", "created", "labels", "intended", "forbidden", "limits")
-_METRIC_KEYS = ("accuracy", "macro_f1", "recall")
 
 
 def serve(settings: Settings, log: Path, runtime: Path, announce: Callable[[str], None]) -> None:
@@ -316,19 +317,28 @@ class _Page:
             "runs": True,
             **service.to_json(),
             **page,
+            "colours": colours(service.labels),
             "publisher": publisher.to_json() if publisher else None,
             "problems": find_problems(service, publisher, time.time()),
         }
 
     async def history(self, request: web.Request) -> web.Response:
-        """Answer with a span of the past in steps, and events; ?span= is one of _SPANS."""
+        """Answer with a span of the past in steps, and events; ?span= is one of _SPANS.
+
+        'labels' are those of the running model and of the models of that time, each with its
+        colour.
+        """
         span = request.query.get("span", "hour")
         if span not in _SPANS:
             raise web.HTTPNotFound(text=f"no such span; one of: {', '.join(_SPANS)}\n")
         length, step = _SPANS[span]
         now = time.time()
+        since = now - length - step
+        running = self._running_labels()
         with closing(reader.open_to_read(self.log)) as connection:
-            spans = reader.read_minutes(connection, now - length - step, step=step)
+            spans = reader.read_minutes(connection, since, step=step)
+            past = distributions.labels_of_minutes(connection, since, _END_OF_TIME)
+            labels = (*running, *past) or distributions.noted_labels(connection)
             events = reader.newest_events(connection, now - _EVENT_DAYS * _DAY, _MAX_EVENTS)
         return web.json_response(
             {
@@ -336,24 +346,31 @@ class _Page:
                 "span": span,
                 "length": length,
                 "step": step,
+                "labels": ordered(labels),
+                "colours": colours(labels),
                 "spans": [to_dict(summary) for summary in spans],
                 "events": [to_dict(event) for event in reversed(events)],
             }
         )
 
+    def _running_labels(self) -> tuple[str, ...]:
+        """The labels of the running model; empty where none runs."""
+        try:
+            return read_status(self.runtime).labels
+        except SourceError:
+            return ()
+
     async def model(self, request: web.Request) -> web.Response:
-        """Answer with what the running model's card says, and its metrics on the test set."""
+        """Answer with what the running model's card says, and how accurate it is on which rows."""
         path = Path(read_status(self.runtime).bundle) / "card.json"
         try:
             card = json.loads(path.read_text(encoding="utf-8"))
-            label_set = card["figures"]["head"]
-            metrics = card["figures"]["networks"]["int8"]["test"][label_set]
             content = {key: card[key] for key in _CARD_KEYS}
-            content |= {key: metrics[key] for key in _METRIC_KEYS}
-        except (OSError, ValueError, KeyError) as problem:
+            content |= _accuracy(card)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
             reason = f"cannot be read ({problem}); see: mien-edge check"
             raise SourceError(f"{path}: {reason}") from None
-        return web.json_response(content | {"judged_by": label_set})
+        return web.json_response(content)
 
     async def picture(self, request: web.Request) -> web.StreamResponse:
         """Answer with the live picture, a stream of JPEGs, for as long as the browser reads it."""
@@ -377,6 +394,21 @@ class _Page:
                     await response.prepare(request)
                 await _write(request, response, _as_part(picture))
         return response
+
+
+def _accuracy(card: dict[str, Any]) -> dict[str, object]:
+    """The accuracy that a card reports, by which head's labels, and on which rows: 'test' is
+    'PublicTest' for those of FER2013. Empty where it reports none.
+    """
+    figures = card["figures"]
+    head = figures.get("head", "")
+    network = figures.get("networks", {}).get("int8", {})
+    metrics = network.get("test", {}).get(head) or network.get("validation", {}).get(head)
+    if not metrics:
+        return {}
+    is_fer2013 = any("FER2013" in sentence for sentence in card["limits"])
+    test = figures["test"] if is_fer2013 and network.get("test") else "own"
+    return {"accuracy": metrics["accuracy"], "judged_by": head, "test": test}
 
 
 def _refuse_head(request: web.Request) -> None:

@@ -2,7 +2,7 @@
 
 // All that the page says, in both languages: JSON between the braces and the brackets.
 
-// By key. Labels, verdicts, camera states, stages, limits and kinds of events are keys as devices
+// By key. Verdicts, camera states, stages, limits and kinds of events are keys as devices
 // write them.
 const TEXTS = {
   "skip": {"en": "Skip to content", "zh-TW": "跳到內容"},
@@ -29,14 +29,6 @@ const TEXTS = {
   "label": {"en": "label", "zh-TW": "標籤"},
   "faceMinutes": {"en": "face-minutes", "zh-TW": "臉分鐘"},
   "nothing": {"en": "Nothing in that time.", "zh-TW": "這段時間沒有資料。"},
-  "angry": {"en": "angry", "zh-TW": "生氣"},
-  "disgust": {"en": "disgust", "zh-TW": "厭惡"},
-  "fear": {"en": "fear", "zh-TW": "恐懼"},
-  "happy": {"en": "happy", "zh-TW": "快樂"},
-  "sad": {"en": "sad", "zh-TW": "悲傷"},
-  "surprise": {"en": "surprise", "zh-TW": "驚訝"},
-  "neutral": {"en": "neutral", "zh-TW": "平靜"},
-  "none": {"en": "no label", "zh-TW": "無標籤"},
   "good": {"en": "good", "zh-TW": "良好"},
   "uncertain": {"en": "uncertain", "zh-TW": "不確定"},
   "too small": {"en": "too small", "zh-TW": "太小"},
@@ -97,6 +89,7 @@ const TEXTS = {
   "over": {"en": "ended", "zh-TW": "已結束"},
   "source": {"en": "Source", "zh-TW": "來源"},
   "right": {"en": "{1} right, measured on FER2013's PublicTest by {2}", "zh-TW": "正確率 {1}，於 FER2013 PublicTest 測得，依據 {2}"},
+  "rightOnOwn": {"en": "{1} right, measured on pictures of its own data that it was not trained on", "zh-TW": "正確率 {1}，於其自身資料中未用於訓練的影像測得"},
   "under-voltage": {"en": "under-voltage", "zh-TW": "電壓不足"},
   "frequency capped": {"en": "frequency capped", "zh-TW": "頻率受限"},
   "throttled": {"en": "throttled", "zh-TW": "降速"},
@@ -125,6 +118,19 @@ const TEXTS = {
   "rolled back": {"en": "rolled back", "zh-TW": "已退回"},
   "shadow": {"en": "shadow", "zh-TW": "影子比較"},
   "shadow ended": {"en": "shadow ended", "zh-TW": "影子比較結束"}
+};
+
+// By label; that of another model is shown by its own name.
+const LABEL_TEXTS = {
+  "angry": {"en": "angry", "zh-TW": "生氣"},
+  "disgust": {"en": "disgust", "zh-TW": "厭惡"},
+  "fear": {"en": "fear", "zh-TW": "恐懼"},
+  "happy": {"en": "happy", "zh-TW": "快樂"},
+  "sad": {"en": "sad", "zh-TW": "悲傷"},
+  "surprise": {"en": "surprise", "zh-TW": "驚訝"},
+  "neutral": {"en": "neutral", "zh-TW": "平靜"},
+  "contempt": {"en": "contempt", "zh-TW": "輕蔑"},
+  "none": {"en": "no label", "zh-TW": "無標籤"}
 };
 
 // What devices, logs and cards say in English: [English, Traditional Chinese]. {1}, {2} … stand
@@ -406,9 +412,14 @@ function translate(sentence) {
   return sentence;
 }
 
+function wordInChinese(word) {
+  const table = Object.hasOwn(LABEL_TEXTS, word) ? LABEL_TEXTS : TEXTS;
+  return table[word]?.["zh-TW"];
+}
+
 // A word that varies: a key, a sentence, or a list of such.
 function translateWord(words) {
-  const parts = words.split(", ").map((part) => TEXTS[part]?.["zh-TW"] ?? translate(part));
+  const parts = words.split(", ").map((part) => wordInChinese(part) ?? translate(part));
   const whole = translate(words);
   return whole === words ? parts.join("、") : whole;
 }

@@ -1,6 +1,7 @@
 """The commands for bundles on this device, called in this process."""
 
 import contextlib
+import json
 import os
 import socket
 import subprocess
@@ -11,8 +12,9 @@ from collections import Counter
 import pytest
 from mien_edge import cli, files
 from mien_edge.commands import doctor, models
+from mien_edge.labels import LABELS
 from mien_edge.model import bundle as bundle_module
-from mien_edge.settings import Settings
+from mien_edge.settings import ModelSettings, Settings
 from mien_edge.status import status_file
 from mien_edge.status.status_file import ProbationStatus, Status, UpdateStatus
 from mien_edge.update import signing
@@ -196,3 +198,55 @@ def test_a_fifth_submission_is_one_line(device, signed, monkeypatch, tmp_path, c
         assert cli.main(["receive", *device]) == 1
     reason = "4 submissions are under way; try again later"
     assert capsys.readouterr().err == f"mien-edge: error: {reason}\n"
+
+
+def test_the_list_names_the_labels_of_a_bundle_that_has_others_than_the_seven(
+    three_labels, bundle, device, tmp_path, capsys
+):
+    place = Store(tmp_path / "models", lambda *_: "me")
+    for each in (three_labels, bundle):
+        place.install(each.folder)
+    assert cli.main(["models", "list", *device]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[:2] == [f"  {bundle.card.id}", "  three-1  (labels happiness, sadness, other)"]
+    assert cli.main(["models", "list", "--json", *device]) == 0
+    labels = json.loads(capsys.readouterr().out)["labels"]
+    assert labels == {bundle.card.id: list(LABELS), "three-1": ["happiness", "sadness", "other"]}
+    (tmp_path / "models" / "three-1" / "card.json").write_text("{")
+    assert cli.main(["models", "list", *device]) == 0
+    assert "  three-1\n" in capsys.readouterr().out
+
+
+def test_doctor_names_the_labels_of_the_bundle(three_labels, tmp_path):
+    settings = Settings(model=ModelSettings(bundle=str(three_labels.folder)))
+    (finding,) = doctor._model(doctor.Device(settings, tmp_path))
+    assert finding.severity == "ok"
+    assert finding.text.startswith(
+        "three-1 computes what it did on the workstation; labels happiness, "
+    )
+
+
+@pytest.mark.parametrize(
+    ("running", "change"),
+    [
+        ((*LABELS, "contempt"), "no more contempt"),
+        (("happiness", "sad"), "also angry, disgust, fear, happy, surprise, neutral; no more happiness"),
+        (("awake", "asleep"), f"all new: {', '.join(LABELS)}"),
+        (tuple(reversed(LABELS)), ""),
+        ((), ""),
+    ],
+)  # fmt: skip
+def test_who_activates_a_bundle_with_other_labels_than_the_running_one_is_told_so(
+    bundle, device, signed, tmp_path, capsys, running, change
+):
+    assert cli.main(["models", "install", str(signed), *device]) == 0
+    (tmp_path / "run").mkdir()
+    status_file.write(tmp_path / "run", Status(model="old-1", labels=running))
+    capsys.readouterr()
+    name = bundle.card.id
+    assert cli.main(["models", "activate", name, *device]) == 0
+    expected = [f"{name} is asked for: the service takes it at its next start"]
+    if change:
+        advice = "what names labels, such as automations and scripts, has to follow"
+        expected.insert(0, f"{name}: its labels are not those of old-1: {change}; {advice}")
+    assert capsys.readouterr().out.splitlines() == expected

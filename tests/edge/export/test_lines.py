@@ -15,6 +15,7 @@ from mien_edge.errors import SettingsError, SinkError
 from mien_edge.events import EventKind
 from mien_edge.export import exports, lines
 from mien_edge.export.textfile import Existing, LineFile, LineFormat, RotatingFile, Rotation
+from mien_edge.labels import LABELS
 from mien_edge.settings import parse_settings
 
 ANY = LineFormat("head\n", bool)
@@ -57,7 +58,7 @@ def test_a_second_run_is_refused_appends_or_overwrites_as_it_is_told(tmp_path, n
         write(path)
     assert path.read_bytes() == first
     write(path, Existing.APPEND)
-    header = lines.CSV.header.encode() if name.lower() == "r.csv" else b""
+    header = lines.csv_format().header.encode() if name.lower() == "r.csv" else b""
     assert path.read_bytes() == first + first.removeprefix(header)
     write(path, Existing.OVERWRITE)
     assert path.read_bytes() == first
@@ -76,10 +77,10 @@ def test_csv_has_one_header_and_scores_per_label(tmp_path):
     [
         ("r.csv", "file,emotion\na.png,happy\n"),
         ("r.csv", "one line without an end"),
-        ("r.csv", lines.CSV.header.replace("source,", "")),
-        ("r.csv", lines.CSV.header.replace("\n", "\r\n")),
-        ("r.csv", lines.CSV.header + "1,2,3\n"),
-        ("r.csv", lines.CSV.header + "2026-01-01T00:00:00.000Z,,"),
+        ("r.csv", lines.csv_format().header.replace("source,", "")),
+        ("r.csv", lines.csv_format().header.replace("\n", "\r\n")),
+        ("r.csv", lines.csv_format().header + "1,2,3\n"),
+        ("r.csv", lines.csv_format().header + "2026-01-01T00:00:00.000Z,,"),
         ("r.csv", "\0\xff" * 100_000),
         ("r.jsonl", '{"my": "notes"}\n'),
         ("r.jsonl", "[1, 2]\n"),
@@ -99,7 +100,7 @@ def test_nothing_is_appended_to_a_foreign_or_broken_file(tmp_path, name, text):
 def test_an_empty_file_is_written_to_and_a_folder_is_not(tmp_path):
     (tmp_path / "r.csv").touch()
     write(tmp_path / "r.csv")
-    assert (tmp_path / "r.csv").read_text().startswith(lines.CSV.header)
+    assert (tmp_path / "r.csv").read_text().startswith(lines.csv_format().header)
     (tmp_path / "d.csv").mkdir()
     with pytest.raises(SinkError, match="a folder; name a file"):
         write(tmp_path / "d.csv", Existing.OVERWRITE)
@@ -107,15 +108,15 @@ def test_an_empty_file_is_written_to_and_a_folder_is_not(tmp_path):
 
 def test_a_pipe_and_a_full_device_are_written_to_until_they_refuse(tmp_path):
     reader, writer = os.pipe()
-    exporter = lines.Csv(LineFile(Path(f"/dev/fd/{writer}"), lines.CSV, Existing.REFUSE))
+    exporter = lines.Csv(LineFile(Path(f"/dev/fd/{writer}"), lines.csv_format(), Existing.REFUSE))
     exporter((testing.reading("sad"),))
-    assert os.read(reader, 9999).decode().startswith(lines.CSV.header)
+    assert os.read(reader, 9999).decode().startswith(lines.csv_format().header)
     os.close(reader)
     with pytest.raises(SinkError, match="Broken pipe"):
         exporter((testing.reading("sad"),))
     os.close(writer)
     with pytest.raises(SinkError, match=r"/dev/full: cannot be written .* free some space"):
-        LineFile(Path("/dev/full"), lines.CSV, Existing.REFUSE)
+        LineFile(Path("/dev/full"), lines.csv_format(), Existing.REFUSE)
 
 
 def test_two_names_of_one_file_and_a_file_that_is_read_are_refused(tmp_path):
@@ -209,13 +210,13 @@ def test_one_file_alone_is_bounded_too(tmp_path):
 
 def test_the_service_continues_its_file_after_a_restart_and_a_power_cut(tmp_path):
     for moment in (1.0, 2.0):
-        file = RotatingFile(tmp_path / "r.csv", lines.CSV, Rotation(10**6, 5))
+        file = RotatingFile(tmp_path / "r.csv", lines.csv_format(), Rotation(10**6, 5))
         exporter = lines.Csv(file)
         exporter((testing.reading("sad", moment),))
         exporter.close()
         with (tmp_path / "r.csv").open("a") as power_cut:
             power_cut.write("1970-01-01T00:00")
-    RotatingFile(tmp_path / "r.csv", lines.CSV, Rotation(10**6, 5)).close()
+    RotatingFile(tmp_path / "r.csv", lines.csv_format(), Rotation(10**6, 5)).close()
     rows = list(csv.DictReader((tmp_path / "r.csv").open()))
     assert [row["time"][17:19] for row in rows] == ["01", "02"]
     assert [path.name for path in tmp_path.iterdir()] == ["r.csv"]
@@ -224,8 +225,8 @@ def test_the_service_continues_its_file_after_a_restart_and_a_power_cut(tmp_path
 @pytest.mark.parametrize(
     ("line_format", "text"),
     [
-        (lines.CSV, "time,label\n1,happy\n"),
-        (lines.CSV, "no line"),
+        (lines.csv_format(), "time,label\n1,happy\n"),
+        (lines.csv_format(), "no line"),
         (lines.JSON_LINES, '{"time": 1}\n'),
     ],
 )
@@ -243,6 +244,95 @@ def test_a_foreign_file_in_the_services_way_is_moved_aside_and_never_lost(
     assert [(tmp_path / f"r.old-{number}").read_text() for number in (1, 2)] == [text, text]
     assert [kind for kind, _ in events] == [EventKind.FILE_MOVED] * 2
     assert events[1][1].endswith("moved to r.old-2")
+
+
+THREE = ("smile", "neutral", "eyes-closed")
+CLASHING = ("label", "model", "x", "time")
+
+
+def of(labels, index=0, moment=1.0):
+    return testing.reading(labels[index], moment, labels=labels)
+
+
+def csv_of(path):
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_columns_of_the_seven_labels_are_those_that_they_were():
+    assert lines.csv_format().header == (
+        "time,source,position,frame,track,label,confidence,quality,x,y,width,height,"
+        "angry,disgust,fear,happy,sad,surprise,neutral,model\n"
+    )
+
+
+@pytest.mark.parametrize("labels", [THREE, CLASHING, (*LABELS, "contempt"), ("1", "0")])
+def test_csv_has_a_column_for_each_label_also_where_it_is_called_as_another_column(
+    tmp_path, labels
+):
+    path = tmp_path / "r.csv"
+    for existing in (Existing.REFUSE, Existing.APPEND):
+        exports.check([exports.Export.by_suffix(path)], existing)
+        sink = exports.open_export(exports.Export.by_suffix(path), existing, labels)
+        sink((of(labels), testing.reading(None, 2.0, quality="blurred")))
+        sink.close()
+    first, blurred, second, _ = csv_of(path)
+    assert first == second
+    taken = set(CLASHING)
+    scores = {label: first[f"scores.{label}" if label in taken else label] for label in labels}
+    assert float(scores.pop(labels[0])) == 0.9
+    assert sum(map(float, scores.values())) == pytest.approx(0.1, abs=1e-3)
+    assert (first["label"], first["model"], first["x"]) == (labels[0], "fake-1", "10")
+    assert first["time"].startswith("1970-01-01T00:00:01")
+    assert (blurred["label"], blurred["quality"]) == ("", "blurred")
+
+
+def test_nothing_is_appended_to_a_file_of_other_labels_and_what_it_lacks_is_never_dropped(
+    tmp_path,
+):
+    path = tmp_path / "r.csv"
+    write(path)
+    before = path.read_bytes()
+    export = exports.Export.by_suffix(path)
+    with pytest.raises(SinkError, match="nothing is appended, for its first line is not: time,"):
+        exports.open_export(export, Existing.APPEND, THREE)
+    sink = exports.open_export(export, Existing.APPEND)
+    with pytest.raises(SinkError, match=r"has no room for the columns .*smile.*name another file"):
+        sink((of(THREE),))
+    sink.close()
+    assert path.read_bytes() == before
+
+
+def test_the_services_file_of_one_model_makes_room_for_that_of_the_next(tmp_path):
+    events = []
+
+    def open_csv(labels):
+        file = RotatingFile(
+            tmp_path / "r.csv",
+            lines.csv_format(labels),
+            Rotation(10**6, 3),
+            lambda *event: events.append(event),
+        )
+        return lines.Csv(file, labels)
+
+    sink = open_csv(LABELS)
+    sink((of(LABELS, 3),))
+    sink((of(THREE), testing.reading(None, 2.0, quality="blurred")))  # swapped while it runs
+    sink.close()
+    sink = open_csv(LABELS)  # swapped while it did not run
+    sink((of(LABELS, 4),))
+    sink.close()
+    files = [csv_of(tmp_path / name) for name in ("r.csv", "r.csv.1", "r.csv.2")]
+    labels = [[row["label"] for row in rows] for rows in files]
+    assert labels == [["sad"], ["smile", ""], ["happy"]]
+    assert [row["smile"] for row in files[1]] == ["0.9", ""]
+    assert not events
+    sink = open_csv(THREE)
+    sink((of(LABELS, 3),))  # nothing stood there yet
+    sink.close()
+    assert {path.name for path in tmp_path.iterdir()} == {"r.csv", "r.csv.1", "r.csv.2"}
+    assert [kind for kind, _ in events] == [EventKind.FILE_DELETED], "the bound holds"
+    assert [row["label"] for row in csv_of(tmp_path / "r.csv")] == ["happy"]
 
 
 def test_a_line_that_did_not_fit_the_disk_is_cut_off_again(tmp_path, monkeypatch):

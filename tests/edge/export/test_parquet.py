@@ -11,7 +11,8 @@ from mien_edge import testing
 from mien_edge.errors import RuntimeMissingError, SinkError
 from mien_edge.export import exports, parquet
 from mien_edge.export.textfile import Existing
-from mien_edge.formats import CSV_COLUMNS
+from mien_edge.formats import columns
+from mien_edge.labels import LABELS
 from mien_edge.log.writer import LogWriter
 from mien_edge.settings import LogSettings
 
@@ -31,7 +32,7 @@ def test_readings_become_typed_rows(tmp_path, arrow):
     sink(())
     sink.close()
     table = arrow.read_table(tmp_path / "r.parquet")
-    assert tuple(table.column_names) == CSV_COLUMNS
+    assert tuple(table.column_names) == columns()
     first, second = table.to_pylist()
     assert first["time"] == datetime.fromtimestamp(1.5, UTC)
     assert (first["source"], first["position"], first["label"]) == ("clip.mp4", 4.96, "happy")
@@ -52,7 +53,24 @@ def test_a_name_that_is_not_utf8_is_written_to(tmp_path, arrow):
 
 def test_no_reading_is_an_empty_table_with_its_columns(tmp_path, arrow):
     parquet.Parquet(tmp_path / "new" / "r.parquet", Existing.REFUSE).close()
-    assert tuple(arrow.read_table(tmp_path / "new" / "r.parquet").column_names) == CSV_COLUMNS
+    assert tuple(arrow.read_table(tmp_path / "new" / "r.parquet").column_names) == columns()
+
+
+def test_labels_that_come_with_another_model_get_columns_beside_those_before(tmp_path, arrow):
+    labels = ("x", "label", "happy")
+    sink = parquet.Parquet(tmp_path / "r.parquet", Existing.REFUSE, lambda: 0.0)
+    for _ in range(5000):
+        sink((HAPPY,))
+    sink((testing.reading("x", 2.0, labels=labels),))
+    sink.close()
+    table = arrow.read_table(tmp_path / "r.parquet")
+    assert tuple(table.column_names) == columns((*LABELS, "x", "label"))
+    last = table.slice(5000).to_pylist()[0]
+    assert (last["label"], last["x"], last["sad"]) == ("x", 10, None)
+    assert last["scores.x"] == pytest.approx(0.9)
+    assert last["scores.label"] == last["happy"] == pytest.approx(0.05)
+    first = table.slice(0, 1).to_pylist()[0]
+    assert (first["happy"], first["scores.x"]) == (pytest.approx(0.9), None)
 
 
 def test_a_kill_leaves_whole_parts_and_the_next_run_names_them(tmp_path, arrow):

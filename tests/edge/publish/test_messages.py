@@ -5,7 +5,9 @@ import json
 import pytest
 from mien_edge import __version__, testing
 from mien_edge.events import EventKind
+from mien_edge.labels import LABELS
 from mien_edge.log import reader, writer
+from mien_edge.log.minutes import MinuteSummary
 from mien_edge.publish import homeassistant
 from mien_edge.publish.outbox import Cursor, MinuteSums, Outbox, SingleReadings
 from mien_edge.publish.publisher import Publisher
@@ -83,9 +85,8 @@ def test_the_discovery_message():
         homeassistant.discovery_topic("homeassistant", "Büro")
         == "homeassistant/device/B_ro_96eecebc/config"
     )
-    assert homeassistant.discovery_message("mien/Büro", "Büro") == DISCOVERY.replace(
-        "VERSION", __version__
-    )
+    message = homeassistant.discovery_message("mien/Büro", "Büro", LABELS)
+    assert message == DISCOVERY.replace("VERSION", __version__)
 
 
 def test_a_state_message_of_a_running_service(tmp_path, publisher):
@@ -144,3 +145,59 @@ def test_the_message_of_a_minute(tmp_path, log):
         f'{{"id": "{start.log}-m1699999980", "time": "2023-11-14T22:13:00.000Z", "faces": 2, '
         '"face_seconds": 6.2, "shares": {"happy": 0.5, "none": 0.5}}'
     )
+
+
+THREE = ("smile", "neutral", "eyes-closed")
+
+
+def test_a_state_has_no_label_that_the_running_model_lacks(tmp_path, publisher, log):
+    """As Home Assistant refuses it: of the model before are faces and the minute that has ended."""
+    sums = publisher(aggregate=True, min_faces=1)
+    sums.outbox.last_minute = MinuteSummary(0, {"sad": 9.0, "neutral": 2.0, "none": 1.0}, 1)
+    faces = [json.loads(SERVICE)["faces"][0]]
+    for labels, emotion in ((THREE, "neutral"), (("a", "b"), "none"), (LABELS, "sad"), ((), "sad")):
+        status = json.loads(SERVICE) | {"labels": labels, "faces": faces}
+        (tmp_path / "run" / status_file.NAME).write_text(json.dumps(status))
+        assert sums.state()["emotion"] == emotion
+    single = Publisher(PublishSettings(host="b"), log.path, tmp_path / "run", tmp_path)
+    (tmp_path / "run" / status_file.NAME).write_text(json.dumps(status | {"labels": THREE}))
+    assert single.state()["emotion"] == "none"
+
+
+def test_the_messages_of_any_labels(tmp_path, log):
+    log((testing.reading("smile", NOW, labels=THREE),))
+    log.commit()
+    start = start_of(log.path)
+    (reading,) = Outbox(log.path, SingleReadings(), start).take()
+    assert json.loads(reading.text)["scores"] == {
+        "smile": 0.9,
+        "neutral": 0.05,
+        "eyes-closed": 0.05,
+    }
+    (minute,) = Outbox(log.path, MinuteSums(1), start, lambda: NOW + 600).take()
+    assert json.loads(minute.text)["shares"] == {"smile": 1.0}
+
+
+def test_the_shares_of_a_minute_are_of_the_running_models_labels_and_of_what_was_seen(
+    tmp_path, publisher, log
+):
+    running = publisher()
+    log((testing.reading("happy", NOW),))
+    log((testing.reading("smile", NOW + 120, labels=THREE),))
+    log.commit()
+    running.outbox.look()
+    status = tmp_path / "run" / status_file.NAME
+
+    def shares(seconds):
+        running.outbox.last_minute = MinuteSummary(0, seconds, 1)
+        return running.report().shares
+
+    status.write_text(json.dumps({"labels": LABELS}))
+    assert shares({"happy": 1.0}) == dict.fromkeys((*LABELS, "none"), 0.0) | {"happy": 1.0}
+    status.write_text(json.dumps({"labels": THREE}))
+    both = ("happy", "neutral", "smile", "eyes-closed", "none")
+    assert shares({"happy": 1.0}) == dict.fromkeys(both, 0.0) | {"happy": 1.0}
+    three = ("neutral", "smile", "eyes-closed", "none")
+    assert shares({"smile": 3.0}) == dict.fromkeys(three, 0.0) | {"smile": 1.0}
+    status.unlink()
+    assert set(shares({"smile": 3.0})) == {*LABELS, *THREE, "none"}, "those of the log"

@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from brokers import Broker, Subscriber, free_port
 from mien_edge import testing
 from mien_edge.errors import PublishError, SourceError
+from mien_edge.formats import reading_record
 from mien_edge.labels import LABELS
 from mien_edge.log import reader
 from mien_edge.log.writer import LogWriter
@@ -27,7 +28,7 @@ from mien_edge.publish.publisher import Publisher
 from mien_edge.service import status_writer
 from mien_edge.settings import LogSettings, PublishSettings
 from mien_edge.status import status_file
-from mien_edge.status.status_file import ModelStatus
+from mien_edge.status.status_file import ModelStatus, Status
 
 NOW = 1_700_000_000.0
 
@@ -317,6 +318,7 @@ def test_home_assistant_gets_what_its_documentation_requires(tmp_path, broker):
     """
     subscriber = Subscriber(broker)
     device = Device(tmp_path, broker.port)
+    status_file.write(tmp_path / "run", Status(labels=LABELS))
     publisher = device.publisher()
     until(publisher, lambda: subscriber.payloads("config") and subscriber.payloads("state"))
     subscriber.close()
@@ -347,6 +349,36 @@ def test_home_assistant_gets_what_its_documentation_requires(tmp_path, broker):
     assert any(retained for _, _, retained in late.messages)
 
 
+def test_home_assistant_knows_the_labels_of_a_new_model_before_a_state_has_one(tmp_path, broker):
+    subscriber = Subscriber(broker)
+    device = Device(tmp_path, broker.port, state_interval=1)
+    status_file.write(tmp_path / "run", running_with("happy", LABELS))
+    publisher = device.publisher()
+    until(publisher, lambda: subscriber.payloads("state"))
+    status_file.write(tmp_path / "run", running_with("smile", THREE))
+    until(publisher, lambda: "smile" in subscriber.payloads("state")[-1])
+    (tmp_path / "run" / status_file.NAME).unlink()  # it is known on while the service starts anew
+    until(publisher, lambda: "does not run" in subscriber.payloads("state")[-1])
+    subscriber.close()
+    options = []
+    for topic, payload, _ in subscriber.messages:
+        if topic.endswith("/config"):
+            options.append(json.loads(payload)["cmps"]["emotion"]["options"])
+        elif topic.endswith("/state"):
+            assert json.loads(payload)["emotion"] in options[-1]
+    assert options == [[*LABELS, "none"], [*THREE, "none"]]
+
+
+THREE = ("smile", "neutral", "eyes-closed")
+
+
+def running_with(label, labels):
+    """The status of a service whose model has these labels and sees a face with one of them."""
+    return Status(
+        labels=labels, faces=(reading_record(testing.reading(label, NOW, labels=labels)),)
+    )
+
+
 def test_home_assistant_gets_the_device_again_when_it_starts(tmp_path, broker, monkeypatch):
     monkeypatch.setattr("mien_edge.publish.publisher.INTRODUCTION_SECONDS", 0.01)
     subscriber = Subscriber(broker)
@@ -362,7 +394,9 @@ def test_home_assistant_gets_the_device_again_when_it_starts(tmp_path, broker, m
 
 @pytest.mark.parametrize("names", [("廚房", "客廳"), ("cam 1", "cam.1", "cam/1", "cam_1")])
 def test_devices_with_different_names_are_different_devices_in_home_assistant(names):
-    contents = [json.loads(homeassistant.discovery_message("mien/x", name)) for name in names]
+    contents = [
+        json.loads(homeassistant.discovery_message("mien/x", name, LABELS)) for name in names
+    ]
     ids = {content["dev"]["ids"][0] for content in contents}
     entities = {
         component["unique_id"] for content in contents for component in content["cmps"].values()

@@ -147,8 +147,18 @@ FULL_STATUS = Status(
     throttle=ThrottleStatus(target_fps=15.0, idle=False, skipped=7, failed_reads=3),
     update=UpdateStatus(
         ProbationStatus(12.3, 600.0, 3, 200),
-        ShadowStatus("small-3", 60, 1, 1.0, ((1,),), (2.1, 3.0)),
+        ShadowStatus(
+            "small-3",
+            60,
+            1,
+            1.0,
+            ((1, 0),),
+            (2.1, 3.0),
+            labels=("sad",),
+            shadow_labels=("sad", "calm"),
+        ),
     ),
+    labels=("happy", "sad"),
 )
 FULL_JSON = (
     '{"time": 1800000000.0, "started": 1799999000.0, "pid": 42, "model": "small-2", "bundle": "/models/small-2", '
@@ -160,8 +170,9 @@ FULL_JSON = (
     '"events": [{"time": 1800000000.0, "kind": "throttled", "text": "hot"}], '
     '"target_fps": 15.0, "idle": false, "skipped": 7, "failed_reads": 3, '
     '"probation": {"seconds": 12.3, "of_seconds": 600.0, "faces": 3, "of_faces": 200}, '
-    '"shadow": {"bundle": "small-3", "seconds": 60, "faces": 1, "agreement": 1.0, "confusion": [[1]], '
-    '"milliseconds": [2.1, 3.0], "degrees_warmer": null, "problem": ""}, "minutes_only": false}\n'
+    '"shadow": {"bundle": "small-3", "seconds": 60, "faces": 1, "agreement": 1.0, "confusion": [[1, 0]], '
+    '"milliseconds": [2.1, 3.0], "degrees_warmer": null, "problem": "", "labels": ["sad"], "shadow_labels": ["sad", "calm"]}, '
+    '"minutes_only": false, "labels": ["happy", "sad"]}\n'
 )
 
 
@@ -588,6 +599,18 @@ def test_a_process_without_a_free_file_descriptor_still_beats(tmp_path, monkeypa
         notifier.close()
         messages = [systemd.recv(1000).decode() for _ in range(3)]
     assert messages == ["READY=1", "WATCHDOG=1\nSTATUS=listens", "STOPPING=1"]
+
+
+def test_the_status_tells_what_the_model_tells_apart():
+    for labels, text in (
+        (("smile", "eyes-closed"), "smile, eyes-closed"),
+        ((), "not reported here"),
+    ):
+        service = dataclasses.replace(FULL_STATUS, labels=labels)
+        no_log = summary.NoLog("log.db", "no log here", None)
+        told = summary.StatusSummary(service, no_log, None, ())
+        assert f"labels       {text}" in summary.as_text(told).splitlines()
+        assert told.to_json()["service"]["labels"] == list(labels)
 
 
 def test_the_status_tells_a_faces_number_from_the_number_of_faces():

@@ -37,6 +37,10 @@ def texts():
     return table("TEXTS", "{", "}")
 
 
+def label_texts():
+    return table("LABEL_TEXTS", "{", "}")
+
+
 def sentences():
     return dict(table("SENTENCES", "[", "]"))
 
@@ -48,12 +52,13 @@ def matches(english):
 
 
 def test_no_text_lacks_a_language():
+    words_of = {**texts(), **label_texts()}
     lacking = [
-        key for key, words in texts().items() if set(words) != LANGUAGES or not all(words.values())
+        key for key, words in words_of.items() if set(words) != LANGUAGES or not all(words.values())
     ]
     assert lacking == []
     assert [english for english, own in sentences().items() if not CHINESE.search(own)] == []
-    untranslated = [key for key, words in texts().items() if not CHINESE.search(words["zh-TW"])]
+    untranslated = [key for key, words in words_of.items() if not CHINESE.search(words["zh-TW"])]
     assert untranslated == ["of"], "a slash"
 
 
@@ -73,9 +78,11 @@ def test_the_page_uses_no_text_that_is_not_in_the_table():
 
 
 def test_every_word_that_devices_write_is_in_the_table():
-    words = {*LABELS, "none", *Quality, *EventKind, *CAMERA_STATES, *STAGES}
+    words = {*Quality, *EventKind, *CAMERA_STATES, *STAGES}
     words |= set(health._LIMITS.values())
     assert words - set(texts()) == set()
+    assert {*LABELS, "contempt", "none"} == set(label_texts())
+    assert label_texts()["contempt"]["zh-TW"] == "輕蔑"
 
 
 def test_what_the_cards_of_the_repositorys_bundles_say_is_in_the_table():

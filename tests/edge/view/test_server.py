@@ -1,7 +1,9 @@
 """The page: what it answers, whom it refuses, and how it is in a real browser."""
 
 import contextlib
+import dataclasses
 import json
+import os
 import re
 import resource
 import socket
@@ -23,10 +25,11 @@ from helpers import clean_environment, until
 
 sys.path.insert(0, str(Path(__file__).parent))
 from brokers import free_port
-from mien_edge import paths, testing
+from mien_edge import labels, paths, testing
 from mien_edge.chain.pipeline import Timed
 from mien_edge.errors import SettingsError
 from mien_edge.events import EventKind
+from mien_edge.log import distributions
 from mien_edge.log.writer import LogWriter
 from mien_edge.service.preview import PreviewServer
 from mien_edge.service.status_writer import StatusWriter
@@ -36,6 +39,10 @@ from mien_edge.values import Frame
 from mien_edge.view.access import read_token
 
 LABELS = ["happy", "sad", None]
+SEVEN = labels.LABELS
+THREE = ("smile", "neutral", "eyes-closed")
+EIGHT = (*SEVEN, "contempt")
+SIXTEEN = tuple(f"a-label-of-thirty-two-letters-{index:02}" for index in range(16))
 SCRIPTS = ("texts.js", "place.js", "picture.js", "history.js", "page.js")
 
 
@@ -44,24 +51,41 @@ class Service:
 
     def __init__(self, folder, bundle):
         folder.mkdir()
-        model = ModelStatus(bundle.card.id, str(bundle.folder))
+        self.model = ModelStatus(bundle.card.id, str(bundle.folder), labels=bundle.card.labels)
         stages = [("detect", Timed(lambda: None))]
         self.folder = folder
         self.frames = 0
         self.log = LogWriter(folder / "log.db", LogSettings(commit_interval=0.1))
-        self.status = StatusWriter(folder, "fake", lambda: model, stages)
+        self.status = StatusWriter(folder, "fake", lambda: self.model, stages)
         self.preview = PreviewServer(paths.preview(folder))
         self.log.event("start", "<b>fake</b> & co")
 
     def see(self, *labels):
         now = time.time()
         faces = enumerate(labels, start=1)
-        readings = tuple(read_face(label, now, track) for track, label in faces)
+        model_labels = self.model.labels
+        readings = tuple(read_face(label, now, track, model_labels) for track, label in faces)
         frame = Frame(np.full((240, 320, 3), 90, np.uint8), self.frames, now)
         self.frames += 1
         self.log(readings)
         self.status(frame, readings)
         self.preview(frame, readings)
+
+    def swap(self, labels):
+        """Another model, which has these labels."""
+        self.model = dataclasses.replace(self.model, model=f"of-{len(labels)}", labels=labels)
+
+    def past(self, ages, labels):
+        """Half a minute with each label, so many seconds ago, of a model with these labels."""
+        with contextlib.closing(sqlite3.connect(self.folder / "log.db")) as log, log:
+            distributions.insert_sets(log, [labels])
+            for label, age in ages.items():
+                minute = int((time.time() - age) // 60) * 60
+                log.execute(
+                    "INSERT INTO minutes (minute, label, run, seconds, faces) "
+                    "VALUES (?, ?, 1, 30, 1)",
+                    (minute, label),
+                )
 
     def close(self):
         self.status.close()
@@ -69,9 +93,10 @@ class Service:
         self.log.close()
 
 
-def read_face(label, seconds, track):
+def read_face(label, seconds, track, labels):
     """A reading, which is uncertain where there is no label."""
-    return testing.reading(label, seconds, track, quality="good" if label else "uncertain")
+    quality = "good" if label else "uncertain"
+    return testing.reading(label, seconds, track, quality=quality, labels=labels)
 
 
 @pytest.fixture
@@ -338,6 +363,34 @@ def test_without_a_service_or_a_log_the_page_says_so(service, tmp_path):
         assert "no log here" in json.loads(get(page + "/api/history").body)["problem"]
 
 
+def test_the_accuracy_of_a_card_is_told_with_the_rows_that_it_is_of_and_none_is_made_up(service):
+    card = json.loads((Path(service.model.bundle) / "card.json").read_text())
+    head = card["figures"]["head"]
+    measured = card["figures"]["networks"]["int8"]
+    own_data = {"limits": ["It predicts what the labels of its training data call an expression."]}
+    validation = {"head": "labels", "test": "test", "networks": {"int8": {"validation": {}}}}
+    validation["networks"]["int8"]["validation"] = {"labels": {"accuracy": 0.5}}
+    told = ("accuracy", "judged_by", "test")
+    expected = [
+        ({}, (measured["test"][head]["accuracy"], head, "PublicTest")),
+        (own_data, (measured["test"][head]["accuracy"], head, "own")),
+        ({"figures": validation, **own_data}, (0.5, "labels", "own")),
+        ({"figures": {}}, (None, None, None)),
+    ]
+    folder = service.folder / "bundle"
+    folder.mkdir()
+    service.model = dataclasses.replace(service.model, bundle=str(folder))
+    service.see("happy")
+    with served(service) as address:
+        for changes, values in expected:
+            (folder / "card.json").write_text(json.dumps({**card, **changes, "labels": THREE}))
+            answer = json.loads(get(f"{address}/api/model").body)
+            assert tuple(answer.get(key) for key in told) == values
+            assert answer["labels"] == list(THREE)
+        (folder / "card.json").write_text(json.dumps({**card, "figures": 3}))
+        assert get(f"{address}/api/model").status == 503
+
+
 def test_another_address_needs_a_token(tmp_path, monkeypatch):
     with pytest.raises(SettingsError, match="whoever is in that network could look"):
         read_token(ViewSettings(host="0.0.0.0"))  # noqa: S104 - it is refused
@@ -510,15 +563,8 @@ def test_a_picture_that_the_settings_forbid_is_called_forbidden(service, chromiu
 
 
 def test_the_past_has_a_scale_of_times_and_shares_in_each_span(service, chromium):
-    now = time.time()
     ages = {"happy": 20 * 60, "sad": 5 * 3600, "fear": 3 * 86400, "angry": 20 * 86400}
-    with contextlib.closing(sqlite3.connect(service.folder / "log.db")) as log, log:
-        for label, age in ages.items():
-            minute = int((now - age) // 60) * 60
-            log.execute(
-                "INSERT INTO minutes (minute, label, run, seconds, faces) VALUES (?, ?, 1, 30, 1)",
-                (minute, label),
-            )
+    service.past(ages, SEVEN)
     with served(service) as address, opened(chromium, address) as page:
         for span, labels in {
             "hour": ["happy"],
@@ -529,13 +575,143 @@ def test_the_past_has_a_scale_of_times_and_shares_in_each_span(service, chromium
             page.click(f"[data-span={span}]")
             share = f"{100 / len(labels):.0f}%"
             page.wait_for_selector(f"#key li:has-text('happy {share}')")
-            classes = "[...document.querySelectorAll('#timeline g rect')].map(r => r.classList[0])"
-            assert sorted(page.evaluate(classes)) == labels
+            assert sorted(stacked(page)) == labels
             ticks = page.evaluate(
                 "[...document.querySelectorAll('#timeline text')].map(t => t.textContent)"
             )
             assert len(ticks) >= 3 + 3, "three of the scale at the left, the others are times"
             assert ticks[0] == "0"
+
+
+def stacked(page):
+    """The labels of the chart's bars."""
+    shapes = "[...document.querySelectorAll('#timeline g rect')]"
+    return page.evaluate(f"{shapes}.map(shape => shape.dataset.label)")
+
+
+def rows_of(page, selector):
+    """The texts of the first cells of a table or list."""
+    return page.evaluate(f"[...document.querySelectorAll('{selector}')].map(e => e.textContent)")
+
+
+FACE_LABELS = "#faces li .bars span:nth-child(3n+1)"
+SHARE_LABELS = "#shares tbody th"
+# names of things that the page has too, of CSS, of JavaScript's objects, and numbers
+CLASHING = ("show", "track", "none-of-it", "constructor", "good", "10", "2")
+
+
+@pytest.mark.parametrize("labels", [THREE, EIGHT, CLASHING, SIXTEEN])
+def test_the_page_has_a_row_and_a_colour_for_each_label_of_the_model(service, chromium, labels):
+    service.swap(labels)
+    service.past({label: 600 + 180 * index for index, label in enumerate(labels)}, labels)
+    service.see(labels[0], None)
+    service.log.commit()
+    with served(service) as address:
+        for width, scheme in ((1280, "light"), (390, "dark")):
+            with opened(chromium, address, width, color_scheme=scheme) as page:
+                _check_rows_and_colours(page, labels)
+                page.click("#toggle")
+                while page.is_hidden("#picture"):
+                    service.see(labels[0], None)
+                    page.wait_for_timeout(30)
+                _save_picture(page, f"{len(labels)}-{width}")
+
+
+def _check_rows_and_colours(page, labels):
+    page.wait_for_selector("#faces .bars")
+    page.wait_for_selector("#shares tbody tr")
+    assert rows_of(page, FACE_LABELS) == list(labels)
+    assert rows_of(page, SHARE_LABELS) == [*distributions.ordered(labels), "no label"]
+    assert sorted(stacked(page)) == sorted(labels)
+    fills = "[...document.querySelectorAll('#key rect')].map(r => getComputedStyle(r).fill)"
+    assert len(set(page.evaluate(fills))) == len(labels) + 1
+    assert page.inner_text("#faces strong >> nth=0") == labels[0]
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), (
+        "nothing sticks out"
+    )
+
+
+def test_the_past_of_a_device_that_changed_its_labels_and_back_has_all_of_them(service, chromium):
+    service.past({"happy": 20 * 60, "neutral": 5 * 3600}, SEVEN)
+    service.past({"smile": 10 * 60, "eyes-closed": 15 * 60}, THREE)
+    service.past({"a-grin": 30 * 60}, ("a-grin", "no-grin"))
+    service.swap(THREE)
+    service.see("smile")
+    with served(service) as address, opened(chromium, address) as page:
+        page.wait_for_selector("#shares tbody tr")
+        own = ["smile", "eyes-closed", "a-grin", "no-grin"]
+        page.wait_for_selector("#faces .bars")
+        assert rows_of(page, SHARE_LABELS) == [*SEVEN, *own, "no label"]
+        assert sorted(stacked(page)) == ["a-grin", "eyes-closed", "happy", "smile"]
+        key = "[...document.querySelectorAll('#key rect')].map(r => getComputedStyle(r).fill)"
+        assert len(set(page.evaluate(key))) == 7 + 4 + 1
+        colours = "[...document.querySelectorAll('[data-label=smile]')]"
+        fills = page.evaluate(f"{colours}.map(shape => getComputedStyle(shape).fill)")
+        assert len(set(fills)) == 1, "the same in faces, chart, key and shares"
+        page.click("text=中文")
+        assert "快樂" in rows_of(page, SHARE_LABELS)
+        assert "smile" in rows_of(page, SHARE_LABELS), "it has no other name"
+        _save_picture(page, "mixed")
+        service.swap(SEVEN)
+        service.see("happy")
+        page.wait_for_selector("#faces strong:text('快樂')")
+        assert len(rows_of(page, FACE_LABELS)) == 7
+
+
+def test_a_new_model_has_its_rows_at_once(service, chromium):
+    service.see("happy")
+    with served(service) as address, opened(chromium, address) as page:
+        page.wait_for_selector("#shares tbody tr")
+        assert rows_of(page, SHARE_LABELS) == [*SEVEN, "no label"]
+        service.swap(THREE)
+        service.status.event("model changed", "of-3")
+        service.see("smile")
+        page.wait_for_selector("#shares th:text('eyes-closed')")
+        rows = rows_of(page, SHARE_LABELS)
+        # If a minute ended meanwhile, those of the model before stay: they are of the past then.
+        assert [row for row in rows if row in THREE] == ["neutral", "smile", "eyes-closed"]
+        assert rows[-1] == "no label"
+
+
+def test_a_service_of_an_earlier_version_does_not_name_its_labels_and_has_its_rows_all_the_same(
+    service, chromium
+):
+    service.past({"happy": 600}, SEVEN)
+    service.see("happy")
+    service.model = dataclasses.replace(service.model, labels=())
+    service.status.event("start", "an earlier version")
+    with served(service) as address, opened(chromium, address) as page:
+        page.wait_for_selector("#shares tbody tr")
+        assert rows_of(page, SHARE_LABELS) == [*SEVEN, "no label"]
+
+
+def test_the_ink_on_a_colour_can_be_read(service, chromium):
+    colours = [*labels.colours(SIXTEEN).values(), *labels.colours(EIGHT).values()]
+    with served(service) as address, opened(chromium, address) as page:
+        page.wait_for_selector("#state.good, #state.bad")
+        inks = page.evaluate("colours => colours.map(inkOn)", colours)
+    assert set(inks) == {"#fff", "#000"}
+    for colour, ink in zip(colours, inks, strict=True):
+        assert contrast(colour, ink + ink[1:]) >= 4.5, colour
+
+
+def contrast(first, second):
+    """The contrast of two colours, '#rrggbb' (WCAG 2.2)."""
+    dark, light = sorted(map(luminance, (first, second)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def luminance(colour):
+    channels = [int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def _save_picture(page, name):
+    """Where MIEN_PICTURES names a folder: the whole page, to be looked at."""
+    folder = os.environ.get("MIEN_PICTURES")
+    if folder:
+        page.screenshot(path=f"{folder}/page-{name}.png", full_page=True)
 
 
 def test_a_link_chooses_the_language(service, chromium):

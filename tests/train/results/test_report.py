@@ -1,13 +1,15 @@
 """Pages: report.html of a run and the audit's; what they begin with, and whether they fit."""
 
 import dataclasses
+import json
 import re
 
+import numpy as np
 import pytest
-from mien_train import html
+from mien_train import html, metrics, plots
 from mien_train.data import audit
 from mien_train.data.source import DataSource
-from mien_train.results.evaluation import read_evaluation
+from mien_train.results.evaluation import Evaluation, read_evaluation
 from mien_train.results.report import verdict
 
 
@@ -82,6 +84,30 @@ def test_a_verdict_says_what_is_good_and_what_is_not(tiny_run):
     sentences = " ".join(verdict(evaluation_with(tiny_run, bad, {"accuracy": 0.75})))
     assert "int8 loses 5.0 points" in sentences
     assert "do not take them for probabilities" in sentences
+
+
+@pytest.mark.parametrize("count", [3, 8, 16])
+def test_a_report_of_any_labels_names_each_of_them(tiny_run, count):
+    names = tuple(f"label-{index}" for index in range(count))
+    rng = np.random.default_rng(count)
+    score = metrics.classification_metrics(
+        rng.normal(0, 1, (200, count)), rng.integers(0, count, 200), 1.0, names
+    )
+    base = evaluation_with(tiny_run, {}, {})
+    networks = {
+        name: dataclasses.replace(network, test={"labels": score}, validation={"labels": score})
+        for name, network in base.networks.items()
+    }
+    measured = dataclasses.replace(
+        base, head="labels", labels=names, networks=networks, target_accuracy={"labels": 0.9}
+    )
+    again = Evaluation.from_json(json.loads(json.dumps(measured.to_json())), "card")
+    assert again == measured
+    assert next(verdict(again)).startswith("labels of the data: ")
+    assert "right by the data's labels on validation rows" in again.threshold_as_text()
+    matrix = plots.confusion({"int8": score.confusion}, names)
+    assert matrix.startswith(b"\x89PNG")
+    assert list(score.recall) == list(names)
 
 
 def test_what_others_wrote_is_text_in_a_page():

@@ -14,7 +14,7 @@ from mien_edge.contract import Preprocess
 from numpy.typing import NDArray
 
 from mien_train.arrays import Doubles, Floats, Indices, Labels, Pixels
-from mien_train.data import augment, faces, heads
+from mien_train.data import augment, balance, faces, heads
 from mien_train.data.augment import Draws
 from mien_train.data.heads import Head
 from mien_train.data.read import Dataset
@@ -37,9 +37,10 @@ class TrainingSet:
 
     images: (n, s, s) uint8. targets: (n, outputs) float32, a distribution for each head, one after
     the other; a head's part that sums to less than 1 counts less. head_sizes: outputs of each head.
-    validation_images: (m, s, s) uint8. validation_labels: (m, heads) int8, -1 for none. squares:
-    (n, 3), see augment.apply, or None. teacher_probabilities: the teacher's (n, outputs) for each
-    of some views, or none. distillation_weight: 0..1, how much of a target is the teacher's.
+    validation_images: (m, s, s) uint8. validation_labels: (m, heads) int8, -1 for none. squares,
+    surroundings: see augment.apply, or None. sampled_labels: (n,) labels that an epoch shows
+    equally often, or None for every row once. teacher_probabilities: the teacher's (n, outputs) for
+    each of some views, or none. distillation_weight: 0..1, how much of a target is the teacher's.
     """
 
     images: Pixels
@@ -49,6 +50,8 @@ class TrainingSet:
     validation_labels: Labels
     preprocess: Preprocess
     squares: Doubles | None = None
+    surroundings: Pixels | None = None
+    sampled_labels: Labels | None = None
     teacher_probabilities: tuple[NDArray[np.float16], ...] = ()
     distillation_weight: float = 0.0
 
@@ -93,6 +96,8 @@ def training_set(
         validation_labels=heads.stack_labels(validation, own_heads),
         preprocess=preprocess,
         squares=faces.device_squares(dataset, preprocess)[split.train],
+        surroundings=train.surroundings,
+        sampled_labels=train.labels if train.is_sampled else None,
     )
 
 
@@ -105,12 +110,27 @@ class Pictures:
 
     images: Pixels
     squares: Doubles | None
+    surroundings: Pixels | None
+    sampled_labels: Labels | None
     preprocess: Preprocess
 
     @staticmethod
     def of(training: TrainingSet) -> "Pictures":
         """Return those of a training set."""
-        return Pictures(training.images, training.squares, training.preprocess)
+        return Pictures(
+            training.images,
+            training.squares,
+            training.surroundings,
+            training.sampled_labels,
+            training.preprocess,
+        )
+
+    def order(self, rng: np.random.Generator) -> Indices:
+        """Return the (n,) rows of an epoch: each once, or those of rare labels more often."""
+        count = len(self.images)
+        if self.sampled_labels is None:
+            return rng.permutation(count)
+        return balance.balanced_order(self.sampled_labels, rng, count)
 
 
 class View:
@@ -129,7 +149,8 @@ class View:
         """Return (len(rows), s, s) normalized crops of those rows."""
         pictures = self.pictures
         squares = None if pictures.squares is None else pictures.squares[rows]
-        augmented = augment.apply(pictures.images[rows], self.draws.take(rows), squares)
+        around = None if pictures.surroundings is None else pictures.surroundings[rows]
+        augmented = augment.apply(pictures.images[rows], self.draws.take(rows), squares, around)
         return pictures.preprocess.normalize(augmented)
 
 
@@ -195,15 +216,11 @@ class PortionMaker:
     def __call__(self, task: _Task) -> Portion:
         """Return the portion of these steps."""
         started_at = time.perf_counter()
-        order = np.random.default_rng((self.seed, task.epoch)).permutation(self._count)
+        order = self.pictures.order(np.random.default_rng((self.seed, task.epoch)))
         view = self._view(task.epoch)
         parts = [self._step(view, order, task.epoch, step) for step in task.steps]
         crops, rows, partners, shares = (np.stack(part) for part in zip(*parts, strict=True))
         return Portion(crops, rows, partners, shares, time.perf_counter() - started_at)
-
-    @property
-    def _count(self) -> int:
-        return len(self.pictures.images)
 
     def _view(self, epoch: int) -> View:
         if self.teacher_views:
