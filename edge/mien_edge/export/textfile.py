@@ -344,7 +344,7 @@ class RotatingFile(LineFile):
         if excess:
             files = "file" if len(excess) == 1 else f"{len(excess)} files"
             hint = "to keep more: sinks.max_files, sinks.max_megabytes"
-            text = f"{self.path} is full: the oldest {files} of readings deleted; {hint}"
+            text = f"{self.path}: the oldest {files} of readings deleted to make room; {hint}"
             self._tell(EventKind.FILE_DELETED, text)
 
     def _numbers(self) -> list[int]:

@@ -154,7 +154,8 @@ def labels_of_minutes(
     that were seen; empty where none was seen. Raises sqlite3.Error.
     """
     query = "SELECT DISTINCT label FROM minutes WHERE minute >= ? AND minute < ?"
-    seen = {row[0] for row in connection.execute(query, (since, until))} - {NONE, ""}
+    rows = connection.execute(query, (since, until)).fetchall()
+    seen = {row[0] for row in rows if isinstance(row[0], str)} - {NONE, ""}
     sets = label_sets(connection)
     if not seen <= set(_union(sets)):  # an earlier mien has noted nothing
         sets.append(LABELS)

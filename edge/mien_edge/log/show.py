@@ -312,7 +312,7 @@ def summary(path: Path, selection: Filter) -> Iterator[HourSummary]:
 
 def summary_lines(hours: Iterable[HourSummary]) -> Iterator[str]:
     """Yield the summary as a legend and one bar per hour, a letter per 2.5 % of the face-minutes;
-    in local time. Nothing for no hours.
+    in local time. One that says so for no hours.
     """
     letters: dict[str, str] = {}
     for hour in hours:
@@ -321,6 +321,8 @@ def summary_lines(hours: Iterable[HourSummary]) -> Iterator[str]:
             names = {**{label: label for label in letters}, NONE: "no label"}
             yield "  ".join(f"{letter} {names[label]}" for label, letter in letters.items())
         yield _bar_line(hour, letters)
+    if not letters:
+        yield "no face in that time"
 
 
 def _bar_letters(labels: Iterable[str]) -> dict[str, str]:

@@ -145,6 +145,10 @@ const SENTENCES = [
     "{1} 的欄位與此版本不同：已移至 {2}"
   ],
   [
+    "{1}: the oldest {2} of readings deleted to make room; {3}",
+    "{1}：為騰出空間，已刪除最舊的 {2} 筆讀數檔；{3}"
+  ],
+  [
     "{1} is full: the oldest {2} of readings deleted; {3}",
     "{1} 已滿：已刪除最舊的 {2} 筆讀數檔；{3}"
   ],

@@ -238,6 +238,10 @@ def test_the_summary_has_a_letter_for_each_label_of_the_models_that_ran(mixed):
     )
 
 
+def test_a_summary_of_a_time_without_faces_says_so(mixed):
+    assert summary_lines(mixed, 0.0, 1.0) == ["no face in that time"]
+
+
 def test_seven_labels_have_the_letters_and_the_legend_that_they_had(tmp_path):
     path = write(tmp_path / "log.db", reading("happy", 0))
     legend, _ = summary_lines(path)
