@@ -14,7 +14,7 @@ from mien_train.training.samples import TrainingSet
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 48, 48), dtype=np.uint8)
 LABELS = np.arange(40, dtype=np.int8) % 7
-TARGETS = smoothed_targets(LABELS, 0.1)
+TARGETS = smoothed_targets(LABELS, 7, 0.1)
 TRAINING = TrainingSet(
     IMAGES, TARGETS[:, None], IMAGES[:7], LABELS[:7, None], Preprocess(48, 0.0, "none")
 )

@@ -11,7 +11,6 @@ from mien_edge.model.bundle import load_bundle, shipped_bundle
 from mien_edge.model.interpreter import Classifier
 from mien_train import cli
 from mien_train.data import augment, heads, read, strengths
-from mien_train.data.heads import HEADS
 from mien_train.data.source import DataSource
 from mien_train.results import ablate, evaluate, export, report
 from mien_train.training import (
@@ -32,9 +31,9 @@ from mien_train.training.run import RunRequest, begin, open_run
 
 pytestmark = pytest.mark.slow
 
-TWO_HEADS = dataclasses.replace(
-    TINY, heads=tuple(HEADS), fit=dataclasses.replace(TINY.fit, epochs=2)
-)
+HEADS = ("fer2013", "ferplus")
+
+TWO_HEADS = dataclasses.replace(TINY, heads=HEADS, fit=dataclasses.replace(TINY.fit, epochs=2))
 DISTILLED = dataclasses.replace(
     TWO_HEADS,
     name="distilled",
@@ -283,7 +282,7 @@ def altered(cut_run, tmp_path):
     """A copy of a run's bundle with other values in its card's origin."""
 
     def copy(head, **origin):
-        original = cut_run[1][list(HEADS).index(head)]
+        original = cut_run[1][HEADS.index(head)]
         target = tmp_path / f"{len(list(tmp_path.iterdir()))}-1"
         shutil.copytree(original.folder, target)
         card = json.loads((target / "card.json").read_text())
@@ -389,7 +388,7 @@ def test_soft_targets_are_computed_once_and_a_missing_one_again(student, teacher
     assert len(cached) == 2  # the same augmentation in both stages
     before = [path.stat().st_mtime_ns for path in cached]
     cached[0].unlink()
-    plain = samples.training_set(run.dataset, run.split, tuple(HEADS), run.recipe.preprocess, 0.1)
+    plain = samples.training_set(run.dataset, run.split, HEADS, run.recipe.preprocess, 0.1)
     assert len(distill.with_soft_targets(run, run.recipe.fit, plain).teacher_probabilities) == 2
     after = [path.stat().st_mtime_ns for path in cached]
     assert after[0] > before[0]
@@ -468,14 +467,14 @@ def test_the_ablation_measures_each_row_and_three_ways_to_int8(begin_run, teache
 
 def test_votes_become_shares_and_doubt_counts_less(voted):
     dataset = read.load_dataset(voted, voted.parent / "fer2013new.csv")
-    shares = heads.stack_targets(dataset, ("ferplus",), 0.1)[:, 0]
+    shares = heads.FERPLUS.targets(dataset, 0.1)
     assert shares.sum(axis=1) == pytest.approx(0.8)  # two of ten did not know
     assert shares[0, 0] == pytest.approx(0.6)
 
 
 def test_a_recipe_of_votes_needs_votes(small):
     with pytest.raises(read.DataError, match="--ferplus"):
-        heads.stack_targets(read.load_dataset(small), tuple(HEADS), 0.1)
+        heads.FERPLUS.targets(read.load_dataset(small), 0.1)
 
 
 def test_the_loss_of_a_row_is_its_cross_entropy_whatever_it_sums_to():

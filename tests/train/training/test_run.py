@@ -10,10 +10,9 @@ import pytest
 from mien_edge import files
 from mien_edge.errors import RunError
 from mien_train import cli
-from mien_train.data import heads
-from mien_train.data.heads import FER2013, Head, smoothed_targets
+from mien_train.data import heads, read
+from mien_train.data.heads import FER2013, Head
 from mien_train.data.source import DataSource
-from mien_train.results import evaluate
 from mien_train.training import ensemble, fit, start
 from mien_train.training.recipes import EDGE, TINY, parse_recipe
 from mien_train.training.run import RunRequest, begin, open_run
@@ -36,33 +35,37 @@ def request(folder, data, recipe=TINY):
     return RunRequest(folder, recipe, DataSource(data), "official", "test")
 
 
-def odd_labels(dataset):
-    """Label 1 for rows of an odd label, 0 for the others, none for the last label."""
-    return np.where(dataset.labels == 6, -1, dataset.labels % 2).astype(np.int8)
+def test_a_head_matches_labels_by_name_and_a_row_without_one_teaches_it_nothing(small):
+    dataset = read.load_dataset(small)
+    shuffled = replace(dataset, label_names=("neutral", "x", "fear", "happy", "sad", "y", "angry"))
+    head = Head("smile", "smiles", "It predicts a smile.", 0.5, labels=("happy", "neutral"))
+    indices = head.label_indices(shuffled)
+    assert indices.tolist() == [{3: 0, 0: 1}.get(label, -1) for label in dataset.labels]
+    targets = head.targets(shuffled, 0.1)
+    assert targets.shape == (len(dataset), 2)
+    assert (targets.sum(axis=1) == (indices >= 0)).all()
+    weighted = replace(shuffled, weights=np.full(len(dataset), 0.5, np.float32))
+    joined = heads.join_targets(weighted, (heads.FER2013, head), 0.1)
+    assert joined.shape == (len(dataset), 9)
+    assert joined[:, 7:] == pytest.approx(0.5 * targets)
 
 
-def odd_targets(dataset, label_smoothing):
-    return smoothed_targets(odd_labels(dataset), label_smoothing)
+def test_the_head_of_the_datas_own_labels_takes_their_names(small):
+    dataset = replace(read.load_dataset(small), label_names=tuple("abcdefg"))
+    (head,) = heads.resolve(("labels",), dataset)
+    assert head.labels == tuple("abcdefg")
+    assert (head.label_indices(dataset) == dataset.labels).all()
 
 
-def test_a_third_head_is_one_entry_and_a_recipe(folder, small, monkeypatch):
-    third = Head(
-        "odd", "odd labels", "It predicts whether a label is odd.", 0.5, odd_labels, odd_targets
-    )
-    monkeypatch.setitem(heads.HEADS, "odd", third)
-    two_steps = replace(TINY.fit, epochs=1, batch_size=120)
-    run = begin(
-        request(folder / "third", small, replace(TINY, heads=("fer2013", "odd"), fit=two_steps))
-    )
-    assert len(run.split.train) // two_steps.batch_size == 2
-    (entry,) = fit.fit(run)
-    assert {"val_accuracy_0", "val_accuracy_1"} <= set(entry)
-    samples = evaluate.labelled_crops(run.dataset, run.split.test, run.recipe.preprocess)
-    network = fit.float_network(run, "odd")
-    logits = network.predict(samples.crops[..., None] / np.float32(255), verbose=0)
-    scores = evaluate.measure(samples, logits, 1.0)
-    assert list(scores) == ["fer2013", "odd"]
-    assert scores["odd"].rows == 48
+def test_ferplus_with_contempt_has_eight_labels(voted):
+    dataset = read.load_dataset(voted, voted.parent / "fer2013new.csv")
+    votes = np.zeros_like(dataset.votes)
+    votes[:, read.VOTES.index("contempt")] = 6
+    votes[:, read.VOTES.index("anger")] = 4
+    dataset = replace(dataset, votes=votes)
+    assert (heads.FERPLUS8.label_indices(dataset) == 7).all()
+    assert (heads.FERPLUS.label_indices(dataset) == -1).all()
+    assert heads.FERPLUS8.targets(dataset, 0.0)[0] == pytest.approx([0.4, *[0] * 6, 0.6])
 
 
 def test_an_unknown_head_is_refused_with_those_there_are(folder, small):
@@ -71,8 +74,8 @@ def test_an_unknown_head_is_refused_with_those_there_are(folder, small):
 
 
 def test_the_threshold_goes_by_what_people_see_where_that_is_known():
-    assert heads.calibration_head(["fer2013", "ferplus"]) is heads.FERPLUS
-    assert heads.calibration_head(["fer2013"]) is FER2013
+    assert heads.calibration_head([heads.FER2013, heads.FERPLUS]) is heads.FERPLUS
+    assert heads.calibration_head([heads.FER2013]) is FER2013
 
 
 def count_reads(monkeypatch, path):

@@ -1,10 +1,12 @@
-"""What a network's outputs predict: one head a kind of labels, each a value in `HEADS`.
+"""What a network's outputs predict: one head a kind of labels.
 
-A new head is one entry here and a recipe that names it in `heads`: training, evaluation, export and
-report go by the entry.
+A head knows which labels it has, and matches a row's label by its name; a row without a label that
+the head has teaches it nothing. A new head of FER2013 or FER+ is one entry in `HEADS` and a recipe
+that names it: training, evaluation, export and report go by the entry. The head `labels` predicts
+whatever labels a data set has.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +14,10 @@ from mien_edge.contract import LABELS
 from mien_edge.errors import DataError, RunError
 
 from mien_train.arrays import Floats, Labels
-from mien_train.data.read import VOTE_OF_LABEL, Dataset
+from mien_train.data.read import VOTE_OF_LABEL, VOTES, Dataset
+
+LABELS_HEAD = "labels"
+"""The name of the head that predicts the data set's own labels."""
 
 
 @dataclass(frozen=True)
@@ -21,54 +26,63 @@ class Head:
 
     name: in recipes, file names and JSON. title: in reports. card_sentence: what a model card says
     of its predictions. target_accuracy: 0..1, what the confidence threshold is set for on rows with
-    these labels. calibration_priority: of the heads that rows have labels for, the threshold goes
-    by the one with the highest. needs_votes: whether it needs FER+'s votes. labels(dataset): (n,)
-    int8 indices of LABELS, -1 where a row has none. targets(dataset, label_smoothing): (n, 7)
-    float32 to train on; a row that sums to less than 1 counts less.
+    these labels. labels: the names that its outputs predict, in their order. vote_columns: for each
+    label the column of read.VOTES that holds its votes; empty for a head that learns the one label
+    that a row is given. calibration_priority: of the heads that rows have labels for, the threshold
+    goes by the one with the highest.
     """
 
     name: str
     title: str
     card_sentence: str
     target_accuracy: float
-    labels: Callable[[Dataset], Labels]
-    targets: Callable[[Dataset, float], Floats]
-    needs_votes: bool = False
+    labels: tuple[str, ...]
+    vote_columns: tuple[int, ...] = ()
     calibration_priority: int = 0
+
+    @property
+    def needs_votes(self) -> bool:
+        """Whether it needs FER+'s votes."""
+        return bool(self.vote_columns)
 
     def has_labels(self, dataset: Dataset) -> bool:
         """Whether the dataset holds what this head's labels are made of."""
-        return not self.needs_votes or dataset.votes is not None
+        if self.needs_votes:
+            return dataset.votes is not None
+        return not set(self.labels).isdisjoint(dataset.label_names)
+
+    def label_indices(self, dataset: Dataset) -> Labels:
+        """Return (n,) int8 indices of `labels`, -1 where a row has none of them.
+
+        Raises DataError where votes are needed and there are none.
+        """
+        if self.needs_votes:
+            return _majority(_votes(dataset), self.vote_columns)
+        index_of_name = {name: index for index, name in enumerate(self.labels)}
+        own_index = [index_of_name.get(name, -1) for name in dataset.label_names]
+        # The last one is what a row without label, -1, finds.
+        return np.array([*own_index, -1], np.int8)[dataset.labels]
+
+    def targets(self, dataset: Dataset, label_smoothing: float) -> Floats:
+        """Return (n, len(labels)) float32 shares to train on. A row that sums to less than 1 counts
+        less, one of zeros not at all.
+
+        label_smoothing: 0..1; votes are soft already, and are not smoothed. Raises DataError as
+        `label_indices` does.
+        """
+        if self.needs_votes:
+            return _vote_shares(_votes(dataset), self.vote_columns)
+        return smoothed_targets(self.label_indices(dataset), len(self.labels), label_smoothing)
 
 
-def smoothed_targets(labels: Labels, label_smoothing: float) -> Floats:
-    """Return (n, 7) float32 probabilities of (n,) labels: 1 - label_smoothing on the label, the
-    rest spread evenly over all seven (Szegedy et al. 2015).
+def smoothed_targets(labels: Labels, count: int, label_smoothing: float) -> Floats:
+    """Return (n, count) float32 probabilities of (n,) labels: 1 - label_smoothing on the label, the
+    rest spread evenly over all (Szegedy et al. 2015); zeros where the label is -1.
     """
-    one_hot = np.eye(len(LABELS), dtype=np.float32)[labels]
-    return one_hot * (1 - label_smoothing) + label_smoothing / len(LABELS)
-
-
-def _fer2013_labels(dataset: Dataset) -> Labels:
-    return dataset.labels
-
-
-def _fer2013_targets(dataset: Dataset, label_smoothing: float) -> Floats:
-    return smoothed_targets(dataset.labels, label_smoothing)
-
-
-def _vote_shares(dataset: Dataset, label_smoothing: float) -> Floats:
-    """Votes for the seven labels as shares of all ten: where the crowd saw something else, a row
-    counts less. Votes are soft already, so they are not smoothed.
-    """
-    if dataset.votes is None:
-        raise DataError(
-            "this recipe learns from FER+ votes; "
-            "put fer2013new.csv next to the data, or name it with --ferplus"
-        )
-    votes = dataset.votes.astype(np.float32)
-    total = np.maximum(votes.sum(axis=1, keepdims=True), 1)
-    return votes[:, list(VOTE_OF_LABEL)] / total
+    one_hot = np.eye(count, dtype=np.float32)[labels]
+    smoothed = one_hot * (1 - label_smoothing) + label_smoothing / count
+    smoothed[labels < 0] = 0
+    return smoothed
 
 
 FER2013 = Head(
@@ -78,8 +92,7 @@ FER2013 = Head(
         "It predicts what an expression looks like to FER2013's labellers, not what a person feels."
     ),
     target_accuracy=0.75,
-    labels=_fer2013_labels,
-    targets=_fer2013_targets,
+    labels=LABELS,
 )
 """The one label that FER2013 gives each picture. Every row has it, so networks are compared by it.
 """
@@ -92,16 +105,26 @@ FERPLUS = Head(
         "person feels."
     ),
     target_accuracy=0.9,
-    labels=Dataset.majority,
-    targets=_vote_shares,
-    needs_votes=True,
+    labels=LABELS,
+    vote_columns=VOTE_OF_LABEL,
     calibration_priority=1,
 )
-"""The votes of FER+'s ten people (Barsoum et al. 2016): the majority to measure by, their shares to
-train on.
+"""The votes of FER+'s ten people (Barsoum et al. 2016): the majority to measure by, their shares of
+all ten to train on. Where the crowd saw something else, a row counts less.
 """
 
-HEADS = {head.name: head for head in (FER2013, FERPLUS)}
+FERPLUS8 = Head(
+    name="ferplus8",
+    title="FER+ majorities with contempt",
+    card_sentence=FERPLUS.card_sentence,
+    target_accuracy=FERPLUS.target_accuracy,
+    labels=(*LABELS, "contempt"),
+    vote_columns=(*VOTE_OF_LABEL, VOTES.index("contempt")),
+    calibration_priority=2,
+)
+"""The same with FER+'s eighth emotion."""
+
+HEADS = {head.name: head for head in (FER2013, FERPLUS, FERPLUS8)}
 
 
 def find_head(name: str) -> Head:
@@ -111,20 +134,71 @@ def find_head(name: str) -> Head:
     return HEADS[name]
 
 
-def calibration_head(names: Iterable[str]) -> Head:
-    """Return the head, of those named, whose labels the confidence threshold goes by."""
-    return max(map(find_head, names), key=lambda head: head.calibration_priority)
+def labels_head(label_names: Sequence[str]) -> Head:
+    """Return the head that predicts a data set's own labels, in their order."""
+    return Head(
+        name=LABELS_HEAD,
+        title="labels of the data",
+        card_sentence=(
+            "It predicts what the labels of its training data call an expression, not what a "
+            "person feels."
+        ),
+        target_accuracy=FERPLUS.target_accuracy,
+        labels=tuple(label_names),
+    )
 
 
-def stack_labels(dataset: Dataset, names: Iterable[str]) -> Labels:
+def resolve(names: Iterable[str], dataset: Dataset) -> tuple[Head, ...]:
+    """Return the heads of those names for a data set. Raises RunError for an unknown name."""
+    return tuple(
+        labels_head(dataset.label_names) if name == LABELS_HEAD else find_head(name)
+        for name in names
+    )
+
+
+def calibration_head(heads: Iterable[Head]) -> Head:
+    """Return the head, of those, whose labels the confidence threshold goes by."""
+    return max(heads, key=lambda head: head.calibration_priority)
+
+
+def stack_labels(dataset: Dataset, heads: Iterable[Head]) -> Labels:
     """Return (n, heads) int8 labels, -1 for none. Raises DataError where votes are needed and there
     are none.
     """
-    return np.stack([find_head(name).labels(dataset) for name in names], axis=1)
+    return np.stack([head.label_indices(dataset) for head in heads], axis=1)
 
 
-def stack_targets(dataset: Dataset, names: Iterable[str], label_smoothing: float) -> Floats:
-    """Return (n, heads, 7) float32 targets. Raises DataError where votes are needed and there are
-    none.
+def join_targets(dataset: Dataset, heads: Iterable[Head], label_smoothing: float) -> Floats:
+    """Return (n, outputs) float32 targets, one head after the other, each row times its weight.
+
+    Raises DataError where votes are needed and there are none.
     """
-    return np.stack([find_head(name).targets(dataset, label_smoothing) for name in names], axis=1)
+    targets = np.concatenate([head.targets(dataset, label_smoothing) for head in heads], axis=1)
+    return targets if dataset.weights is None else targets * dataset.weights[:, None]
+
+
+def _votes(dataset: Dataset) -> Floats:
+    if dataset.votes is None:
+        raise DataError(
+            "this recipe learns from FER+ votes; "
+            "put fer2013new.csv next to the data, or name it with --ferplus"
+        )
+    return dataset.votes.astype(np.float32)
+
+
+def _vote_shares(votes: Floats, columns: Sequence[int]) -> Floats:
+    total = np.maximum(votes.sum(axis=1, keepdims=True), 1)
+    return votes[:, list(columns)] / total
+
+
+def _majority(votes: Floats, columns: Sequence[int]) -> Labels:
+    """Return (n,) int8 places in `columns` of the column with most votes of all; -1 where votes tie
+    or most are for another column.
+    """
+    most_votes = votes.max(axis=1)
+    winners = (votes == most_votes[:, None]).sum(axis=1)
+    is_clear = (winners == 1) & (most_votes > 0)
+    label_of_column = np.full(votes.shape[1], -1, np.int8)
+    label_of_column[list(columns)] = np.arange(len(columns))
+    labels = label_of_column[votes.argmax(axis=1)]
+    return np.where(is_clear, labels, -1).astype(np.int8)

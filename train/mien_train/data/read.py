@@ -20,7 +20,7 @@ from mien_edge.errors import DataError
 from mien_edge.textfiles import Row, Table, is_hidden, open_lines, shorten
 from numpy.typing import NDArray
 
-from mien_train.arrays import Array, Labels, Pixels
+from mien_train.arrays import Array, Floats, Labels, Pixels
 from mien_train.data.cache import cache_folder, save_cache
 from mien_train.data.packed import DAMAGE, open_table
 from mien_train.progress import progress
@@ -57,13 +57,17 @@ class Dataset:
     """N face crops.
 
     images: (N, 48, 48) uint8 gray levels.
-    labels: (N,) int8 indices of LABELS.
+    labels: (N,) int8 indices of `label_names`, -1 for a row without one.
     usages: (N,) int8 indices of USAGES.
     row_numbers: (N,) int32, the number of each row in the file, from 0: bad rows count, blank lines
     do not; for image folders the order of the files.
     sha256: of the file; for folders of the names and contents.
-    votes: (N, 10) uint8 FER+ votes in the order of VOTES, or None.
+    votes: (N, 10) uint8 FER+ votes in the order of VOTES, or None; zeros for a row without.
     skipped: bad rows left out.
+    label_names: what the labels are called.
+    groups: (N,) int32, rows that belong together, such as pictures of one person, and never come to
+    lie on two sides of a split; or None.
+    weights: (N,) float32, how much each row counts in training; None for 1.
     """
 
     images: Pixels
@@ -73,6 +77,9 @@ class Dataset:
     sha256: str
     votes: Pixels | None = None
     skipped: int = 0
+    label_names: tuple[str, ...] = LABELS
+    groups: NDArray[np.int32] | None = None
+    weights: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -81,14 +88,15 @@ class Dataset:
         """The dataset of `rows` (indices or a boolean mask), in that order; `sha256` stays that of
         the file.
         """
-        votes = None if self.votes is None else self.votes[rows]
         return replace(
             self,
             images=self.images[rows],
             labels=self.labels[rows],
             usages=self.usages[rows],
             row_numbers=self.row_numbers[rows],
-            votes=votes,
+            votes=_take(self.votes, rows),
+            groups=_take(self.groups, rows),
+            weights=_take(self.weights, rows),
         )
 
     def majority(self) -> Labels:
@@ -106,6 +114,10 @@ class Dataset:
         label_of_vote[list(VOTE_OF_LABEL)] = np.arange(len(LABELS))
         labels = label_of_vote[self.votes.argmax(axis=1)]
         return np.where(is_clear, labels, -1).astype(np.int8)
+
+
+def _take(values: Any, rows: Array) -> Any:
+    return None if values is None else values[rows]
 
 
 def load_dataset(path: Path, ferplus: Path | None = None, skip_bad: bool = False) -> Dataset:
@@ -169,8 +181,10 @@ def with_votes(dataset: Dataset, path: Path) -> Dataset:
 
 def describe(dataset: Dataset) -> str:
     """The number of rows of each label: '3995 angry, 436 disgust, …'."""
-    counts = np.bincount(dataset.labels, minlength=len(LABELS))
-    return ", ".join(f"{count} {label}" for count, label in zip(counts, LABELS, strict=True))
+    names = dataset.label_names
+    labels = dataset.labels[dataset.labels >= 0]
+    counts = np.bincount(labels, minlength=len(names))
+    return ", ".join(f"{count} {label}" for count, label in zip(counts, names, strict=True))
 
 
 def _digest(path: Path) -> str:

@@ -18,7 +18,7 @@ from mien_edge.model.profile import profile_layers
 from mien_train import metrics
 from mien_train.arrays import Array, Floats, Indices, Labels, Mask, Pixels
 from mien_train.data import faces
-from mien_train.data.heads import FER2013, HEADS, Head, calibration_head
+from mien_train.data.heads import FER2013, HEADS, Head, calibration_head, find_head
 from mien_train.data.read import Dataset
 from mien_train.data.splits import split_dataset, without_near_duplicates
 from mien_train.metrics import McNemar
@@ -63,7 +63,7 @@ class LabelledCrops:
     @property
     def calibration_head(self) -> Head:
         """The head whose labels the confidence threshold goes by."""
-        return calibration_head(self.heads)
+        return calibration_head(map(find_head, self.heads))
 
     def labelled(self, head: str) -> tuple[Mask, Labels]:
         """Which rows have a label of that head, (n,), and those labels, (m,)."""
@@ -180,7 +180,11 @@ def labelled_crops(
 ) -> LabelledCrops:
     """The crops of `rows` as a network takes them, with the labels of every head that has any."""
     part = dataset.take(rows)
-    labels = {head.name: head.labels(part) for head in HEADS.values() if head.has_labels(part)}
+    labels = {
+        head.name: head.label_indices(part)
+        for head in HEADS.values()
+        if head.labels == LABELS and head.has_labels(part)
+    }
     return LabelledCrops(preprocess.normalize(part.images), labels, is_unseen)
 
 

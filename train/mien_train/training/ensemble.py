@@ -313,7 +313,7 @@ def _measured_rows(dataset: Dataset, split: Split, recipe: Recipe) -> _MeasuredR
         f"{split.test_name} unseen": test[splits.without_near_duplicates(dataset, split)],
     }
     crops = recipe.preprocess.normalize(dataset.images[rows])
-    labels = heads.stack_labels(dataset.take(rows), recipe.heads)
+    labels = heads.stack_labels(dataset.take(rows), heads.resolve(recipe.heads, dataset))
     return _MeasuredRows(crops, labels, recipe.heads, sets)
 
 

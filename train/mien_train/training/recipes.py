@@ -9,7 +9,7 @@ from mien_edge import schema
 from mien_edge.contract import Preprocess
 from mien_edge.errors import RunError
 
-from mien_train.data.heads import FER2013, FERPLUS, find_head
+from mien_train.data.heads import FER2013, FERPLUS, LABELS_HEAD, find_head
 from mien_train.data.strengths import Augment
 
 _RENAMED_STAGE_FIELDS = {
@@ -60,11 +60,12 @@ class Recipe:
 
     network: a function's name in networks.py; arguments: its keyword arguments. fit: float
     training; quantize: quantization-aware training from the fitted weights. heads: what the outputs
-    predict, names of heads.HEADS; a bundle carries one of them. precision: Keras' policy for float
-    training, 'mixed_bfloat16' is faster for plain convolutions. initial_weights: the weights before
-    the first epoch: 'random'; 'pretrained' for those of the file that --pretrained names (see
-    pretrained.py); 'pruned' for the teacher's face network, pruned (see prune.py); 'teacher' for
-    the teacher's network of the same shape, or a pruned one where there is none. For the last two,
+    predict, names of heads.HEADS, or 'labels' for whatever labels the data have; a bundle carries
+    one of them. precision: Keras' policy for float training, 'mixed_bfloat16' is faster for plain
+    convolutions. initial_weights: the weights before the first epoch: 'random'; 'pretrained' for
+    those of the file that --pretrained names (see pretrained.py); 'pruned' for the teacher's face
+    network, pruned (see prune.py); 'teacher' for the teacher's network of the same shape, or a
+    pruned one where there is none. For the last two,
     `fit` is distilled.
     """
 
@@ -94,7 +95,7 @@ class Recipe:
     @property
     def needs_votes(self) -> bool:
         """Whether any of its heads learns from FER+'s votes."""
-        return any(find_head(name).needs_votes for name in self.heads)
+        return any(find_head(name).needs_votes for name in self.heads if name != LABELS_HEAD)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

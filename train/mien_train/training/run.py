@@ -20,7 +20,8 @@ from typing import Any
 from mien_edge import files
 from mien_edge.errors import DataError, RunError
 
-from mien_train.data import source, splits
+from mien_train.data import heads, source, splits
+from mien_train.data.heads import Head
 from mien_train.data.read import Dataset
 from mien_train.data.source import DataSource
 from mien_train.data.splits import Split
@@ -96,6 +97,11 @@ class OpenRun:
         ensembles.
         """
         return splits.split_dataset(self.dataset, self.record["split"])
+
+    @cached_property
+    def heads(self) -> tuple[Head, ...]:
+        """The heads of its network, in the order of its outputs."""
+        return heads.resolve(self.recipe.heads, self.dataset)
 
     @cached_property
     def teacher(self) -> Ensemble | None:

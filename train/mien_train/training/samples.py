@@ -77,11 +77,13 @@ def training_set(
     """
     train = dataset.take(split.train)
     validation = dataset.take(split.validation)
+    own_heads = heads.resolve(head_names, dataset)
+    targets = heads.join_targets(train, own_heads, label_smoothing)
     return TrainingSet(
         images=train.images,
-        targets=heads.stack_targets(train, head_names, label_smoothing),
+        targets=targets.reshape(len(train), len(own_heads), -1),
         validation_images=validation.images,
-        validation_labels=heads.stack_labels(validation, head_names),
+        validation_labels=heads.stack_labels(validation, own_heads),
         preprocess=preprocess,
         squares=faces.device_squares(dataset, preprocess)[split.train],
     )
