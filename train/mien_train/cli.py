@@ -211,7 +211,11 @@ def _data_fetch(options: _Options) -> None:
     from mien_train.data.fetch import fetch
 
     folder = fetch(_KAGGLE, options.into)
-    print(f"{folder}: ready; look at it with: mien-train data audit {options.into}")  # noqa: T201
+    path = shlex.quote(str(folder))
+    print(  # noqa: T201
+        f"{folder}: ready; look at it with: mien-train data audit {path}, "
+        f"train on it with: mien-train run edge --data {path}"
+    )
 
 
 def _add_data_show(actions: Any) -> None:
@@ -323,7 +327,7 @@ def _begin_run(
 
     request = RunRequest(
         folder=folder,
-        recipe=recipe,
+        recipe=_fit_to_data(recipe, data, options.teacher),
         data=data,
         split=options.split,
         command=shlex.join(["mien-train", *sys.argv[1:]]),
@@ -331,6 +335,26 @@ def _begin_run(
         pretrained=getattr(options, "pretrained", None),
     )
     return begin(request)
+
+
+def _fit_to_data(recipe: "Recipe", data: "DataSource", teacher: Path | None) -> "Recipe":
+    """Return the recipe with the heads that the data can teach, and say on standard error what had
+    to change.
+    """
+    from mien_train.training.recipes import fit_to_data
+
+    label_names = data.dataset.label_names
+    has_votes = data.dataset.votes is not None
+    fitted = fit_to_data(recipe, label_names, has_votes, teacher is not None)
+    if fitted.heads != recipe.heads:
+        reason = f"labels: {', '.join(label_names)}; FER+ votes: {'yes' if has_votes else 'none'}"
+        changes = [f"trains the head {', '.join(fitted.heads)}"]
+        if recipe.is_distilled and not fitted.is_distilled:
+            changes.append("without a teacher")
+        if fitted.initial_weights != recipe.initial_weights:
+            changes.append("from random weights")
+        sys.stderr.write(f"{data.path} ({reason}): {recipe.name} {', '.join(changes)}\n")
+    return fitted
 
 
 def _add_quantize(commands: Any) -> None:
@@ -498,17 +522,19 @@ def _tune(options: _Options) -> None:
     from mien_train.results import tune
     from mien_train.training.recipes import EDGE_FRESH
 
-    dataset = _data_source(options).dataset
+    data = _data_source(options)
+    dataset = data.dataset
+    base = _fit_to_data(EDGE_FRESH, data, teacher=None)
     study = tune.open_study(
         options.folder,
         options.storage,
         options.sampler,
         options.seed,
         options.resume,
-        config=tune.study_config(EDGE_FRESH, dataset, options.split, options.max_rows),
+        config=tune.study_config(base, dataset, options.split, options.max_rows),
     )
     space = tune.SearchSpace(
-        base=EDGE_FRESH,
+        base=base,
         dataset=dataset,
         split=tune.study_split(dataset, options.split, options.max_rows),
         folder=options.folder,

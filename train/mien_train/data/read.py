@@ -136,7 +136,7 @@ def load_dataset(path: Path, ferplus: Path | None = None, skip_bad: bool = False
     if ferplus and path.is_dir():
         raise DataError(
             f"{ferplus}: the votes follow the rows of Kaggle's fer2013.csv, whose order the image "
-            f"folders in {path} do not have; give fer2013.csv"
+            f"folders in {path} do not have; leave --ferplus out, or give fer2013.csv"
         )
     try:
         digest = _digest(path)

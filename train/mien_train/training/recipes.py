@@ -2,11 +2,12 @@
 data to bundle.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
 from mien_edge import schema
-from mien_edge.contract import Preprocess
+from mien_edge.contract import LABELS, Preprocess
 from mien_edge.errors import RunError
 
 from mien_train.data.heads import FER2013, FERPLUS, LABELS_HEAD, find_head
@@ -95,7 +96,7 @@ class Recipe:
     @property
     def needs_votes(self) -> bool:
         """Whether any of its heads learns from FER+'s votes."""
-        return any(find_head(name).needs_votes for name in self.heads if name != LABELS_HEAD)
+        return any(_needs_votes(name) for name in self.heads)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -316,6 +317,50 @@ def recipe(name: str) -> Recipe:
     if name not in RECIPES:
         raise RunError(f"unknown recipe {name!r}; choose one of {', '.join(RECIPES)}")
     return RECIPES[name]
+
+
+def fit_to_data(
+    recipe: Recipe,
+    label_names: Sequence[str],
+    has_votes: bool,
+    has_teacher: bool,
+) -> Recipe:
+    """Return the recipe with the heads that such data can teach.
+
+    label_names: of the data; where they are not FER2013's seven, the one head predicts them.
+    has_votes: whether the data have FER+ votes; without, the heads that need them go. has_teacher:
+    whether there is an ensemble to distill from, which must have the same heads; a recipe that had
+    to change and has none learns from labels alone, from random weights. The same recipe where
+    nothing has to change, or no head would be left.
+    """
+    heads = tuple(name for name in recipe.heads if has_votes or not _needs_votes(name))
+    if set(label_names) != set(LABELS):
+        heads = (LABELS_HEAD,)
+    if not heads or heads == recipe.heads:
+        return recipe
+    changed = replace(recipe, heads=heads)
+    return changed if has_teacher else _without_teacher(changed)
+
+
+def _needs_votes(head: str) -> bool:
+    return head != LABELS_HEAD and find_head(head).needs_votes
+
+
+def _without_teacher(recipe: Recipe) -> Recipe:
+    starts_from_teacher = recipe.starts_from_teacher
+    return replace(
+        recipe,
+        fit=_by_labels(recipe.fit),
+        quantize=_by_labels(recipe.quantize),
+        initial_weights="random" if starts_from_teacher else recipe.initial_weights,
+    )
+
+
+def _by_labels(stage: Stage) -> Stage:
+    """Return a distilled stage that learns from labels instead."""
+    if not stage.distillation_weight:
+        return stage
+    return replace(stage, distillation_weight=0.0, label_smoothing=0.1)
 
 
 def parse_recipe(values: dict[str, Any]) -> Recipe:

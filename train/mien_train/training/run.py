@@ -210,8 +210,9 @@ def _refuse_missing_inputs(request: RunRequest) -> None:
         )
     if recipe.is_distilled and not request.teacher:
         raise RunError(
-            f"the recipe {recipe.name} is distilled; "
-            "name an ensemble with --teacher (see mien-train ensemble)"
+            f"the recipe {recipe.name} is distilled; name an ensemble with --teacher, such as "
+            "models/teachers of the repository, or train teacher-plain and make one of it with: "
+            "mien-train ensemble runs/teachers runs/teacher-plain"
         )
     if recipe.starts_from_teacher and not recipe.fit.distillation_weight:
         raise RunError(
@@ -220,8 +221,9 @@ def _refuse_missing_inputs(request: RunRequest) -> None:
         )
     if recipe.needs_votes and not request.data.ferplus:
         raise DataError(
-            f"the recipe {recipe.name} learns from FER+ votes; put FER+'s fer2013new.csv next to "
-            "Kaggle's fer2013.csv, or name it with --ferplus"
+            f"the recipe {recipe.name} learns from FER+ votes, and {request.data.path} has none; "
+            "give Kaggle's fer2013.csv, with FER+'s fer2013new.csv next to it, or named with "
+            "--ferplus"
         )
 
 
