@@ -319,14 +319,17 @@ def _begin_finetuning(options: _Options, recipe: "Recipe", folder: Path) -> "Ope
 
     Raises DataError, RunError or BundleError.
     """
-    from mien_edge.model.bundle import load_bundle
+    from mien_edge.model.bundle import load_bundle, shipped_bundle
 
     from mien_train.results import folds
     from mien_train.training import finetune
     from mien_train.training.run import RunRequest, begin
 
     if not options.start:
-        raise RunError("finetune starts from a bundle; name it with --start models/current")
+        raise RunError(
+            "finetune starts from a bundle; name it with --start, such as the one that ships: "
+            f"--start {shlex.quote(str(shipped_bundle()))}"
+        )
     if not options.data:
         raise DataError("finetune learns from your own photographs; name them with --data FOLDER")
     recipe = finetune.adapt(recipe, load_bundle(options.start))

