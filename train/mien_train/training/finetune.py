@@ -24,7 +24,7 @@ from mien_train.training.samples import TrainingSet
 if TYPE_CHECKING:
     from mien_train.training.run import OpenRun
 
-REHEARSED = 500
+REHEARSED = 300
 """Earlier pictures that are rehearsed in each epoch."""
 
 
