@@ -94,6 +94,11 @@ def test_the_start_is_wrong_about_labels_that_it_lacks_and_compared_on_those_tha
     assert result.by_label["bored"].rows == PICTURES // 3
     assert result.known.rows == 2 * PICTURES // 3
     assert result.known.before.value > result.by_label["bored"].before.value
+    assert result.notes[-2:] == (
+        "new labels, about which the bundle before is always wrong: bored",
+        "labels without a picture, which the network does not predict any more: "
+        "angry, disgust, fear, surprise, neutral",
+    )
 
 
 def test_with_the_labels_of_the_start_there_is_nothing_else_to_compare(begun, trained):

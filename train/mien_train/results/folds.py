@@ -6,7 +6,7 @@ where it was. RUN/crossvalidation.json holds the result.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -192,8 +192,19 @@ def _compare_with_start(run: OpenRun, planned: Plan, logits: Floats) -> CrossVal
         own=compare(before, after, planned.groups),
         known=known,
         by_label=by_label,
-        notes=planned.notes,
+        notes=(*planned.notes, *_label_notes(start_labels, own.labels)),
     )
+
+
+def _label_notes(start_labels: Sequence[str], labels: Sequence[str]) -> Iterator[str]:
+    """Yield what became of labels: those that are new, and those that are gone."""
+    new = [label for label in labels if label not in start_labels]
+    gone = [label for label in start_labels if label not in labels]
+    if new:
+        yield f"new labels, about which the bundle before is always wrong: {', '.join(new)}"
+    if gone:
+        listed = ", ".join(gone)
+        yield f"labels without a picture, which the network does not predict any more: {listed}"
 
 
 def _head_of_start(bundle: Bundle, dataset: Dataset) -> Head:
