@@ -5,6 +5,7 @@ import shlex
 import cv2
 import numpy as np
 import pytest
+from helpers import ROOT
 from mien_edge.contract import LABELS
 from mien_edge.errors import DataError, RunError
 from mien_train import cli
@@ -89,6 +90,17 @@ def test_what_data_fetch_brings_trains_edge_as_fetch_advises(
     monkeypatch.setattr(loop, "is_finished", lambda history, stage: False)
     with pytest.raises(RunError, match="its training is not finished; resume it with: mien-train"):
         members.run_member(run)
+
+
+def test_a_teacher_of_other_heads_is_refused_with_what_works(folders, tmp_path, capsys):
+    words = ["--data", str(folders), "--teacher", str(ROOT / "models" / "teachers")]
+    assert cli.main(["fit", "edge", *words, "--folder", str(tmp_path / "r")]) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "teaches the heads fer2013, ferplus, and edge learns fer2013 of" in error
+    assert error.endswith(
+        "leave --teacher out, or name an ensemble of networks with the same heads, trained on these data"
+    )
+    assert not (tmp_path / "r").exists()
 
 
 def test_a_distilled_recipe_names_a_teacher_that_there_is(voted, tmp_path, capsys):

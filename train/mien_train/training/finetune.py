@@ -1,9 +1,13 @@
 """Fine-tuning: the network of a bundle, float again, learns the labels of other data.
 
-The outputs of labels that the bundle has are its own, new labels get fresh ones. Against forgetting
-(Li & Hoiem 2017) a part of each target is what the bundle says of the picture; and where data that
-the bundle was trained on are at hand, some of their pictures are rehearsed, with what the bundle
-says of them as their whole target.
+The outputs of labels that the bundle has are its own, new labels get fresh ones. Against
+forgetting, some pictures of the data that the bundle was trained on are rehearsed where these are
+at hand, with what the bundle says of them as their targets (Robins 1995); else a part of each
+target is what it says of the user's own picture (Li & Hoiem 2017).
+
+Chosen by cross-validation of three folds of 274 photographs: accuracy on them, and on FER2013, was
+74.7 % and 79.6 % with neither, 72.9 % and 83.5 % with the latter, 75.3 % and 84.6 % with 300
+rehearsed pictures, 72.9 % and 85.8 % with both; 62.0 % and 87.7 % before.
 """
 
 from collections.abc import Sequence
@@ -64,28 +68,23 @@ def initialize(
 
 
 def with_earlier_knowledge(run: "OpenRun", stage: Stage, training: TrainingSet) -> TrainingSet:
-    """Return the training set with targets mixed with what the run's bundle says, by the stage's
-    `distillation_weight`, and with rehearsed rows of earlier data where the run has them.
+    """Return the training set with rehearsed rows of earlier data where the run has them, else with
+    targets mixed with what the run's bundle says, by the stage's `distillation_weight`.
 
     A row whose label the bundle lacks keeps its target.
     """
     bundle = run.bundle
     assert bundle is not None  # noqa: S101 - a run of a recipe that starts from a bundle has one
     (head,) = run.heads
-    weight = stage.distillation_weight
-    targets = training.targets.reshape(len(training), -1)
-    said = probabilities(bundle, head.labels, training.crops())
-    known = [label in bundle.card.labels for label in head.labels]
-    is_known = targets[:, known].sum(axis=1) > targets[:, np.logical_not(known)].sum(axis=1)
-    mixed = np.where(is_known[:, None], (1 - weight) * targets + weight * said, targets)
-    images = training.images
     if run.earlier is not None:
-        rehearsed = _rehearsed_images(run)
-        crops = training.preprocess.normalize(rehearsed)
-        images = np.concatenate([images, rehearsed])
-        mixed = np.concatenate([mixed, probabilities(bundle, head.labels, crops)])
-    mixed = mixed.astype(np.float32).reshape(len(images), *training.targets.shape[1:])
-    return replace(training, images=images, targets=mixed, squares=None)
+        return _with_rehearsal(training, bundle, head.labels, _rehearsed_images(run))
+    weight = stage.distillation_weight
+    said = probabilities(bundle, head.labels, training.crops())
+    mixed = (1 - weight) * training.targets + weight * said
+    is_new = np.array([label not in bundle.card.labels for label in head.labels])
+    has_new_label = training.targets[:, is_new].sum(axis=1) > 0.5
+    targets = np.where(has_new_label[:, None], training.targets, mixed)
+    return replace(training, targets=targets.astype(np.float32))
 
 
 def probabilities(bundle: Bundle, labels: Sequence[str], crops: Pixels) -> Floats:
@@ -100,6 +99,22 @@ def probabilities(bundle: Bundle, labels: Sequence[str], crops: Pixels) -> Float
         for index, start_index in shared:
             said[row, index] = own[start_index]
     return said
+
+
+def _with_rehearsal(
+    training: TrainingSet,
+    bundle: Bundle,
+    labels: Sequence[str],
+    rehearsed: Pixels,
+) -> TrainingSet:
+    crops = training.preprocess.normalize(rehearsed)
+    said = probabilities(bundle, labels, crops)
+    return replace(
+        training,
+        images=np.concatenate([training.images, rehearsed]),
+        targets=np.concatenate([training.targets, said]),
+        squares=None,
+    )
 
 
 def _shared_labels(labels: Sequence[str], start: Sequence[str]) -> list[tuple[int, int]]:

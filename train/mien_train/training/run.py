@@ -244,6 +244,8 @@ def _refuse_missing_inputs(request: RunRequest) -> None:
             "models/teachers of the repository, or train teacher-plain and make one of it with: "
             "mien-train ensemble runs/teachers runs/teacher-plain"
         )
+    if recipe.is_distilled and request.teacher:
+        _refuse_other_heads(request, request.teacher)
     if recipe.starts_from_teacher and not recipe.fit.distillation_weight:
         raise RunError(
             f"the recipe {recipe.name} is fine-tuned from its teacher, "
@@ -255,6 +257,20 @@ def _refuse_missing_inputs(request: RunRequest) -> None:
             "give Kaggle's fer2013.csv, with FER+'s fer2013new.csv next to it, or named with "
             "--ferplus"
         )
+
+
+def _refuse_other_heads(request: RunRequest, teacher: Path) -> None:
+    """Raise RunError unless the teacher has the heads of its student."""
+    heads_of_teacher = ensemble.load_ensemble(teacher).facts.heads
+    if heads_of_teacher == request.recipe.heads:
+        return
+    advice = "name an ensemble of networks with the same heads"
+    if not request.data.ferplus:
+        advice = f"leave --teacher out, or {advice}, trained on these data"
+    raise RunError(
+        f"{teacher} teaches the heads {', '.join(heads_of_teacher)}, and {request.recipe.name} "
+        f"learns {', '.join(request.recipe.heads)} of {request.data.path}; {advice}"
+    )
 
 
 def _make_record(request: RunRequest) -> dict[str, Any]:
