@@ -1,10 +1,21 @@
 """Fine-tuning a bundle: refusals first; what its network starts from; what it must not forget."""
 
+from types import SimpleNamespace
+
 import cv2
 import numpy as np
 import pytest
-from mien_edge.model.bundle import shipped_bundle
+from mien_edge.contract import LABELS
+from mien_edge.model.bundle import load_bundle, shipped_bundle
 from mien_train import cli
+from mien_train.data.heads import labels_head
+from mien_train.data.read import Dataset
+from mien_train.results.evaluate import int8_logits
+from mien_train.results.export import golden_inputs
+from mien_train.training import finetune as finetuning
+from mien_train.training import loop, networks
+from mien_train.training.recipes import FINETUNE
+from mien_train.training.samples import TrainingSet
 from small_data import picture
 
 START = shipped_bundle()
@@ -57,3 +68,77 @@ def test_too_few_pictures_are_refused_before_anything_is_written(tmp_path, capsy
     assert finetune(tmp_path, "--start", START, "--data", photos) == 1
     assert message in capsys.readouterr().err.splitlines()[-1]
     assert not (tmp_path / "run").exists()
+
+
+OWN = ("bored", "happy", "sad")
+
+
+@pytest.fixture(scope="module")
+def bundle():
+    return load_bundle(START)
+
+
+@pytest.fixture(scope="module")
+def training(bundle):
+    """Twelve pictures, four of each own label."""
+    labels = np.arange(12) % 3
+    return TrainingSet(
+        images=golden_inputs(48, 12, seed=1),
+        targets=np.eye(3, dtype=np.float32)[labels],
+        head_sizes=(3,),
+        validation_images=golden_inputs(48, 3, seed=2),
+        validation_labels=np.arange(3, dtype=np.int8)[:, None],
+        preprocess=bundle.card.preprocess,
+    )
+
+
+def test_outputs_of_known_labels_are_the_bundles_own_and_new_ones_stay_fresh(bundle, training):
+    model = networks.build(finetuning.adapt(FINETUNE, bundle), len(OWN))
+    fresh, _ = model.layers[-1].get_weights()
+    finetuning.initialize(bundle, OWN, model, training)
+    kernel, _ = model.layers[-1].get_weights()
+    assert (kernel[:, 0] == fresh[:, 0]).all()
+    crops = training.crops()
+    known = [LABELS.index(label) for label in OWN[1:]]
+    difference = loop.predict(model, crops)[:, 1:] - int8_logits(bundle.model, crops)[:, known]
+    assert np.abs(difference).mean() < 0.15
+
+
+def test_what_the_bundle_says_of_labels_that_it_lacks_is_nothing(bundle, training):
+    said = finetuning.probabilities(bundle, OWN, training.crops())
+    everything = finetuning.probabilities(bundle, LABELS, training.crops())
+    assert (said[:, 0] == 0).all()
+    assert everything.sum(axis=1) == pytest.approx(np.ones(12), abs=1e-5)
+    assert (said[:, 1:] == everything[:, [LABELS.index("happy"), LABELS.index("sad")]]).all()
+
+
+def run_of(bundle, earlier=None):
+    recipe = finetuning.adapt(FINETUNE, bundle)
+    return SimpleNamespace(bundle=bundle, heads=(labels_head(OWN),), earlier=earlier, recipe=recipe)
+
+
+def test_without_earlier_data_targets_hold_a_part_of_what_the_bundle_says_but_not_of_new_labels(
+    bundle, training
+):
+    stage = FINETUNE.fit
+    mixed = finetuning.with_earlier_knowledge(run_of(bundle), stage, training)
+    said = finetuning.probabilities(bundle, OWN, training.crops())
+    weight = stage.distillation_weight
+    is_bored = training.targets[:, 0] == 1
+    expected = (1 - weight) * training.targets + weight * said
+    assert mixed.targets[~is_bored] == pytest.approx(expected[~is_bored])
+    assert (mixed.targets[is_bored] == training.targets[is_bored]).all()
+
+
+def test_earlier_data_are_rehearsed_beside_labels_as_they_are(bundle, training):
+    images = golden_inputs(48, 20, seed=3)
+    usages = np.repeat([0, 1], 10).astype(np.int8)
+    labels = np.zeros(20, np.int8)
+    dataset = Dataset(images, labels, usages, np.arange(20, dtype=np.int32), "0" * 64)
+    run = run_of(bundle, SimpleNamespace(dataset=dataset))
+    rehearsed = finetuning.with_earlier_knowledge(run, FINETUNE.fit, training)
+    assert len(rehearsed) == 22
+    assert (rehearsed.targets[:12] == training.targets).all()
+    assert (rehearsed.images[12:] == images[:10]).all()
+    crops = training.preprocess.normalize(images[:10])
+    assert (rehearsed.targets[12:] == finetuning.probabilities(bundle, OWN, crops)).all()
