@@ -6,8 +6,9 @@ import shutil
 
 import numpy as np
 import pytest
-from helpers import ROOT, SHARED
+from helpers import ROOT, SHARED, with_labels
 from mien_edge.chain import photos, sources
+from mien_edge.labels import LABELS
 from mien_edge.model.bundle import load_bundle
 
 # FFmpeg takes its log level at its first use in a process: a test that reads a video, run before those that look for
@@ -23,7 +24,7 @@ collect_ignore = [
     for path in paths
 ]
 
-_SYSTEM_FIXTURES = {"analyze", "broker", "chromium", "devices"}
+_SYSTEM_FIXTURES = {"analyze", "broker", "chromium", "devices", "postgresql"}
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -42,6 +43,22 @@ def pytest_collection_modifyitems(items):
 def bundle():
     """The bundle that the repository ships."""
     return load_bundle(ROOT / "models" / "current")
+
+
+@pytest.fixture(scope="session")
+def three_labels(bundle, tmp_path_factory):
+    """A bundle with three labels of its own; by two of them it means what others call happy and sad."""
+    rows = {"happiness": "happy", "sadness": "sad", "other": "neutral"}
+    folder = tmp_path_factory.mktemp("three") / "three-1"
+    return load_bundle(with_labels(bundle.folder, folder, rows, "three"))
+
+
+@pytest.fixture(scope="session")
+def eight_labels(bundle, tmp_path_factory):
+    """A bundle with FER2013's seven labels and contempt, which it sees as rarely as disgust."""
+    rows = {**{label: label for label in LABELS}, "contempt": "disgust"}
+    folder = tmp_path_factory.mktemp("eight") / "eight-1"
+    return load_bundle(with_labels(bundle.folder, folder, rows, "eight"))
 
 
 @pytest.fixture

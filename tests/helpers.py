@@ -73,3 +73,38 @@ def collapsed(folder, label):
         outputs=np.stack([classifier(crop) for crop in inputs]),
     )
     pin_again(folder)
+
+
+def with_labels(source, folder, rows, name="own", version=1):
+    """A bundle in `folder` whose network is the one in `source`, with other labels: it has an output for each of `rows`.
+
+    rows: each label of the new bundle, and the label of `source` whose weights its output has.
+    """
+    pytest.importorskip(
+        "ai_edge_litert", reason="rewriting a network needs ai-edge-litert's schema"
+    )
+    import flatbuffers
+    from mien_edge.model import tflite
+
+    folder.mkdir(parents=True)
+    card = contract.parse_card((source / "card.json").read_text())
+    chosen = [card.labels.index(label) for label in rows.values()]
+    model = tflite._model((source / "model.tflite").read_bytes())
+    graph = model.subgraphs[0]
+    dense = graph.operators[-1]
+    for index, dtype in zip(dense.inputs[1:], (np.int8, np.int32), strict=True):
+        tensor = graph.tensors[index]
+        content = bytes(model.buffers[tensor.buffer].data)
+        values = np.frombuffer(content, dtype).reshape(tensor.shape)[chosen]
+        model.buffers[tensor.buffer].data = np.frombuffer(values.tobytes(), np.uint8)
+        tensor.shape = np.array(values.shape, np.int32)
+    graph.tensors[dense.outputs[0]].shape = np.array([1, len(chosen)], np.int32)
+    builder = flatbuffers.Builder(0)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    (folder / "model.tflite").write_bytes(bytes(builder.Output()))
+    with np.load(source / "golden.npz") as golden:
+        inputs, outputs = golden["inputs"], golden["outputs"][:, chosen]
+    np.savez(folder / "golden.npz", inputs=inputs, outputs=outputs)
+    (folder / "card.json").write_text((source / "card.json").read_text())
+    pin_again(folder, contract=2, labels=tuple(rows), name=name, version=version)
+    return folder

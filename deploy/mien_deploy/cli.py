@@ -346,6 +346,8 @@ def _add_push(commands: Commands) -> None:
 def _push(options: argparse.Namespace) -> int:
     bundle = load_bundle(options.bundle)
     devices = _devices(options)
+    if not options.json:
+        sys.stderr.write(f"{bundle.card.id}: labels {', '.join(bundle.card.labels)}\n")
     if options.dry_run:
         arguments = receive_arguments(options.timeout, options.allow_downgrade)
         _print_plan(devices, options.waves, arguments, bundle.card.id)

@@ -13,12 +13,18 @@ import numpy as np
 from mien_edge import schema
 from mien_edge.errors import ContractError
 from mien_edge.labels import LABELS as LABELS
+from mien_edge.labels import check_labels
 from mien_edge.values import Box, Floats, Pixels
 
-VERSION = 1
+VERSION = 2
+"""The version that new cards have. Since 2 a bundle has labels of its own."""
+
+READABLE_VERSIONS = (1, 2)
+"""The versions of cards that this mien reads."""
 
 _MAX_VERSION = 999_999_999
 _MAX_NAME_LENGTH = 60
+_MAX_MESSAGE_LENGTH = 500
 
 _STANDARD_MEAN = 128.0
 _STANDARD_DEVIATION = 51.0  # +-2.5 standard deviations fill 0..255
@@ -227,10 +233,11 @@ class Card:
     """The model card, card.json (Mitchell et al. 2019). No defaults: a missing or unknown key is a
     ContractError.
 
-    contract: version of this contract, 1.
+    contract: version of this contract, one of READABLE_VERSIONS.
     name, version: the bundle's folder is NAME-VERSION; versions grow.
     created: date and time of the export, ISO 8601.
-    labels: must equal LABELS.
+    labels: what the outputs stand for: output i is the logit of labels[i]. 2 to 16 distinct names
+        (labels.is_label); with contract version 1 they must equal LABELS.
     preprocess, calibration, golden: see their classes.
     files: sha256 and size of each file of the bundle but the card itself.
     provenance: recipe, data, command and what the weights were before. The key `origin` in
@@ -255,11 +262,15 @@ class Card:
     limitations: tuple[str, ...] = field(metadata=_stored("limits"))
 
     def __post_init__(self) -> None:
-        if self.labels != LABELS:
+        if self.contract == 1 and self.labels != LABELS:
             raise ValueError(
-                f"labels must be {', '.join(LABELS)} in this order; "
+                f"labels must be {', '.join(LABELS)} in this order with contract version 1; "
                 "export the bundle with this mien"
             )
+        try:
+            check_labels(self.labels)
+        except ValueError as problem:
+            raise ValueError(f"{problem}; export the bundle again") from None
         letters = self.name.replace("-", "").replace("_", "")
         if not self.name.isascii() or not letters.isalnum():
             raise ValueError(
@@ -296,12 +307,24 @@ def parse_card(text: str, where: str = "card.json") -> Card:
             f"{where} is not valid JSON ({problem}); export or copy the bundle again"
         ) from None
     version = content.get("contract") if isinstance(content, dict) else None
-    if isinstance(version, int) and version != VERSION:
+    if isinstance(version, int) and version not in READABLE_VERSIONS:
+        readable = " and ".join(map(str, READABLE_VERSIONS))
         raise ContractError(
-            f"{where}: the key 'contract' is {version}, this mien reads {VERSION}; "
+            f"{where}: the key 'contract' is {version}, this mien reads {readable}; "
             "update mien or export the bundle again"
         )
-    return schema.from_dict(Card, content, where, ContractError)
+    try:
+        return schema.from_dict(Card, content, where, ContractError)
+    except ContractError as problem:
+        raise ContractError(_shortened(str(problem))) from None
+
+
+def _shortened(message: str) -> str:
+    """A message without the middle of a value that is as long as a file may be."""
+    if len(message) <= _MAX_MESSAGE_LENGTH:
+        return message
+    half = _MAX_MESSAGE_LENGTH // 2
+    return f"{message[:half]}…{message[-half:]}"
 
 
 def _refuse_constant(name: str) -> None:

@@ -1,34 +1,38 @@
 """Colours of the labels, charts as pixels, and pictures written whole or not at all."""
 
+import functools
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from mien_edge import files
+from mien_edge import files, labels
 from mien_edge.errors import SinkError
 from mien_edge.log.plot import Bar, Chart, Line
 from mien_edge.values import Pixels
 
-COLOURS = {
-    "angry": (60, 60, 230),
-    "disgust": (60, 150, 60),
-    "fear": (200, 80, 170),
-    "happy": (40, 190, 250),
-    "sad": (220, 140, 50),
-    "surprise": (200, 200, 60),
-    "neutral": (190, 190, 190),
-}
-"""Blue, green, red of each label."""
+Colour = tuple[int, int, int]
+"""Blue, green and red, 0 to 255."""
 
-NO_LABEL = (140, 140, 140)
-"""Blue, green, red of a face without a label."""
+NO_LABEL: Colour = (140, 140, 140)
+"""The colour of a face without a label."""
 
 _WHITE = 255
 _INK = (60, 60, 60)
 _GRID = (225, 225, 225)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _FONT_SCALE = 0.45
+
+
+@functools.cache
+def colours(names: tuple[str, ...]) -> dict[str, Colour]:
+    """The colour of each of the labels `names`, which are all that a picture may show."""
+    return {name: _from_hex(text) for name, text in labels.colours(names).items()}
+
+
+def _from_hex(text: str) -> Colour:
+    red, green, blue = bytes.fromhex(text.removeprefix("#"))
+    return blue, green, red
 
 
 def save(path: Path, picture: Pixels) -> None:
@@ -62,21 +66,21 @@ def draw_chart(chart: Chart) -> Pixels:
     picture = np.full((chart.height, chart.width, 3), _WHITE, np.uint8)
     for line in chart.grid:
         _draw_line(picture, line, _GRID)
+    colour_of = colours(tuple(box.label for box in chart.legend if box.label != labels.NONE))
     for bar in chart.bars:
-        _draw_bar(picture, bar)
+        _draw_bar(picture, bar, colour_of.get(bar.label, NO_LABEL))
     for line in chart.ticks:
         _draw_line(picture, line, _INK)
     for box in chart.legend:
-        _draw_bar(picture, box)
+        _draw_bar(picture, box, colour_of.get(box.label, NO_LABEL))
     for text in chart.texts:
         cv2.putText(picture, text.text, (text.x, text.y), _FONT, _FONT_SCALE, _INK, 1, cv2.LINE_AA)
     return picture
 
 
-def _draw_line(picture: Pixels, line: Line, colour: tuple[int, int, int]) -> None:
+def _draw_line(picture: Pixels, line: Line, colour: Colour) -> None:
     cv2.line(picture, (line.x1, line.y1), (line.x2, line.y2), colour, 1)
 
 
-def _draw_bar(picture: Pixels, bar: Bar) -> None:
-    colour = COLOURS.get(bar.label, NO_LABEL)
+def _draw_bar(picture: Pixels, bar: Bar, colour: Colour) -> None:
     cv2.rectangle(picture, (bar.left, bar.top), (bar.right, bar.bottom), colour, cv2.FILLED)

@@ -15,13 +15,17 @@ from mien_edge.errors import SourceError
 from mien_edge.values import Box, Emotion, Frame, Pixels, Reading
 
 
-def emotion(label: str = "happy", confidence: float = 0.9) -> Emotion:
+def emotion(
+    label: str = "happy", confidence: float = 0.9, labels: tuple[str, ...] = LABELS
+) -> Emotion:
     """An emotion with `label` at `confidence`, 0..1, and the rest shared evenly by the others.
+
+    labels: of the model, among them `label`.
 
     For a test of a stage that works on probabilities: `emotion("sad", 0.4)`.
     """
-    other = (1 - confidence) / (len(LABELS) - 1)
-    return Emotion(LABELS, tuple(confidence if name == label else other for name in LABELS))
+    other = (1 - confidence) / (len(labels) - 1)
+    return Emotion(labels, tuple(confidence if name == label else other for name in labels))
 
 
 def reading(
@@ -30,13 +34,14 @@ def reading(
     track: int = 1,
     confidence: float = 0.9,
     quality: str = "good",
+    labels: tuple[str, ...] = LABELS,
 ) -> Reading:
     """A reading as the chain makes them, at `time` seconds and 15 frames per second.
 
     For a test of a sink: `sink((reading("happy", 0.0), reading(None, 0.0, track=2)))`. With label
-    None it has no emotion; say then in `quality` why.
+    None it has no emotion; say then in `quality` why. labels: of the model.
     """
-    distribution = emotion(label, confidence) if label else None
+    distribution = emotion(label, confidence, labels) if label else None
     box = Box(10, 20, 60, 80)
     return Reading(time, int(time * 15), track, box, distribution, label, quality, "fake-1")
 

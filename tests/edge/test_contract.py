@@ -186,14 +186,22 @@ def test_an_unknown_key_is_named_with_its_neighbour():
 
 
 def test_another_contract_version_is_named_before_anything_else():
-    with pytest.raises(ContractError, match="'contract' is 99, this mien reads 1"):
+    with pytest.raises(ContractError, match="'contract' is 99, this mien reads 1 and 2"):
         parse_card('{"contract": 99, "future": true}')
 
 
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"labels": list(reversed(LABELS))}, "labels must be angry"),
+        ({"contract": 1, "labels": list(reversed(LABELS))}, "labels must be angry"),
+        ({"labels": ["happy"]}, "labels must be 2 to 16 names, not 1; export the bundle again"),
+        ({"labels": [f"l{index}" for index in range(17)]}, "labels must be 2 to 16 names, not 17"),
+        ({"labels": ["sad", "happy", "sad"]}, "labels has 'sad' twice"),
+        ({"labels": ["happy", "none"]}, "labels has 'none', but a label is 1 to 32 of a-z"),
+        ({"labels": ["happy", "Sad"]}, "labels has 'Sad', but a label is"),
+        ({"labels": ["happy", "\U0001f600"]}, "labels has '.U0001f600', but a label is"),
+        ({"labels": ["happy", 7]}, r"labels\[1\] must be of type str"),
+        ({"labels": "happy,sad"}, "labels must be a list"),
         ({"name": "../evil"}, "name must be letters"),
         ({"version": 0}, "version must be 1"),
         ({"calibration": {"temperature": 0, "uncertain": 0.4}}, "temperature must be"),
@@ -211,6 +219,29 @@ def test_a_value_out_of_range_is_refused_with_its_reason(change, reason):
     content = json.loads(card().to_json()) | change
     with pytest.raises(ContractError, match=reason):
         parse_card(json.dumps(content))
+
+
+@pytest.mark.parametrize("labels", [["happy", "x" * 10_000], "x" * 10_000, {"x" * 10_000: 1}])
+def test_labels_of_ten_thousand_letters_are_refused_in_one_short_line(labels):
+    content = json.loads(card().to_json()) | {"labels": labels}
+    with pytest.raises(ContractError, match=r"^card\.json.*labels") as refusal:
+        parse_card(json.dumps(content))
+    assert len(str(refusal.value)) < 600
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "labels", [("happy", "sad"), (*LABELS, "contempt"), ("a", "0", "eyes-closed")]
+)
+def test_a_card_has_labels_of_its_own_in_their_order(labels):
+    parsed = parse_card(card(labels=labels).to_json())
+    assert parsed.labels == labels
+    assert parsed.contract == 2
+
+
+def test_a_card_of_contract_version_1_is_read_and_means_the_seven():
+    parsed = parse_card(card(contract=1).to_json())
+    assert (parsed.contract, parsed.labels) == (1, LABELS)
 
 
 @given(st.text())

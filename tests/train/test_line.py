@@ -97,7 +97,7 @@ def test_a_bundle_of_other_data_says_nothing_of_fer2013_and_its_labellers(tiny):
 
 def test_a_card_says_what_its_confidence_threshold_is_set_for_and_what_it_reaches(tiny):
     [sentence] = [text for text in tiny.card.limitations if text.startswith("Of its confidence")]
-    assert "set for 75% right by fer2013 on validation rows" in sentence
+    assert "set for 75% right by fer2013 labels on validation rows" in sentence
     assert "never reached there" in sentence or "get a label are right" in sentence
 
 

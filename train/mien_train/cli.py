@@ -576,25 +576,23 @@ def _add_tune(commands: Any) -> None:
     sampler = "sampler of Optuna (default: tpe)"
     command.add_argument("--sampler", choices=samplers, default="tpe", help=sampler)
     _number_option(command, "--seed", "seed of the sampler; each process needs its own", default=0)
-    storage = "database URL (default: a file in --folder)"
+    storage = (
+        "database URL, such as postgresql://USER@HOST/NAME, its password in ~/.pgpass (default: a "
+        "file in --folder)"
+    )
     command.add_argument("--storage", default="", metavar="URL", help=storage)
+    name = "name of the study, where a database holds several (default: mien)"
+    command.add_argument("--study", default="mien", metavar="NAME", help=name)
 
 
 def _tune(options: _Options) -> None:
     from mien_train.results import tune
+    from mien_train.results.tune_storage import database_errors
     from mien_train.training.recipes import EDGE_FRESH
 
     data = _data_source(options)
     dataset = data.dataset
     base = _fit_to_data(EDGE_FRESH, data, teacher=None)
-    study = tune.open_study(
-        options.folder,
-        options.storage,
-        options.sampler,
-        options.seed,
-        options.resume,
-        config=tune.study_config(base, dataset, options.split, options.max_rows),
-    )
     space = tune.SearchSpace(
         base=base,
         dataset=dataset,
@@ -602,8 +600,18 @@ def _tune(options: _Options) -> None:
         folder=options.folder,
         max_macs=options.max_macs,
     )
-    tune.run_trials(study, space, options.trials)
-    print(tune.as_text(study))  # noqa: T201
+    with database_errors(options.storage):
+        study = tune.open_study(
+            options.folder,
+            options.storage,
+            options.sampler,
+            options.seed,
+            options.resume,
+            config=tune.study_config(base, dataset, options.split, options.max_rows),
+            name=options.study,
+        )
+        tune.run_trials(study, space, options.trials)
+        print(tune.as_text(study))  # noqa: T201
     sys.stderr.write(f"page: {options.folder / 'tune.html'}\n")
 
 

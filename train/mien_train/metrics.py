@@ -2,6 +2,7 @@
 only.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -29,10 +30,10 @@ _MIN_ACCEPTED = 30  # rows; among fewer, an accuracy is chance
 class ClassificationMetrics:
     """How good predictions are against the labels of `rows` rows.
 
-    accuracy, macro_f1: 0..1. precision, recall: by label, 0..1; 0 where nothing was predicted, or
-    no row has the label.
-    confusion: 7 rows of 7 counts; row: label, column: prediction. calibration_error: expected
-    calibration error, 0..1.
+    accuracy: 0..1. macro_f1: 0..1, mean over the labels that rows have. precision, recall: 0..1 by
+    each of these labels; a precision of 0 where it was never predicted.
+    confusion: a row of counts for each of the network's labels; row: label, column: prediction.
+    calibration_error: expected calibration error, 0..1.
     nll: mean negative log-likelihood in nats. coverage: for each of TARGET_ACCURACIES ('80%' …) the
     share of rows whose confidence is high enough for it; None where no confidence is.
     """
@@ -96,9 +97,11 @@ class McNemar(NamedTuple):
     p: float
 
 
-def confusion_matrix(labels: Array, predicted: Array) -> Indices:
-    """Count (n,) predictions against (n,) labels: (7, 7) int64; row: label, column: prediction."""
-    counts = np.zeros((len(LABELS), len(LABELS)), np.int64)
+def confusion_matrix(labels: Array, predicted: Array, count: int) -> Indices:
+    """Count (n,) predictions against (n,) labels: (count, count) int64; row: label, column:
+    prediction.
+    """
+    counts = np.zeros((count, count), np.int64)
     np.add.at(counts, (labels.astype(int), predicted.astype(int)), 1)
     return counts
 
@@ -107,22 +110,28 @@ def classification_metrics(
     logits: Array,
     labels: Array,
     temperature: float = 1.0,
+    label_names: Sequence[str] = LABELS,
 ) -> ClassificationMetrics:
-    """All metrics of (n, 7) logits, divided by `temperature`, against (n,) labels."""
+    """All metrics of (n, outputs) logits, divided by `temperature`, against (n,) labels.
+
+    label_names: what the outputs stand for.
+    """
     probabilities = softmax(logits, temperature)
-    matrix = confusion_matrix(labels, probabilities.argmax(axis=1))
+    matrix = confusion_matrix(labels, probabilities.argmax(axis=1), len(label_names))
     correct = np.diag(matrix)
     labelled = matrix.sum(axis=1)
     predicted = matrix.sum(axis=0)
-    precision = _ratio(correct, predicted)
-    recall = _ratio(correct, labelled)
-    f1 = _ratio(2 * correct, labelled + predicted)
+    occurs = labelled > 0
+    names = [name for name, occurring in zip(label_names, occurs, strict=True) if occurring]
+    precision = _ratio(correct, predicted)[occurs]
+    recall = _ratio(correct, labelled)[occurs]
+    f1 = _ratio(2 * correct, labelled + predicted)[occurs]
     return ClassificationMetrics(
         rows=len(labels),
         accuracy=float(correct.sum() / max(len(labels), 1)),
-        macro_f1=float(f1.mean()),
-        precision=dict(zip(LABELS, precision.tolist(), strict=True)),
-        recall=dict(zip(LABELS, recall.tolist(), strict=True)),
+        macro_f1=float(f1.mean()) if names else 0.0,
+        precision=dict(zip(names, precision.tolist(), strict=True)),
+        recall=dict(zip(names, recall.tolist(), strict=True)),
         confusion=tuple(tuple(counts) for counts in matrix.tolist()),
         calibration_error=calibration_error(probabilities, labels),
         nll=nll(logits, labels, temperature),
@@ -138,10 +147,13 @@ def coverage_as_text(coverage: float | None) -> str:
 def reliability(probabilities: Array, labels: Array) -> list[ReliabilityBin]:
     """The bins of a reliability diagram that are not empty, of 15 equal ones.
 
-    probabilities: (n, 7). labels: (n,).
+    probabilities: (n, outputs). labels: (n,).
     """
-    confidence = probabilities.max(axis=1)
     is_correct = probabilities.argmax(axis=1) == labels
+    return _reliability_bins(probabilities.max(axis=1), is_correct)
+
+
+def _reliability_bins(confidence: Array, is_correct: Mask) -> list[ReliabilityBin]:
     numbers = np.minimum((confidence * CONFIDENCE_BINS).astype(int), CONFIDENCE_BINS - 1)
     bins = []
     for number in np.unique(numbers):
@@ -154,13 +166,19 @@ def reliability(probabilities: Array, labels: Array) -> list[ReliabilityBin]:
 
 def calibration_error(probabilities: Array, labels: Array) -> float:
     """Expected calibration error over 15 equal bins, 0..1 (Naeini et al. 2015, Guo et al. 2017)."""
-    bins = reliability(probabilities, labels)
+    is_correct = probabilities.argmax(axis=1) == labels
+    return binned_calibration_error(probabilities.max(axis=1), is_correct)
+
+
+def binned_calibration_error(confidence: Array, is_correct: Mask) -> float:
+    """The same of (n,) confidences, and whether each prediction is right."""
+    bins = _reliability_bins(confidence, is_correct)
     errors = sum(rows * abs(confidence - accuracy) for confidence, accuracy, rows in bins)
-    return errors / max(len(labels), 1)
+    return errors / max(len(is_correct), 1)
 
 
 def nll(logits: Array, labels: Array, temperature: float) -> float:
-    """Mean negative log-likelihood of (n,) labels in nats, given (n, 7) logits."""
+    """Mean negative log-likelihood of (n,) labels in nats, given (n, outputs) logits."""
     rows = np.arange(len(labels))
     likelihoods = softmax(logits, temperature)[rows, labels.astype(int)]
     return float(-np.log(np.maximum(likelihoods, 1e-12)).mean())
@@ -189,13 +207,13 @@ def threshold_for_accuracy(
     right (selective prediction). Where none reaches the target, the one with the best accuracy.
 
     At least 30 rows, or all where there are fewer, must lie at or above it: a handful that happens
-    to be right promises nothing. probabilities: (n, 7). labels: (n,), at least one.
+    to be right promises nothing. probabilities: (n, outputs). labels: (n,), at least one.
     """
     return _threshold(risk_coverage(probabilities, labels), target)
 
 
 def risk_coverage(probabilities: Array, labels: Array) -> RiskCoverage:
-    """The risk-coverage curve of (n, 7) probabilities against (n,) labels (Geifman & El-Yaniv
+    """The risk-coverage curve of (n, outputs) probabilities against (n,) labels (Geifman & El-Yaniv
     2017).
     """
     confidence = probabilities.max(axis=1)

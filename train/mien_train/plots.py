@@ -9,7 +9,6 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from mien_edge.contract import LABELS
 
 from mien_train.arrays import Doubles, Pixels
 from mien_train.metrics import ReliabilityBin, RiskCoverage
@@ -88,11 +87,12 @@ def curves(history: Sequence[Mapping[str, float]], plateau: int, title: str) -> 
     return png(figure)
 
 
-def confusion(matrices: Mapping[str, Sequence[Sequence[int]]]) -> bytes:
-    """(7, 7) confusion matrices by name, side by side, rows in per cent of each label."""
-    figure, axes = _figure(4.6 * len(matrices), 4.2, len(matrices))
+def confusion(matrices: Mapping[str, Sequence[Sequence[int]]], label_names: Sequence[str]) -> bytes:
+    """(labels, labels) confusion matrices by name, side by side, rows in per cent of each label."""
+    side = max(0.6 * len(label_names), 2.6)
+    figure, axes = _figure((side + 0.4) * len(matrices), side, len(matrices))
     for panel, (name, matrix) in zip(np.atleast_1d(axes), matrices.items(), strict=True):
-        _draw_matrix(panel, np.array(matrix, float))
+        _draw_matrix(panel, np.array(matrix, float), label_names)
         panel.set(xlabel="predicted", ylabel="label", title=name)
     return png(figure)
 
@@ -304,7 +304,7 @@ def _mark_plateau(axes: Axes, epoch: int) -> None:
     )
 
 
-def _draw_matrix(axes: Axes, counts: Doubles) -> None:
+def _draw_matrix(axes: Axes, counts: Doubles, label_names: Sequence[str]) -> None:
     """A confusion matrix in shades, each cell with its share of the row."""
     labelled = counts.sum(axis=1, keepdims=True)
     shares = counts / np.maximum(labelled, 1)
@@ -312,8 +312,8 @@ def _draw_matrix(axes: Axes, counts: Doubles) -> None:
     for (row, column), share in np.ndenumerate(shares):
         colour = "white" if share > 0.5 else "black"
         axes.text(column, row, f"{share:.0%}", ha="center", va="center", fontsize=8, color=colour)
-    axes.set_xticks(range(len(LABELS)), LABELS, rotation=45, ha="right")
-    axes.set_yticks(range(len(LABELS)), LABELS)
+    axes.set_xticks(range(len(label_names)), label_names, rotation=45, ha="right")
+    axes.set_yticks(range(len(label_names)), label_names)
 
 
 def _plot_cost(axes: Axes, trials: Sequence[TrialPoint], costs: Sequence[float]) -> None:

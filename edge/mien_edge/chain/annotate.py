@@ -13,12 +13,9 @@ import cv2
 
 from mien_edge.chain.encode import VIDEO_SUFFIXES, VideoFile, playable_path
 from mien_edge.chain.panels import Size, free_corner, place_panels
-from mien_edge.drawing import COLOURS, NO_LABEL, save
+from mien_edge.drawing import NO_LABEL, Colour, colours, save
 from mien_edge.errors import SinkError
 from mien_edge.values import Box, Emotion, Frame, Pixels, Reading
-
-Colour = tuple[int, int, int]
-"""Blue, green and red, 0 to 255."""
 
 _MIN_SIDE = 480  # pixels; smaller pictures are enlarged, and all sizes are for this height
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
@@ -26,7 +23,7 @@ _TITLE_SIZE = 0.55  # of the font
 _TITLE_INK = (20, 20, 20)
 
 _NAME_SIZE = 0.4  # of the font, for the names of the bars
-_NAME_WIDTH = 64  # pixels
+_MIN_NAME_WIDTH = 64  # pixels
 _BAR_WIDTH = 70
 _ROW_HEIGHT = 16
 _PAD = 5
@@ -60,7 +57,7 @@ def draw_readings(image: Pixels, readings: tuple[Reading, ...], may_grow: bool =
     gap = canvas.unit * _GAP
     places = place_panels(faces, sizes, canvas.size, gap)
     for reading, face in zip(readings, faces, strict=True):
-        canvas.outline(_Rectangle.around(face), _colour(reading.label))
+        canvas.outline(_Rectangle.around(face), _colour(reading))
     for choices, place in zip(panels, places, strict=True):
         choices[place.choice].draw(canvas, round(place.box.x), round(place.box.y))
     numbers = [
@@ -155,7 +152,7 @@ class _Title:
 
     def __init__(self, reading: Reading, unit: float) -> None:
         self.text = _title(reading)
-        self.colour = _colour(reading.label)
+        self.colour = _colour(reading)
         self.unit = unit
         width, self._ascent, depth = _text_size(self.text, _TITLE_SIZE, unit)
         self._pad = round(_TITLE_PAD * unit)
@@ -179,7 +176,7 @@ class _Number(_Title):
     def __init__(self, reading: Reading, unit: float) -> None:
         numbered = replace(reading, quality="", label=None)
         super().__init__(numbered, unit)
-        self.colour = _colour(reading.label)
+        self.colour = _colour(reading)
 
 
 class _Bars:
@@ -190,13 +187,18 @@ class _Bars:
         self.emotion = emotion
         self.unit = unit
         self._pad = self._pixels(_PAD)
-        rows_width = self._pixels(_NAME_WIDTH) + self._pixels(_BAR_WIDTH) + 3 * self._pad
+        self._name_width = max(self._pixels(_MIN_NAME_WIDTH), *map(self._width, emotion.labels))
+        rows_width = self._name_width + self._pixels(_BAR_WIDTH) + 3 * self._pad
         rows_height = self._pixels(_ROW_HEIGHT) * len(emotion.labels) + 2 * self._pad
         width = max(rows_width, self.title.size.width)
         self.size = Size(width, self.title.size.height + rows_height)
 
     def _pixels(self, size: float) -> int:
         return round(size * self.unit)
+
+    def _width(self, label: str) -> int:
+        width, _, _ = _text_size(label, _NAME_SIZE, self.unit)
+        return width
 
     def draw(self, canvas: _Canvas, left: int, top: int) -> None:
         right = left + round(self.size.width) - 1
@@ -212,12 +214,12 @@ class _Bars:
         """The label's name, and a bar as long as its probability."""
         baseline = top + self._pixels(11)
         canvas.write(label, left, baseline, _NAME_SIZE, self.unit, _WHITE)
-        bar_left = left + self._pixels(_NAME_WIDTH) + self._pad
+        bar_left = left + self._name_width + self._pad
         bar_width = max(round(self._pixels(_BAR_WIDTH) * score), 1)
         bar_top = top + self._pixels(2)
         bar_bottom = top + self._pixels(_ROW_HEIGHT) - self._pixels(4)
         bar = _Rectangle(bar_left, bar_top, bar_left + bar_width, bar_bottom)
-        canvas.fill(bar, _colour(label))
+        canvas.fill(bar, colours(self.emotion.labels)[label])
 
 
 def _panels(canvas: _Canvas, reading: Reading) -> list["_Bars | _Title"]:
@@ -261,8 +263,11 @@ def _title(reading: Reading) -> str:
     return f"#{reading.track} {reading.label} {reading.emotion.confidence:.0%}"
 
 
-def _colour(label: str | None) -> Colour:
-    return COLOURS.get(label or "", NO_LABEL)
+def _colour(reading: Reading) -> Colour:
+    if reading.label is None:
+        return NO_LABEL
+    labels = reading.emotion.labels if reading.emotion else (reading.label,)
+    return colours(labels).get(reading.label, NO_LABEL)
 
 
 class Picture:

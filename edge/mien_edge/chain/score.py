@@ -2,6 +2,7 @@
 
 import difflib
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple, TypedDict
@@ -9,24 +10,12 @@ from typing import Any, NamedTuple, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from mien_edge.contract import LABELS
 from mien_edge.errors import SourceError
+from mien_edge.labels import LABELS, SYNONYMS, is_known, match
 from mien_edge.textfiles import Row, Table, open_lines, shorten
 from mien_edge.values import Frame, Reading
 
 _COLUMNS = ("file", "emotion")
-_SYNONYMS = {
-    "anger": "angry",
-    "disgusted": "disgust",
-    "afraid": "fear",
-    "fearful": "fear",
-    "happiness": "happy",
-    "joy": "happy",
-    "sadness": "sad",
-    "surprised": "surprise",
-}
-"""Words of other data sets, FER+'s among them, and the label that each stands for."""
-
 _BOOTSTRAP_SAMPLES = 2000
 _MAX_NAMED = 5  # names that a message lists
 
@@ -52,6 +41,8 @@ class ScoreResult(TypedDict):
     intervals: 95 % confidence intervals of `accuracy`, `balanced_accuracy` and `settled_accuracy`,
         by 2,000 bootstrap samples of the photographs (Efron 1979).
     confusion: counts of the photographs with an emotion.
+    other_labels: how many were read and have a label that the model has not, by that label; they
+        count nowhere else.
     unlabelled: how many were read and have no label; they count nowhere else.
     not_read: the file names of labels.csv under which no photograph was read; they count nowhere
         else.
@@ -70,26 +61,29 @@ class ScoreResult(TypedDict):
     settled_confidence: float
     intervals: dict[str, tuple[float, float]]
     confusion: Confusion
+    other_labels: dict[str, int]
     unlabelled: int
     not_read: list[str]
 
 
-def read_labels(path: Path) -> dict[str, str]:
+def read_labels(path: Path, labels: Sequence[str] = LABELS) -> dict[str, str]:
     """The label of each file name.
 
-    path: a CSV with the columns file and emotion; each emotion is one of LABELS, in any case.
+    path: a CSV with the columns file and emotion.
+    labels: the model's; each emotion means one of them (labels.match), or is a label that this
+        model has not, but others have (labels.is_known).
 
-    Raises SourceError, which names the line, if the table cannot be read or is malformed, or labels
-    a file twice.
+    Raises SourceError, which names the line, if the table cannot be read or is malformed, has an
+    emotion that is neither, or labels a file twice.
     """
-    labels: dict[str, str] = {}
+    table: dict[str, str] = {}
     lines: dict[str, int] = {}
     try:
         with path.open("rb") as content:
             for row in Table(open_lines(content), _COLUMNS):
                 try:
                     name = _read_name(row, lines)
-                    labels[name] = _read_label(row)
+                    table[name] = _read_label(row, labels)
                 except ValueError as problem:
                     raise ValueError(f"line {row.line}: {problem}") from None
                 lines[name] = row.line
@@ -98,7 +92,7 @@ def read_labels(path: Path) -> dict[str, str]:
         raise SourceError(f"{path}: cannot be read ({problem.strerror}); {hint}") from None
     except ValueError as problem:
         raise SourceError(f"{path}: {problem}; correct it") from None
-    return labels
+    return table
 
 
 def _read_name(row: Row, lines: dict[str, int]) -> str:
@@ -111,15 +105,17 @@ def _read_name(row: Row, lines: dict[str, int]) -> str:
     return name
 
 
-def _read_label(row: Row) -> str:
-    """Raises ValueError for what is none of LABELS."""
+def _read_label(row: Row, labels: Sequence[str]) -> str:
+    """Raises ValueError for what is neither one of the model's labels nor a known other one."""
     text = row["emotion"]
-    label = text.lower()
-    if label in LABELS:
+    label = match(text, labels)
+    if label is not None:
         return label
-    reason = f"the emotion {shorten(text)!r} is none of {', '.join(LABELS)}"
-    if label in _SYNONYMS:
-        reason += f": write {_SYNONYMS[label]}"
+    if is_known(text):
+        return text.strip().lower()
+    reason = f"the emotion {shorten(text)!r} is none of the model's: {', '.join(labels)}"
+    for word in difflib.get_close_matches(text.lower(), [*labels, *SYNONYMS], n=1, cutoff=0.7):
+        reason += f" (did you mean {word}?)"
     raise ValueError(reason)
 
 
@@ -131,17 +127,20 @@ def _normal(name: str) -> str:
 class Score:
     """A watcher that compares the largest face of each photograph with its label.
 
-    labels: the true label of each photograph, by file name (read_labels).
+    truths: the true label of each photograph, by file name (read_labels).
+    labels: the model's; a photograph with another one counts only in `other_labels`.
 
     Every face counts with its most probable emotion, an 'uncertain' one too; a photograph in which
     no face was detected, or none good enough for an emotion, counts as wrong in `accuracy` and is
     left out of `accuracy_found`. What was not read does not count.
     """
 
-    def __init__(self, labels: dict[str, str]) -> None:
-        self.labels = labels
+    def __init__(self, truths: dict[str, str], labels: Sequence[str] = LABELS) -> None:
+        self.truths = truths
+        self.labels = tuple(labels)
         self._read: set[str] = set()
         self._unlabelled: set[str] = set()
+        self._other_labels: dict[str, str] = {}
         self._readings: dict[str, Reading] = {}
 
     def __call__(self, frame: Frame, readings: tuple[Reading, ...]) -> None:
@@ -149,8 +148,12 @@ class Score:
         face.
         """
         name = _normal(frame.name)
-        if name not in self.labels:
+        truth = self.truths.get(name)
+        if truth is None:
             self._unlabelled.add(name)
+            return
+        if truth not in self.labels:
+            self._other_labels[name] = truth
             return
         self._read.add(name)
         for reading in readings[:1]:
@@ -162,6 +165,7 @@ class Score:
         confusion = self._confusion(predicted)
         outcomes = self._outcomes()
         shares = _shares(outcomes)
+        macro_f1 = sum(_f1(confusion, label) for label in self.labels) / len(self.labels)
         settled = outcomes.settled
         return {
             "photographs": len(self._read),
@@ -170,22 +174,30 @@ class Score:
             "accuracy": shares["accuracy"],
             "accuracy_found": int(outcomes.is_right.sum()) / max(len(predicted), 1),
             "balanced_accuracy": shares["balanced_accuracy"],
-            "macro_f1": sum(_f1(confusion, label) for label in LABELS) / len(LABELS),
+            "macro_f1": macro_f1,
             "uncertain": len(predicted) - int(settled.sum()),
             "settled": int(settled.sum()),
             "settled_accuracy": shares["settled_accuracy"],
             "settled_confidence": _mean(outcomes.confidence[settled]),
             "intervals": _intervals(outcomes),
             "confusion": confusion,
+            "other_labels": dict(Counter(self._other_labels.values())),
             "unlabelled": len(self._unlabelled),
-            "not_read": [name for name in self.labels if name not in self._read],
+            "not_read": self._not_read(),
         }
+
+    def _not_read(self) -> list[str]:
+        return [
+            name
+            for name in self.truths
+            if name not in self._read and name not in self._other_labels
+        ]
 
     def advice(self) -> str:
         """Name the labels under which no photograph was read, each with the photograph without a
         label whose name is most like it; '' if there are none.
         """
-        names = [name for name in self.labels if name not in self._read]
+        names = self._not_read()
         if not names:
             return ""
         parts = [_with_nearest(name, sorted(self._unlabelled)) for name in names[:_MAX_NAMED]]
@@ -200,7 +212,7 @@ class Score:
     def _outcomes(self) -> "_Outcomes":
         """How it went with each photograph that was read and has a label."""
         names = sorted(self._read)
-        truth = np.array([LABELS.index(self.labels[name]) for name in names], int)
+        truth = np.array([self.labels.index(self.truths[name]) for name in names], int)
         is_right = np.zeros(len(names), bool)
         settled = np.zeros(len(names), bool)
         confidence = np.zeros(len(names))
@@ -208,23 +220,24 @@ class Score:
             reading = self._readings.get(name)
             if reading is None or reading.emotion is None:
                 continue
-            is_right[row] = reading.emotion.label == self.labels[name]
+            is_right[row] = reading.emotion.label == self.truths[name]
             settled[row] = reading.label is not None
             confidence[row] = reading.emotion.confidence
         return _Outcomes(truth, is_right, settled, confidence)
 
     def _confusion(self, predicted: dict[str, str]) -> Confusion:
-        confusion = {truth: dict.fromkeys(LABELS, 0) for truth in LABELS}
+        confusion = {truth: dict.fromkeys(self.labels, 0) for truth in self.labels}
         for name, label in predicted.items():
-            confusion[self.labels[name]][label] += 1
+            row = confusion[self.truths[name]]
+            row[label] = row.get(label, 0) + 1  # a model that was exchanged may have other labels
         return confusion
 
 
 class _Outcomes(NamedTuple):
     """What became of n photographs: arrays of n rows.
 
-    truth: indices of LABELS. is_right: whether the most probable emotion is the label. settled:
-    whether a label was told. confidence: of the most probable emotion, 0 to 1.
+    truth: indices of the model's labels. is_right: whether the most probable emotion is the label.
+    settled: whether a label was told. confidence: of the most probable emotion, 0 to 1.
     """
 
     truth: NDArray[np.int_]
@@ -241,8 +254,8 @@ class _Outcomes(NamedTuple):
 
 def _shares(outcomes: _Outcomes) -> dict[str, float]:
     """The shares of ScoreResult that have an interval; 0 where there is nothing to share."""
-    counts = np.bincount(outcomes.truth, minlength=len(LABELS))
-    right = np.bincount(outcomes.truth, outcomes.is_right, len(LABELS))
+    counts = np.bincount(outcomes.truth)
+    right = np.bincount(outcomes.truth, outcomes.is_right)
     recall = right[counts > 0] / counts[counts > 0]
     settled_right = outcomes.is_right[outcomes.settled]
     return {
@@ -274,14 +287,14 @@ def _with_nearest(name: str, others: Sequence[str]) -> str:
     """A name that fits none of the others, with the one that it may have been meant for."""
     by_plain_name = {PurePath(other).name.lower(): other for other in others}
     plain = PurePath(name.replace("\\", "/")).name.lower()
-    for match in difflib.get_close_matches(plain, by_plain_name, n=1, cutoff=0.8):
-        return f"{name} (did you mean {by_plain_name[match]}?)"
+    for nearest in difflib.get_close_matches(plain, by_plain_name, n=1, cutoff=0.8):
+        return f"{name} (did you mean {by_plain_name[nearest]}?)"
     return name
 
 
 def _f1(confusion: Confusion, label: str) -> float:
     truths = sum(confusion[label].values())
-    predictions = sum(row[label] for row in confusion.values())
+    predictions = sum(row.get(label, 0) for row in confusion.values())
     if truths + predictions == 0:
         return 0.0
     return 2 * confusion[label][label] / (truths + predictions)
@@ -292,7 +305,7 @@ def as_text(result: ScoreResult) -> str:
     accuracy = _with_interval(result, "accuracy")
     balanced = _with_interval(result, "balanced_accuracy")
     settled = _with_interval(result, "settled_accuracy")
-    return (
+    text = (
         f"{result['photographs']} labelled photographs: accuracy {accuracy} of all, "
         f"{result['accuracy_found']:.1%} of faces with an emotion, balanced {balanced}, "
         f"macro-F1 {result['macro_f1']:.1%}\n"
@@ -301,6 +314,8 @@ def as_text(result: ScoreResult) -> str:
         f"{result['faces_missed']} faces missed, {result['without_emotion']} without emotion, "
         f"{result['uncertain']} uncertain"
     )
+    others = ", ".join(f"{label} ({count})" for label, count in result["other_labels"].items())
+    return f"{text}\nnot counted, for the model has no such label: {others}" if others else text
 
 
 def _with_interval(result: ScoreResult, name: str) -> str:

@@ -32,6 +32,8 @@ class Smoother:
         not matter; another label takes over only when it has led by `margin` for `min_frames`
         frames in a row (hysteresis).
     confidence_threshold: the card's, 0 to 1; below it there is no label.
+
+    Where another model steps in, with other labels, each track begins anew.
     """
 
     def __init__(self, settings: SmoothSettings, confidence_threshold: float) -> None:
@@ -57,6 +59,8 @@ class Smoother:
         if reading.emotion is None:
             return reading
         previous = self._states.get(reading.track)
+        if previous is not None and previous.emotion.labels != reading.emotion.labels:
+            previous = None
         emotion = self._average(previous, reading.emotion, reading.source_time)
         state = self._next_state(previous, emotion, reading.source_time)
         self._states[reading.track] = state

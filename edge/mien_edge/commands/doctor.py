@@ -339,8 +339,10 @@ def _model(device: Device) -> Iterator[Finding]:
     command = [sys.executable, "-P", "-m", "mien_edge", "check", "--model", str(folder), "--json"]
     result = _run(command)
     if result is not None and result.returncode == 0:
-        name = json.loads(result.stdout)["model"]
-        yield Finding("model", "ok", f"{name} computes what it did on the workstation")
+        check = json.loads(result.stdout)
+        labels = ", ".join(check["labels"])
+        text = f"{check['model']} computes what it did on the workstation; labels {labels}"
+        yield Finding("model", "ok", text)
         yield from _probation(device)
     else:
         reason = _last_error(result).removeprefix("mien-edge: error: ")

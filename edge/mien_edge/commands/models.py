@@ -22,6 +22,7 @@ from mien_edge.commands.common import (
 )
 from mien_edge.errors import BundleError, SourceError
 from mien_edge.events import EventKind
+from mien_edge.labels import LABELS, change_as_text
 from mien_edge.log import database
 from mien_edge.model.bundle import Bundle, models_folder
 from mien_edge.schema import to_dict
@@ -63,11 +64,12 @@ def list_(device: ThisDevice, as_json: bool) -> None:
     """
     state = device.store.state()
     if as_json:
-        print(json.dumps(state.to_json()))  # noqa: T201
+        labels = {name: device.store.labels(name) for name in state.installed}
+        print(json.dumps({**state.to_json(), "labels": labels}))  # noqa: T201
         return
     for name in state.installed:
         mark = "*" if name == state.current else " "
-        print(f"{mark} {name}{_uses(state, name, _progress(device, name))}")  # noqa: T201
+        print(f"{mark} {name}{_notes(device, state, name)}")  # noqa: T201
     if not state.current:
         print(f"* {display_name('')}")  # noqa: T201
     if state.record.last_result:
@@ -193,6 +195,9 @@ def _request(
         if not state.on_probation:
             return 0
     else:
+        change = _label_change(device, bundle)
+        if change:
+            print(f"{name}: {change}", flush=True)  # noqa: T201
         when = "now" if _notify_service(device) else "at its next start"
         print(f"{name} is asked for: the service takes it {when}", flush=True)  # noqa: T201
     if timeout is None:
@@ -205,6 +210,17 @@ def _request(
         return NOT_JUDGED
     print(_as_sentence(result))  # noqa: T201
     return 0
+
+
+def _label_change(device: ThisDevice, bundle: Bundle) -> str:
+    """How the labels of `bundle` differ from those of the model that runs; '' if they do not."""
+    try:
+        status = status_file.read_status(device.runtime)
+    except SourceError:
+        return ""
+    change = change_as_text(status.labels, bundle.card.labels) if status.labels else ""
+    advice = "what names labels, such as automations and scripts, has to follow"
+    return f"its labels are not those of {status.model}: {change}; {advice}" if change else ""
 
 
 def _wait_for_result(
@@ -284,7 +300,16 @@ def _progress(device: ThisDevice, name: str) -> str:
     return f"{probation} until now"
 
 
-def _uses(state: StoreState, name: str, progress: str) -> str:
+def _notes(device: ThisDevice, state: StoreState, name: str) -> str:
+    """What a bundle is for, and its labels if they are others than the seven."""
+    texts = _uses(state, name, _progress(device, name))
+    labels = device.store.labels(name)
+    if labels not in ((), LABELS):
+        texts.append(f"labels {', '.join(labels)}")
+    return f"  ({', '.join(texts)})" if texts else ""
+
+
+def _uses(state: StoreState, name: str, progress: str) -> list[str]:
     on_probation = f"on probation: {progress}" if progress else "on probation"
     uses = {
         on_probation: name == state.current and state.on_probation,
@@ -295,8 +320,7 @@ def _uses(state: StoreState, name: str, progress: str) -> str:
     texts = [use for use, applies in uses.items() if applies]
     if name in state.failed:
         texts.append(f"failed, not taken again: {state.failed[name]}")
-    text = ", ".join(texts)
-    return f"  ({text})" if text else ""
+    return texts
 
 
 def _as_sentence(result: ProbationResult) -> str:

@@ -7,13 +7,16 @@ The first is the sign in front of the camera, the second the full information (E
 import argparse
 import dataclasses
 import html
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mien_edge import files
-from mien_edge.commands.common import settings_option
+from mien_edge.commands.common import model_option, settings_from, settings_option
 from mien_edge.errors import SettingsError
-from mien_edge.settings import Settings, UseSettings, load_settings
+from mien_edge.labels import LABELS, title
+from mien_edge.model.bundle import find_bundle, read_card
+from mien_edge.settings import Settings, UseSettings
 
 _DAYS_PER_MONTH = 30.4
 
@@ -22,7 +25,9 @@ _DAYS_PER_MONTH = 30.4
 class Wording:
     """The words of the notice in one language.
 
-    title, body: the sign's, and what is estimated.
+    title, body: the sign's, and what is estimated: {count} labels, which are {labels}.
+    counts: numbers in words, from 0 on.
+    labels: names of labels where they have others than in English, and what stands between two.
     purposes: what a device is used for, by use.purpose.
     single, minutes: what is kept for {days} and {months}, of readings or of groups of {faces}.
     picture, no_picture: who sees pictures.
@@ -36,6 +41,9 @@ class Wording:
 
     title: str
     body: str
+    counts: tuple[str, ...]
+    labels: dict[str, str]
+    separator: str
     purposes: dict[str, str]
     single: str
     minutes: str
@@ -54,9 +62,30 @@ class Wording:
 _WORDINGS = {
     "en": Wording(
         title="A camera here estimates facial expressions",
-        body="A small computer looks for faces and estimates, from the expression, one of seven "
-        "labels: angry, disgust, fear, happy, sad, surprise, neutral. It judges how a face looks, "
-        "not what a person feels, and it is often wrong.",
+        body="A small computer looks for faces and estimates, from the expression, one of {count} "
+        "labels: {labels}. It judges how a face looks, not what a person feels, and it is often "
+        "wrong.",
+        counts=(
+            "no",
+            "one",
+            "two",
+            "three",
+            "four",
+            "five",
+            "six",
+            "seven",
+            "eight",
+            "nine",
+            "ten",
+            "eleven",
+            "twelve",
+            "thirteen",
+            "fourteen",
+            "fifteen",
+            "sixteen",
+        ),
+        labels={},
+        separator=", ",
         purposes={
             "private": "private use at home",
             "research": "research with the consent of those who take part",
@@ -93,8 +122,38 @@ _WORDINGS = {
     ),
     "zh-TW": Wording(
         title="此處的攝影機會估計臉部表情",
-        body="一台小型電腦會尋找人臉，並依表情估計七種標籤之一：生氣、厭惡、恐懼、快樂、悲傷、驚訝、平靜。"
+        body="一台小型電腦會尋找人臉，並依表情估計{count}種標籤之一：{labels}。"
         "它判斷的是臉看起來的樣子，不是人的感受，而且經常出錯。",
+        counts=(
+            "零",
+            "一",
+            "兩",
+            "三",
+            "四",
+            "五",
+            "六",
+            "七",
+            "八",
+            "九",
+            "十",
+            "十一",
+            "十二",
+            "十三",
+            "十四",
+            "十五",
+            "十六",
+        ),
+        labels={
+            "angry": "生氣",
+            "disgust": "厭惡",
+            "fear": "恐懼",
+            "happy": "快樂",
+            "sad": "悲傷",
+            "surprise": "驚訝",
+            "neutral": "平靜",
+            "contempt": "輕蔑",
+        },
+        separator="、",
         purposes={
             "private": "家中私人使用",
             "research": "研究，參與者皆已同意",
@@ -184,23 +243,31 @@ _PAGE = """<!doctype html>
 """
 
 
-def write_notice(path: Path, settings: Settings, language: str, purpose: str = "") -> None:
+def write_notice(
+    path: Path,
+    settings: Settings,
+    language: str,
+    purpose: str = "",
+    labels: Sequence[str] = LABELS,
+) -> None:
     """Write the notice as a page for print (HTML, two sheets of A4) and for a phone.
 
     settings: what the device is used for, and for how long it keeps what. What is not set there is
         a marked blank, to be filled in by hand.
     language: one of LANGUAGES.
     purpose: what the device is used for in the operator's words; '' for those of use.purpose.
+    labels: those of the bundle that runs.
 
     Raises SettingsError if the file cannot be written.
     """
     wording = _WORDINGS[language]
-    texts = _texts(settings, wording, purpose)
+    body = _body(wording, labels)
+    texts = {**_texts(settings, wording, purpose), "data": body}
     page = _PAGE.format(
         language=language,
         style=_STYLE,
         title=html.escape(wording.title),
-        body=html.escape(wording.body),
+        body=html.escape(body),
         more=html.escape(wording.more),
         second_title=html.escape(wording.second_title),
         law=html.escape(wording.law),
@@ -214,8 +281,14 @@ def write_notice(path: Path, settings: Settings, language: str, purpose: str = "
         raise SettingsError(f"{path}: {reason}; name another file") from None
 
 
+def _body(wording: Wording, labels: Sequence[str]) -> str:
+    names = (wording.labels.get(label) or title(label) for label in labels)
+    count = wording.counts[len(labels)]
+    return wording.body.format(count=count, labels=wording.separator.join(names))
+
+
 def _texts(settings: Settings, wording: Wording, purpose: str) -> dict[str, str]:
-    """The text of each part; '' where the settings do not say it."""
+    """The text of each part that the settings decide; '' where they do not say it."""
     use = settings.use
     picture = wording.picture if settings.view.show_picture else wording.no_picture
     recipients = use.recipients
@@ -226,7 +299,6 @@ def _texts(settings: Settings, wording: Wording, purpose: str) -> dict[str, str]
         "operator": use.operator,
         "contact": use.contact,
         "rights": wording.all_rights,
-        "data": wording.body,
         "pictures": picture,
         "basis": use.legal_basis,
         "retention": _retention(settings, wording),
@@ -271,13 +343,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
         option = f"--{key.replace('_', '-')}"
         parser.add_argument(option, metavar="TEXT", help=f"in place of use.{key} of the settings")
     settings_option(parser)
+    model_option(parser)
     parser.set_defaults(run=_notice)
 
 
 def _notice(options: argparse.Namespace) -> None:
-    settings = load_settings(options.settings)
+    settings = settings_from(options)
+    card = read_card(find_bundle(settings.model.bundle))
     names = [field.name for field in dataclasses.fields(UseSettings) if field.name != "purpose"]
     stated = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     settings = dataclasses.replace(settings, use=dataclasses.replace(settings.use, **stated))
-    write_notice(options.output, settings, options.language, options.purpose)
+    write_notice(options.output, settings, options.language, options.purpose, card.labels)
     print(f"written: {options.output}; open it in a browser and print it")  # noqa: T201

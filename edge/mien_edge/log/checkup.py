@@ -16,6 +16,7 @@ MAX_ROWS = 2000
 _QUERIES = {
     "readings": "SELECT id, * FROM readings WHERE id > ? ORDER BY id LIMIT ?",
     "positions": "SELECT id, * FROM positions WHERE id > ? ORDER BY id LIMIT ?",
+    "scores": "SELECT id, * FROM scores WHERE id > ? ORDER BY id LIMIT ?",
     "events": "SELECT id, * FROM events WHERE id > ? ORDER BY id LIMIT ?",
     "minutes": "SELECT minute, * FROM minutes WHERE minute > ? ORDER BY minute LIMIT ?",
     "times of readings": "SELECT time FROM readings WHERE time > ? ORDER BY time LIMIT ?",

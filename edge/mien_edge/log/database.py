@@ -13,16 +13,16 @@ from mien_edge import files
 from mien_edge.errors import SinkError
 from mien_edge.events import EventKind
 from mien_edge.labels import LABELS
-from mien_edge.log import boots, ids
+from mien_edge.log import boots, distributions, ids
 from mien_edge.log.clock import since_boot
 from mien_edge.log.damage import damage
 from mien_edge.log.views import create_views
 from mien_edge.values import Reading
 
 VERSION = 2
-SCORE_SCALE = 10_000  # a probability of 1 as the log stores it
 
 _SCHEMA = f"""
+BEGIN IMMEDIATE;
 PRAGMA user_version = {VERSION};
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 INSERT OR IGNORE INTO meta VALUES ('log', '{{name}}');
@@ -65,10 +65,12 @@ CREATE TABLE IF NOT EXISTS runs (run INTEGER PRIMARY KEY, source TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS readings_by_time ON readings (time);
 CREATE INDEX IF NOT EXISTS events_by_time ON events (time);
 {boots.SCHEMA}
+{distributions.SCHEMA}
+COMMIT;
 """  # noqa: S608 - no values come from outside
-# A reading's position in a video file, and the video file whose minutes those of a run are, have
-# tables of their own: the version before goes on writing such a log, and it fills every column of
-# `readings`.
+# A reading's position in a video file, probabilities of other labels than LABELS, and the video file
+# whose minutes those of a run are, have tables of their own: the version before goes on writing
+# such a log, and it fills every column of `readings`.
 
 _PLACES = ", ".join("?" * (12 + len(LABELS)))
 INSERT_READING = f"INSERT INTO readings VALUES ({ids.next_id('readings')}, {_PLACES})"  # noqa: S608
@@ -371,9 +373,6 @@ def reading_row(reading: Reading, monotonic: float) -> tuple[float | int | str |
     which it came.
     """
     x, y, width, height = (round(value) for value in reading.box)
-    scores: list[int | None] = [None] * len(LABELS)
-    if reading.emotion is not None:
-        scores = [round(score * SCORE_SCALE) for score in reading.emotion.scores]
     return (
         reading.time,
         monotonic,
@@ -386,6 +385,6 @@ def reading_row(reading: Reading, monotonic: float) -> tuple[float | int | str |
         y,
         width,
         height,
-        *scores,
+        *distributions.columns(reading.emotion),
         reading.model,
     )

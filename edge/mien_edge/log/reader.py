@@ -12,11 +12,10 @@ from pathlib import Path
 from mien_edge.addresses import mask_text
 from mien_edge.errors import SinkError
 from mien_edge.events import Event
-from mien_edge.labels import LABELS
-from mien_edge.log import ids
-from mien_edge.log.database import DATABASE_ERRORS, SCORE_SCALE, VERSION, decode, sidecar
+from mien_edge.log import distributions, ids
+from mien_edge.log.database import DATABASE_ERRORS, VERSION, decode, sidecar
 from mien_edge.log.minutes import ALL, MinuteSummary
-from mien_edge.values import Box, Emotion, Reading
+from mien_edge.values import Box, Reading
 
 _BUSY_TIMEOUT = 5.0  # seconds to wait for a writer's lock
 _CHUNK = 500  # rows that are read at once
@@ -143,7 +142,7 @@ def readings(
 
     No more than some hundred are in memory, and the log is not held up between them.
     """
-    columns = f"*, {_position(connection)} AS position"
+    columns = f"*, {_position(connection)} AS position, {_own_scores(connection)}"
     for row in _rows(connection, "readings", selection, limit, columns=columns):
         yield row["id"], _reading(row)
 
@@ -153,6 +152,13 @@ def _position(connection: sqlite3.Connection) -> str:
     if has_table(connection, "positions"):
         return "(SELECT position FROM positions WHERE positions.id = readings.id)"
     return "NULL"
+
+
+def _own_scores(connection: sqlite3.Connection) -> str:
+    """The SQL columns of probabilities that are not of LABELS; an earlier log has none."""
+    if distributions.has_tables(connection):
+        return distributions.COLUMNS
+    return "NULL AS own_labels, NULL AS own_scores"
 
 
 def has_table(connection: sqlite3.Connection, name: str) -> bool:
@@ -242,7 +248,7 @@ def _reading(row: sqlite3.Row) -> Reading:
         frame=row["frame"],
         track=row["track"],
         box=Box(row["x"], row["y"], row["width"], row["height"]),
-        emotion=_emotion(row),
+        emotion=distributions.read_emotion(row),
         label=row["label"],
         quality=row["quality"],
         model=row["model"],
@@ -255,12 +261,6 @@ def sources(connection: sqlite3.Connection) -> list[str]:
     """Return the names of the files that have readings, in their order."""
     query = "SELECT DISTINCT source FROM readings WHERE source != '' ORDER BY source"
     return [row[0] for row in connection.execute(query)]
-
-
-def _emotion(row: sqlite3.Row) -> Emotion | None:
-    if row[LABELS[0]] is None:
-        return None
-    return Emotion(LABELS, tuple(row[label] / SCORE_SCALE for label in LABELS))
 
 
 def events(

@@ -29,6 +29,7 @@ from pathlib import Path
 from mien_edge import files
 from mien_edge.errors import SinkError
 from mien_edge.events import RUN_ENDS, EventKind
+from mien_edge.log import distributions
 from mien_edge.log.boots import Ages, Boot, read_boots, write_boot
 from mien_edge.log.checkup import Checkup
 from mien_edge.log.clock import boot_id, is_synchronized, since_boot
@@ -146,6 +147,8 @@ class LogWriter:
         self._pending_events: list[EventRow] = []
         self._last_readings: dict[int, Reading] = {}  # the newest one to be written of each track
         self._minutes = Minutes()
+        # those of the readings since the last commit, in their order
+        self._label_sets: dict[tuple[str, ...], None] = {}
         self._is_failing = False
         self._unreported = 0  # readings dropped since the log could last be written
         self._must_reopen = False
@@ -240,6 +243,9 @@ class LogWriter:
         heartbeat interval; count all of them in their minutes."""
         now = self._monotonic_clock()
         self._minutes(readings)
+        for reading in readings:
+            if reading.emotion is not None:
+                self._label_sets[reading.emotion.labels] = None
         if not self._min_group:
             self._take_changes(readings, now)
         if now - self._committed_at >= self.settings.commit_interval:
@@ -355,6 +361,7 @@ class LogWriter:
             self._ids.remember()
         self._retention.add(len(self._pending), len(events))
         self._minutes.drop(minutes)
+        self._label_sets.clear()
         self._pending = []
         self._pending_events = []
         self._is_failing = False
@@ -376,9 +383,11 @@ class LogWriter:
 
     def _insert(self, minutes: list[MinuteRow], events: list[EventRow]) -> None:
         """Insert the pending readings, and these minutes and events."""
+        distributions.insert_sets(self._connection, self._label_sets)
         for pending in self._pending:
             row = reading_row(pending.reading, pending.monotonic)
             self._connection.execute(INSERT_READING, row)
+            distributions.insert_scores(self._connection, pending.reading.emotion)
             if pending.reading.position is not None:
                 self._connection.execute(INSERT_POSITION, (pending.reading.position,))
         kept = [row for row in minutes if self._minutes.faces(row) >= self._min_group]

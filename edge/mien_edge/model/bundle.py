@@ -212,6 +212,11 @@ def replay_golden(bundle: Bundle, classifier: Classifier) -> Replay:
             "takes "
             f"{classifier.size}; export the bundle again",
         )
+    if len(card.labels) != classifier.outputs:
+        raise BundleError(
+            f"{bundle.folder}: the card has {len(card.labels)} labels, the network "
+            f"{classifier.outputs} outputs; export the bundle again",
+        )
     crops, expected = _read_golden(bundle, classifier.size)
     outputs = np.stack([classifier(crop).astype(int) for crop in crops])
     difference = int(np.abs(outputs - expected).max())

@@ -24,6 +24,7 @@ class CheckResult:
 
     model: NAME-VERSION.
     bundle: its folder.
+    labels: what it tells apart, in the order of the network's outputs.
     vectors: how many golden vectors were replayed.
     difference_steps, allowed_steps: the greatest difference of an output in steps, and the card's
     tolerance.
@@ -34,6 +35,7 @@ class CheckResult:
 
     model: str
     bundle: str
+    labels: tuple[str, ...]
     vectors: int
     difference_steps: int
     allowed_steps: int
@@ -63,6 +65,7 @@ def check(folder: Path, threads: int = 1) -> CheckResult:
     return CheckResult(
         model=bundle.card.id,
         bundle=file_name(bundle.folder),
+        labels=bundle.card.labels,
         vectors=replay.vectors,
         difference_steps=replay.difference,
         allowed_steps=bundle.card.golden.tolerance,

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien_edge import files
-from mien_edge.contract import LABELS, Quantization
+from mien_edge.contract import Quantization
 from mien_edge.errors import BundleError, RuntimeMissingError
+from mien_edge.labels import MAX_COUNT, MIN_COUNT
 from mien_edge.model.first_delegate import make_first_delegate
 from mien_edge.values import Floats, Pixels
 
@@ -129,7 +130,7 @@ def _creator(module: Any) -> Callable[[Path, int, bool], Interpreter]:
 
 
 class Classifier:
-    """An int8 network that turns one (size, size) uint8 crop into 7 output steps.
+    """An int8 network that turns one (size, size) uint8 crop into the output steps of its labels.
 
     The interpreter is built once. Shapes, dtypes, scales and zero points are read from the file.
 
@@ -139,6 +140,7 @@ class Classifier:
 
     runtime: the interpreter's package.
     size: height and width of the input in pixels.
+    outputs: how many labels it tells apart; which they are, the card says.
     input, output: the quantisation of the network's ends.
 
     Raises BundleError if the file is not as the contract says, and RuntimeMissingError without an
@@ -152,7 +154,8 @@ class Classifier:
         output_details = _only(path, "output", self._interpreter.get_output_details())
         self.input = _quantization(path, input_details)
         self.output = _quantization(path, output_details)
-        self.size = _check_shapes(path, input_details, output_details)
+        self.size = _input_size(path, input_details)
+        self.outputs = _output_count(path, output_details)
         self._input_index = input_details["index"]
         self._output_index = output_details["index"]
         self._steps_of_gray = self.input.quantize(np.arange(256) / 255)
@@ -162,7 +165,7 @@ class Classifier:
 
         crop: (size, size) uint8.
 
-        Returns the raw output, (7,) int8 or uint8.
+        Returns the raw output, (outputs,) int8 or uint8.
         """
         steps = self._steps_of_gray[crop][None, ..., None]
         self._interpreter.set_tensor(self._input_index, steps)
@@ -175,7 +178,7 @@ class Classifier:
 
         crop: (size, size) uint8.
 
-        Returns the logits that the output stands for, (7,) float32.
+        Returns the logits that the output stands for, (outputs,) float32.
         """
         return self.output.dequantize(self(crop))
 
@@ -198,19 +201,24 @@ def _quantization(path: Path, tensor: TensorDetails) -> Quantization:
     return Quantization(float(scale), int(zero_point), dtype)  # type: ignore[arg-type]
 
 
-def _check_shapes(path: Path, input_details: TensorDetails, output_details: TensorDetails) -> int:
+def _input_size(path: Path, tensor: TensorDetails) -> int:
     """The height and width of the input."""
-    input_shape = [int(length) for length in input_details["shape"]]
-    output_shape = [int(length) for length in output_details["shape"]]
-    is_gray_square = len(input_shape) == 4 and input_shape == [1, input_shape[1], input_shape[1], 1]
+    shape = [int(length) for length in tensor["shape"]]
+    is_gray_square = len(shape) == 4 and shape == [1, shape[1], shape[1], 1]
     if not is_gray_square:
         raise BundleError(
-            f"{path}: input shape {input_shape} where [1, n, n, 1] is needed; "
-            "export the bundle again",
+            f"{path}: input shape {shape} where [1, n, n, 1] is needed; export the bundle again",
         )
-    if output_shape != [1, len(LABELS)]:
+    return shape[1]
+
+
+def _output_count(path: Path, tensor: TensorDetails) -> int:
+    """How many labels the output has a logit of."""
+    shape = [int(length) for length in tensor["shape"]]
+    is_row = len(shape) == 2 and shape[0] == 1
+    if not is_row or not MIN_COUNT <= shape[1] <= MAX_COUNT:
         raise BundleError(
-            f"{path}: output shape {output_shape} where [1, {len(LABELS)}] is needed; "
+            f"{path}: output shape {shape} where [1, {MIN_COUNT}] to [1, {MAX_COUNT}] is needed; "
             "export the bundle again",
         )
-    return input_shape[1]
+    return shape[1]

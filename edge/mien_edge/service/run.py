@@ -309,7 +309,8 @@ class Service:
             path = source.paths[0] / "labels.csv"
             if not path.is_file():
                 return None
-        return Score(read_labels(path)) if path else None
+        labels = self.model.labels
+        return Score(read_labels(path, labels), labels) if path else None
 
     def _open_sinks(self, stack: ExitStack) -> list[pipeline.Sink]:
         sinks = list(self.sinks)
@@ -479,7 +480,8 @@ class Service:
 
     def _fixed_model(self) -> ModelStatus:
         """What the status file says of a model that stays."""
-        return ModelStatus(self.model.name, str(self.model.bundle.folder))
+        model = self.model
+        return ModelStatus(model.name, str(model.bundle.folder), labels=model.labels)
 
     def _source_name(self) -> str:
         names = self.options.sources or [self.settings.source.uri]

@@ -133,6 +133,7 @@ class StatusWriter:
             throttle=self._throttle() if self._throttle else None,
             update=self._without_counts(model.update) if self._minutes_only else model.update,
             minutes_only=self._minutes_only,
+            labels=model.labels,
         )
 
     def _without_counts(self, update: UpdateStatus | None) -> UpdateStatus | None:

@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 
 from mien_edge.errors import SourceError
 from mien_edge.formats import ReadingRecord
+from mien_edge.labels import LABELS
 from mien_edge.schema import from_dict, to_dict
 from mien_edge.status.health import Health
 
@@ -88,12 +89,15 @@ class ShadowStatus:
 
     bundle: the candidate's name.
     seconds, faces: how long, and on how many faces, both have been compared.
-    agreement: share of faces with the same label, 0..1; None without a face.
-    confusion: counts [label of the current model][label of the candidate], in the order of LABELS.
+    agreement: share of faces with the same label, 0..1, of those to which both gave a label that
+        both have; None without such a face.
+    confusion: counts [label of the current model][label of the candidate], in the order of `labels`
+        and `shadow_labels`.
     milliseconds: median time per face of the current model and of the candidate.
     degrees_warmer: degrees Celsius by which the SoC is warmer than at the start; None where it is
         not reported.
     problem: why the candidate failed; empty if it did not.
+    labels, shadow_labels: those of the current model and of the candidate.
     """
 
     bundle: str = ""
@@ -104,6 +108,8 @@ class ShadowStatus:
     milliseconds: tuple[float, ...] = (0.0, 0.0)
     degrees_warmer: float | None = None
     problem: str = ""
+    labels: tuple[str, ...] = LABELS
+    shadow_labels: tuple[str, ...] = LABELS
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,11 +128,13 @@ class ModelStatus:
     """The model that runs.
 
     model: NAME-VERSION; bundle: its folder; update: None where the settings fix the model.
+    labels: what it tells apart.
     """
 
     model: str
     bundle: str = ""
     update: UpdateStatus | None = None
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +143,8 @@ class Status:
 
     time, started: when this was written, and when the service started (seconds since 1970).
     pid: its process id.
-    model: NAME-VERSION of the model that runs; bundle: its folder.
+    model: NAME-VERSION of the model that runs; bundle: its folder; labels: what it tells apart,
+        empty where an older version of mien wrote this.
     source: the source's address, without a password.
     camera: 'starting', 'ok', 'lost' or 'paused'; 'ended' for a file that is shown on.
     frames: frames since the start; fps: frame rate of the last ten seconds.
@@ -169,6 +178,7 @@ class Status:
     throttle: ThrottleStatus | None = None
     update: UpdateStatus | None = None
     minutes_only: bool = False
+    labels: tuple[str, ...] = ()
 
     @property
     def probation(self) -> ProbationStatus | None:

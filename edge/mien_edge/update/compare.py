@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from mien_edge.status import health
 from mien_edge.status.status_file import ShadowStatus
 from mien_edge.values import Face, Frame, Reading
 
+_MIN_COLUMN = 8  # characters of a column of the confusion
 _MAX_TIMES = 1000  # frames with faces that the latency is the median of
 
 Stage = Callable[[Frame, tuple[Face, ...]], tuple[Reading, ...]]
@@ -20,14 +21,12 @@ Stage = Callable[[Frame, tuple[Face, ...]], tuple[Reading, ...]]
 class TimedModel:
     """A classify stage that is timed; after an exception it is not called again.
 
-    labels: how often it gave each label, counted by the comparison.
     problem: why it is not called any more; '' while it is.
     """
 
     def __init__(self, stage: Stage, clock: Callable[[], float] = time.monotonic) -> None:
         self.stage = stage
         self.problem = ""
-        self.labels: Counter[str] = Counter()
         self.times: deque[float] = deque(maxlen=_MAX_TIMES)
         self._clock = clock
 
@@ -56,8 +55,10 @@ class ModelComparison:
     If the first model fails, the second one's readings are returned, so that no frame is lost.
 
     name: the second model, NAME-VERSION.
-    pairs: faces by (label of the first model, label of the second).
     clock: seconds of a monotonic clock.
+    labels: of the first and of the second model.
+
+    pairs: faces by (label of the first model, label of the second).
     """
 
     def __init__(
@@ -66,10 +67,12 @@ class ModelComparison:
         second: Stage,
         name: str = "",
         clock: Callable[[], float] = time.monotonic,
+        labels: tuple[Sequence[str], Sequence[str]] = (LABELS, LABELS),
     ) -> None:
         self.first = TimedModel(first, clock)
         self.second = TimedModel(second, clock)
         self.name = name
+        self.labels, self.second_labels = labels
         self.pairs: Counter[tuple[str, str]] = Counter()
         self._clock = clock
         self._started_at = clock()
@@ -101,8 +104,6 @@ class ModelComparison:
     def add(self, first_label: str, second_label: str, count: int = 1) -> None:
         """Count faces that the models gave these labels."""
         self.pairs[first_label, second_label] += count
-        self.first.labels[first_label] += count
-        self.second.labels[second_label] += count
 
     def _count(self, first: tuple[Reading, ...], second: tuple[Reading, ...]) -> None:
         for first_reading, second_reading in zip(first, second, strict=False):
@@ -115,24 +116,36 @@ class ModelComparison:
         return sum(self.pairs.values())
 
     @property
+    def shared_labels(self) -> tuple[str, ...]:
+        """The labels that both models have; only by these can they be compared."""
+        return tuple(label for label in self.labels if label in self.second_labels)
+
+    @property
     def seconds(self) -> float:
         """How long the models have been compared."""
         return self._clock() - self._started_at
 
     def report(self) -> ShadowStatus:
         """What has been measured so far."""
-        faces = self.faces
+        both_shared = sum(
+            count for pair, count in self.pairs.items() if set(pair) <= set(self.shared_labels)
+        )
         agreed = sum(count for (first, second), count in self.pairs.items() if first == second)
         models = (self.first, self.second)
         return ShadowStatus(
             bundle=self.name,
             seconds=round(self.seconds),
-            faces=faces,
-            agreement=round(agreed / faces, 4) if faces else None,
-            confusion=tuple(tuple(self.pairs[row, column] for column in LABELS) for row in LABELS),
+            faces=self.faces,
+            agreement=round(agreed / both_shared, 4) if both_shared else None,
+            confusion=tuple(
+                tuple(self.pairs[row, column] for column in self.second_labels)
+                for row in self.labels
+            ),
             milliseconds=tuple(round(1000 * model.latency, 2) for model in models),
             degrees_warmer=self._degrees_warmer(),
             problem=self.second.problem,
+            labels=tuple(self.labels),
+            shadow_labels=tuple(self.second_labels),
         )
 
     def _degrees_warmer(self) -> float | None:
@@ -145,26 +158,49 @@ class ModelComparison:
 def as_sentence(report: ShadowStatus) -> str:
     """The report of a comparison in one sentence for people."""
     problem = f"; {report.problem}" if report.problem else ""
-    if report.agreement is None:
+    if not report.faces or not report.confusion:
         faces = f"{report.faces} faces" if report.faces else "no face"
         return f"{report.bundle}: {faces} compared yet, {report.seconds} s{problem}"
     first, second = report.milliseconds
-    agreement = f"{100 * report.agreement:.1f} % of {report.faces} faces in {report.seconds} s"
     latency = f"{second:g} ms a face, the current one {first:g}"
     warmer = ""
     if report.degrees_warmer is not None:
         warmer = f"; {report.degrees_warmer:+g} °C since"
-    return f"{report.bundle} agrees on {agreement}; {latency}{warmer}{problem}"
+    return f"{report.bundle} {_agreement_as_text(report)}; {latency}{warmer}{problem}"
+
+
+def _agreement_as_text(report: ShadowStatus) -> str:
+    """How far the models agree, of the faces that can be compared by their labels."""
+    faces = f"{report.faces} faces in {report.seconds} s"
+    shared = [label for label in report.labels if label in report.shadow_labels]
+    if not shared:
+        return f"has no label of the current one's, so that only time is compared; {faces}"
+    both_shared = sum(
+        count
+        for label, counts in zip(report.labels, report.confusion, strict=True)
+        for shadow_label, count in zip(report.shadow_labels, counts, strict=True)
+        if label in shared and shadow_label in shared
+    )
+    if both_shared < report.faces:
+        faces = f"{both_shared} faces to which both gave {', '.join(shared)}; {faces} in all"
+    if report.agreement is None:
+        return f"cannot be compared yet, with {faces}"
+    return f"agrees on {100 * report.agreement:.1f} % of {faces}"
 
 
 def as_text(report: ShadowStatus) -> str:
     """The report of a comparison for people: a sentence, and the confusion as a table."""
-    if report.agreement is None:
+    if not report.faces or not report.confusion:
         return as_sentence(report)
-    columns = "".join(f"{label[:8]:>9}" for label in LABELS)
-    lines = [as_sentence(report), ""]
-    lines += ["rows: the current one; columns: the shadow", f"{'':<9}{columns}"]
-    for label, counts in zip(LABELS, report.confusion, strict=True):
-        cells = "".join(f"{count:>9}" for count in counts)
-        lines.append(f"{label:<9}{cells}")
+    margin = max(_MIN_COLUMN, *map(len, report.labels)) + 1
+    widths = [max(_MIN_COLUMN, len(label)) + 1 for label in report.shadow_labels]
+    lines = [as_sentence(report), "", "rows: the current one; columns: the shadow"]
+    lines.append(_row("", report.shadow_labels, margin, widths))
+    for label, counts in zip(report.labels, report.confusion, strict=True):
+        lines.append(_row(label, counts, margin, widths))
     return "\n".join(lines)
+
+
+def _row(name: str, cells: Sequence[object], margin: int, widths: Sequence[int]) -> str:
+    columns = (f"{cell!s:>{width}}" for cell, width in zip(cells, widths, strict=True))
+    return f"{name:<{margin}}{''.join(columns)}"

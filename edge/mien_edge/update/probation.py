@@ -4,7 +4,7 @@ Its frame rate is compared with the last hour's; its latency and its labels with
 before, which sees the same faces while the probation lasts.
 """
 
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
 
 from mien_edge.settings import UpdateSettings
@@ -164,25 +164,59 @@ class Probation:
         return f"a face takes {1000 * latency:.1f} ms where {previous_text}"
 
     def _label_fault(self) -> str:
-        """Whether nearly all faces get one label, which the model before gave far less often."""
-        faces = self.comparison.faces
-        if not faces:
+        """Whether nearly all faces get one label, which the model before gave far less often.
+
+        Only faces to which the model before gave a label that both have can tell: another one, the
+        new model cannot give. For a label that the model before has not, its most frequent one
+        stands: it may have that for it.
+        """
+        pairs = self._comparable_pairs()
+        faces = sum(pairs.values())
+        if not self._has_comparable_labels(faces):
             return ""
-        (label, count), *_ = self.comparison.first.labels.most_common(1)
+        labels: Counter[str] = Counter()
+        previous_labels: Counter[str] = Counter()
+        for (label, previous_label), count in pairs.items():
+            labels[label] += count
+            previous_labels[previous_label] += count
+        (label, count), *_ = labels.most_common(1)
         share = count / faces
-        previous_share = self.comparison.second.labels[label] / faces
+        if label in self.comparison.second_labels:
+            previous_label = label
+        else:
+            (previous_label, _), *_ = previous_labels.most_common(1)
+        previous_share = previous_labels[previous_label] / faces
         max_share = self.settings.max_label_share
         if share < max_share or previous_share >= max_share / 2:
             return ""
-        percent = f"{100 * share:.0f} %"
-        previous_percent = f"{100 * previous_share:.0f} %"
-        return f"{percent} of all faces are '{label}' to it, {previous_percent} to the model before"
+        which = "all faces" if faces == self.comparison.faces else "the faces that can be compared"
+        percent = f"{100 * share:.0f} % of {which}"
+        previous = f"{100 * previous_share:.0f} %"
+        if previous_label != label:
+            previous = f"none more often than {previous} '{previous_label}'"
+        return f"{percent} are '{label}' to it, {previous} to the model before"
+
+    def _comparable_pairs(self) -> dict[tuple[str, str], int]:
+        """The faces to which the model before gave a label that both models have."""
+        shared = self.comparison.shared_labels
+        return {pair: count for pair, count in self.comparison.pairs.items() if pair[1] in shared}
+
+    def _has_comparable_labels(self, faces: int) -> bool:
+        """Whether so many comparable faces are enough for a verdict by labels."""
+        return faces > 0 and faces >= min(_MIN_FACES, self.comparison.faces)
 
     def summary(self) -> str:
         """What was measured, in a sentence for the log."""
         comparison = self.comparison
         few = "" if comparison.faces >= self.settings.min_faces else ", fewer than update.min_faces"
+        unjudged = ""
+        if not comparison.shared_labels:
+            unjudged = "; not judged by its labels, of which the model before has none"
+        elif comparison.faces and not self._has_comparable_labels(
+            sum(self._comparable_pairs().values())
+        ):
+            unjudged = "; not judged by its labels: too few faces had one that both models have"
         return (
             f"{self.frame_rate.frames} frames and {comparison.faces} readings of faces{few} in "
-            f"{self.seconds:.0f} s, {1000 * comparison.first.latency:.1f} ms a face"
+            f"{self.seconds:.0f} s, {1000 * comparison.first.latency:.1f} ms a face{unjudged}"
         )

@@ -194,6 +194,13 @@ class Store:
             )
         return bundle
 
+    def labels(self, name: str) -> tuple[str, ...]:
+        """The labels of the installed bundle `name`; none where its card cannot be read."""
+        try:
+            return read_card(self.folder / name).labels
+        except (BundleError, ContractError):
+            return ()
+
     def _installed(self) -> tuple[str, ...]:
         try:
             paths = sorted(self.folder.iterdir())

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from mien_edge.chain.pipeline import Timed
 from mien_edge.errors import BundleError, ContractError, MienError
 from mien_edge.events import EventKind, OnEvent
+from mien_edge.labels import change_as_text
 from mien_edge.model.bundle import Bundle, find_bundle, load_bundle, shipped_bundle
 from mien_edge.settings import UpdateSettings
 from mien_edge.status.status_file import ModelStatus, ProbationStatus, UpdateStatus
@@ -50,6 +51,11 @@ class LoadedModel:
         """NAME-VERSION."""
         return self.bundle.card.id
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What it tells apart."""
+        return self.bundle.card.labels
+
 
 class FirstFace:
     """A classify stage of a model: if it ends the process at its first face, that counts.
@@ -80,6 +86,12 @@ class FirstFace:
         if self._after is not None:
             _count_attempt(self._after)
         return readings
+
+
+def _change_as_text(before: LoadedModel, now: LoadedModel) -> str:
+    labels = change_as_text(before.labels, now.labels)
+    suffix = f"; its labels: {labels}" if labels else ""
+    return f"{before.name} before, {now.name} now{suffix}"
 
 
 def _count_attempt(count: Callable[[], None]) -> None:
@@ -330,7 +342,7 @@ class Updater:
             probation=self._probation_status(),
             shadow=None if shadow is None else shadow.report(),
         )
-        return ModelStatus(model.name, str(model.bundle.folder), update)
+        return ModelStatus(model.name, str(model.bundle.folder), update, model.labels)
 
     def _probation_status(self) -> ProbationStatus | None:
         probation = self.phase.probation
@@ -510,7 +522,8 @@ class Updater:
         except MienError as error:
             _log.warning("the shadow %s cannot run: %s", name, error)
             return None
-        return ModelComparison(model.classify, shadow.classify, name, self.clock)
+        labels = (model.labels, shadow.labels)
+        return ModelComparison(model.classify, shadow.classify, name, self.clock, labels)
 
     def _apply_change(self, change: ModelChange) -> None:
         """Let the chain run what the store says, and tell what is new; between two frames."""
@@ -520,7 +533,7 @@ class Updater:
         if change.problem:
             self.on_event(EventKind.MODEL_REFUSED, f"{change.problem}; {name} runs on")
         if change.model is not before.model:
-            self.on_event(EventKind.MODEL_CHANGED, f"{before.model.name} before, {name} now")
+            self.on_event(EventKind.MODEL_CHANGED, _change_as_text(before.model, change.model))
         if before.shadow is not None and before.shadow is not phase.shadow:
             self._report_shadow(before.shadow)
         if isinstance(phase, OnProbation) and phase is not before:
@@ -540,6 +553,7 @@ class Updater:
             change.previous.classify,
             change.previous.name,
             self.clock,
+            (change.model.labels, change.previous.labels),
         )
         baseline = self._last_hour.frame_rate(self.clock())
         progress = self._progress
@@ -586,7 +600,10 @@ class Updater:
         self._enter(Serving(model))
         _log.error("%s is rolled back: %s", phase.model.name, phase.reason)
         name = phase.model.name
-        self.on_event(EventKind.ROLLED_BACK, f"{name}: {phase.reason}; {model.name} runs again")
+        labels = change_as_text(phase.model.labels, model.labels)
+        suffix = f"; its labels: {labels}" if labels else ""
+        text = f"{name}: {phase.reason}; {model.name} runs again{suffix}"
+        self.on_event(EventKind.ROLLED_BACK, text)
 
     # --- shadow -----------------------------------------------------------------------------------
 

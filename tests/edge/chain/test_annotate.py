@@ -6,10 +6,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from mien_edge import testing
+from mien_edge import drawing, testing
 from mien_edge.chain import annotate, encode
 from mien_edge.errors import SinkError
-from mien_edge.values import Box, Frame
+from mien_edge.values import Box, Emotion, Frame
 
 
 @pytest.mark.parametrize("shape", [(480, 640, 3), (120, 160), (30, 30, 3)])
@@ -45,6 +45,35 @@ def test_faces_without_room_for_a_panel_have_a_number_and_a_legend_below_a_pictu
     )
     assert annotate.draw_readings(image, crowd).shape[0] > 480
     assert annotate.draw_readings(image, crowd, may_grow=False).shape[0] == 480
+
+
+def bar_pixels(drawn, colour):
+    return int((drawn == colour).all(axis=-1).sum())
+
+
+@pytest.mark.parametrize("count", [2, 8, 16])
+def test_every_label_of_a_bundle_has_a_bar_in_its_own_colour(count):
+    labels = tuple(f"label-of-some-length-{index}" for index in range(count))
+    even = Emotion(labels, tuple([1 / count] * count))
+    reading = dataclasses.replace(
+        testing.reading(), emotion=even, label=None, box=Box(0, 0, 60, 60)
+    )
+    drawn = annotate.draw_readings(np.full((480, 640, 3), 90, np.uint8), (reading,))
+    colours = drawing.colours(labels)
+    assert len(set(colours.values())) == count
+    assert all(bar_pixels(drawn, colour) > 20 for colour in colours.values())
+
+
+def test_a_long_label_is_not_covered_by_its_bar():
+    """The white of the names is the same with a bar of any length."""
+    labels = ("a-label-of-thirty-two-characters", "b")
+    whites = []
+    for confidence in (0.01, 0.99):
+        emotion = Emotion(labels, (confidence, 1 - confidence))
+        reading = dataclasses.replace(testing.reading(), emotion=emotion, label=None)
+        drawn = annotate.draw_readings(np.full((480, 640, 3), 90, np.uint8), (reading,))
+        whites.append(int((drawn > 200).all(axis=-1).sum()))
+    assert whites[0] == whites[1] > 0
 
 
 def test_the_picture_kept_is_the_one_that_shows_most(tmp_path):

@@ -6,13 +6,14 @@ import pytest
 from mien_edge import testing
 from mien_edge.chain.score import Score, as_text, read_labels
 from mien_edge.errors import SourceError
-from mien_edge.values import Frame
+from mien_edge.labels import LABELS
+from mien_edge.values import Emotion, Frame
 
 
-def labels(tmp_path, content):
+def labels(tmp_path, content, names=LABELS):
     path = tmp_path / "labels.csv"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return read_labels(path)
+    return read_labels(path, names)
 
 
 def score(table, *names):
@@ -34,6 +35,37 @@ def test_labels_of_windows_and_of_a_spreadsheet_are_read(tmp_path):
         assert labels(tmp_path, content) == expected
 
 
+def test_words_of_other_data_sets_mean_the_labels_of_the_model(tmp_path):
+    table = "file,emotion\na.jpg,Anger\nb.jpg,happiness\nc.jpg,sleepy\n"
+    assert labels(tmp_path, table, (*LABELS, "sleepy")) == {
+        "a.jpg": "angry",
+        "b.jpg": "happy",
+        "c.jpg": "sleepy",
+    }
+    assert labels(tmp_path, table, ("sleepy", "anger", "joy")) == {
+        "a.jpg": "anger",
+        "b.jpg": "joy",
+        "c.jpg": "sleepy",
+    }
+
+
+def test_a_photograph_of_a_label_that_the_model_has_not_is_counted_apart(tmp_path):
+    names = ("happy", "sleepy")
+    table = labels(
+        tmp_path, "file,emotion\na.jpg,happy\nb.jpg,fear\nc.jpg,Contempt\nd.jpg,afraid\n", names
+    )
+    result = Score(table, names)
+    for index, name in enumerate(("a.jpg", "b.jpg", "c.jpg", "d.jpg")):
+        reading = replace(testing.reading(), emotion=Emotion(names, (0.8, 0.2)))
+        result(Frame(None, index, 0.0, name), (reading,))
+    scored = result.result()
+    assert (scored["photographs"], scored["accuracy"], scored["macro_f1"]) == (1, 1.0, 0.5)
+    assert scored["other_labels"] == {"fear": 1, "contempt": 1, "afraid": 1}
+    assert scored["not_read"] == []
+    assert result.advice() == ""
+    assert as_text(scored).endswith("has no such label: fear (1), contempt (1), afraid (1)")
+
+
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
@@ -41,9 +73,9 @@ def test_labels_of_windows_and_of_a_spreadsheet_are_read(tmp_path):
         ("file;emotion\na.jpg;happy\n", "line 1: its cells are separated by semicolons"),
         ("file,emotion\n\na.jpg\n", "line 3: 1 columns where 2 are needed"),
         ("file,emotion\n\n,sad\n", "line 3: it names no file"),
-        ("file,emotion\na.jpg,happiness\n", "line 2: the emotion 'happiness' is none of angry, .*: write happy"),
-        ("file,emotion\na.jpg,glücklich\n", "line 2: the emotion 'glücklich' is none of angry"),
-        ("file,emotion\na.jpg,3\n", "line 2: the emotion '3' is none of angry"),
+        ("file,emotion\na.jpg,hapy\n", r"line 2: the emotion 'hapy' is none of the model's: .* \(did you mean happy\?\); correct"),
+        ("file,emotion\na.jpg,glücklich\n", "line 2: the emotion 'glücklich' is none of the model's: angry"),
+        ("file,emotion\na.jpg,3\n", "line 2: the emotion '3' is none of the model's: angry"),
         ("file,emotion\na.jpg,sad\nb.jpg,sad\na.jpg,happy\n", "line 4: 'a.jpg' has a label on line 2 already"),
         (b"file,emotion\ncaf\xe9.jpg,sad\n", "line 2: column 'file' is not UTF-8"),
     ],

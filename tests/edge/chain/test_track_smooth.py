@@ -117,6 +117,20 @@ def test_two_faces_never_mix():
     assert pair[0].emotion.scores[LABELS.index("sad")] < 0.05
 
 
+def test_a_model_with_other_labels_that_steps_in_begins_each_track_anew():
+    """A new model fails on a face, and the one before answers: no score of one is added to another's."""
+    smoother = Smoother(SmoothSettings(), 0.3)
+    labels = ("asleep", "awake")
+    for time in range(3):
+        smoother((testing.reading("happy", time / 15),))
+    (settled,) = smoother((testing.reading("awake", 0.2, confidence=0.8, labels=labels),))
+    assert (settled.label, settled.emotion.labels) == ("awake", labels)
+    assert settled.emotion.scores == pytest.approx((0.2, 0.8))
+    same_count = tuple(f"label{index}" for index in range(7))
+    (settled,) = smoother((testing.reading("label3", 0.3, confidence=0.8, labels=same_count),))
+    assert (settled.label, settled.emotion.confidence) == ("label3", pytest.approx(0.8))
+
+
 def test_below_the_cards_threshold_there_is_no_label():
     reading = settle(sequence("happy", confidence=0.35), confidence_threshold=0.5)[0]
     assert (reading.label, reading.quality) == (None, "uncertain")

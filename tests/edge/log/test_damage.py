@@ -356,7 +356,7 @@ def test_a_million_rows_would_be_read_in_chunks_the_first_at_once(tmp_path, monk
     connection.row_factory = lambda cursor, row: fetched.append(1) or sqlite3.Row(cursor, row)
     entries = reader.readings(connection, Filter())
     next(entries)
-    assert len(fetched) <= reader._CHUNK + 4
+    assert len(fetched) <= reader._CHUNK + 8
     assert len(list(entries)) == 1999
     connection.close()
 

@@ -60,7 +60,7 @@ def test_the_page_names_every_table_view_column_and_type_and_no_others(log):
 
 def test_values_of_the_views_have_the_types_that_the_page_says(log):
     names = {"TEXT": str, "INTEGER": int, "REAL": float}
-    for view in ("view_readings", "view_events", "view_minutes"):
+    for view in ("view_readings", "view_scores", "view_events", "view_minutes"):
         rows = log.execute(f"SELECT * FROM {view}").fetchall()  # noqa: S608
         assert rows
         for table, column, kind in documented():
@@ -87,9 +87,9 @@ def test_views_are_in_iso_times_seconds_probabilities_and_names(log):
 def test_every_query_of_the_page_runs(log):
     queries = re.findall(r"```sql\n(.*?)```", PAGE, re.S)
     statements = [text for block in queries for text in block.split(";") if text.strip()]
-    assert len(statements) == 5
+    assert len(statements) == 6
     rows = [log.execute(statement).fetchall() for statement in statements]
-    assert [len(found) for found in rows[:4]] == [0, 1, 3, 1]
+    assert [len(found) for found in rows[:5]] == [0, 1, 3, 1, 7]
 
 
 def test_the_version_before_goes_on_with_a_log_that_has_views_and_the_views_show_its_rows(log):

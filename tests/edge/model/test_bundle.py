@@ -2,15 +2,18 @@
 
 import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-from helpers import ROOT, clean_environment, environment, pin_again
+from helpers import ROOT, clean_environment, environment, pin_again, with_labels
+from mien_edge import contract
 from mien_edge.errors import BundleError, ContractError, RuntimeMissingError
 from mien_edge.model import interpreter
 from mien_edge.model.bundle import find_bundle, load_bundle, replay_golden
+from mien_edge.model.check import check
 from mien_edge.model.interpreter import Classifier
 
 
@@ -27,6 +30,35 @@ def test_the_reference_kernels_give_the_golden_vectors_exactly(bundle):
 def test_golden_vectors_reach_several_labels(bundle):
     with np.load(bundle.folder / "golden.npz") as golden:
         assert len(set(golden["outputs"].argmax(axis=1).tolist())) >= 4
+
+
+def test_a_network_has_as_many_outputs_as_its_card_has_labels(three_labels, eight_labels, tmp_path):
+    for loaded, count in ((three_labels, 3), (eight_labels, 8)):
+        classifier = Classifier(loaded.model)
+        assert (classifier.outputs, len(loaded.card.labels)) == (count, count)
+        assert replay_golden(loaded, classifier).difference <= loaded.card.golden.tolerance
+        assert check(loaded.folder).labels == loaded.card.labels
+    labels = three_labels.card.labels
+    folder = tmp_path / "two"
+    shutil.copytree(three_labels.folder, folder)
+    pin_again(folder, labels=labels[:2])
+    loaded = load_bundle(folder)
+    with pytest.raises(BundleError, match="the card has 2 labels, the network 3 outputs"):
+        replay_golden(loaded, Classifier(loaded.model))
+
+
+@pytest.mark.parametrize("count", [1, 17])
+def test_a_network_with_too_few_or_too_many_outputs_is_refused(
+    bundle, tmp_path, count, monkeypatch
+):
+    """Its card cannot be written with so many labels, so the check of cards is off while the test makes it."""
+    rows = {f"l{index}": "happy" for index in range(count)}
+    monkeypatch.setattr(contract, "check_labels", lambda _: None)
+    folder = with_labels(bundle.folder, tmp_path / "own", rows)
+    with pytest.raises(
+        BundleError, match=rf"output shape \[1, {count}\] where \[1, 2\] to \[1, 16\]"
+    ):
+        Classifier(folder / "model.tflite")
 
 
 REPLAY = """

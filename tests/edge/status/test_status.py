@@ -147,8 +147,18 @@ FULL_STATUS = Status(
     throttle=ThrottleStatus(target_fps=15.0, idle=False, skipped=7, failed_reads=3),
     update=UpdateStatus(
         ProbationStatus(12.3, 600.0, 3, 200),
-        ShadowStatus("small-3", 60, 1, 1.0, ((1,),), (2.1, 3.0)),
+        ShadowStatus(
+            "small-3",
+            60,
+            1,
+            1.0,
+            ((1, 0),),
+            (2.1, 3.0),
+            labels=("sad",),
+            shadow_labels=("sad", "calm"),
+        ),
     ),
+    labels=("happy", "sad"),
 )
 FULL_JSON = (
     '{"time": 1800000000.0, "started": 1799999000.0, "pid": 42, "model": "small-2", "bundle": "/models/small-2", '
@@ -160,8 +170,9 @@ FULL_JSON = (
     '"events": [{"time": 1800000000.0, "kind": "throttled", "text": "hot"}], '
     '"target_fps": 15.0, "idle": false, "skipped": 7, "failed_reads": 3, '
     '"probation": {"seconds": 12.3, "of_seconds": 600.0, "faces": 3, "of_faces": 200}, '
-    '"shadow": {"bundle": "small-3", "seconds": 60, "faces": 1, "agreement": 1.0, "confusion": [[1]], '
-    '"milliseconds": [2.1, 3.0], "degrees_warmer": null, "problem": ""}, "minutes_only": false}\n'
+    '"shadow": {"bundle": "small-3", "seconds": 60, "faces": 1, "agreement": 1.0, "confusion": [[1, 0]], '
+    '"milliseconds": [2.1, 3.0], "degrees_warmer": null, "problem": "", "labels": ["sad"], "shadow_labels": ["sad", "calm"]}, '
+    '"minutes_only": false, "labels": ["happy", "sad"]}\n'
 )
 
 

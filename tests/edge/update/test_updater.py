@@ -10,6 +10,7 @@ from helpers import ROOT
 from mien_edge import testing
 from mien_edge.chain import pipeline, sources
 from mien_edge.errors import BundleError, RuntimeMissingError
+from mien_edge.labels import LABELS
 from mien_edge.model.bundle import Bundle, find_bundle, load_bundle, shipped_bundle
 from mien_edge.service.run import Events, RunOptions, Service, load_model
 from mien_edge.settings import Settings, UpdateSettings
@@ -20,6 +21,7 @@ from mien_edge.update.updater import LoadedModel, Serving, Updater
 from mien_edge.values import Box, Face, Frame
 from stores import commit, small, store
 
+EIGHT = (*LABELS, "contempt")
 SETTINGS = UpdateSettings(probation=10, min_faces=50, max_probation=100)
 FPS = 15
 ANY_SPEED = UpdateSettings(
@@ -485,6 +487,48 @@ def test_a_shadow_changes_nothing_and_is_compared(device):
     assert chosen.stages["classify"].stage is chosen.answers[1]
 
 
+def comparison(labels, shadow_labels, pairs):
+    seen = ModelComparison(Answers(), Answers(), "new-2", lambda: 0.0, (labels, shadow_labels))
+    for (label, shadow_label), count in pairs.items():
+        seen.add(label, shadow_label, count)
+    return seen.report()
+
+
+def test_models_agree_by_the_labels_that_both_have_and_the_table_shows_all():
+    pairs = {("happy", "happy"): 60, ("sad", "happy"): 20, ("fear", "sad"): 15, ("sad", "calm"): 5}
+    report = comparison(LABELS, ("happy", "calm", "sad"), pairs)
+    assert report.agreement == 0.75
+    assert report.confusion[LABELS.index("sad")] == (20, 5, 0)
+    text = compare.as_text(report)
+    assert text.startswith(
+        "new-2 agrees on 75.0 % of 80 faces to which both gave happy, sad; 100 faces in 0 s in all; "
+    )
+    assert text.splitlines()[2:4] == [
+        "rows: the current one; columns: the shadow",
+        "             happy     calm      sad",
+    ]
+    assert "fear             0        0       15" in text
+
+
+def test_models_without_a_common_label_are_said_to_have_none():
+    report = comparison(LABELS, ("awake", "asleep"), {("happy", "awake"): 3})
+    assert report.agreement is None
+    assert (
+        "new-2 has no label of the current one's, so that only time is compared; 3 faces in 0 s; "
+        in compare.as_text(report)
+    )
+    assert compare.as_text(report).splitlines()[-1] == "neutral          0        0"
+
+
+def test_models_that_gave_no_common_label_yet_cannot_be_compared_yet():
+    report = comparison(LABELS, ("happy", "calm"), {("sad", "calm"): 3})
+    assert report.agreement is None
+    assert (
+        "new-2 cannot be compared yet, with 0 faces to which both gave happy; 3 faces"
+        in compare.as_sentence(report)
+    )
+
+
 def test_a_shadow_waits_for_the_end_of_a_probation(device):
     chosen = device(Answers("happy", "sad"), Answers("happy", "neutral"))
     chosen.store.install(
@@ -519,13 +563,19 @@ def test_a_shadow_that_fails_harms_nobody(device):
     assert chosen.store.state().shadow == ""
 
 
-def trial(settings, frames=1000, due=1000.0, hour=(1000, 1000.0), pairs=None, times=(0.001, 0.001)):
+def trial(
+    settings,
+    frames=1000,
+    due=1000.0,
+    hour=(1000, 1000.0),
+    pairs=None,
+    times=(0.001, 0.001),
+    labels=(LABELS, LABELS),
+):
     """A probation that has seen so much: (label of the new model, label of the one before): count."""
-    seen = ModelComparison(Answers("happy"), Answers("happy"))
+    seen = ModelComparison(Answers("happy"), Answers("happy"), labels=labels)
     for (mine, its), count in (pairs or {("happy", "happy"): 500, ("sad", "sad"): 500}).items():
-        seen.pairs[mine, its] += count
-        seen.first.labels[mine] += count
-        seen.second.labels[its] += count
+        seen.add(mine, its, count)
     for voice, seconds in zip((seen.first, seen.second), times, strict=True):
         voice.times.extend([seconds, seconds, 0.5])
     made = Probation(settings, seen, FrameRate(*hour))
@@ -549,12 +599,74 @@ def trial(settings, frames=1000, due=1000.0, hour=(1000, 1000.0), pairs=None, ti
         ),
         ({"pairs": {("sad", "sad"): 1000}}, ""),
         ({"pairs": {("sad", "happy"): 500, ("happy", "sad"): 400}}, ""),
+        # It cannot say fear: the faces to which the one before said so prove nothing.
+        (
+            {
+                "labels": (("happy", "sad"), LABELS),
+                "pairs": {("sad", "fear"): 900, ("sad", "sad"): 100},
+            },
+            "",
+        ),
+        (
+            {
+                "labels": (("happy", "sad"), LABELS),
+                "pairs": {("sad", "fear"): 900, ("sad", "happy"): 100},
+            },
+            "100 % of the faces that can be compared are 'sad' to it, 0 % to",
+        ),
+        (
+            {
+                "labels": (("happy", "sad"), LABELS),
+                "pairs": {("sad", "fear"): 900, ("sad", "happy"): 9},
+            },
+            "",
+        ),
+        # A label that is new: the one before saw several of the others.
+        (
+            {
+                "labels": (EIGHT, LABELS),
+                "pairs": {
+                    ("contempt", "happy"): 480,
+                    ("contempt", "sad"): 480,
+                    ("contempt", "fear"): 40,
+                },
+            },
+            "100 % of all faces are 'contempt' to it, none more often than 48 % 'happy' to the model before",
+        ),
+        (
+            {
+                "labels": (EIGHT, LABELS),
+                "pairs": {("contempt", "neutral"): 900, ("sad", "sad"): 10},
+            },
+            "",
+        ),
+        (
+            {
+                "labels": (("awake", "asleep"), LABELS),
+                "pairs": {("awake", "happy"): 500, ("awake", "sad"): 500},
+            },
+            "",
+        ),
     ],
 )
 def test_what_is_a_fault_and_what_is_not(given, fault):
     found = trial(UpdateSettings(), **given).failure_reason()
     assert found.startswith(fault)
     assert bool(found) == bool(fault)
+
+
+@pytest.mark.parametrize(
+    ("labels", "pairs", "said"),
+    [
+        ((LABELS, LABELS), {("sad", "sad"): 500}, ""),
+        ((("awake", "asleep"), LABELS), {("awake", "sad"): 500}, "; not judged by its labels, of which the model before has none"),
+        ((("happy", "sad"), LABELS), {("sad", "fear"): 500}, "; not judged by its labels: too few faces had one that both models have"),
+    ],
+)  # fmt: skip
+def test_a_probation_says_that_its_labels_could_not_be_compared(labels, pairs, said):
+    assert (
+        trial(UpdateSettings(), labels=labels, pairs=pairs).summary().endswith(f"ms a face{said}")
+    )
 
 
 def test_the_last_hour_forgets_what_is_older():

@@ -183,7 +183,8 @@ def _measure(title: str, run: OpenRun, stages: Sequence[str], predict: _Predict)
 
 
 def _accuracy(run: OpenRun, rows: Indices, head: str, predict: _Predict) -> float:
-    samples = labelled_crops(run.dataset, rows, run.recipe.preprocess)
+    [own] = [each for each in run.heads if each.name == head]
+    samples = labelled_crops(run.dataset, rows, run.recipe.preprocess, own, [own])
     has_label, labels = samples.labelled(head)
     logits = predict(head, samples.crops[has_label])
     return float((logits.argmax(axis=1) == labels).mean())

@@ -127,7 +127,7 @@ def photograph_accuracies(bundle: Bundle, folder: Path) -> dict[str, tuple[float
 
     Raises DataError where labels.csv names none of the folder's photographs.
     """
-    labels = read_labels(folder / "labels.csv")
+    labels = read_labels(folder / "labels.csv", bundle.card.labels)
     photographs = _detect_faces(folder, labels)
     classifier = Classifier(bundle.model)
     accuracies = {}
@@ -163,7 +163,7 @@ def _accuracy(
     photographs: list[_DetectedPhotograph],
     labels: dict[str, str],
 ) -> float:
-    score = Score(labels)
+    score = Score(labels, classify.card.labels)
     for photograph in photographs:
         frame = photograph.frame
         score(frame, classify(frame, photograph.faces))

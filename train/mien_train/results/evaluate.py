@@ -1,6 +1,6 @@
 """Measure a run's networks, or a bundle, on validation and PublicTest rows."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 from mien_edge import files
-from mien_edge.contract import LABELS, Calibration, Preprocess, softmax
-from mien_edge.errors import RunError
+from mien_edge.contract import Calibration, Preprocess, softmax
+from mien_edge.errors import DataError, RunError
+from mien_edge.labels import match
 from mien_edge.model import estimates, tflite
 from mien_edge.model.bundle import Bundle
 from mien_edge.model.interpreter import Classifier
@@ -18,9 +19,17 @@ from mien_edge.model.profile import profile_layers
 from mien_train import metrics
 from mien_train.arrays import Array, Floats, Indices, Labels, Mask, Pixels
 from mien_train.data import faces
-from mien_train.data.heads import FER2013, HEADS, Head, calibration_head, find_head
+from mien_train.data.heads import (
+    FER2013,
+    FERPLUS,
+    FERPLUS8,
+    HEADS,
+    Head,
+    calibration_head,
+    labels_head,
+)
 from mien_train.data.read import Dataset
-from mien_train.data.splits import split_dataset, without_near_duplicates
+from mien_train.data.splits import is_fer2013, split_dataset, without_near_duplicates
 from mien_train.metrics import McNemar
 from mien_train.progress import progress
 from mien_train.results.evaluation import (
@@ -40,30 +49,42 @@ from mien_train.training.run import OpenRun
 
 @dataclass(frozen=True, eq=False)
 class LabelledCrops:
-    """Rows to measure on.
+    """Rows to measure a network on.
 
     crops: normalized (n, s, s) uint8.
-    labels: (n,) int8 by the name of each head that the data has labels for, -1 for a row without
-    one.
+    predicts: the head whose labels the network predicts.
+    heads: those whose labels the rows have, and that share a label with it.
+    labels: by the name of each of these, (n,) int8 indices of `predicts.labels`; -1 for a row
+    without a label, or with one that the network has not.
+    left_out: for each of them the latter rows, counted by label.
     is_unseen: (n,) whether a row has no near duplicate among the training rows, or None.
     """
 
     crops: Pixels
+    predicts: Head
+    heads: tuple[Head, ...]
     labels: dict[str, Labels]
+    left_out: dict[str, dict[str, int]]
     is_unseen: Mask | None = None
 
     def __len__(self) -> int:
         return len(self.crops)
 
     @property
-    def heads(self) -> list[str]:
-        """The heads that any of the rows has a label of."""
-        return [head for head, labels in self.labels.items() if (labels >= 0).any()]
-
-    @property
     def calibration_head(self) -> Head:
         """The head whose labels the confidence threshold goes by."""
-        return calibration_head(map(find_head, self.heads))
+        return calibration_head(self.heads)
+
+    @property
+    def reference_head(self) -> Head:
+        """The head by whose labels a single figure is measured: the network's own, or what is of
+        its kind.
+        """
+        return self.of_kind(self.predicts) or self.heads[0]
+
+    def of_kind(self, head: Head) -> Head | None:
+        """The head here that is made of votes, or of the data's labels, as that one is."""
+        return next((own for own in self.heads if own.needs_votes == head.needs_votes), None)
 
     def labelled(self, head: str) -> tuple[Mask, Labels]:
         """Which rows have a label of that head, (n,), and those labels, (m,)."""
@@ -74,7 +95,8 @@ class LabelledCrops:
     def take(self, rows: Array) -> "LabelledCrops":
         """The rows of these numbers, or of this mask; without `is_unseen`."""
         labels = {head: labels[rows] for head, labels in self.labels.items()}
-        return LabelledCrops(self.crops[rows], labels)
+        crops = self.crops[rows]
+        return LabelledCrops(crops, self.predicts, self.heads, labels, self.left_out)
 
 
 class DeviceCrops(NamedTuple):
@@ -102,8 +124,12 @@ def evaluate_run(run: OpenRun, head: str) -> Evaluation:
     Writes evaluation-HEAD.json and the logits on test rows into the run's folder. Raises RunError
     where the run has no .tflite files yet.
     """
-    validation = labelled_crops(run.dataset, run.split.validation, run.recipe.preprocess)
-    test = _test_crops(run)
+    [predicts] = [own for own in run.heads if own.name == head]
+    heads = measured_heads(predicts, run.dataset, is_own_data=True)
+    preprocess = run.recipe.preprocess
+    validation = labelled_crops(run.dataset, run.split.validation, preprocess, predicts, heads)
+    is_unseen = without_near_duplicates(run.dataset, run.split)
+    test = labelled_crops(run.dataset, run.split.test, preprocess, predicts, heads, is_unseen)
     crops = np.concatenate([validation.crops, test.crops])
     networks: dict[str, NetworkEvaluation] = {}
     predictions: dict[str, Indices] = {}
@@ -122,6 +148,7 @@ def evaluate_run(run: OpenRun, head: str) -> Evaluation:
         device=_device_metrics_of_run(run, head, test, networks["int8"].temperature),
         target_accuracy={target.name: target.target_accuracy},
         data=EvaluatedData(len(run.dataset), run.dataset.sha256, run.record["split"]),
+        labels=predicts.labels,
     )
     write_evaluation(run.folder, evaluation)
     return evaluation
@@ -133,8 +160,10 @@ def evaluate_bundle(
     """Measure a bundle's int8 network on the test rows, or on validation rows where the split has
     no test rows.
 
-    split_name: one of splits.SPLITS. against: another bundle to compare with, by McNemar's test on
-    the same rows.
+    Rows whose label the bundle has not are left out, and counted. split_name: one of splits.SPLITS.
+    against: another bundle to compare with, by McNemar's test on the rows whose labels both have.
+
+    Raises DataError where the bundle's labels and the data's have no name in common.
     """
     split = split_dataset(dataset, split_name)
     rows = split.validation
@@ -144,48 +173,125 @@ def evaluate_bundle(
         rows = split.test
         test_name = split.test_name
         is_unseen = without_near_duplicates(dataset, split)
-    samples = labelled_crops(dataset, rows, bundle.card.preprocess, is_unseen)
+    samples = bundle_crops(bundle, dataset, rows, is_unseen)
     logits = int8_logits(bundle.model, samples.crops)
     temperature = bundle.card.calibration.temperature
     detected = device_crops(dataset, rows, bundle.card.preprocess)
     device_logits = int8_logits(bundle.model, detected.crops)
     comparison = None
     if against is not None:
-        other_crops = labelled_crops(dataset, rows, against.card.preprocess).crops
-        comparison = _compare(samples, logits, against, other_crops)
+        comparison = _compare(samples, logits, against, bundle_crops(against, dataset, rows))
     return BundleEvaluation(
         model=bundle.card.id,
-        head=bundle_head(bundle),
+        head=samples.predicts.name,
+        labels=samples.predicts.labels,
         test_name=test_name,
         scores=measure(samples, logits, temperature),
         device=device_metrics(samples, logits, detected.positions, device_logits, temperature),
         cost=network_cost(bundle.model.read_bytes()),
         layers=profile_layers(bundle.model),
         comparison=comparison,
+        left_out=samples.left_out,
     )
 
 
-def bundle_head(bundle: Bundle) -> str:
+def bundle_head(bundle: Bundle) -> Head:
     """The head whose labels the bundle predicts; cards of before there were two heads do not say,
     and mean FER2013's.
     """
-    return bundle.card.provenance.get("head", FER2013.name)
+    labels = bundle.card.labels
+    head = HEADS.get(bundle.card.provenance.get("head", FER2013.name))
+    return head if head is not None and head.labels == labels else labels_head(labels)
+
+
+def bundle_crops(
+    bundle: Bundle, dataset: Dataset, rows: Array, is_unseen: Mask | None = None
+) -> LabelledCrops:
+    """The crops of `rows` as a bundle takes them, with the labels that it shares with the data.
+
+    Raises DataError where it shares none.
+    """
+    predicts = bundle_head(bundle)
+    heads = measured_heads(predicts, dataset, is_own_data(bundle, dataset))
+    if not heads:
+        raise DataError(
+            f"{bundle.card.id} tells apart {', '.join(predicts.labels)}; the data's labels are "
+            f"{', '.join(dataset.label_names)}; name data with labels that it has"
+        )
+    return labelled_crops(dataset, rows, bundle.card.preprocess, predicts, heads, is_unseen)
+
+
+def is_own_data(bundle: Bundle, dataset: Dataset) -> bool:
+    """Whether the bundle was trained on that data set, as its card says."""
+    data = bundle.card.provenance.get("data")
+    return isinstance(data, dict) and data.get("sha256") == dataset.sha256
+
+
+def measured_heads(predicts: Head, dataset: Dataset, is_own_data: bool) -> tuple[Head, ...]:
+    """The heads by whose labels a network is measured: the data's labels, and FER+'s majority where
+    there are votes; of these, what shares a label with the network.
+
+    predicts: the head whose labels it predicts. is_own_data: whether it was trained on that data
+    set, by whose names its labels go then; another set's labels are FER2013's only if it is.
+    """
+    by_label = labels_head(dataset.label_names)
+    if is_own_data and not predicts.needs_votes:
+        by_label = predicts
+    elif is_own_data or is_fer2013(dataset):
+        by_label = FER2013
+    voted = [head for head in (predicts, FERPLUS, FERPLUS8) if head.needs_votes]
+    by_votes = max(voted, key=lambda head: len(_shared(head, predicts)))
+    heads = (by_label, by_votes)
+    return tuple(head for head in heads if head.has_labels(dataset) and _shared(head, predicts))
+
+
+def _shared(head: Head, predicts: Head) -> list[str]:
+    """The labels of a head that the network has, perhaps by another word for the same."""
+    return [name for name in head.labels if match(name, predicts.labels)]
 
 
 def labelled_crops(
     dataset: Dataset,
     rows: Array,
     preprocess: Preprocess,
+    predicts: Head,
+    heads: Sequence[Head],
     is_unseen: Mask | None = None,
 ) -> LabelledCrops:
-    """The crops of `rows` as a network takes them, with the labels of every head that has any."""
+    """The crops of `rows` as a network takes them, with the labels of those of the heads that any
+    row has a label of. predicts: the head whose labels the network predicts.
+    """
     part = dataset.take(rows)
-    labels = {
-        head.name: head.label_indices(part)
-        for head in HEADS.values()
-        if head.labels == LABELS and head.has_labels(part)
+    labels: dict[str, Labels] = {}
+    left_out: dict[str, dict[str, int]] = {}
+    for head in heads:
+        indices = head.label_indices(part)
+        labels[head.name] = _indices_of(predicts.labels, head.labels, indices)
+        counts = _count_others(predicts.labels, head.labels, indices)
+        if counts:
+            left_out[head.name] = counts
+    labelled = tuple(head for head in heads if (labels[head.name] >= 0).any())
+    crops = preprocess.normalize(part.images)
+    return LabelledCrops(crops, predicts, labelled, labels, left_out, is_unseen)
+
+
+def _indices_of(names: Sequence[str], other_names: Sequence[str], indices: Labels) -> Labels:
+    """(n,) indices of `names` for (n,) indices of `other_names`, by name; -1 for none."""
+    matches = [match(name, names) for name in other_names]
+    own_index = [-1 if name is None else names.index(name) for name in matches]
+    return np.array([*own_index, -1], np.int8)[indices]
+
+
+def _count_others(
+    names: Sequence[str], other_names: Sequence[str], indices: Labels
+) -> dict[str, int]:
+    """How many of the (n,) indices of `other_names` are of each name that is none of `names`."""
+    counts = {
+        name: int((indices == index).sum())
+        for index, name in enumerate(other_names)
+        if match(name, names) is None
     }
-    return LabelledCrops(preprocess.normalize(part.images), labels, is_unseen)
+    return {name: count for name, count in counts.items() if count}
 
 
 def device_crops(dataset: Dataset, rows: Array, preprocess: Preprocess) -> DeviceCrops:
@@ -204,39 +310,45 @@ def device_crops(dataset: Dataset, rows: Array, preprocess: Preprocess) -> Devic
 
 
 def int8_logits(model: Path, crops: Pixels) -> Floats:
-    """(n, 7) logits of a .tflite for normalized (n, s, s) crops, through the device's own
+    """(n, outputs) logits of a .tflite for normalized (n, s, s) crops, through the device's own
     interpreter class.
     """
     classifier = Classifier(model, threads=1)
     shown = progress(crops, f"measuring {model.stem}", "crops")
     logits = [classifier.logits(crop) for crop in shown]
-    return np.array(logits, np.float32).reshape(-1, len(LABELS))
+    return np.array(logits, np.float32).reshape(-1, classifier.outputs)
 
 
 def read_test_logits(run: OpenRun, head: str, network: str) -> Floats:
-    """The (n, 7) logits on test rows that `evaluate_run` stored for a network, such as 'int8'."""
+    """The (n, outputs) logits on test rows that `evaluate_run` stored for a network, as 'int8'."""
     with np.load(_logits_path(run, head, network)) as stored:
         return stored["logits"]
 
 
 def measure(samples: LabelledCrops, logits: Array, temperature: float) -> Scores:
-    """Metrics of (n, 7) logits against the labels of each head; against FER2013's on unseen rows
-    only, too.
+    """Metrics of (n, outputs) logits against the labels of each head; against the data's on unseen
+    rows only, too.
     """
+    names = samples.predicts.labels
     scores: Scores = {}
     for head in samples.heads:
-        has_label, labels = samples.labelled(head)
-        scores[head] = metrics.classification_metrics(logits[has_label], labels, temperature)
-        is_unseen = samples.is_unseen
-        if head == FER2013.name and is_unseen is not None and is_unseen.any():
-            scores[f"{head}-unseen"] = metrics.classification_metrics(
-                logits[is_unseen], samples.labels[head][is_unseen], temperature
+        labels = samples.labels[head.name]
+        rows = labels >= 0
+        scores[head.name] = metrics.classification_metrics(
+            logits[rows], labels[rows], temperature, names
+        )
+        if head.needs_votes or samples.is_unseen is None:
+            continue
+        rows &= samples.is_unseen
+        if rows.any():
+            scores[f"{head.name}-unseen"] = metrics.classification_metrics(
+                logits[rows], labels[rows], temperature, names
             )
     return scores
 
 
 def calibrate(samples: LabelledCrops, logits: Array, head: str) -> FittedCalibration:
-    """Fit temperature and confidence threshold on (n, 7) logits of validation rows.
+    """Fit temperature and confidence threshold on (n, outputs) logits of validation rows.
 
     The temperature goes by the labels of `head`, which the network learnt; the threshold by those
     of `samples.calibration_head`, whose target accuracy it is set for.
@@ -273,33 +385,28 @@ def device_metrics(
     device_logits: Array,
     temperature: float,
 ) -> DeviceMetrics:
-    """Accuracy on the device's crops of faces beside that on FER2013's crops of the same faces.
+    """Accuracy on the device's crops of faces beside that on the data's own crops of them.
 
-    logits: (n, 7) of the samples. positions: (m,) samples with a detected face. device_logits: (m,
-    7) of the device's crops of them.
+    logits: (n, outputs) of the samples. positions: (m,) samples with a detected face.
+    device_logits: (m, outputs) of the device's crops of them.
     """
     detected = samples.take(positions)
-    fer2013_crops: dict[str, float] = {}
+    own_crops: dict[str, float] = {}
     device: dict[str, float] = {}
     if len(positions):
-        fer2013_crops = _accuracies(measure(detected, logits[positions], temperature))
+        own_crops = _accuracies(measure(detected, logits[positions], temperature))
         device = _accuracies(measure(detected, device_logits, temperature))
     return DeviceMetrics(
         faces=len(positions),
         missed=len(samples) - len(positions),
-        fer2013_crops=fer2013_crops,
+        own_crops=own_crops,
         device=device,
-        cost={labels: accuracy - device[labels] for labels, accuracy in fer2013_crops.items()},
+        cost={labels: accuracy - device[labels] for labels, accuracy in own_crops.items()},
     )
 
 
-def _test_crops(run: OpenRun) -> LabelledCrops:
-    is_unseen = without_near_duplicates(run.dataset, run.split)
-    return labelled_crops(run.dataset, run.split.test, run.recipe.preprocess, is_unseen)
-
-
 def _network_logits(run: OpenRun, head: str, crops: Pixels) -> Iterator[tuple[str, Floats]]:
-    """Yield the name of each of a head's networks, and its (n, 7) logits."""
+    """Yield the name of each of a head's networks, and its (n, outputs) logits."""
     yield "float", loop.predict(fit.float_network(run, head), crops)
     yield "qat", loop.predict(quantize.quantized_network(run, head), crops)
     yield "int8", int8_logits(_int8_path(run, head), crops)
@@ -368,18 +475,23 @@ def _logits_path(run: OpenRun, head: str, network: str) -> Path:
 
 
 def _compare(
-    samples: LabelledCrops, logits: Array, other: Bundle, other_crops: Pixels
+    samples: LabelledCrops, logits: Array, other: Bundle, other_samples: LabelledCrops
 ) -> BundleComparison:
-    """McNemar's test of (n, 7) logits against another bundle, by each head that the rows have
-    labels of. other_crops: the samples' crops as the other bundle takes them.
+    """McNemar's test of (n, outputs) logits against another bundle, by each kind of labels, on the
+    rows whose labels both bundles have. other_samples: the samples as the other bundle takes them.
     """
-    other_logits = int8_logits(other.model, other_crops)
+    other_logits = int8_logits(other.model, other_samples.crops)
     tests: dict[str, McNemar] = {}
     for head in samples.heads:
-        has_label, labels = samples.labelled(head)
-        is_correct = logits[has_label].argmax(axis=1) == labels
-        other_is_correct = other_logits[has_label].argmax(axis=1) == labels
-        tests[head] = metrics.mcnemar(is_correct, other_is_correct)
+        other_head = other_samples.of_kind(head)
+        if other_head is None:
+            continue
+        labels = samples.labels[head.name]
+        other_labels = other_samples.labels[other_head.name]
+        rows = (labels >= 0) & (other_labels >= 0)
+        is_correct = logits.argmax(axis=1) == labels
+        other_is_correct = other_logits.argmax(axis=1) == other_labels
+        tests[head.name] = metrics.mcnemar(is_correct[rows], other_is_correct[rows])
     return BundleComparison(other.card.id, tests)
 
 

@@ -3,23 +3,25 @@ them as JSON.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mien_edge import files, schema
-from mien_edge.contract import Calibration
+from mien_edge.contract import LABELS, Calibration
 from mien_edge.errors import RunError
 from mien_edge.model import estimates, profile
 from mien_edge.model.profile import LayerProfile
 
+from mien_train.data.heads import LABELS_HEAD, Head, find_head, labels_head
 from mien_train.metrics import ClassificationMetrics, McNemar, coverage_as_text
 from mien_train.results.crossvalidation import CrossValidation
 
 Scores = dict[str, ClassificationMetrics]
-"""Metrics by the labels that they are measured against: a head's name, or 'fer2013-unseen' for
-FER2013's labels of the test rows without a near duplicate among the training rows.
+"""Metrics by the labels that they are measured against: a head's name, or 'fer2013-unseen' and
+'labels-unseen' for the data's labels of the test rows without a near duplicate among the training
+rows.
 """
 
 
@@ -83,21 +85,21 @@ class NetworkCost:
 class DeviceMetrics:
     """What the device's crop costs, on the test rows that its detector finds a face in.
 
-    faces, missed: rows with and without a detected face. fer2013_crops: accuracy, 0..1, on
-    FER2013's crops of the former, by kind of labels; its key in JSON is `whole`. device: on the
-    device's crops of them. cost: the difference.
+    faces, missed: rows with and without a detected face. own_crops: accuracy, 0..1, on the data's
+    own crops of the former, by kind of labels; its key in JSON is `whole`. device: on the device's
+    crops of them. cost: the difference.
     """
 
     faces: int
     missed: int
-    fer2013_crops: dict[str, float] = field(metadata={"key": "whole"})
+    own_crops: dict[str, float] = field(metadata={"key": "whole"})
     device: dict[str, float]
     cost: dict[str, float]
 
     def as_text(self) -> str:
         """The faces and the accuracies in a line."""
         accuracies = [
-            f"{labels} {accuracy:.2%} (FER2013's own crops {self.fer2013_crops[labels]:.2%})"
+            f"{labels} {accuracy:.2%} (the data's own crops {self.own_crops[labels]:.2%})"
             for labels, accuracy in self.device.items()
         ]
         return (
@@ -119,7 +121,8 @@ class EvaluatedData:
 class Evaluation:
     """One head of a run.
 
-    head: whose labels the networks predict. test_name: the usage of the test rows, key `test`.
+    head, labels: whose labels the networks predict, and their names. test_name: the usage of the
+    test rows, key `test`.
     networks: 'float', 'qat' (fake-quantised), 'int8' and 'int8-ptq' (post-training quantised).
     cost: of the int8 file, key `network`.
     agreement: 0..1, share of rows for which two networks predict the same label, by 'float/int8' …
@@ -137,7 +140,13 @@ class Evaluation:
     device: DeviceMetrics | None = None
     target_accuracy: dict[str, float] = field(metadata={"key": "trust"})
     data: EvaluatedData
+    labels: tuple[str, ...] = LABELS
     crossvalidation: CrossValidation | None = None
+
+    @property
+    def own_head(self) -> Head:
+        """The head whose labels the networks predict."""
+        return labels_head(self.labels) if self.head == LABELS_HEAD else find_head(self.head)
 
     def to_json(self) -> dict[str, Any]:
         """JSON's values, as evaluation-HEAD.json and a card's `figures` hold them."""
@@ -162,7 +171,7 @@ class Evaluation:
     def as_text(self) -> str:
         """Each network's metrics, how far the networks agree, and the int8 file's cost."""
         parts = [
-            f"{name}, predicts {self.head} labels\n{scores_as_text(network.reported)}"
+            f"{name}, predicts {labels_as_text(self.head)}\n{scores_as_text(network.reported)}"
             for name, network in self.networks.items()
         ]
         agreement = "  ".join(f"{pair} {share:.2%}" for pair, share in self.agreement.items())
@@ -177,7 +186,7 @@ class Evaluation:
         [(head, target)] = self.target_accuracy.items()
         text = (
             f"below a confidence of {int8.confidence_threshold:.0%} a device says 'uncertain': set "
-            f"for {target:.0%} right by {head} on validation rows"
+            f"for {target:.0%} right by {labels_as_text(head)} on validation rows"
         )
         reached = int8.threshold_accuracy
         if reached is None:
@@ -212,30 +221,35 @@ class BundleComparison:
 class BundleEvaluation:
     """A bundle's int8 network on a data set.
 
-    model: NAME-VERSION. head: whose labels it predicts. test_name: the usage of the rows, or
-    'validation' where there are no test rows. comparison: with another bundle on the same rows, or
-    None.
+    model: NAME-VERSION. head, labels: whose labels it predicts, and their names. test_name: the
+    usage of the rows, or 'validation' where there are no test rows. comparison: with another bundle
+    on the same rows, or None. left_out: rows by label, of labels that the bundle has not, for each
+    kind of labels that has such rows.
     """
 
     model: str
     head: str
+    labels: tuple[str, ...]
     test_name: str
     scores: Scores
     device: DeviceMetrics
     cost: NetworkCost
     layers: Sequence[LayerProfile]
     comparison: BundleComparison | None = None
+    left_out: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """JSON's values, as `mien-train evaluate --json` prints them."""
         values: dict[str, Any] = {
             "model": self.model,
             "head": self.head,
+            "labels": list(self.labels),
             "test": self.test_name,
             "figures": {labels: scores.to_json() for labels, scores in self.scores.items()},
             "device": schema.to_dict(self.device),
             "network": schema.to_dict(self.cost),
             "layers": [layer.to_json() for layer in self.layers],
+            "left_out": self.left_out,
         }
         if self.comparison is not None:
             values["against"] = self.comparison.to_json()
@@ -244,7 +258,9 @@ class BundleEvaluation:
     def as_text(self) -> str:
         """Everything, for a terminal."""
         parts = [
-            f"{self.model} on {self.test_name}, predicts {self.head} labels",
+            f"{self.model} on {self.test_name}, predicts {labels_as_text(self.head)}: "
+            f"{', '.join(self.labels)}",
+            *self._left_out_as_text(),
             scores_as_text(self.scores),
             self.device.as_text(),
             self.cost.as_text(),
@@ -253,6 +269,19 @@ class BundleEvaluation:
         if self.comparison is not None:
             parts.append(self.comparison.as_text())
         return "\n".join(parts)
+
+    def _left_out_as_text(self) -> Iterator[str]:
+        for kind, rows_of_label in self.left_out.items():
+            labels = ", ".join(f"{label} ({rows})" for label, rows in rows_of_label.items())
+            yield (
+                f"left out, by {labels_as_text(kind)}: {sum(rows_of_label.values())} rows whose "
+                f"label it has not: {labels}"
+            )
+
+
+def labels_as_text(head: str) -> str:
+    """How a sentence calls the labels of a head."""
+    return "the data's labels" if head == LABELS_HEAD else f"{head} labels"
 
 
 def scores_as_text(scores: Scores) -> str:

@@ -18,7 +18,6 @@ from scipy import ndimage
 
 from mien_train.arrays import Labels, Pixels
 from mien_train.data import splits
-from mien_train.data.heads import find_head
 from mien_train.results import folds
 from mien_train.results.evaluate import evaluate_run
 from mien_train.results.evaluation import Evaluation
@@ -134,7 +133,7 @@ def _bundle_name(run: OpenRun, head: str, name: str) -> str:
 
 
 def _outputs(classifier: Classifier, crops: Pixels) -> Labels:
-    """(n, 7) raw outputs of the network."""
+    """(n, outputs) raw outputs of the network."""
     return np.stack([classifier(crop) for crop in crops])
 
 
@@ -168,7 +167,7 @@ def _card(
         name=name,
         version=version,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        labels=contract.LABELS,
+        labels=evaluation.labels,
         preprocess=run.recipe.preprocess,
         calibration=evaluation.networks["int8"].calibration,
         golden=Golden(tolerance),
@@ -186,7 +185,7 @@ def _limitations(run: OpenRun, evaluation: Evaluation) -> Iterator[str]:
     trained on them.
     """
     if splits.is_fer2013(run.dataset):
-        yield find_head(evaluation.head).card_sentence
+        yield evaluation.own_head.card_sentence
         yield from _FER2013_LIMITATIONS
     else:
         data = f"{Path(run.record['data']['path']).name} ({len(run.dataset):,} pictures)"

@@ -21,7 +21,7 @@ from mien_train import progress
 from mien_train.arrays import Floats, Indices, Labels
 from mien_train.data import duplicates
 from mien_train.data.cache import cached
-from mien_train.data.heads import HEADS, Head, labels_head
+from mien_train.data.heads import Head, labels_head
 from mien_train.data.read import PUBLIC_TEST, USAGES, Dataset
 from mien_train.data.splits import Split
 from mien_train.results import crossvalidation
@@ -208,11 +208,10 @@ def _label_notes(start_labels: Sequence[str], labels: Sequence[str]) -> Iterator
 
 
 def _head_of_start(bundle: Bundle, dataset: Dataset) -> Head:
-    """Return the head whose labels the bundle predicts, or the data's own labels where the data
-    have none of that kind.
+    """Return the head whose labels the bundle predicts, or that of the data's own labels where the
+    data have none of that kind.
     """
-    name = bundle_head(bundle)
-    head = HEADS.get(name, labels_head(dataset.label_names))
+    head = bundle_head(bundle)
     return head if head.has_labels(dataset) else labels_head(dataset.label_names)
 
 

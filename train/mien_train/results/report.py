@@ -7,16 +7,20 @@ from typing import Any
 
 import numpy as np
 from mien_edge import files
-from mien_edge.contract import LABELS, softmax
+from mien_edge.contract import softmax
 from mien_edge.model import estimates, tflite
 from mien_edge.model.profile import profile_layers
 
 from mien_train import html, metrics, plots
 from mien_train.arrays import Array, Floats, Labels, Pixels
-from mien_train.data.heads import HEADS, find_head
 from mien_train.results import robustness
 from mien_train.results.crop import read_crop
-from mien_train.results.evaluate import LabelledCrops, labelled_crops, read_test_logits
+from mien_train.results.evaluate import (
+    LabelledCrops,
+    labelled_crops,
+    measured_heads,
+    read_test_logits,
+)
 from mien_train.results.evaluation import Evaluation, read_evaluation
 from mien_train.results.folds import read_cross_validation
 from mien_train.training import ensemble, loop
@@ -37,7 +41,7 @@ def report(run: OpenRun) -> Path:
     evaluations = [read_evaluation(run.folder, head) for head in run.recipe.heads]
     parts = list(_summary(run, evaluations))
     for evaluation in evaluations:
-        parts.append(html.heading(f"Predicts {find_head(evaluation.head).title}"))
+        parts.append(html.heading(f"Predicts {evaluation.own_head.title}"))
         parts += _networks(evaluation)
         parts += _quality(run, evaluation)
     for section in (
@@ -59,7 +63,7 @@ def _summary(run: OpenRun, evaluations: Sequence[Evaluation]) -> Iterator[str]:
     """What the run made, its best figures, and what they mean."""
     cost = evaluations[0].cost
     data = run.record["data"]
-    heads = [find_head(evaluation.head).title for evaluation in evaluations]
+    heads = [evaluation.own_head.title for evaluation in evaluations]
     yield html.heading("Summary")
     yield html.facts(
         [
@@ -93,7 +97,7 @@ def _float_accuracy(evaluation: Evaluation) -> str:
 
 def verdict(evaluation: Evaluation) -> Iterator[str]:
     """Yield what the figures of one head mean, a sentence each."""
-    title = find_head(evaluation.head).title
+    title = evaluation.own_head.title
     score = evaluation.networks["int8"].reported[evaluation.head]
     floating = evaluation.networks["float"].reported[evaluation.head]
     rows_of_labels = [sum(row) for row in score.confusion]
@@ -170,7 +174,10 @@ def _quality(run: OpenRun, evaluation: Evaluation) -> Iterator[str]:
     if not int8.test:
         yield html.note("This split has no test rows: its figures are chosen on what they report.")
         return
-    samples = labelled_crops(run.dataset, run.split.test, run.recipe.preprocess)
+    predicts = evaluation.own_head
+    heads = measured_heads(predicts, run.dataset, is_own_data=True)
+    preprocess = run.recipe.preprocess
+    samples = labelled_crops(run.dataset, run.split.test, preprocess, predicts, heads)
     logits = read_test_logits(run, evaluation.head, "int8")
     has_label, labels = samples.labelled(evaluation.head)
     images = run.dataset.images[run.split.test][has_label]
@@ -178,17 +185,18 @@ def _quality(run: OpenRun, evaluation: Evaluation) -> Iterator[str]:
     yield from _confusion_and_recall(evaluation)
     yield _reliability(logits[has_label], labels, int8.temperature)
     yield from _coverage(samples, logits, evaluation)
-    yield _worst_mistakes(images, probabilities, labels)
+    yield _worst_mistakes(images, probabilities, labels, evaluation.labels)
 
 
 def _confusion_and_recall(evaluation: Evaluation) -> Iterator[str]:
     scores = {name: evaluation.networks[name].test[evaluation.head] for name in ("float", "int8")}
     test = evaluation.test_name
     matrices = {f"{name} on {test}": score.confusion for name, score in scores.items()}
-    title = find_head(evaluation.head).title
-    yield html.picture(plots.confusion(matrices), f"Confusion matrices, {title}, rows in per cent")
+    title = evaluation.own_head.title
+    drawing = plots.confusion(matrices, evaluation.labels)
+    yield html.picture(drawing, f"Confusion matrices, {title}, rows in per cent")
     recalls = {name: list(score.recall.values()) for name, score in scores.items()}
-    picture = plots.bars(recalls, LABELS, "recall")
+    picture = plots.bars(recalls, list(scores["int8"].recall), "recall")
     yield html.picture(picture, "Recall per class, float against int8")
 
 
@@ -205,13 +213,12 @@ def _coverage(samples: LabelledCrops, logits: Floats, evaluation: Evaluation) ->
     int8 = evaluation.networks["int8"]
     curves = {}
     rows = []
-    for head in HEADS.values():
+    for head in samples.heads:
         has_label, labels = samples.labelled(head.name)
-        if has_label.any():
-            probabilities = softmax(logits[has_label], int8.temperature)
-            curves[head.title] = metrics.risk_coverage(probabilities, labels)
-            shares = int8.test[head.name].coverage.values()
-            rows.append([head.title, *map(metrics.coverage_as_text, shares)])
+        probabilities = softmax(logits[has_label], int8.temperature)
+        curves[head.title] = metrics.risk_coverage(probabilities, labels)
+        shares = int8.test[head.name].coverage.values()
+        rows.append([head.title, *map(metrics.coverage_as_text, shares)])
     targets = [f"{target:.0%} right" for target in metrics.TARGET_ACCURACIES]
     yield html.table(["faces that get a label, by", *targets], rows)
     yield html.picture(
@@ -220,14 +227,16 @@ def _coverage(samples: LabelledCrops, logits: Floats, evaluation: Evaluation) ->
     )
 
 
-def _worst_mistakes(images: Pixels, probabilities: Array, labels: Labels) -> str:
+def _worst_mistakes(
+    images: Pixels, probabilities: Array, labels: Labels, names: Sequence[str]
+) -> str:
     """The pictures that were most confidently given a wrong label."""
     predicted = probabilities.argmax(axis=1)
     confidence = probabilities.max(axis=1)
     mistakes_first = np.where(predicted != labels, -confidence, 1)
     rows = np.argsort(mistakes_first, kind="stable")[:_MAX_MISTAKES]
     captions = [
-        f"{LABELS[labels[row]]}\n→ {LABELS[predicted[row]]} {confidence[row]:.0%}" for row in rows
+        f"{names[labels[row]]}\n→ {names[predicted[row]]} {confidence[row]:.0%}" for row in rows
     ]
     title = html.subheading("Worst mistakes: label → prediction, and its confidence")
     pictures = [plots.face(image) for image in images[rows]]

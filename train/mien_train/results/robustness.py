@@ -23,7 +23,7 @@ from mien_train.data import augment
 from mien_train.data.read import Dataset
 from mien_train.data.splits import require_test, split_dataset
 from mien_train.progress import Progress
-from mien_train.results.evaluate import bundle_head, int8_logits, labelled_crops
+from mien_train.results.evaluate import bundle_crops, int8_logits
 from mien_train.training.run import OpenRun
 
 
@@ -52,7 +52,7 @@ class CorruptionResult:
 
 @dataclass(frozen=True)
 class RobustnessResult:
-    """One bundle's accuracy, 0..1, on the test rows, by the labels of its head.
+    """One bundle's accuracy, 0..1, on the test rows, by the labels of its head or their kind.
 
     model: NAME-VERSION. rows: how many were measured. clean: on the pictures as they are. mean:
     over all corruptions and strengths.
@@ -146,9 +146,10 @@ def measure(bundle: Bundle, dataset: Dataset, split_name: str) -> RobustnessResu
 
     split_name: one of splits.SPLITS. Raises DataError where the split has no test rows.
     """
-    head = bundle_head(bundle)
     rows = require_test(split_dataset(dataset, split_name)).test
-    has_label, labels = labelled_crops(dataset, rows, bundle.card.preprocess).labelled(head)
+    samples = bundle_crops(bundle, dataset, rows)
+    head = samples.reference_head.name
+    has_label, labels = samples.labelled(head)
     images = dataset.images[rows[has_label]]
     corruptions = {}
     count = sum(len(corruption.strengths) for corruption in CORRUPTIONS)

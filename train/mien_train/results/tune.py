@@ -5,9 +5,9 @@ file. Optuna prunes studies of one objective only, so successive halving (ASHA, 
 done here, on the Pareto rank: at each rung a trial is promoted if it is among the best third by how
 many others are better and cost no more.
 
-A study is one journal file (or a database, --storage), which any number of processes and machines
-may work on as long as they share its folder. There each trial has its checkpoints and a lock; the
-lock of a killed process falls free, and whoever resumes continues its trial where it was.
+A study is one journal file, or lies in a database (`tune_storage`). Any number of processes and
+machines may work on it as long as they share its folder. There each trial has its checkpoints and a
+lock; the lock of a killed process falls free, and whoever resumes continues its trial where it was.
 """
 
 import dataclasses
@@ -30,8 +30,6 @@ from mien_edge.model import tflite
 from mien_edge.model.profile import invoke_milliseconds
 from optuna import Study
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import BaseTrial, FrozenTrial, Trial, TrialState
 
@@ -41,6 +39,7 @@ from mien_train.data.splits import Split, current_split_name, split_dataset
 from mien_train.data.strengths import Augment
 from mien_train.plots import TrialPoint
 from mien_train.progress import Progress
+from mien_train.results.tune_storage import DATABASE_ERRORS, open_storage, require_folder
 from mien_train.training import loop, networks, quantize, samples
 from mien_train.training.recipes import Recipe, Stage, parse_recipe
 
@@ -123,16 +122,6 @@ class TrialTable(NamedTuple):
     rows: list[list[str]]
 
 
-def open_storage(folder: Path, url: str) -> BaseStorage:
-    """The storage of a study: study.log in its folder, or the database that the SQLAlchemy `url`
-    names.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    if url:
-        return RDBStorage(url)
-    return JournalStorage(JournalFileBackend(str(folder / "study.log")))
-
-
 def open_study(
     folder: Path,
     url: str,
@@ -140,32 +129,39 @@ def open_study(
     seed: int,
     resume: bool,
     config: dict[str, Any],
+    name: str = STUDY,
 ) -> Study:
     """Begin the study of a folder, or open it again.
 
     url: see `open_storage`. sampler: one of SAMPLERS. config: what its trials have in common, see
-    `study_config`.
+    `study_config`. name: what it is called in its storage.
 
     Raises RunError where there is one and `resume` is false, there is none and it is true, or its
-    config is another.
+    config or its folder is another; and as `open_storage` does.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = open_storage(folder, url)
-    exists = STUDY in optuna.get_all_study_names(storage)
+    exists = name in optuna.get_all_study_names(storage)
+    place = f"the database's study {name!r}" if url else str(folder)
     if exists and not resume:
-        raise RunError(f"{folder} holds a study; continue it with --resume, or name another folder")
+        another = "--study" if url else "--folder"
+        raise RunError(f"{place} exists; continue it with --resume, or name another {another}")
     if resume and not exists:
-        raise RunError(f"{folder} holds no study to resume; begin one without --resume")
+        raise RunError(f"{place}: no study to resume; begin one without --resume")
+    if not exists and (folder / "trials").exists():
+        raise RunError(f"{folder} holds the trials of another study; name another --folder")
     study = optuna.create_study(
         storage=storage,
         sampler=SAMPLERS[sampler](seed),
-        study_name=STUDY,
+        study_name=name,
         load_if_exists=True,
         directions=_DIRECTIONS,
     )
     if not exists:
         for key, value in config.items():
             study.set_user_attr(key, value)
+    if url:
+        require_folder(study, folder)
     _check_config(study, config, folder)
     return study
 
@@ -238,6 +234,8 @@ def run_trials(study: Study, space: SearchSpace, count: int) -> None:
             with _own_trial(study, space.folder) as trial:
                 try:
                     _run_trial(study, trial, space)
+                except DATABASE_ERRORS:  # no fault of the trial, which goes on with --resume
+                    raise
                 except Exception as problem:
                     reason = f"{type(problem).__name__}: {problem}"
                     _stop(study, trial, reason, TrialState.FAIL)
