@@ -308,7 +308,7 @@ FINETUNE = replace(
     fit=Stage(
         20,
         batch_size=16,
-        learning_rate=3e-4,
+        learning_rate=1.5e-4,
         warmup_epochs=1,
         weight_decay=0.02,
         label_smoothing=0,
