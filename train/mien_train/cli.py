@@ -521,11 +521,12 @@ def _evaluate_bundle(options: _Options) -> None:
 
 
 def _evaluate_run(options: _Options) -> None:
+    from mien_train.results import folds
     from mien_train.results.evaluate import evaluate_run
     from mien_train.training.run import open_run
 
     run = open_run(options.target)
-    results = [evaluate_run(run, head) for head in run.recipe.heads]
+    results = [evaluate_run(run, head, folds.held_out(run)) for head in run.recipe.heads]
     values = {result.head: result.to_json() for result in results}
     _print_result(options, values, "\n".join(result.as_text() for result in results))
 

@@ -116,6 +116,19 @@ def test_what_is_cross_validated_is_not_trained_again(begun, trained):
     assert len(trained) == 5
 
 
+def test_the_network_is_calibrated_on_every_picture_by_networks_that_had_not_seen_it(
+    begun, trained
+):
+    run = begun(dataset(people()))
+    assert folds.held_out(run) is None
+    folds.cross_validate(run)
+    samples, logits, name = folds.held_out(run)
+    assert len(samples) == PICTURES
+    assert (logits.argmax(axis=1) == run.dataset.labels).all()
+    assert name == "faces that it had not seen, in cross-validation"
+    assert len(trained) == 5
+
+
 def test_pictures_of_one_person_are_cross_validated_by_near_duplicates_and_it_is_said(
     begun, trained
 ):

@@ -18,6 +18,8 @@ from mien_train.data.heads import LABELS_HEAD, Head, find_head, labels_head
 from mien_train.metrics import ClassificationMetrics, McNemar, coverage_as_text
 from mien_train.results.crossvalidation import CrossValidation
 
+VALIDATION_ROWS = "validation rows"
+
 Scores = dict[str, ClassificationMetrics]
 """Metrics by the labels that they are measured against: a head's name, or 'fer2013-unseen' and
 'labels-unseen' for the data's labels of the test rows without a near duplicate among the training
@@ -129,7 +131,8 @@ class Evaluation:
     device: None where there are no test rows.
     target_accuracy: what the confidence threshold is set for, by the head whose labels it goes by;
     key `trust`. crossvalidation: of a bundle that was fine-tuned, in its card only; without what
-    concerns data that are not its own.
+    concerns data that are not its own. calibrated_on: the rows that temperature and threshold are
+    fitted on.
     """
 
     head: str
@@ -142,6 +145,7 @@ class Evaluation:
     data: EvaluatedData
     labels: tuple[str, ...] = LABELS
     crossvalidation: CrossValidation | None = None
+    calibrated_on: str = VALIDATION_ROWS
 
     @property
     def own_head(self) -> Head:
@@ -179,14 +183,14 @@ class Evaluation:
         return "\n".join(parts)
 
     def threshold_as_text(self) -> str:
-        """What the int8 network's confidence threshold is set for, and what it reaches on the
-        validation rows that it was chosen on.
+        """What the int8 network's confidence threshold is set for, and what it reaches on the rows
+        that it was chosen on.
         """
         int8 = self.networks["int8"]
         [(head, target)] = self.target_accuracy.items()
         text = (
             f"below a confidence of {int8.confidence_threshold:.0%} a device says 'uncertain': set "
-            f"for {target:.0%} right by {labels_as_text(head)} on validation rows"
+            f"for {target:.0%} right by {labels_as_text(head)} on {self.calibrated_on}"
         )
         reached = int8.threshold_accuracy
         if reached is None:

@@ -68,7 +68,8 @@ def export(run: OpenRun, models: Path, head: str, name: str = "", version: int =
     int8_path, _ = quantize.write_models(run, head)
     folds.compare_on_earlier_data(run, int8_path)
     evaluation = replace(
-        evaluate_run(run, head), crossvalidation=folds.own_cross_validation(run.folder)
+        evaluate_run(run, head, folds.held_out(run)),
+        crossvalidation=folds.own_cross_validation(run.folder),
     )
     models.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=models) as folder:
@@ -222,6 +223,9 @@ def _provenance(run: OpenRun) -> dict[str, Any]:
     data = {key: record["data"][key] for key in ("sha256", "ferplus_sha256", "rows", "skipped")}
     data["split"] = record["split"]
     data["validation_rows"] = run.facts.validation_rows
+    if run.bundle:
+        data["start_card"] = record["bundle"]["sha256"]
+        data["rehearsed"] = run.earlier and record["earlier_data"]["sha256"]
     return {
         "recipe": record["recipe"],
         "start": run.start,

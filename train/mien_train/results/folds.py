@@ -26,7 +26,13 @@ from mien_train.data.read import PUBLIC_TEST, USAGES, Dataset
 from mien_train.data.splits import Split
 from mien_train.results import crossvalidation
 from mien_train.results.crossvalidation import CrossValidation, compare
-from mien_train.results.evaluate import bundle_head, int8_logits
+from mien_train.results.evaluate import (
+    CalibrationRows,
+    bundle_head,
+    int8_logits,
+    labelled_crops,
+    measured_heads,
+)
 from mien_train.training import fit, loop, quantize
 from mien_train.training.run import OpenRun
 
@@ -89,12 +95,7 @@ def cross_validate(run: OpenRun) -> CrossValidation:
     if result is not None:
         return result
     planned = plan(run.dataset, run.recipe.seed)
-    (head,) = run.heads
-    logits = np.zeros((len(planned.rows), len(head.labels)), np.float32)
-    for fold in range(planned.count):
-        path = run.folder / "folds" / str(fold + 1) / "logits.npz"
-        logits[planned.folds == fold] = cached(path, partial(_fold_logits, run, planned, fold))
-    result = _compare_with_start(run, planned, logits)
+    result = _compare_with_start(run, planned, _held_out_logits(run, planned))
     _write(run.folder, result)
     return result
 
@@ -140,12 +141,39 @@ def read_cross_validation(folder: Path) -> CrossValidation | None:
     return CrossValidation.from_json(values, str(path))
 
 
+def held_out(run: OpenRun) -> CalibrationRows | None:
+    """Return the cross-validated rows with the logits of the networks that have not seen them, to
+    calibrate the run's network on; None for a run that was not cross-validated.
+    """
+    if read_cross_validation(run.folder) is None:
+        return None
+    planned = plan(run.dataset, run.recipe.seed)
+    (head,) = run.heads
+    logits = _held_out_logits(run, planned)
+    measured = measured_heads(head, run.dataset, is_own_data=True)
+    samples = labelled_crops(run.dataset, planned.rows, run.recipe.preprocess, head, measured)
+    return CalibrationRows(samples, logits, "faces that it had not seen, in cross-validation")
+
+
 def own_cross_validation(folder: Path) -> CrossValidation | None:
     """Read crossvalidation.json of a run's folder, as `read_cross_validation` does, without what it
     says of data that are not the run's own.
     """
     result = read_cross_validation(folder)
     return result and replace(result, earlier=None, earlier_name="")
+
+
+def _held_out_logits(run: OpenRun, planned: Plan) -> Floats:
+    """Return the (n, outputs) logits of the planned rows, each of a network that has not seen it;
+    what was not finished is trained.
+    """
+    (head,) = run.heads
+    logits = np.zeros((len(planned.rows), len(head.labels)), np.float32)
+    for fold in range(planned.count):
+        path = run.folder / "folds" / str(fold + 1) / "logits.npz"
+        compute = partial(_fold_logits, run, planned, fold)
+        logits[planned.folds == fold] = cached(path, compute)
+    return logits
 
 
 def _fold_logits(run: OpenRun, planned: Plan, fold: int) -> Floats:

@@ -38,6 +38,8 @@ class Stage:
     without a better validation accuracy after which training stops. distillation_weight: 0..1, how
     much of a target is the teacher's probabilities, the rest being labels. teacher_views: over how
     many cached augmented views of the training rows the epochs of a distilled stage cycle.
+    selection: whether the weights of the epoch with the best validation accuracy are taken, or, for
+    so few validation rows that this is chance, those of the last.
     """
 
     epochs: int
@@ -53,6 +55,7 @@ class Stage:
     teacher_views: int = 16
     optimizer: str = "adamw"
     schedule: str = "cosine"
+    selection: Literal["best", "last"] = "best"
 
 
 @dataclass(frozen=True)
@@ -306,24 +309,26 @@ FINETUNE = replace(
     EDGE,
     name="finetune",
     fit=Stage(
-        20,
+        12,
         batch_size=16,
-        learning_rate=1.5e-4,
+        learning_rate=2.5e-4,
         warmup_epochs=1,
         weight_decay=0.02,
         label_smoothing=0,
         ema_decay=0.97,
-        patience=20,
+        patience=12,
         augment=_CAMERA,
         distillation_weight=0.3,
+        selection="last",
     ),
     quantize=replace(
-        _quantize(5, _CAMERA),
+        _quantize(3, _CAMERA),
         batch_size=16,
         learning_rate=3e-5,
         label_smoothing=0,
         ema_decay=0.97,
         distillation_weight=0.3,
+        selection="last",
     ),
     heads=(LABELS_HEAD,),
     initial_weights="bundle",
