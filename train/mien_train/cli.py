@@ -274,12 +274,12 @@ def _add_run(commands: Any) -> None:
 def _run(options: _Options) -> None:
     from mien_edge.model.bundle import load_bundle
 
-    from mien_train.results import folds, report, robustness
+    from mien_train.results import cross_validate, report, robustness
     from mien_train.training import fit, quantize
 
     run = _begin(options)
     if run.recipe.starts_from_bundle:
-        print(folds.cross_validate(run).as_text())  # noqa: T201
+        print(cross_validate.cross_validate(run).as_text())  # noqa: T201
     fit.fit(run)
     quantize.quantize(run)
     folders = _export_heads(run, options, only_missing=True)
@@ -321,7 +321,8 @@ def _begin_finetuning(options: _Options, recipe: "Recipe", folder: Path) -> "Ope
     """
     from mien_edge.model.bundle import load_bundle, shipped_bundle
 
-    from mien_train.results import folds
+    from mien_train.data import folds
+    from mien_train.results import cross_validate
     from mien_train.training import finetune
     from mien_train.training.run import RunRequest, begin
 
@@ -334,13 +335,13 @@ def _begin_finetuning(options: _Options, recipe: "Recipe", folder: Path) -> "Ope
         raise DataError("finetune learns from your own photographs; name them with --data FOLDER")
     recipe = finetune.adapt(recipe, load_bundle(options.start))
     data = _data_source(options)
-    for note in folds.plan(data.dataset, recipe.seed).notes:
+    for note in cross_validate.plan(data.dataset, recipe.seed).notes:
         sys.stderr.write(f"note: {note}\n")
     request = RunRequest(
         folder=folder,
         recipe=recipe,
         data=data,
-        split=options.split,
+        split=folds.SPLIT_NAME,
         command=shlex.join(["mien-train", *sys.argv[1:]]),
         bundle=options.start,
         earlier=_earlier_source(options),
@@ -521,12 +522,12 @@ def _evaluate_bundle(options: _Options) -> None:
 
 
 def _evaluate_run(options: _Options) -> None:
-    from mien_train.results import folds
+    from mien_train.results import cross_validate
     from mien_train.results.evaluate import evaluate_run
     from mien_train.training.run import open_run
 
     run = open_run(options.target)
-    results = [evaluate_run(run, head, folds.held_out(run)) for head in run.recipe.heads]
+    results = [evaluate_run(run, head, cross_validate.held_out(run)) for head in run.recipe.heads]
     values = {result.head: result.to_json() for result in results}
     _print_result(options, values, "\n".join(result.as_text() for result in results))
 

@@ -1,5 +1,5 @@
-"""Two classifiers on the same rows: how much better one is, with intervals; and the folds of a
-cross-validation that keeps rows of one group together.
+"""Two classifiers on the same rows: how much better one is, with intervals; and what a
+cross-validation of a fine-tuned network has found.
 
 The intervals are percentiles of a paired bootstrap over groups (Efron & Tibshirani 1993; Field &
 Welsh 2007): groups are drawn with replacement, each with all of its rows and what both classifiers
@@ -18,8 +18,6 @@ from mien_edge.errors import DataError, RunError
 from mien_train import plots
 from mien_train.arrays import Doubles, Indices, Labels, Mask
 
-FOLDS = 5
-_HOLD_OUT_FOLDS = 10  # of which one is held out
 MIN_PICTURES = 40
 """Fewer are refused: a fold would have too few to learn from and to measure on."""
 
@@ -149,50 +147,6 @@ class CrossValidation:
         return plots.before_after(rows, self.start, "fine-tuned")
 
 
-def fold_count(groups: Indices) -> int:
-    """How many folds rows of such (n,) groups are cross-validated in: FOLDS, or as many as there
-    are groups.
-    """
-    return min(FOLDS, len(np.unique(groups)))
-
-
-def assign_folds(labels: Labels, groups: Indices, count: int, seed: int) -> Indices:
-    """Number the fold of each row, from 0: rows of one group share a fold, and each fold has its
-    part of each label, as far as the groups allow.
-
-    The groups whose labels are most uneven come first, each to the fold where it leaves the labels
-    most even (as scikit-learn's StratifiedGroupKFold does). labels: (n,) from 0. groups: (n,).
-    count: of folds. Raises DataError where there are fewer groups than folds.
-    """
-    names, members = np.unique(groups, return_inverse=True)
-    if len(names) < count:
-        raise DataError(f"{len(names)} groups make no {count} folds; add pictures of other people")
-    counts = np.zeros((len(names), int(labels.max()) + 1))
-    np.add.at(counts, (members, labels.astype(int)), 1)
-    order = np.random.default_rng(seed).permutation(len(names))
-    order = order[np.argsort(-counts[order].std(axis=1), kind="stable")]
-    totals = np.maximum(counts.sum(axis=0), 1)
-    shares = np.zeros((count, counts.shape[1]))
-    rows = np.zeros(count)
-    fold_of_group = np.zeros(len(names), np.int64)
-    for group in order:
-        fold = _most_even_fold(shares, counts[group] / totals, rows)
-        shares[fold] += counts[group] / totals
-        rows[fold] += counts[group].sum()
-        fold_of_group[group] = fold
-    return fold_of_group[members.reshape(-1)]
-
-
-def hold_out(labels: Labels, groups: Indices, seed: int) -> Mask:
-    """Draw about a tenth of (n,) rows, in whole groups, each label as evenly as these allow: (n,)
-    bool. Where all rows are of one group, rows of it are drawn.
-    """
-    if len(np.unique(groups)) == 1:
-        groups = np.arange(len(labels))
-    count = min(_HOLD_OUT_FOLDS, len(np.unique(groups)))
-    return assign_folds(labels, groups, count, seed) == 0
-
-
 def compare(
     before: Mask,
     after: Mask,
@@ -280,20 +234,6 @@ def _notes(
                 f"all pictures of '{name}' are of one group, so that whenever they are measured "
                 "the network has seen none; add pictures of others"
             )
-
-
-def _most_even_fold(shares: Doubles, added: Doubles, rows: Doubles) -> int:
-    """The fold to which a group is added: the one after which each label is spread most evenly,
-    and of equal ones that with the fewest rows.
-
-    shares: (folds, labels) of all rows of each label. added: (labels,). rows: (folds,).
-    """
-    spreads = np.zeros(len(shares))
-    for fold in range(len(shares)):
-        candidate = shares.copy()
-        candidate[fold] += added
-        spreads[fold] = candidate.std(axis=0).mean()
-    return int(np.lexsort((rows, spreads.round(9)))[0])
 
 
 def _resampled_accuracies(sums: Doubles, seed: int, resamples: int) -> Doubles:

@@ -18,7 +18,7 @@ from scipy import ndimage
 
 from mien_train.arrays import Labels, Pixels
 from mien_train.data import splits
-from mien_train.results import folds
+from mien_train.results import cross_validate
 from mien_train.results.evaluate import evaluate_run
 from mien_train.results.evaluation import Evaluation
 from mien_train.training import ensemble, quantize
@@ -66,10 +66,10 @@ def export(run: OpenRun, models: Path, head: str, name: str = "", version: int =
     if target.exists():
         raise RunError(f"{target} exists; choose another --version")
     int8_path, _ = quantize.write_models(run, head)
-    folds.compare_on_earlier_data(run, int8_path)
+    cross_validate.compare_on_earlier_data(run, int8_path)
     evaluation = replace(
-        evaluate_run(run, head, folds.held_out(run)),
-        crossvalidation=folds.own_cross_validation(run.folder),
+        evaluate_run(run, head, cross_validate.held_out(run)),
+        crossvalidation=cross_validate.own_cross_validation(run.folder),
     )
     models.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=models) as folder:

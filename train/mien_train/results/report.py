@@ -15,6 +15,7 @@ from mien_train import html, metrics, plots
 from mien_train.arrays import Array, Floats, Labels, Pixels
 from mien_train.results import robustness
 from mien_train.results.crop import read_crop
+from mien_train.results.cross_validate import read_cross_validation
 from mien_train.results.evaluate import (
     LabelledCrops,
     labelled_crops,
@@ -22,7 +23,6 @@ from mien_train.results.evaluate import (
     read_test_logits,
 )
 from mien_train.results.evaluation import Evaluation, read_evaluation
-from mien_train.results.folds import read_cross_validation
 from mien_train.training import ensemble, loop
 from mien_train.training.run import OpenRun
 

@@ -21,7 +21,7 @@ from mien_edge import files
 from mien_edge.errors import DataError, RunError
 from mien_edge.model.bundle import Bundle, load_bundle
 
-from mien_train.data import heads, source, splits
+from mien_train.data import folds, heads, source, splits
 from mien_train.data.heads import Head
 from mien_train.data.read import Dataset
 from mien_train.data.source import DataSource
@@ -101,8 +101,10 @@ class OpenRun:
     @cached_property
     def split(self) -> Split:
         """The split of its rows; it does not depend on the seed, so that runs compare and make
-        ensembles.
+        ensembles, but for a recipe that starts from a bundle, which has few rows.
         """
+        if self.rows is None and self.recipe.starts_from_bundle:
+            return folds.split_for_few(self.dataset, self.recipe.seed)
         return self.rows or splits.split_dataset(self.dataset, self.record["split"])
 
     @cached_property

@@ -8,7 +8,7 @@ from mien_edge.contract import LABELS
 from mien_edge.model.bundle import load_bundle, shipped_bundle
 from mien_train.data.read import Dataset
 from mien_train.data.source import DataSource
-from mien_train.results import folds
+from mien_train.results import cross_validate
 from mien_train.training import finetune
 from mien_train.training.recipes import FINETUNE
 from mien_train.training.run import RunRequest, begin
@@ -62,10 +62,10 @@ def trained(monkeypatch):
         labels = head.label_indices(run.dataset.take(run.split.test))
         return np.eye(len(head.labels), dtype=np.float32)[labels]
 
-    monkeypatch.setattr(folds.fit, "fit", runs.append)
-    monkeypatch.setattr(folds.quantize, "quantize", lambda run: None)
-    monkeypatch.setattr(folds.quantize, "quantized_network", lambda run, head: run)
-    monkeypatch.setattr(folds.loop, "predict", predict)
+    monkeypatch.setattr(cross_validate.fit, "fit", runs.append)
+    monkeypatch.setattr(cross_validate.quantize, "quantize", lambda run: None)
+    monkeypatch.setattr(cross_validate.quantize, "quantized_network", lambda run, head: run)
+    monkeypatch.setattr(cross_validate.loop, "predict", predict)
     return runs
 
 
@@ -73,7 +73,7 @@ def test_every_picture_is_predicted_once_by_a_network_that_has_seen_none_of_its_
     begun, trained
 ):
     groups = people()
-    folds.cross_validate(begun(dataset(groups)))
+    cross_validate.cross_validate(begun(dataset(groups)))
     assert len(trained) == 5
     tested = np.concatenate([run.split.test for run in trained])
     assert sorted(tested.tolist()) == list(range(PICTURES))
@@ -88,7 +88,7 @@ def test_every_picture_is_predicted_once_by_a_network_that_has_seen_none_of_its_
 def test_the_start_is_wrong_about_labels_that_it_lacks_and_compared_on_those_that_it_has(
     begun, trained
 ):
-    result = folds.cross_validate(begun(dataset(people())))
+    result = cross_validate.cross_validate(begun(dataset(people())))
     assert result.own.after.value == 1
     assert result.by_label["bored"].before.value == 0
     assert result.by_label["bored"].rows == PICTURES // 3
@@ -102,17 +102,17 @@ def test_the_start_is_wrong_about_labels_that_it_lacks_and_compared_on_those_tha
 
 
 def test_with_the_labels_of_the_start_there_is_nothing_else_to_compare(begun, trained):
-    result = folds.cross_validate(begun(dataset(people(), names=LABELS)))
+    result = cross_validate.cross_validate(begun(dataset(people(), names=LABELS)))
     assert result.known is None
     assert result.start == load_bundle(shipped_bundle()).card.id
 
 
 def test_what_is_cross_validated_is_not_trained_again(begun, trained):
     run = begun(dataset(people()))
-    result = folds.cross_validate(run)
-    assert folds.cross_validate(run) == result
+    result = cross_validate.cross_validate(run)
+    assert cross_validate.cross_validate(run) == result
     (run.folder / "crossvalidation.json").unlink()
-    assert folds.cross_validate(run) == result
+    assert cross_validate.cross_validate(run) == result
     assert len(trained) == 5
 
 
@@ -120,9 +120,9 @@ def test_the_network_is_calibrated_on_every_picture_by_networks_that_had_not_see
     begun, trained
 ):
     run = begun(dataset(people()))
-    assert folds.held_out(run) is None
-    folds.cross_validate(run)
-    samples, logits, name = folds.held_out(run)
+    assert cross_validate.held_out(run) is None
+    cross_validate.cross_validate(run)
+    samples, logits, name = cross_validate.held_out(run)
     assert len(samples) == PICTURES
     assert (logits.argmax(axis=1) == run.dataset.labels).all()
     assert name == "faces that it had not seen, in cross-validation"
@@ -132,13 +132,13 @@ def test_the_network_is_calibrated_on_every_picture_by_networks_that_had_not_see
 def test_pictures_of_one_person_are_cross_validated_by_near_duplicates_and_it_is_said(
     begun, trained
 ):
-    result = folds.cross_validate(begun(dataset(np.zeros(PICTURES, np.int32))))
+    result = cross_validate.cross_validate(begun(dataset(np.zeros(PICTURES, np.int32))))
     assert result.folds == 5
     assert result.own.groups > 100
     assert result.notes[0].startswith("all pictures are of one group, such as one person")
 
 
 def test_two_people_make_two_folds(begun, trained):
-    result = folds.cross_validate(begun(dataset((people() % 2).astype(np.int32))))
+    result = cross_validate.cross_validate(begun(dataset((people() % 2).astype(np.int32))))
     assert result.folds == 2
     assert all(len(run.split.validation) for run in trained)

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 
 from mien_train import progress
 from mien_train.arrays import Floats, Indices, Labels
-from mien_train.data import duplicates
+from mien_train.data import folds
 from mien_train.data.cache import cached
+from mien_train.data.folds import GroupedRows
 from mien_train.data.heads import Head, labels_head
 from mien_train.data.read import PUBLIC_TEST, USAGES, Dataset
-from mien_train.data.splits import Split
 from mien_train.results import crossvalidation
 from mien_train.results.crossvalidation import CrossValidation, compare
 from mien_train.results.evaluate import (
@@ -41,13 +41,10 @@ from mien_train.training.run import OpenRun
 class Plan:
     """What is cross-validated, and how.
 
-    rows: (n,) row numbers of the dataset. labels: (n,) indices of its label_names. groups, folds:
-    (n,). notes: what limits the figures.
+    part: its rows. folds: (n,) the fold of each. notes: what limits the figures.
     """
 
-    rows: Indices
-    labels: Labels
-    groups: Indices
+    part: GroupedRows
     folds: Indices
     notes: tuple[str, ...]
 
@@ -56,35 +53,13 @@ class Plan:
         """The number of folds."""
         return int(self.folds.max()) + 1
 
-    def split(self, fold: int, seed: int) -> Split:
-        """Return the rows of the other folds, a part of them for validation, and those of the fold
-        as test rows.
-        """
-        is_other = self.folds != fold
-        others = self.rows[is_other]
-        is_validation = crossvalidation.hold_out(self.labels[is_other], self.groups[is_other], seed)
-        return Split(
-            train=others[~is_validation],
-            validation=others[is_validation],
-            test=self.rows[~is_other],
-            test_name=f"fold {fold + 1}",
-        )
-
 
 def plan(dataset: Dataset, seed: int) -> Plan:
-    """Return the plan for a data set, whose rows for tests are left out. Raises DataError where it
-    has too few pictures.
-    """
-    rows = np.flatnonzero((dataset.usages != PUBLIC_TEST) & (dataset.labels >= 0))
-    labels = dataset.labels[rows]
-    near_groups = duplicates.cached_near_groups(dataset)[rows]
-    groups = near_groups if dataset.groups is None else dataset.groups[rows].astype(np.int64)
-    notes = crossvalidation.check_enough(labels, dataset.label_names, groups)
-    if len(np.unique(groups)) == 1:
-        groups = near_groups
-    count = crossvalidation.fold_count(groups)
-    folds = crossvalidation.assign_folds(labels, groups, count, seed)
-    return Plan(rows, labels, groups, folds, notes)
+    """Return the plan for a data set. Raises DataError where it has too few pictures."""
+    part = folds.grouped_rows(dataset)
+    notes = crossvalidation.check_enough(part.labels, dataset.label_names, part.named_groups)
+    count = folds.fold_count(part.groups)
+    return Plan(part, folds.assign_folds(part.labels, part.groups, count, seed), notes)
 
 
 def cross_validate(run: OpenRun) -> CrossValidation:
@@ -151,7 +126,7 @@ def held_out(run: OpenRun) -> CalibrationRows | None:
     (head,) = run.heads
     logits = _held_out_logits(run, planned)
     measured = measured_heads(head, run.dataset, is_own_data=True)
-    samples = labelled_crops(run.dataset, planned.rows, run.recipe.preprocess, head, measured)
+    samples = labelled_crops(run.dataset, planned.part.rows, run.recipe.preprocess, head, measured)
     return CalibrationRows(samples, logits, "faces that it had not seen, in cross-validation")
 
 
@@ -168,7 +143,7 @@ def _held_out_logits(run: OpenRun, planned: Plan) -> Floats:
     what was not finished is trained.
     """
     (head,) = run.heads
-    logits = np.zeros((len(planned.rows), len(head.labels)), np.float32)
+    logits = np.zeros((len(planned.part.rows), len(head.labels)), np.float32)
     for fold in range(planned.count):
         path = run.folder / "folds" / str(fold + 1) / "logits.npz"
         compute = partial(_fold_logits, run, planned, fold)
@@ -181,7 +156,7 @@ def _fold_logits(run: OpenRun, planned: Plan, fold: int) -> Floats:
     these.
     """
     progress.write(f"cross-validation: fold {fold + 1} of {planned.count}")
-    split = planned.split(fold, run.recipe.seed)
+    split = planned.part.split(planned.folds == fold, f"fold {fold + 1}", run.recipe.seed)
     part = replace(run, folder=run.folder / "folds" / str(fold + 1), rows=split)
     fit.fit(part)
     quantize.quantize(part)
@@ -195,9 +170,9 @@ def _compare_with_start(run: OpenRun, planned: Plan, logits: Floats) -> CrossVal
     assert run.bundle is not None  # noqa: S101 - it fine-tunes one
     (own,) = run.heads
     start_labels = run.bundle.card.labels
-    crops = run.recipe.preprocess.normalize(run.dataset.images[planned.rows])
+    crops = run.recipe.preprocess.normalize(run.dataset.images[planned.part.rows])
     start_logits = int8_logits(run.bundle.model, crops)
-    names = _names(run.dataset.label_names, planned.labels)
+    names = _names(run.dataset.label_names, planned.part.labels)
     before = _choose(start_labels, start_logits, start_labels) == names
     after = _choose(own.labels, logits, own.labels) == names
     known = None
@@ -207,17 +182,19 @@ def _compare_with_start(run: OpenRun, planned: Plan, logits: Floats) -> CrossVal
         known = compare(
             _choose(start_labels, start_logits[rows], shared) == names[rows],
             _choose(own.labels, logits[rows], shared) == names[rows],
-            planned.groups[rows],
+            planned.part.groups[rows],
         )
     by_label = {}
     for label in own.labels:
         is_label = names == label
         if is_label.any():
-            by_label[label] = compare(before[is_label], after[is_label], planned.groups[is_label])
+            by_label[label] = compare(
+                before[is_label], after[is_label], planned.part.groups[is_label]
+            )
     return CrossValidation(
         start=run.bundle.card.id,
         folds=planned.count,
-        own=compare(before, after, planned.groups),
+        own=compare(before, after, planned.part.groups),
         known=known,
         by_label=by_label,
         notes=(*planned.notes, *_label_notes(start_labels, own.labels)),
