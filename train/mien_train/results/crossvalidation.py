@@ -94,8 +94,9 @@ class CrossValidation:
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """JSON's values, as crossvalidation.json and cards hold them."""
-        return schema.to_dict(self)
+        """JSON's values, as crossvalidation.json and cards hold them; without what there is not."""
+        values = schema.to_dict(self)
+        return {key: value for key, value in values.items() if value not in (None, "")}
 
     @classmethod
     def from_json(cls, values: object, where: str) -> "CrossValidation":
