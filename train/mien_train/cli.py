@@ -486,7 +486,7 @@ def _print_bundle(bundle: "Bundle") -> None:
     evaluation = Evaluation.from_json(bundle.card.metrics, str(bundle.folder / "card.json"))
     print(scores_as_text(evaluation.networks["int8"].reported))  # noqa: T201
     print(  # noqa: T201
-        f"bundle: {bundle.folder} ({evaluation.test_name}, int8); "
+        f"bundle: {bundle.folder} ({evaluation.reported_name}, int8); "
         f"on a device: mien-edge check --model {bundle.folder}"
     )
 

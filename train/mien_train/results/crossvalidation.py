@@ -94,9 +94,8 @@ class CrossValidation:
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """JSON's values, as crossvalidation.json and cards hold them; without what there is not."""
-        values = schema.to_dict(self)
-        return {key: value for key, value in values.items() if value not in (None, "")}
+        """JSON's values, as crossvalidation.json and cards hold them."""
+        return schema.to_dict(self)
 
     @classmethod
     def from_json(cls, values: object, where: str) -> "CrossValidation":
