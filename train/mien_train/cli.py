@@ -72,6 +72,7 @@ def parser() -> _Parser:
     _add_tune(commands)
     _add_ablate(commands)
     _add_robustness(commands)
+    _add_fairness(commands)
     _add_report(commands)
     _add_crop(commands)
     return top
@@ -642,7 +643,7 @@ def _ablate(options: _Options) -> None:
     sys.stderr.write(f"page: {options.folder / 'ablation.html'}\n")
 
 
-# robustness, report, crop
+# robustness, fairness, report, crop
 
 
 def _add_robustness(commands: Any) -> None:
@@ -666,6 +667,79 @@ def _robustness(options: _Options) -> None:
     values = [result.to_json() for result in results]
     _print_result(options, values, "\n".join(result.as_text() for result in results))
     sys.stderr.write(f"picture: {options.out}\n")
+
+
+def _add_fairness(commands: Any) -> None:
+    text = "measure a bundle, or a run's bundles, by groups of people"
+    command = add_command(commands, "fairness", text, _fairness)
+    command.add_argument("target", type=Path, help="a bundle folder or a run folder")
+    _data_options(command)
+    groups = "CSV with a column file or row, and columns of groups, such as age, gender, skin tone"
+    command.add_argument("--groups", type=Path, required=True, metavar="FILE", help=groups)
+    by = "columns with groups (default: all but file and row)"
+    command.add_argument("--by", nargs="+", default=[], metavar="COLUMN", help=by)
+    crossed = "compare also each pair of columns, such as age × gender"
+    command.add_argument("--intersections", action="store_true", help=crossed)
+    write = "put the result into the card of each bundle, which must not be signed yet"
+    command.add_argument("--write", action="store_true", help=write)
+    _output_option(command, "--out", "FILE", "picture to write", "out/fairness.png")
+    _file_option(command, "--html", "also write an HTML page with the table")
+    json_option(command)
+
+
+def _fairness(options: _Options) -> None:
+    from mien_train.results import fairness
+    from mien_train.results.group_table import read_group_table
+
+    run = _run_of(options.target)
+    bundles = _bundles_of(options.target, run)
+    if options.write:
+        for bundle in bundles:
+            fairness.require_unsigned(bundle)
+    dataset = run.dataset if run else _data_source(options).dataset
+    split = run.record["split"] if run else options.split
+    table = read_group_table(options.groups, dataset, options.by)
+    if options.intersections:
+        table = table.with_intersections()
+    results = [fairness.measure(bundle, dataset, split, table) for bundle in bundles]
+    if run:
+        fairness.write_fairness(run.folder, results)
+        _note(f"in the run's report with: mien-train report {run.folder}")
+    if options.write:
+        for bundle, result in zip(bundles, results, strict=True):
+            fairness.write_into_card(bundle, result)
+    files.write_bytes(options.out, fairness.draw(results))
+    if options.html:
+        files.write_text(options.html, fairness.as_html(results))
+    values = [result.to_json() for result in results]
+    _print_result(options, values, "\n".join(result.as_text() for result in results))
+    _note(table.unknown_as_text())
+    sys.stderr.write(f"picture: {options.out}\n")
+
+
+def _run_of(folder: Path) -> "OpenRun | None":
+    """Return the run in a folder; None for a bundle's."""
+    from mien_train.training.run import open_run
+
+    return open_run(folder) if (folder / "run.json").exists() else None
+
+
+def _bundles_of(target: Path, run: "OpenRun | None") -> "list[Bundle]":
+    """Return a run's bundles, or the bundle in a folder. Raises RunError where a run has none."""
+    from mien_edge.model.bundle import load_bundle
+
+    if run is None:
+        return [load_bundle(target)]
+    folders = _recorded_bundles(run.folder / "bundles.json")
+    if not folders:
+        raise RunError(f"{run.folder}: no bundle yet; make it with: mien-train export {run.folder}")
+    return [load_bundle(folder) for folder in folders.values()]
+
+
+def _note(text: str) -> None:
+    """Write a line beside the result, unless it is empty."""
+    if text:
+        sys.stderr.write(f"{text}\n")
 
 
 def _add_report(commands: Any) -> None:

@@ -61,6 +61,33 @@ class BeforeAfter(NamedTuple):
     after: tuple[float, float, float]
 
 
+class GroupBar(NamedTuple):
+    """A group's figure, a share of 1, with its interval; whether a test claims that it is another
+    than the others'.
+    """
+
+    value: float
+    interval: tuple[float, float]
+    is_claimed: bool
+
+
+class GroupPoint(NamedTuple):
+    """What `groups` draws of one group; None where it is too small."""
+
+    name: str
+    accuracy: GroupBar | None
+    overconfidence: GroupBar | None
+
+
+class GroupPanel(NamedTuple):
+    """What `groups` draws of one model: its groups, and the figures of all pictures."""
+
+    model: str
+    points: Sequence[GroupPoint]
+    accuracy: float
+    overconfidence: float
+
+
 def png(figure: Figure) -> bytes:
     """The figure as a PNG file."""
     out = io.BytesIO()
@@ -258,6 +285,24 @@ def robustness(models: Sequence[RobustnessCurves]) -> bytes:
     return png(figure)
 
 
+def groups(panels: Sequence[GroupPanel]) -> bytes:
+    """Accuracy and confidence minus accuracy of groups, one below the other, with intervals; lines
+    at those of all pictures.
+    """
+    heights = [0.3 * len(panel.points) + 1.2 for panel in panels]
+    figure = Figure(figsize=(10, sum(heights)), layout="constrained")
+    grid = figure.subplots(len(panels), 2, squeeze=False, height_ratios=heights, sharey="row")
+    for (left, right), panel in zip(grid, panels, strict=True):
+        points = panel.points
+        _plot_groups(left, [point.accuracy for point in points], panel.accuracy)
+        _plot_groups(right, [point.overconfidence for point in points], panel.overconfidence)
+        left.set(xlabel="share that is right", title=panel.model)
+        right.set(xlabel="confidence − share that is right")
+        left.set_yticks(range(len(points)), [point.name for point in points])
+        left.set_ylim(len(points) - 0.5, -0.5)
+    return png(figure)
+
+
 def face(image: Pixels) -> bytes:
     """A (s, s) face crop as a PNG, pixel by pixel."""
     return cv2.imencode(".png", image)[1].tobytes()
@@ -287,6 +332,16 @@ def _plot_history(axes: Axes, history: Sequence[Mapping[str, float]], name: str)
     validation = [entry[f"val_{name}"] for entry in history]
     axes.plot(epochs, training, label="training (augmented)", color=_GRAY)
     axes.plot(epochs, validation, label="validation", color=_BLUE)
+
+
+def _plot_groups(axes: Axes, bars: Sequence[GroupBar | None], of_all: float) -> None:
+    axes.axvline(of_all, color=_GRAY, linestyle="--", linewidth=1)
+    for row, bar in enumerate(bars):
+        if bar is not None:
+            colour = _RED if bar.is_claimed else _BLUE
+            axes.plot(bar.interval, [row, row], color=colour, linewidth=2)
+            axes.plot(bar.value, row, marker="o", markersize=5, color=colour)
+    axes.grid(axis="x", alpha=0.3)
 
 
 def _mark_plateau(axes: Axes, epoch: int) -> None:

@@ -68,6 +68,7 @@ class Dataset:
     groups: (N,) int32, rows that belong together, such as pictures of one person, and never come to
     lie on two sides of a split; or None.
     weights: (N,) float32, how much each row counts in training; None for 1.
+    names: (N,) the pictures' files, or None.
     """
 
     images: Pixels
@@ -80,6 +81,7 @@ class Dataset:
     label_names: tuple[str, ...] = LABELS
     groups: NDArray[np.int32] | None = None
     weights: Floats | None = None
+    names: NDArray[np.str_] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -97,6 +99,7 @@ class Dataset:
             votes=_take(self.votes, rows),
             groups=_take(self.groups, rows),
             weights=_take(self.weights, rows),
+            names=_take(self.names, rows),
         )
 
     def majority(self) -> Labels:

@@ -132,7 +132,8 @@ class Evaluation:
     target_accuracy: what the confidence threshold is set for, by the head whose labels it goes by;
     key `trust`. crossvalidation: of a bundle that was fine-tuned, in its card only; without what
     concerns data that are not its own. calibrated_on: the rows that temperature and threshold are
-    fitted on.
+    fitted on. fairness: a FairnessResult's JSON, where `mien-train fairness --write` put one into
+    the card.
     """
 
     head: str
@@ -146,6 +147,7 @@ class Evaluation:
     labels: tuple[str, ...] = LABELS
     crossvalidation: CrossValidation | None = None
     calibrated_on: str = VALIDATION_ROWS
+    fairness: dict[str, Any] = field(default_factory=dict)
 
     @property
     def own_head(self) -> Head:
@@ -155,8 +157,8 @@ class Evaluation:
     def to_json(self) -> dict[str, Any]:
         """JSON's values, as evaluation-HEAD.json and a card's `figures` hold them."""
         values = schema.to_dict(self)
-        for key in ("device", "crossvalidation"):
-            if values[key] is None:
+        for key in ("device", "crossvalidation", "fairness"):
+            if not values[key]:
                 del values[key]
         return values
 

@@ -12,9 +12,10 @@ Smyth 2010 (https://doi.org/10.2202/1544-6115.1585). Holm's correction (1979) of
 the chance that any gap is claimed where there is none.
 """
 
-from collections.abc import Iterator, Sequence
+import dataclasses
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from scipy import stats
@@ -31,12 +32,16 @@ MIN_PEOPLE = 10
 accuracy is known to some 17 points either way.
 """
 
+PERMUTATIONS = 9999
+"""How often groups are shuffled for one p value."""
+
 _CONFIDENCE_LEVEL = 0.95
 _NORMAL_QUANTILE = float(stats.norm.ppf((1 + _CONFIDENCE_LEVEL) / 2))
 _BOOTSTRAP_SAMPLES = 2000
-_PERMUTATIONS = 9999
 _CHUNK = 250  # permutations or samples at a time, for the memory's sake
 _TINY = 1e-9
+
+_Key = TypeVar("_Key", bound=Hashable)
 
 Interval = tuple[float, float]
 """The ends of a 95 % confidence interval."""
@@ -47,13 +52,14 @@ class Outcomes:
     """What a network made of n labelled pictures.
 
     labels, predicted: (n,) indices of label names. confidence: (n,), 0..1, of the predicted label.
-    people: (n,) numbers; rows with equal ones belong together, as pictures of one person.
+    people: (n,) numbers; rows with equal ones belong together, as pictures of one person; None
+    where that is not known, and each row counts as one.
     """
 
     labels: Array
     predicted: Array
     confidence: Array
-    people: Array
+    people: Array | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -63,11 +69,20 @@ class Outcomes:
         """(n,) whether the predicted label is the right one."""
         return self.predicted == self.labels
 
+    @property
+    def are_enough(self) -> bool:
+        """Whether something can be said of so many pictures of so many people."""
+        people = self.count_people()
+        return len(self) >= MIN_ROWS and (people is None or people >= MIN_PEOPLE)
+
+    def count_people(self) -> int | None:
+        """How many people they are of; None where that is not known."""
+        return None if self.people is None else len(np.unique(self.people))
+
     def take(self, rows: Array) -> "Outcomes":
         """The outcomes of those rows (indices or a mask)."""
-        return Outcomes(
-            self.labels[rows], self.predicted[rows], self.confidence[rows], self.people[rows]
-        )
+        people = None if self.people is None else self.people[rows]
+        return Outcomes(self.labels[rows], self.predicted[rows], self.confidence[rows], people)
 
 
 @dataclass(frozen=True)
@@ -79,7 +94,8 @@ class GroupFigures:
     overconfidence: mean confidence minus accuracy, -1..1. Its interval, and that of
     balanced_accuracy, come from 2,000 bootstrap samples of people (Efron 1979).
     calibration_error: expected calibration error, which grows as a group shrinks;
-    calibration_error_of_size: the mean of groups of as many people drawn from all at random.
+    calibration_error_of_size: the mean of groups of as many people drawn from all at random; None
+    for all pictures.
     """
 
     accuracy: float
@@ -89,7 +105,14 @@ class GroupFigures:
     overconfidence: float
     overconfidence_interval: Interval
     calibration_error: float
-    calibration_error_of_size: float
+    calibration_error_of_size: float | None = None
+
+    def bars(self) -> dict[str, tuple[float, Interval]]:
+        """What is drawn: the figures that GroupGaps compares, by the names of its fields."""
+        return {
+            "accuracy": (self.accuracy, self.accuracy_interval),
+            "overconfidence": (self.overconfidence, self.overconfidence_interval),
+        }
 
 
 @dataclass(frozen=True)
@@ -110,12 +133,27 @@ class Gap:
         """Whether it is claimed."""
         return self.corrected_p <= FAMILY_WISE_ERROR
 
+    def mirrored(self) -> "Gap":
+        """The same of the others against the group."""
+        low, high = self.interval
+        return dataclasses.replace(self, difference=-self.difference, interval=(-high, -low))
 
-class GroupGaps(NamedTuple):
+
+@dataclass(frozen=True)
+class GroupGaps:
     """The gaps of one group: of the share that is right, and of confidence minus that share."""
 
     accuracy: Gap
     overconfidence: Gap
+
+    def by_measure(self) -> Iterator[tuple[str, Gap]]:
+        """Yield each gap with the name of what is compared."""
+        yield "accuracy", self.accuracy
+        yield "overconfidence", self.overconfidence
+
+    def mirrored(self) -> "GroupGaps":
+        """The same of the others against the group."""
+        return GroupGaps(self.accuracy.mirrored(), self.overconfidence.mirrored())
 
 
 class _Units(NamedTuple):
@@ -125,17 +163,14 @@ class _Units(NamedTuple):
     of_row: Indices
 
 
-def is_enough(rows: int, people: int) -> bool:
-    """Whether something can be said of so many pictures of so many people."""
-    return rows >= MIN_ROWS and people >= MIN_PEOPLE
-
-
-def figures(outcomes: Outcomes, of_size: float, rng: np.random.Generator) -> GroupFigures:
+def figures(
+    outcomes: Outcomes, rng: np.random.Generator, of_size: float | None = None
+) -> GroupFigures:
     """Measure the pictures of one group, at least one.
 
     of_size: see GroupFigures.calibration_error_of_size.
     """
-    units = _units(outcomes.people, np.zeros(len(outcomes), np.int64))
+    units = _units(outcomes, np.zeros(len(outcomes), np.int64))
     sums = _unit_sums(outcomes, units)
     whole = _balanced_accuracy(*(part.sum(axis=0, keepdims=True) for part in sums[:2]))
     samples = _bootstrap(sums, rng)
@@ -156,13 +191,13 @@ def gaps(
     groups: Indices,
     tested: Sequence[int],
     rng: np.random.Generator,
-    permutations: int = _PERMUTATIONS,
+    permutations: int = PERMUTATIONS,
 ) -> dict[int, GroupGaps]:
     """Test each of the `tested` groups against all other rows.
 
     groups: (n,) the group of each row. The p values are not corrected yet.
     """
-    units = _units(outcomes.people, groups)
+    units = _units(outcomes, groups)
     right = outcomes.is_correct.astype(float)
     values = (right, outcomes.confidence - right)
     samples = [_UnitSample(outcomes.labels, value, units) for value in values]
@@ -189,6 +224,21 @@ def gaps(
     }
 
 
+def correct(gaps: Mapping[_Key, GroupGaps]) -> dict[_Key, GroupGaps]:
+    """The same gaps with p values that are corrected for all of them together."""
+    p = [gap.p for group in gaps.values() for _, gap in group.by_measure()]
+    corrected = iter(holm(p).tolist())
+    return {
+        key: GroupGaps(
+            *(
+                dataclasses.replace(gap, corrected_p=next(corrected))
+                for _, gap in group.by_measure()
+            )
+        )
+        for key, group in gaps.items()
+    }
+
+
 def holm(p: Sequence[float]) -> Doubles:
     """Holm's step-down correction of p values, in their order."""
     values = np.asarray(p, float)
@@ -200,16 +250,17 @@ def holm(p: Sequence[float]) -> Doubles:
 
 
 def calibration_error_of_size(
-    outcomes: Outcomes, groups: Indices, group: int, rng: np.random.Generator, samples: int = 100
+    outcomes: Outcomes, members: Mask, rng: np.random.Generator, samples: int = 100
 ) -> float:
-    """The mean expected calibration error of groups with as many people as that one, drawn from all
-    at random.
+    """The mean expected calibration error of groups with as many people as the (n,) members, drawn
+    from all rows at random.
     """
-    units = _units(outcomes.people, groups)
-    errors = []
-    for shuffled in _shuffles(units.groups, samples, rng):
-        for draw in shuffled == group:
-            errors.append(_calibration_error(outcomes.take(draw[units.of_row])))
+    units = _units(outcomes, members.astype(np.int64))
+    errors = [
+        _calibration_error(outcomes.take(draw[units.of_row] == 1))
+        for shuffled in _shuffles(units.groups, samples, rng)
+        for draw in shuffled
+    ]
     return float(np.mean(errors))
 
 
@@ -261,7 +312,8 @@ def _means_by_label(labels: Array, values: Array) -> Doubles:
     return means[labels]
 
 
-def _units(people: Array, groups: Indices) -> _Units:
+def _units(outcomes: Outcomes, groups: Indices) -> _Units:
+    people = np.arange(len(outcomes)) if outcomes.people is None else outcomes.people
     pairs = np.stack([people, groups], axis=1)
     unique, of_row = np.unique(pairs, axis=0, return_inverse=True)
     return _Units(unique[:, 1], of_row.reshape(-1))

@@ -13,7 +13,7 @@ from mien_edge.model.profile import profile_layers
 
 from mien_train import html, metrics, plots
 from mien_train.arrays import Array, Floats, Labels, Pixels
-from mien_train.results import robustness
+from mien_train.results import fairness, robustness
 from mien_train.results.crop import read_crop
 from mien_train.results.cross_validate import read_cross_validation
 from mien_train.results.evaluate import (
@@ -47,6 +47,7 @@ def report(run: OpenRun) -> Path:
     for section in (
         _cross_validation,
         _robustness,
+        _fairness,
         _layers,
         _teacher,
         _curves,
@@ -273,6 +274,14 @@ def _robustness(run: OpenRun) -> Iterator[str]:
     )
     yield html.heading("When pictures get worse")
     yield html.picture(robustness.draw(results), caption)
+
+
+def _fairness(run: OpenRun) -> Iterator[str]:
+    results = fairness.read_fairness(run.folder)
+    if results:
+        yield html.heading("By groups of people")
+    for result in results:
+        yield from fairness.as_parts(result)
 
 
 def _layers(run: OpenRun) -> Iterator[str]:
