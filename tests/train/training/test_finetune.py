@@ -1,5 +1,7 @@
 """Fine-tuning a bundle: refusals first; what its network starts from; what it must not forget."""
 
+from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import cv2
@@ -142,3 +144,17 @@ def test_earlier_data_are_rehearsed_beside_labels_as_they_are(bundle, training):
     assert (rehearsed.images[12:] == images[:10]).all()
     crops = training.preprocess.normalize(images[:10])
     assert (rehearsed.targets[12:] == finetuning.probabilities(bundle, OWN, crops)).all()
+
+
+def test_the_last_epoch_is_taken_though_an_earlier_one_did_better_on_the_few_validation_rows(
+    bundle, training, tmp_path, monkeypatch
+):
+    accuracies = iter((0.9, 0.1))
+    monkeypatch.setattr(loop, "_accuracy", lambda logits, labels: next(accuracies))
+    small = replace(FINETUNE, arguments={"widths": (4, 8), "halving": (1,)})
+    stage = replace(FINETUNE.fit, epochs=2, batch_size=6, warmup_epochs=0)
+    loop.train(partial(networks.build, small, len(OWN)), stage, training, tmp_path, seed=0)
+    selected = loop.best_weights(tmp_path)
+    with np.load(tmp_path / "state.npz") as state:
+        last = [state[f"a{index}"] for index in range(len(selected))]
+    assert all(map(np.array_equal, selected, last))
