@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import io
 import json
+import math
 import os
 import shlex
 import sys
@@ -22,11 +23,13 @@ from mien_edge.commands.common import (
 )
 from mien_edge.errors import DataError, RunError
 
+from mien_train.asking import ask_labels
 from mien_train.native_notes import leave_out_native_notes
 
 if TYPE_CHECKING:
     from mien_edge.model.bundle import Bundle
 
+    from mien_train.data.audit import Audit
     from mien_train.data.source import DataSource
     from mien_train.training.recipes import Recipe, Stage
     from mien_train.training.run import OpenRun
@@ -125,23 +128,30 @@ def _data_path_argument(command: _Parser) -> None:
     text = "data file or folder (default: $MIEN_DATA, else data/fer2013.csv)"
     command.add_argument("path", type=Path, nargs="?", help=text)
     same = "the same, as other commands take it"
-    command.add_argument("--data", type=Path, metavar="PATH", help=same)
+    command.add_argument("--data", type=Path, action="append", metavar="PATH", help=same)
     _reading_options(command)
 
 
 def _reading_options(command: _Parser) -> None:
     _file_option(command, "--ferplus", "FER+ votes (default: fer2013new.csv next to the data)")
     renamed_option(command, "--plus", "--ferplus")
-    skip_bad = "skip malformed rows and count them"
+    skip_bad = "skip malformed rows and unreadable pictures, and count them"
     command.add_argument("--skip-bad", action="store_true", help=skip_bad)
+    label_map = "what the words of the photographs' labels are: a CSV with the columns word, label"
+    _file_option(command, "--label-map", label_map)
 
 
 def _data_options(command: _Parser) -> None:
-    from mien_train.data import splits
+    from mien_train.data import balance, splits
 
-    data = "fer2013.csv (.gz, .xz, .zip) or image folders"
+    data = "fer2013.csv (.gz, .xz, .zip), photographs, or imported faces; several are mixed"
     default = "(default: $MIEN_DATA, else data/fer2013.csv)"
-    command.add_argument("--data", type=Path, metavar="PATH", help=f"{data} {default}")
+    text = f"{data} {default}"
+    command.add_argument("--data", type=Path, action="append", metavar="PATH", help=text)
+    weight = "how much each row of a --data counts in training, for each of them (default: 1)"
+    command.add_argument("--weight", type=float, action="append", metavar="W", help=weight)
+    kind = "how rare labels are made to count as much as frequent ones (default: none)"
+    command.add_argument("--balance", choices=balance.BALANCES, default="none", help=kind)
     _reading_options(command)
     command.add_argument(
         "--split",
@@ -181,14 +191,41 @@ def _bundle_options(command: _Parser) -> None:
 
 
 def _data_source(options: _Options) -> "DataSource":
-    from mien_train.data.source import DataSource
+    """Return the data that the options name, unread. Raises DataError for what can be refused
+    without reading it.
+    """
+    named = [*(options.data or []), *_positional_data(options)]
+    paths = named or [data_path(None)]
+    weights = getattr(options, "weight", None) or [1.0] * len(paths)
+    if len(weights) != len(paths):
+        raise DataError(f"{len(weights)} --weight for {len(paths)} --data; give one for each")
+    if not all(0 < weight < math.inf for weight in weights):
+        raise DataError(f"--weight must be above 0, not {min(weights)}; leave out data instead")
+    parts = [_data_part(options, path, weight) for path, weight in zip(paths, weights, strict=True)]
+    kind = getattr(options, "balance", "none")
+    data = dataclasses.replace(parts[0], balance=kind, others=tuple(parts[1:]))
+    data.check()
+    return data
 
-    path = data_path(options.data or getattr(options, "path", None))
-    ferplus = options.ferplus
-    if not ferplus and not path.is_dir():  # image folders have lost the order of FER+'s rows
-        usual = path.parent / "fer2013new.csv"
-        ferplus = usual if usual.is_file() else None
-    return DataSource(path, ferplus, options.skip_bad)
+
+def _positional_data(options: _Options) -> list[Path]:
+    path = getattr(options, "path", None)
+    return [path] if path else []
+
+
+def _data_part(options: _Options, path: Path, weight: float) -> "DataSource":
+    """Return one data set. FER+ votes and the label map go to those that can have them; one alone
+    is refused what it cannot have.
+    """
+    from mien_train.data.source import DataSource, is_photographs, is_table
+
+    is_alone = len(options.data or []) <= 1
+    ferplus = options.ferplus if is_alone or is_table(path) else None
+    label_map = options.label_map if is_alone or is_photographs(path) else None
+    usual = path.parent / "fer2013new.csv"
+    if not options.ferplus and is_table(path) and usual.is_file():
+        ferplus = usual
+    return DataSource(path, ferplus, options.skip_bad, label_map, weight)
 
 
 def _print_result(options: _Options, result: Any, text: str) -> None:
@@ -203,6 +240,7 @@ def _add_data(commands: Any) -> None:
     group = add_command(commands, "data", "download, show and audit the data", _data_audit)
     actions = group.add_subparsers(title="actions", required=True, metavar="ACTION")
     _add_data_fetch(actions)
+    _add_data_import(actions)
     _add_data_show(actions)
     _add_data_audit(actions)
 
@@ -222,6 +260,46 @@ def _data_fetch(options: _Options) -> None:
         f"{folder}: ready; look at it with: mien-train data audit {path}, "
         f"train on it with: mien-train run edge --data {path}"
     )
+
+
+def _add_data_import(actions: Any) -> None:
+    text = "find and crop the faces in photographs, and keep them in one file"
+    command = add_command(actions, "import", text, _data_import)
+    folder = "photographs in LABEL/ or SPLIT/LABEL/, a research data set, or a manifest CSV"
+    command.add_argument("path", type=Path, help=folder)
+    _reading_options(command)
+    _file_option(command, "--into", "file to write (default: data/NAME.npz)")
+    _file_option(command, "--html", "also write the audit page, with the pictures")
+    json_option(command)
+
+
+def _data_import(options: _Options) -> None:
+    from mien_train.data import audit, imported
+    from mien_train.data.source import is_photographs
+
+    if options.path.is_file() and not is_photographs(options.path):
+        raise DataError(
+            f"{options.path}: no folder and no manifest; it needs no import: give it to --data"
+        )
+    into = options.into or Path("data") / f"{options.path.resolve().stem}.npz"
+    imported.check_writable(into)
+    options.data = None
+    if options.label_map is None and sys.stdin.isatty():
+        options.label_map = ask_labels(options.path, into.with_suffix(".labels.csv"))
+    source = _data_source(options)
+    result = audit.audit(source.dataset)
+    imported.save(source.dataset, into)
+    _print_result(options, result.figures.to_json(), audit.as_text(result, source.dataset))
+    sys.stderr.write(f"faces: {into}; train with: mien-train run RECIPE --data {into}\n")
+    _write_audit_page(options, result, source)
+
+
+def _write_audit_page(options: _Options, result: "Audit", source: "DataSource") -> None:
+    from mien_train.data import audit
+
+    if options.html:
+        files.write_text(options.html, audit.as_html(result, source.dataset, source.folder))
+        sys.stderr.write(f"page: {options.html}\n")
 
 
 def _add_data_show(actions: Any) -> None:
@@ -254,12 +332,10 @@ def _add_data_audit(actions: Any) -> None:
 def _data_audit(options: _Options) -> None:
     from mien_train.data import audit
 
-    dataset = _data_source(options).dataset
-    result = audit.audit(dataset)
-    _print_result(options, result.figures.to_json(), audit.as_text(result.figures))
-    if options.html:
-        files.write_text(options.html, audit.as_html(result, dataset))
-        sys.stderr.write(f"page: {options.html}\n")
+    source = _data_source(options)
+    result = audit.audit(source.dataset)
+    _print_result(options, result.figures.to_json(), audit.as_text(result, source.dataset))
+    _write_audit_page(options, result, source)
 
 
 # run, fit, quantize, export

@@ -1,19 +1,28 @@
 """`mien-train data audit` and `data show`: what is in the data, and what is wrong with it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from mien_edge import schema
-from mien_edge.contract import LABELS
+from mien_edge.labels import LABELS
 
 from mien_train import html, plots
 from mien_train.arrays import Array, Indices, Labels, Pixels
+from mien_train.data import findings, heads, sights
 from mien_train.data.duplicates import cached_near_groups, exact_groups
+from mien_train.data.findings import Finding
 from mien_train.data.read import SIZE, USAGES, VOTES, Dataset
 
 _MAX_EXAMPLES = 20
+_EXPLANATIONS = {
+    findings.UNREADABLE: "Missing, damaged, or no pictures; they are left out.",
+    findings.NO_FACE: "The device's detector sees no face in them; they are left out.",
+    findings.SEVERAL_FACES: "The face in green, the largest, is taken; those in gray are not.",
+    findings.DOUBTFUL_LABEL: "Look at them: one wrong label in a hundred is soon learnt by heart.",
+}
 _NO_FACE = VOTES.index("NF")
 
 
@@ -57,7 +66,9 @@ class VoteFigures:
 class AuditFigures:
     """All counts of an audit; `to_json` gives them as JSON's values.
 
-    splits: the figures of each of USAGES. ferplus: None without votes.
+    splits: the figures of each of USAGES that has rows, and of FER2013's three. groups: how many
+    the data set has, of persons for example; None without. findings: pictures by what was noticed
+    about them. ferplus: None without votes.
     """
 
     rows: int
@@ -67,14 +78,14 @@ class AuditFigures:
     exact_duplicates: DuplicateFigures
     near_duplicates: DuplicateFigures
     constant: int
+    groups: int | None = None
+    findings: dict[str, int] = field(default_factory=dict)
     ferplus: VoteFigures | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The figures as JSON's values; `ferplus` is left out where it is None."""
+        """The figures as JSON's values; what is None is left out."""
         values = schema.to_dict(self)
-        if self.ferplus is None:
-            del values["ferplus"]
-        return values
+        return {name: value for name, value in values.items() if value is not None}
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,17 +118,20 @@ def audit(dataset: Dataset) -> Audit:
         rows=len(dataset),
         skipped=dataset.skipped,
         sha256=dataset.sha256,
-        splits={name: _usage_figures(dataset, usage) for usage, name in enumerate(USAGES)},
+        splits=_split_figures(dataset),
         exact_duplicates=_duplicate_figures(dataset, exact),
         near_duplicates=_duplicate_figures(dataset, near),
         constant=len(constant),
+        groups=None if dataset.groups is None else len(np.unique(dataset.groups)),
+        findings=findings.counts(dataset.findings),
         ferplus=votes,
     )
     return Audit(figures, examples)
 
 
-def as_text(figures: AuditFigures) -> str:
-    """The figures for a terminal."""
+def as_text(result: Audit, dataset: Dataset) -> str:
+    """The figures for a terminal, and the first pictures of each kind of finding."""
+    figures = result.figures
     lines = [
         f"{figures.rows} rows, {figures.skipped} bad rows left out, sha256 {figures.sha256}",
         *(_usage_line(name, part) for name, part in figures.splits.items()),
@@ -125,6 +139,8 @@ def as_text(figures: AuditFigures) -> str:
         _duplicates_line("near duplicates", figures.near_duplicates),
         f"constant pictures: {figures.constant}",
     ]
+    if figures.groups is not None:
+        lines.append(f"groups that no split tears: {figures.groups}")
     if figures.ferplus is not None:
         votes = figures.ferplus
         lines.append(
@@ -133,16 +149,21 @@ def as_text(figures: AuditFigures) -> str:
             f"for one of the seven, which differs from FER2013's label in {votes.disagreement:.1%} "
             "of them"
         )
+    lines += findings.as_text(dataset.findings)
     return "\n".join(lines)
 
 
-def as_html(result: Audit, dataset: Dataset) -> str:
-    """An HTML page of the figures and the pictures behind them, the most important first."""
+def as_html(result: Audit, dataset: Dataset, folder: Path | None = None) -> str:
+    """An HTML page of the figures and the pictures behind them, the most important first.
+
+    folder: where the photographs lie that findings name, to show them; None where there are none.
+    """
     figures = result.figures
     parts = [html.heading("Summary"), html.facts(_summary(figures))]
     parts += [html.heading("Labels"), html.note("How many rows of each split have each label.")]
     parts.append(html.table(["label", *figures.splits], _label_rows(figures)))
     parts += [html.heading("Pictures that occur twice"), _duplicates_table(figures)]
+    parts += _finding_parts(dataset, folder)
     for title, rows in result.examples.items():
         if len(rows):
             captions = [_title(dataset, row).replace(": ", "\n") for row in rows]
@@ -153,6 +174,31 @@ def as_html(result: Audit, dataset: Dataset) -> str:
     return html.page("mien: data audit", parts)
 
 
+def _finding_parts(dataset: Dataset, folder: Path | None) -> Iterator[str]:
+    """Of each kind of finding the first pictures, and a table of all."""
+    for kind in dict.fromkeys(finding.kind for finding in dataset.findings):
+        members = [finding for finding in dataset.findings if finding.kind == kind]
+        yield html.heading(f"Photographs: {kind}")
+        yield html.note(f"{len(members):,} pictures. {_EXPLANATIONS[kind]}")
+        if folder is not None:
+            yield html.gallery(_finding_pictures(members[:_MAX_EXAMPLES], folder))
+        rows = [
+            [finding.name, finding.detail, "left out" if finding.is_left_out else "taken"]
+            for finding in members
+        ]
+        yield html.details("All of them by name", html.table(["picture", "why", ""], rows))
+
+
+def _finding_pictures(
+    members: Sequence[Finding],
+    folder: Path,
+) -> Iterator[tuple[bytes, str]]:
+    for finding in members:
+        picture = sights.thumbnail(folder / finding.name)
+        if picture is not None:
+            yield picture, f"{finding.name}\n{finding.detail}"
+
+
 def _summary(figures: AuditFigures) -> Iterator[tuple[str, object]]:
     yield "rows", f"{figures.rows:,}"
     yield "bad rows left out", f"{figures.skipped:,}"
@@ -161,6 +207,10 @@ def _summary(figures: AuditFigures) -> Iterator[tuple[str, object]]:
     leaked = figures.near_duplicates.across_splits
     yield "across splits", f"{leaked:,} groups of such rows: what was trained on is in the test"
     yield "constant pictures", f"{figures.constant:,}"
+    if figures.groups is not None:
+        yield "groups", f"{figures.groups:,}, of persons for example, that no split tears"
+    for kind, count in figures.findings.items():
+        yield kind, f"{count:,} pictures, listed below"
     if figures.ferplus is not None:
         votes = figures.ferplus
         yield "no face, says FER+", f"{votes.without_face:,} rows"
@@ -172,7 +222,7 @@ def _summary(figures: AuditFigures) -> Iterator[tuple[str, object]]:
 
 
 def _label_rows(figures: AuditFigures) -> Iterator[list[str]]:
-    for label in LABELS:
+    for label in next(iter(figures.splits.values())).classes:
         counts = [(part.classes[label], part.shape[0]) for part in figures.splits.values()]
         yield [label, *(f"{count:,} ({count / max(rows, 1):.1%})" for count, rows in counts)]
     yield ["all", *(f"{part.shape[0]:,}" for part in figures.splits.values())]
@@ -200,10 +250,19 @@ def show(dataset: Dataset, count: int = 40, seed: int | None = None) -> bytes:
     return _grid(dataset, rows)
 
 
+def _split_figures(dataset: Dataset) -> dict[str, UsageFigures]:
+    """The figures of each usage that has rows; FER2013's three always, where one of them has."""
+    figures = {name: _usage_figures(dataset, usage) for usage, name in enumerate(USAGES)}
+    has_kaggle_rows = any(figures[name].shape[0] for name in USAGES[:3])
+    shown = USAGES[:3] if has_kaggle_rows else ()
+    return {name: part for name, part in figures.items() if name in shown or part.shape[0]}
+
+
 def _usage_figures(dataset: Dataset, usage: int) -> UsageFigures:
     labels = dataset.labels[dataset.usages == usage]
-    counts = np.bincount(labels, minlength=len(LABELS)).tolist()
-    return UsageFigures((len(labels), SIZE, SIZE), dict(zip(LABELS, counts, strict=True)))
+    names = dataset.label_names
+    counts = np.bincount(labels[labels >= 0], minlength=len(names)).tolist()
+    return UsageFigures((len(labels), SIZE, SIZE), dict(zip(names, counts, strict=True)))
 
 
 def _duplicate_figures(dataset: Dataset, groups: Indices) -> DuplicateFigures:
@@ -248,7 +307,7 @@ def _first_rows(groups: Indices) -> Indices:
 def _vote_figures(dataset: Dataset, votes: Pixels) -> VoteFigures:
     majority = dataset.majority()
     has_majority = majority >= 0
-    differs = majority != dataset.labels
+    differs = majority != heads.FER2013.label_indices(dataset)
     return VoteFigures(
         without_face=len(_without_face(votes)),
         with_majority=int(has_majority.sum()),
@@ -259,7 +318,8 @@ def _vote_figures(dataset: Dataset, votes: Pixels) -> VoteFigures:
 
 def _vote_examples(dataset: Dataset, votes: Pixels) -> dict[str, Indices]:
     majority = dataset.majority()
-    differing = np.flatnonzero((majority >= 0) & (majority != dataset.labels))
+    own = heads.FER2013.label_indices(dataset)
+    differing = np.flatnonzero((majority >= 0) & (own >= 0) & (majority != own))
     clearest_first = np.argsort(-votes[differing].max(axis=1), kind="stable")
     return {
         "no face, says FER+": _without_face(votes)[:_MAX_EXAMPLES],
@@ -293,11 +353,13 @@ def _grid(dataset: Dataset, rows: Indices) -> bytes:
 
 
 def _title(dataset: Dataset, row: int) -> str:
-    """Row and label; in a second line FER+'s majority where it is another one."""
+    """Row, or file, and label; in a second line FER+'s majority where it is another one."""
     label = dataset.labels[row]
-    title = f"row {row}: {LABELS[label]}"
+    place = f"row {row}" if dataset.names is None else str(dataset.names[row])
+    title = f"{place}: {dataset.label_names[label] if label >= 0 else 'no label'}"
     if dataset.votes is not None:
         majority = int(dataset.take(np.array([row])).majority()[0])
-        if majority not in (-1, label):
-            title += f"\nFER+ {LABELS[majority]}"
+        name = LABELS[majority]
+        if majority >= 0 and label >= 0 and name != dataset.label_names[label]:
+            title += f"\nFER+ {name}"
     return title

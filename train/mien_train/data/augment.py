@@ -73,25 +73,35 @@ def draw(count: int, augment: Augment, rng: np.random.Generator) -> Draws:
     )
 
 
-def apply(images: Pixels, draws: Draws, squares: Doubles | None = None) -> Pixels:
+def apply(
+    images: Pixels,
+    draws: Draws,
+    squares: Doubles | None = None,
+    surroundings: Pixels | None = None,
+) -> Pixels:
     """Augment (n, s, s) uint8 pictures as `draws` says. Returns new ones of the same shape.
 
     squares: (n, 3) middle x, middle y and side, in pixels, of the detector's crop in each picture;
-    it is taken where `draws.device` says so. None: the whole picture always.
+    it is taken where `draws.device` says so. None: the whole picture always. surroundings: (n, t,
+    t), t at least s, larger pictures whose middles are the pictures: they show what moves into a
+    turned, shifted or smaller picture. None: its edges repeat.
     """
     size = images.shape[-1]
+    larger = images if surroundings is None else surroundings
+    border = (larger.shape[-1] - size) / 2
     full = np.array([size / 2, size / 2, size])
     crops = np.broadcast_to(full, (len(images), 3))
     if squares is not None:
         crops = np.where(draws.device[:, None], squares, full)
     augmented = np.empty_like(images)
-    for row, image in enumerate(images):
+    for row, image in enumerate(larger):
         x, y, side = crops[row]
         if draws.flip[row]:
             image = image[:, ::-1]
             x = size - x
         scale = float(draws.scale[row]) * size / side
-        warped = warp(image, float(draws.angle[row]), scale, draws.shift[row], (x, y))
+        centre = (x + border, y + border)
+        warped = warp(image, float(draws.angle[row]), scale, draws.shift[row], centre, size)
         augmented[row] = _lower_resolution(warped, float(draws.blur[row]), float(draws.shrink[row]))
     return _compress_all(_change_light(augmented, draws), draws.jpeg)
 
@@ -102,15 +112,17 @@ def warp(
     scale: float,
     shift: Any = (0, 0),
     centre: tuple[float, float] | None = None,
+    size: int | None = None,
 ) -> Pixels:
     """Apply a similarity transform to a square (s, s) picture; beyond its edge the pixels repeat.
 
     The picture is turned by `angle` degrees and enlarged by `scale` about `centre` (x, y; by
     default its middle), which comes to lie in the result's middle, then shifted by `shift` (x, y)
-    pixels.
+    pixels. size: of the (size, size) result; by default the picture's.
     """
-    size = image.shape[-1]
-    x, y = centre or (size / 2, size / 2)
+    own_size = image.shape[-1]
+    size = size or own_size
+    x, y = centre or (own_size / 2, own_size / 2)
     matrix = cv2.getRotationMatrix2D((x - 0.5, y - 0.5), angle, scale)
     matrix[:, 2] += (size / 2 - x + shift[0], size / 2 - y + shift[1])
     return cv2.warpAffine(  # type: ignore[return-value]

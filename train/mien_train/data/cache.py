@@ -56,11 +56,12 @@ def save_cache(path: Path, **arrays: Array) -> None:
         with files.atomic_write(path) as temporary:
             np.savez(temporary, **arrays)  # type: ignore[arg-type]
     except OSError as problem:
-        _warn(path.parent, problem.strerror or str(problem))
+        warn_unwritable(path.parent, problem.strerror or str(problem))
 
 
 @cache
-def _warn(folder: Path, reason: str) -> None:
+def warn_unwritable(folder: Path, reason: str) -> None:
+    """Tell once a process that nothing can be cached in a folder."""
     fix = "make the folder writable"
     if folder == cache_folder():
         fix = "name another folder with XDG_CACHE_HOME"

@@ -1,7 +1,7 @@
 """Pictures that FER2013 repeats: equal ones, and nearly equal ones."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -47,6 +47,20 @@ def cached_near_groups(dataset: Dataset) -> Indices:
     """`near_groups` of the dataset's images, cached beside the parsed data."""
     path = cache_folder() / f"{dataset.sha256}-{len(dataset)}-near.npz"
     return cached(path, lambda: near_groups(dataset.images))
+
+
+def linked_groups(columns: Sequence[Array]) -> Indices:
+    """Number what several kinds of groups link: (N,) numbers, the same for two rows that a chain of
+    common groups leads from one to the other.
+
+    columns: (N,) group numbers of each kind; a negative one is no group.
+    """
+    pairs = [np.zeros((0, 2), np.int64)]
+    for groups in columns:
+        order = np.argsort(groups, kind="stable")
+        is_linked = (groups[order][1:] == groups[order][:-1]) & (groups[order][1:] >= 0)
+        pairs.append(np.column_stack([order[:-1][is_linked], order[1:][is_linked]]))
+    return _linked_groups(np.concatenate(pairs), len(columns[0]))
 
 
 def _candidate_pairs(images: Pixels, correlation: float) -> Iterator[Indices]:

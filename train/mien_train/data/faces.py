@@ -64,18 +64,29 @@ def _detector_setup() -> str:
 
 
 def cached_boxes(dataset: Dataset, rows: Indices | None = None) -> Doubles:
-    """`detect_boxes` of the dataset's images, cached beside the parsed data.
+    """`detect_boxes` of the dataset's images, cached beside the parsed data; those that the data
+    set brings (Dataset.boxes) are taken from it.
 
     rows: (n,) row numbers, for boxes of those only. Unless all boxes are cached already, no other
     picture is searched.
     """
+    if dataset.boxes is None:
+        return _detected_boxes(dataset, rows)
+    boxes = dataset.boxes.copy() if rows is None else dataset.boxes[rows]
+    unknown = np.flatnonzero(np.isnan(boxes[:, 0]))
+    if len(unknown):
+        boxes[unknown] = _detected_boxes(dataset, unknown if rows is None else rows[unknown])
+    return boxes
+
+
+def _detected_boxes(dataset: Dataset, rows: Indices | None) -> Doubles:
     digest = _digest(_detector_setup().encode())
     prefix = f"{dataset.sha256}-{len(dataset)}-boxes-{digest}"
     whole = cache_folder() / f"{prefix}.npz"
     if rows is None:
         return cached(whole, lambda: detect_boxes(dataset.images))
     if os.path.exists(whole):  # Path.exists raises OSError where it may not look
-        return cached_boxes(dataset)[rows]
+        return _detected_boxes(dataset, None)[rows]
     part = cache_folder() / f"{prefix}-{_digest(rows.astype(np.int64).tobytes())}.npz"
     return cached(part, lambda: detect_boxes(dataset.images[rows]))
 

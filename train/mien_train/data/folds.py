@@ -8,7 +8,7 @@ from mien_edge.errors import DataError
 from mien_train.arrays import Doubles, Indices, Labels, Mask
 from mien_train.data.duplicates import cached_near_groups
 from mien_train.data.read import PUBLIC_TEST, USAGES, Dataset
-from mien_train.data.splits import Split
+from mien_train.data.splits import Split, split_groups
 
 FOLDS = 5
 SPLIT_NAME = "all but validation"
@@ -20,8 +20,8 @@ class GroupedRows:
     """The rows of a data set that can be learnt from: those with a label that are not for tests.
 
     rows: (n,) row numbers of the dataset. labels: (n,) indices of its label_names. named_groups:
-    (n,), as the data set names them, such as people; else near duplicates. groups: (n,), the same,
-    or near duplicates where all rows are of one named group.
+    (n,), what must not be torn, see splits.split_groups. groups: (n,), the same, or near duplicates
+    where all rows are of one group.
     """
 
     rows: Indices
@@ -44,11 +44,15 @@ class GroupedRows:
 
 
 def grouped_rows(dataset: Dataset) -> GroupedRows:
-    """Return the rows of a data set that can be learnt from, with their groups."""
-    rows = np.flatnonzero((dataset.usages != PUBLIC_TEST) & (dataset.labels >= 0))
-    near_groups = cached_near_groups(dataset)[rows]
-    named = near_groups if dataset.groups is None else dataset.groups[rows].astype(np.int64)
-    groups = near_groups if len(np.unique(named)) == 1 else named
+    """Return the rows of a data set that can be learnt from, with their groups; none of a group
+    that has a row for tests.
+    """
+    all_groups = split_groups(dataset)
+    is_test = dataset.usages == PUBLIC_TEST
+    is_free = ~np.isin(all_groups, all_groups[is_test])
+    rows = np.flatnonzero(is_free & (dataset.labels >= 0))
+    named = all_groups[rows]
+    groups = cached_near_groups(dataset)[rows] if len(np.unique(named)) == 1 else named
     return GroupedRows(rows, dataset.labels[rows], named, groups)
 
 

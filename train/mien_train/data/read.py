@@ -1,11 +1,9 @@
-"""FER2013 as arrays: Kaggle's CSV or image folders, and the votes of FER+.
+"""Data sets as arrays; read here: FER2013 from Kaggle's CSV, and the votes of FER+.
 
 Sources: FER2013, Goodfellow et al. 2013 (https://arxiv.org/abs/1307.0414); FER+, Barsoum et al.
 2016 (https://arxiv.org/abs/1608.01041).
 """
 
-import hashlib
-import os
 import re
 import zipfile
 from collections.abc import Sequence
@@ -17,20 +15,28 @@ import numpy as np
 from mien_edge import files
 from mien_edge.contract import LABELS
 from mien_edge.errors import DataError
-from mien_edge.textfiles import Row, Table, is_hidden, open_lines, shorten
+from mien_edge.textfiles import Row, Table, open_lines, shorten
 from numpy.typing import NDArray
 
-from mien_train.arrays import Array, Floats, Labels, Pixels
+from mien_train.arrays import Array, Doubles, Floats, Labels, Pixels
 from mien_train.data.cache import cache_folder, save_cache
+from mien_train.data.findings import Finding
 from mien_train.data.packed import DAMAGE, open_table
 from mien_train.progress import progress
 
 SIZE = 48
 """Pixels of a picture's side."""
 
-USAGES = ("Training", "PublicTest", "PrivateTest")
+_KAGGLE_USAGES = ("Training", "PublicTest", "PrivateTest")
+USAGES = (*_KAGGLE_USAGES, "Validation", "unassigned")
+"""What a row is for, as its data set says: FER2013's three; validation rows of other sets; and
+rows that no split was named for, which splits.split_dataset shares out.
+"""
 TRAINING = USAGES.index("Training")
 PUBLIC_TEST = USAGES.index("PublicTest")
+PRIVATE_TEST = USAGES.index("PrivateTest")
+VALIDATION = USAGES.index("Validation")
+UNASSIGNED = USAGES.index("unassigned")
 
 VOTES = (
     "neutral", "happiness", "surprise", "sadness", "anger",
@@ -47,8 +53,6 @@ _VOTE_COLUMNS = ("Usage", "Image name", *VOTES)
 _VOTERS = 10  # people who saw each picture (FER+, section 3)
 _VOTE_OF_TEXT = {str(count): count for count in range(_VOTERS + 1)}
 _LABEL_OF_TEXT = {str(index): index for index in range(len(LABELS))}
-_PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png")
-_NEEDED = f"{SIZE}x{SIZE} gray is needed; replace or remove it"
 _MAX_PROBLEMS = 5  # bad rows that a message names
 
 
@@ -68,7 +72,12 @@ class Dataset:
     groups: (N,) int32, rows that belong together, such as pictures of one person, and never come to
     lie on two sides of a split; or None.
     weights: (N,) float32, how much each row counts in training; None for 1.
+    surroundings: (N, 96, 96) uint8, each picture, which is the middle of it, with as much around it
+    again; None where nothing is known beyond the pictures.
+    boxes: (N, 4) where the device's detector saw the face, as faces.detect_boxes gives them; NaN
+    where that is not known yet; or None.
     names: (N,) the pictures' files, or None.
+    findings: what was noticed about single pictures.
     """
 
     images: Pixels
@@ -81,7 +90,10 @@ class Dataset:
     label_names: tuple[str, ...] = LABELS
     groups: NDArray[np.int32] | None = None
     weights: Floats | None = None
+    surroundings: Pixels | None = None
+    boxes: Doubles | None = None
     names: NDArray[np.str_] | None = None
+    findings: tuple[Finding, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -99,6 +111,8 @@ class Dataset:
             votes=_take(self.votes, rows),
             groups=_take(self.groups, rows),
             weights=_take(self.weights, rows),
+            surroundings=_take(self.surroundings, rows),
+            boxes=_take(self.boxes, rows),
             names=_take(self.names, rows),
         )
 
@@ -124,27 +138,18 @@ def _take(values: Any, rows: Array) -> Any:
 
 
 def load_dataset(path: Path, ferplus: Path | None = None, skip_bad: bool = False) -> Dataset:
-    """Read Kaggle's fer2013.csv (plain, compressed, or in an archive) or its image folders; what is
-    parsed is cached.
+    """Read Kaggle's fer2013.csv (plain, compressed, or in an archive); what is parsed is cached.
 
-    ferplus: FER+'s fer2013new.csv, whose votes are joined to the rows. skip_bad: leave bad rows and
-    pictures out and count them in `skipped`.
+    ferplus: FER+'s fer2013new.csv, whose votes are joined to the rows. skip_bad: leave bad rows out
+    and count them in `skipped`.
 
     Raises DataError for a missing or malformed file; it names the lines.
     """
-    if not path.exists():
-        raise DataError(f"{path}: no such file or folder; get the data with: mien-train data fetch")
-    if not path.is_file() and not path.is_dir():
-        raise DataError(f"{path}: a pipe or a device, not a file; write what it gives into a file")
-    if ferplus and path.is_dir():
-        raise DataError(
-            f"{ferplus}: the votes follow the rows of Kaggle's fer2013.csv, whose order the image "
-            f"folders in {path} do not have; leave --ferplus out, or give fer2013.csv"
-        )
+    refuse_special(path)
     try:
-        digest = _digest(path)
+        digest = files.sha256(path)
     except OSError as problem:
-        raise _unreadable(path, problem) from None
+        raise DataError(f"{path}: cannot be read ({problem.strerror}); check the file") from None
     suffix = "-skip" if skip_bad else ""
     cache = cache_folder() / f"{digest}{suffix}.npz"
     dataset = _read_cache(cache, digest)
@@ -161,6 +166,14 @@ def load_dataset(path: Path, ferplus: Path | None = None, skip_bad: bool = False
     if ferplus is None:
         return dataset
     return with_votes(dataset, ferplus)
+
+
+def refuse_special(path: Path) -> None:
+    """Raise DataError unless there is a file: to open a pipe would wait for its other end."""
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder; get FER2013 with: mien-train data fetch")
+    if not path.is_file():
+        raise DataError(f"{path}: a pipe or a device, not a file; write what it gives into a file")
 
 
 def with_votes(dataset: Dataset, path: Path) -> Dataset:
@@ -190,23 +203,8 @@ def describe(dataset: Dataset) -> str:
     return ", ".join(f"{count} {label}" for count, label in zip(counts, names, strict=True))
 
 
-def _digest(path: Path) -> str:
-    if path.is_file():
-        return files.sha256(path)
-    digest = hashlib.sha256()
-    for picture in _picture_files(path):
-        name = os.fsencode(picture.relative_to(path))
-        digest.update(name + f"\0{files.sha256(picture)}\n".encode())
-    return digest.hexdigest()
-
-
-def _unreadable(path: Path, problem: OSError) -> DataError:
-    file = problem.filename or path
-    return DataError(f"{file}: cannot be read ({problem.strerror}); check the file")
-
-
 class _Row(NamedTuple):
-    """One row or picture; pixels: (2304,) or (48, 48) uint8. number: as in Dataset.row_numbers."""
+    """One row; pixels: (2304,) uint8. number: as in Dataset.row_numbers."""
 
     pixels: Pixels
     label: int
@@ -215,17 +213,12 @@ class _Row(NamedTuple):
 
 
 def _parse(path: Path, digest: str, skip_bad: bool) -> Dataset:
-    if path.is_dir():
-        rows, problems = _parse_folder(path)
-        hint = "give Kaggle's folders, train/LABEL and test/LABEL"
-    else:
-        rows, problems = _parse_csv(path)
-        hint = "give Kaggle's fer2013.csv"
+    rows, problems = _parse_csv(path)
     if problems and not skip_bad:
         advice = "fix the data, or skip what is bad with --skip-bad"
         raise DataError(f"{path}: {_join(problems)}; {advice}")
     if not rows:
-        raise DataError(f"{path}: no usable row; {hint}")
+        raise DataError(f"{path}: no usable row; give Kaggle's fer2013.csv")
     return Dataset(
         images=np.stack([row.pixels for row in rows]).reshape(-1, SIZE, SIZE),
         labels=np.array([row.label for row in rows], np.int8),
@@ -295,8 +288,9 @@ def _parse_row(row: Row, number: int) -> _Row:
     if emotion not in _LABEL_OF_TEXT:
         raise ValueError(f"emotion {shorten(emotion)!r} is not 0 to {len(LABELS) - 1}")
     usage = row["Usage"]
-    if usage not in USAGES:
-        raise ValueError(f"Usage {shorten(usage)!r} is none of {', '.join(USAGES)}")
+    if usage not in _KAGGLE_USAGES:
+        names = ", ".join(_KAGGLE_USAGES)
+        raise ValueError(f"Usage {shorten(usage)!r} is none of {names}")
     pixels = _parse_pixels(row["pixels"])
     return _Row(pixels, _LABEL_OF_TEXT[emotion], USAGES.index(usage), number)
 
@@ -313,66 +307,6 @@ def _parse_pixels(text: str) -> Pixels:
             f"pixel values {pixels.min()} to {pixels.max()} where 0 to 255 are allowed"
         )
     return pixels.astype(np.uint8)
-
-
-def _picture_files(folder: Path) -> list[Path]:
-    """The pictures in a folder and below, without what systems put beside them."""
-    paths = (path for path in folder.rglob("*") if path.suffix.lower() in _PICTURE_SUFFIXES)
-    return sorted(path for path in paths if not is_hidden(path.relative_to(folder)))
-
-
-def _parse_folder(folder: Path) -> tuple[list[_Row], list[str]]:
-    """The pictures train/LABEL/*.jpg and test/LABEL/*.jpg, and what is wrong with others."""
-    rows: list[_Row] = []
-    problems: list[str] = []
-    for number, path in enumerate(
-        progress(_picture_files(folder), f"reading {folder.name}", "pictures")
-    ):
-        try:
-            rows.append(_parse_picture(path, number))
-        except ValueError as problem:
-            problems.append(f"{path.relative_to(folder)}: {problem}")
-    return rows, problems
-
-
-def _parse_picture(path: Path, number: int) -> _Row:
-    """Raises ValueError that says what is wrong with the picture."""
-    part = path.parent.parent.name.lower()
-    label = path.parent.name.lower()
-    if label not in LABELS or part not in ("train", "test"):
-        names = ", ".join(LABELS)
-        raise ValueError(f"not in train/LABEL or test/LABEL with LABEL of {names}")
-    return _Row(_read_picture(path), LABELS.index(label), _usage_of_file(path.name, part), number)
-
-
-def _read_picture(path: Path) -> Pixels:
-    """(48, 48) uint8 of a picture file. Raises ValueError for anything else."""
-    import cv2
-
-    try:
-        # Not imread: OpenCV ends the process at a name that is not UTF-8.
-        content = np.fromfile(path, np.uint8)
-        image = cv2.imdecode(content, cv2.IMREAD_GRAYSCALE)
-    except OSError as problem:
-        raise ValueError(f"cannot be read ({problem.strerror})") from None
-    except cv2.error:  # an empty file
-        image = None
-    if image is None:
-        raise ValueError(f"no picture where {_NEEDED}")
-    height, width = image.shape
-    if (height, width) != (SIZE, SIZE):
-        raise ValueError(f"{width}x{height} pixels where {_NEEDED}")
-    return image  # type: ignore[return-value]
-
-
-def _usage_of_file(name: str, part: str) -> int:
-    """Index of USAGES: Kaggle's file names say it ('PrivateTest_123.jpg'), else `test` is
-    PublicTest.
-    """
-    for index, usage in enumerate(USAGES):
-        if name.startswith(usage):
-            return index
-    return TRAINING if part == "train" else PUBLIC_TEST
 
 
 class _VoteTable(NamedTuple):

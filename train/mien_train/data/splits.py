@@ -5,19 +5,29 @@ order split alike.
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from mien_edge.errors import DataError
 
 from mien_train.arrays import Indices, Mask, Pixels
-from mien_train.data.duplicates import cached_near_groups
-from mien_train.data.read import PUBLIC_TEST, TRAINING, USAGES, Dataset
+from mien_train.data.duplicates import cached_near_groups, linked_groups
+from mien_train.data.read import (
+    PUBLIC_TEST,
+    TRAINING,
+    UNASSIGNED,
+    USAGES,
+    VALIDATION,
+    Dataset,
+)
 
 SPLITS = ("official", "deduplicated", "deck")
 RENAMED_SPLITS = {"honest": "official", "strict": "deduplicated"}
 """Split names of earlier versions, as their runs, studies, ensembles and cards hold them, and their
 names now.
 """
+_TEST_FRACTION = 0.2  # of the groups of rows without a usage
+_TEST_DRAW = 0x7E57  # keeps the draw of test rows apart from that of validation rows
 _VALIDATION_IDS = Path(__file__).with_name("validation_ids.txt")
 
 
@@ -26,7 +36,7 @@ class Split:
     """Row numbers of a dataset, each (n,) int64 in rising order.
 
     train: to learn from. validation: held out for every choice. test: only reported; may be empty.
-    test_name: the usage that the test rows come from, or "none".
+    test_name: the usage that the test rows come from; "test" where they were drawn; or "none".
     """
 
     train: Indices
@@ -54,23 +64,42 @@ def split_dataset(
     for validation, no test. Its validation accuracy is chosen on the rows that it reports, so it
     flatters.
 
-    seed: of the drawn validation rows; FER2013's listed ones go with seed 0.
+    Validation rows that the data set names itself are those. Of rows without a usage a fifth are
+    drawn for the test, by group, and the others are as Training. Rows of one group
+    (Dataset.groups), and what nearly equals them, never lie on two sides: where the data set's own
+    split separates them, those in Training are left out.
+
+    seed: of the drawn rows; FER2013's listed ones go with seed 0.
     """
     if kind not in SPLITS:
         raise DataError(f"unknown split {kind!r}; choose one of {', '.join(SPLITS)}")
-    is_training = dataset.usages == TRAINING
-    training = np.flatnonzero(is_training)
     if kind == "deck":
-        return Split(training, np.flatnonzero(~is_training), np.zeros(0, np.int64), "none")
-    groups = cached_near_groups(dataset)
-    clean = training[~np.isin(groups[training], groups[~is_training])]
-    validation = _listed_validation(dataset, training) if seed == 0 else clean[:0]
-    if not len(validation):
-        validation = _drawn_validation(groups, clean, seed, validation_fraction)
-    candidates = clean if kind == "deduplicated" else training
-    train = candidates[~np.isin(groups[candidates], groups[validation])]
+        return _deck_split(dataset)
+    groups = split_groups(dataset)
     test = np.flatnonzero(dataset.usages == PUBLIC_TEST)
-    return Split(train, validation, test, USAGES[PUBLIC_TEST])
+    drawn_test = _drawn_test(dataset, groups, seed)
+    named_validation = np.flatnonzero(dataset.usages == VALIDATION)
+    is_training = np.isin(dataset.usages, (TRAINING, UNASSIGNED))
+    is_training[drawn_test] = False
+    training = np.flatnonzero(is_training)
+    others = np.flatnonzero(~is_training)
+    clean = training[~np.isin(groups[training], groups[others])]
+    validation = _validation(dataset, groups, clean, seed, validation_fraction)
+    validation = np.union1d(validation, named_validation)
+    candidates = clean if kind == "deduplicated" else _without_torn_groups(dataset, training, clean)
+    train = candidates[~np.isin(groups[candidates], groups[validation])]
+    name = "test" if len(drawn_test) else USAGES[PUBLIC_TEST]
+    return Split(train, validation, np.union1d(test, drawn_test), name)
+
+
+def split_groups(dataset: Dataset) -> Indices:
+    """(N,) numbers of what must not be torn: rows of one group, near duplicates, and what either
+    links.
+    """
+    near = cached_near_groups(dataset)
+    if dataset.groups is None:
+        return near
+    return linked_groups([near, dataset.groups])
 
 
 def current_split_name(recorded: str) -> str:
@@ -125,6 +154,54 @@ def without_near_duplicates(dataset: Dataset, split: Split) -> Mask:
     return ~np.isin(groups[split.test], groups[split.train])
 
 
+def _deck_split(dataset: Dataset) -> Split:
+    if np.isin(dataset.usages, (VALIDATION, UNASSIGNED)).any():
+        raise DataError("the split deck is for FER2013 alone; use --split official")
+    is_training = dataset.usages == TRAINING
+    validation = np.flatnonzero(~is_training)
+    return Split(np.flatnonzero(is_training), validation, np.zeros(0, np.int64), "none")
+
+
+def _drawn_test(dataset: Dataset, groups: Indices, seed: int) -> Indices:
+    """A fifth of the rows without a usage, in whole groups, none of which has a row with one."""
+    unassigned = np.flatnonzero(dataset.usages == UNASSIGNED)
+    assigned = np.flatnonzero(dataset.usages != UNASSIGNED)
+    free = unassigned[~np.isin(groups[unassigned], groups[assigned])]
+    if not len(free):
+        return free
+    return _drawn_rows(groups, free, (seed, _TEST_DRAW), _TEST_FRACTION)
+
+
+def _validation(
+    dataset: Dataset,
+    groups: Indices,
+    clean: Indices,
+    seed: int,
+    fraction: float,
+) -> Indices:
+    """FER2013's listed validation rows, and of other rows a share of those that are clean."""
+    training = np.flatnonzero(dataset.usages == TRAINING)
+    listed = _listed_validation(dataset, training) if seed == 0 else training[:0]
+    if len(listed):
+        clean = clean[:0] if dataset.groups is None else clean[dataset.groups[clean] >= 0]
+    is_named = (dataset.usages == VALIDATION).any()
+    if is_named:
+        clean = clean[dataset.usages[clean] == UNASSIGNED]
+    if not len(clean):
+        return listed
+    return np.union1d(listed, _drawn_rows(groups, clean, seed, fraction))
+
+
+def _without_torn_groups(dataset: Dataset, training: Indices, clean: Indices) -> Indices:
+    """The training rows, without those that belong to a group, of which another row is no training
+    row. FER2013's rows belong to none, and official keeps what nearly equals its test rows.
+    """
+    if dataset.groups is None:
+        return training
+    is_free = (dataset.groups[training] < 0) | np.isin(training, clean)
+    return training[is_free]
+
+
 def _listed_validation(dataset: Dataset, training: Indices) -> Indices:
     """The Training rows that validation_ids.txt names; none where not all of its pictures are in
     the data.
@@ -137,7 +214,7 @@ def _listed_validation(dataset: Dataset, training: Indices) -> Indices:
     return training[is_listed]
 
 
-def _drawn_validation(groups: Indices, rows: Indices, seed: int, fraction: float) -> Indices:
+def _drawn_rows(groups: Indices, rows: Indices, seed: Any, fraction: float) -> Indices:
     """Those of `rows` that belong to a random `fraction` of the rows' groups, at least to one."""
     numbers = np.unique(groups[rows])
     count = max(1, round(len(numbers) * fraction))

@@ -39,6 +39,7 @@ class TrainingSet:
     validation_labels: Labels
     preprocess: Preprocess
     squares: Doubles | None = None
+    surroundings: Pixels | None = None
     teacher_probabilities: tuple[NDArray[np.float16], ...] = ()
     distillation_weight: float = 0.0
 
@@ -86,6 +87,7 @@ def training_set(
         validation_labels=heads.stack_labels(validation, own_heads),
         preprocess=preprocess,
         squares=faces.device_squares(dataset, preprocess)[split.train],
+        surroundings=train.surroundings,
     )
 
 
@@ -102,7 +104,8 @@ class View:
         """Return (len(rows), s, s) normalized crops of those rows."""
         training = self.training
         squares = None if training.squares is None else training.squares[rows]
-        pictures = augment.apply(training.images[rows], self.draws.take(rows), squares)
+        around = None if training.surroundings is None else training.surroundings[rows]
+        pictures = augment.apply(training.images[rows], self.draws.take(rows), squares, around)
         return training.preprocess.normalize(pictures)
 
 
