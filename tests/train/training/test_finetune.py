@@ -11,6 +11,7 @@ from mien_edge.contract import LABELS
 from mien_edge.model.bundle import load_bundle, shipped_bundle
 from mien_train import cli
 from mien_train.data.heads import labels_head
+from mien_train.data.mixture import repeat_edges
 from mien_train.data.read import Dataset
 from mien_train.results.evaluate import int8_logits
 from mien_train.results.export import golden_inputs
@@ -138,8 +139,10 @@ def test_earlier_data_are_rehearsed_beside_labels_as_they_are(bundle, training):
     labels = np.zeros(20, np.int8)
     dataset = Dataset(images, labels, usages, np.arange(20, dtype=np.int32), "0" * 64)
     run = run_of(bundle, SimpleNamespace(dataset=dataset))
-    rehearsed = finetuning.with_earlier_knowledge(run, FINETUNE.fit, training)
+    around = replace(training, surroundings=repeat_edges(training.images))
+    rehearsed = finetuning.with_earlier_knowledge(run, FINETUNE.fit, around)
     assert len(rehearsed) == 22
+    assert rehearsed.surroundings.shape == (22, 96, 96)
     assert (rehearsed.targets[:12] == training.targets).all()
     assert (rehearsed.images[12:] == images[:10]).all()
     crops = training.preprocess.normalize(images[:10])

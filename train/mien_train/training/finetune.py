@@ -21,6 +21,7 @@ from mien_edge.model.bundle import Bundle
 from mien_edge.model.interpreter import Classifier
 
 from mien_train.arrays import Floats, Pixels
+from mien_train.data.mixture import repeat_edges
 from mien_train.data.read import TRAINING
 from mien_train.training import dequantize
 from mien_train.training.recipes import Recipe, Stage
@@ -110,9 +111,13 @@ def _with_rehearsal(
 ) -> TrainingSet:
     crops = training.preprocess.normalize(rehearsed)
     said = probabilities(bundle, labels, crops)
+    surroundings = training.surroundings
+    if surroundings is not None:
+        surroundings = np.concatenate([surroundings, repeat_edges(rehearsed)])
     return replace(
         training,
         images=np.concatenate([training.images, rehearsed]),
+        surroundings=surroundings,
         targets=np.concatenate([training.targets, said]),
         squares=None,
     )
