@@ -463,18 +463,21 @@ def _begin_run(
     folder: Path,
     data: "DataSource",
 ) -> "OpenRun":
-    from mien_train.training.run import RunRequest, begin
+    from mien_train.training.run import RunRequest, begin, refuse_missing_inputs
 
     request = RunRequest(
         folder=folder,
-        recipe=_fit_to_data(recipe, data, options.teacher),
+        recipe=recipe,
         data=data,
         split=options.split,
         command=shlex.join(["mien-train", *sys.argv[1:]]),
         teacher=options.teacher,
         pretrained=getattr(options, "pretrained", None),
     )
-    return begin(request)
+    if data.may_have_votes:  # else the recipe may need less
+        refuse_missing_inputs(request)
+    fitted = _fit_to_data(recipe, data, options.teacher)
+    return begin(dataclasses.replace(request, recipe=fitted))
 
 
 def _fit_to_data(recipe: "Recipe", data: "DataSource", teacher: Path | None) -> "Recipe":

@@ -211,3 +211,36 @@ def test_the_committed_teachers_are_read_with_todays_names():
     assert member.has_shape_of(EDGE)
     crops = np.random.default_rng(0).integers(0, 256, (4, 48, 48), np.uint8)
     assert member.probabilities(member.logits(crops)).sum(axis=2) == pytest.approx(1)
+
+
+DISTILLED = replace(
+    TINY,
+    name="distilled",
+    fit=replace(TINY.fit, distillation_weight=0.5),
+)
+
+
+def test_a_teacher_of_other_rows_is_refused_before_a_face_is_searched(small, tmp_path, monkeypatch):
+    record = json.loads((MODELS / "teachers" / "ensemble.json").read_text())
+    (tmp_path / "teacher").mkdir()
+    (tmp_path / "teacher" / "ensemble.json").write_text(json.dumps(record))
+    monkeypatch.setattr("mien_train.data.faces.detect_boxes", None)
+    wanted = RunRequest(
+        tmp_path / "run", DISTILLED, DataSource(small), "official", "", tmp_path / "teacher"
+    )
+    with pytest.raises(RunError, match=r"teacher has other validation rows than .*run"):
+        begin(wanted)
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_is_missing_or_differs_is_said_before_the_data_are_read(folder, small, tmp_path):
+    unread = DataSource(tmp_path / "none.csv")
+    for recipe, name, teacher, reason in (
+        (DISTILLED, "new", tmp_path / "nobody", "no ensemble here"),
+        (replace(TINY, seed=5), "begun", None, "holds a run with another recipe"),
+    ):
+        wanted = RunRequest(tmp_path / name, recipe, unread, "official", "", teacher)
+        if name == "begun":
+            begin(replace(wanted, recipe=TINY, data=DataSource(small)))
+        with pytest.raises(RunError, match=reason):
+            begin(wanted)

@@ -179,7 +179,7 @@ def _finding_parts(dataset: Dataset, folder: Path | None) -> Iterator[str]:
     for kind in dict.fromkeys(finding.kind for finding in dataset.findings):
         members = [finding for finding in dataset.findings if finding.kind == kind]
         yield html.heading(f"Photographs: {kind}")
-        yield html.note(f"{len(members):,} pictures. {_EXPLANATIONS[kind]}")
+        yield html.note(f"{findings.count_pictures(len(members))}. {_EXPLANATIONS[kind]}")
         if folder is not None:
             yield html.gallery(_finding_pictures(members[:_MAX_EXAMPLES], folder))
         rows = [
@@ -210,7 +210,7 @@ def _summary(figures: AuditFigures) -> Iterator[tuple[str, object]]:
     if figures.groups is not None:
         yield "groups", f"{figures.groups:,}, of persons for example, that no split tears"
     for kind, count in figures.findings.items():
-        yield kind, f"{count:,} pictures, listed below"
+        yield kind, f"{findings.count_pictures(count)}, listed below"
     if figures.ferplus is not None:
         votes = figures.ferplus
         yield "no face, says FER+", f"{votes.without_face:,} rows"

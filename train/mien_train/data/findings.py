@@ -35,6 +35,11 @@ def counts(findings: Iterable[Finding]) -> dict[str, int]:
     return dict(Counter(finding.kind for finding in findings))
 
 
+def count_pictures(count: int) -> str:
+    """Such as '1 picture' or '1,200 pictures'."""
+    return f"{count:,} picture" if count == 1 else f"{count:,} pictures"
+
+
 def as_text(findings: Iterable[Finding], named: int = _MAX_NAMED) -> list[str]:
     """A line for each kind, with its number and the first pictures by name."""
     by_kind: dict[str, list[Finding]] = {}
@@ -43,7 +48,7 @@ def as_text(findings: Iterable[Finding], named: int = _MAX_NAMED) -> list[str]:
     lines = []
     for kind, members in by_kind.items():
         left_out = sum(finding.is_left_out for finding in members)
-        lines.append(f"{kind}: {len(members)} pictures, {left_out} left out")
+        lines.append(f"{kind}: {count_pictures(len(members))}, {left_out} left out")
         lines += [f"  {finding.name}: {finding.detail}" for finding in members[:named]]
         if len(members) > named:
             lines.append(f"  and {len(members) - named} more")

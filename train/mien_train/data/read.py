@@ -72,6 +72,7 @@ class Dataset:
     groups: (N,) int32, rows that belong together, such as pictures of one person, and never come to
     lie on two sides of a split; or None.
     weights: (N,) float32, how much each row counts in training; None for 1.
+    is_sampled: whether training draws rows of rare labels more often, see balance.balanced_order.
     surroundings: (N, 96, 96) uint8, each picture, which is the middle of it, with as much around it
     again; None where nothing is known beyond the pictures.
     boxes: (N, 4) where the device's detector saw the face, as faces.detect_boxes gives them; NaN
@@ -90,6 +91,7 @@ class Dataset:
     label_names: tuple[str, ...] = LABELS
     groups: NDArray[np.int32] | None = None
     weights: Floats | None = None
+    is_sampled: bool = False
     surroundings: Pixels | None = None
     boxes: Doubles | None = None
     names: NDArray[np.str_] | None = None

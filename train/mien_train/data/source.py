@@ -67,9 +67,11 @@ class DataSource:
         return self.path if self.path.is_dir() else self.path.parent
 
     @property
-    def votes_path(self) -> Path | None:
-        """The first file of FER+ votes, or None."""
-        return next((part.ferplus for part in (self, *self.others) if part.ferplus), None)
+    def may_have_votes(self) -> bool:
+        """Whether its rows can have FER+ votes, as far as that is known unread: FER+'s folders and
+        imported faces may bring them.
+        """
+        return any(part.ferplus or not is_table(part.path) for part in (self, *self.others))
 
     def resolve(self) -> "DataSource":
         """The same files by their absolute paths."""
@@ -182,8 +184,10 @@ def _refuse_unfit(source: DataSource) -> None:
 
 
 def _balanced(dataset: Dataset, kind: str) -> Dataset:
-    """The data set with the rows' weights multiplied so that all labels count the same."""
-    if kind != "loss":
+    """The data set with all labels made to count the same, in one of balance.BALANCES' ways."""
+    if kind == "sampling":
+        return replace(dataset, is_sampled=True)
+    if kind == "none":
         return dataset
     weights = balance.loss_weights(dataset.labels)
     if dataset.weights is not None:

@@ -146,6 +146,19 @@ def load_ensemble(folder: Path) -> Ensemble:
     return Ensemble(folder, tuple(members))
 
 
+def read_facts(folder: Path) -> Facts:
+    """Read what the members of an ensemble's folder have in common, without their networks. Raises
+    RunError for a damaged ensemble.json.
+    """
+    path = folder / "ensemble.json"
+    try:
+        return Facts.from_record(json.loads(path.read_text())["facts"])
+    except (AttributeError, ValueError, KeyError, TypeError) as problem:
+        raise RunError(
+            f"{path} is damaged ({problem}); make it again with: mien-train ensemble"
+        ) from None
+
+
 def facts(dataset: Dataset, split: Split, split_name: str, recipe: Recipe) -> Facts:
     """Return the facts of a network that the recipe trains on that split of the dataset."""
     return Facts(

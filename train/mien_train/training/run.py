@@ -190,12 +190,18 @@ def begin(request: RunRequest) -> OpenRun:
     the teacher's to start from, or its starting weights, and DataError where a recipe that learns
     from votes has none.
     """
-    _refuse_missing_inputs(request)
-    record = _make_record(request)
-    if (request.folder / "run.json").exists():
+    refuse_missing_inputs(request)
+    inputs = _record_without_data(request)
+    is_begun = (request.folder / "run.json").exists()
+    if is_begun:
+        _refuse_other_inputs(request, inputs)
+    record = inputs | {"data": request.data.to_record()}
+    if is_begun:
         return _reopen(request, record)
+    run = OpenRun(request.folder, request.recipe, record, request.data)
+    _refuse_other_teacher(run)
     files.write_text(request.folder / "run.json", json.dumps(record, indent=1) + "\n")
-    return OpenRun(request.folder, request.recipe, record, request.data)
+    return run
 
 
 def open_run(folder: Path, data: DataSource | None = None) -> OpenRun:
@@ -231,7 +237,8 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
 
 
-def _refuse_missing_inputs(request: RunRequest) -> None:
+def refuse_missing_inputs(request: RunRequest) -> None:
+    """Raise RunError or DataError for what the recipe needs and the request lacks, unread."""
     recipe = request.recipe
     if recipe.initial_weights == "pretrained" and not request.pretrained:
         raise RunError(
@@ -253,7 +260,7 @@ def _refuse_missing_inputs(request: RunRequest) -> None:
             f"the recipe {recipe.name} is fine-tuned from its teacher, "
             "so its `fit` needs distillation; set `distillation_weight` above 0"
         )
-    if recipe.needs_votes and not request.data.ferplus:
+    if recipe.needs_votes and not request.data.may_have_votes:
         raise DataError(
             f"the recipe {recipe.name} learns from FER+ votes, and {request.data.path} has none; "
             "give Kaggle's fer2013.csv, with FER+'s fer2013new.csv next to it, or named with "
@@ -263,11 +270,11 @@ def _refuse_missing_inputs(request: RunRequest) -> None:
 
 def _refuse_other_heads(request: RunRequest, teacher: Path) -> None:
     """Raise RunError unless the teacher has the heads of its student."""
-    heads_of_teacher = ensemble.load_ensemble(teacher).facts.heads
+    heads_of_teacher = ensemble.read_facts(teacher).heads
     if heads_of_teacher == request.recipe.heads:
         return
     advice = "name an ensemble of networks with the same heads"
-    if not request.data.ferplus:
+    if not request.data.may_have_votes:
         advice = f"leave --teacher out, or {advice}, trained on these data"
     raise RunError(
         f"{teacher} teaches the heads {', '.join(heads_of_teacher)}, and {request.recipe.name} "
@@ -275,14 +282,15 @@ def _refuse_other_heads(request: RunRequest, teacher: Path) -> None:
     )
 
 
-def _make_record(request: RunRequest) -> dict[str, Any]:
-    """Return the values of run.json, as JSON gives them back."""
+def _record_without_data(request: RunRequest) -> dict[str, Any]:
+    """Return the values of run.json, as JSON gives them back, but for the data, which take long to
+    read.
+    """
     recipe = request.recipe
     record = {
         "recipe": recipe.to_dict(),
         "start": _describe_start(request),
         "command": request.command,
-        "data": request.data.to_record(),
         "split": request.split,
         "versions": versions(),
         "teacher": None,
@@ -306,18 +314,47 @@ def _describe_start(request: RunRequest) -> str:
     return start.describe(request.recipe, request.teacher)
 
 
+def _refuse_other_teacher(run: OpenRun) -> None:
+    """Raise RunError for a teacher that was trained on other rows, heads or crops, before anything
+    of the run takes long.
+    """
+    recorded = run.record["teacher"]
+    if recorded:
+        folder = Path(recorded["folder"])
+        teacher_facts = ensemble.read_facts(folder)
+        ensemble.check_alike(str(run.folder), run.facts, str(folder), teacher_facts)
+
+
 def _reopen(request: RunRequest, record: dict[str, Any]) -> OpenRun:
-    """Open the run that the folder holds. Raises RunError if it differs from the requested one."""
+    """Open the run that the folder holds. Raises RunError if its data are not the requested."""
     run = open_run(request.folder, request.data)
-    differing = [key for key in _COMPARED if run.record.get(key) != record[key]]
+    _refuse_differing(request.folder, run, record, ("data",))
+    return run
+
+
+def _refuse_other_inputs(request: RunRequest, record: dict[str, Any]) -> None:
+    """Raise RunError if the folder holds another run than the requested, as far as that is known
+    without the data.
+    """
+    run = open_run(request.folder, request.data)
+    others = tuple(key for key in _COMPARED if key != "data")
+    _refuse_differing(request.folder, run, record, others)
+
+
+def _refuse_differing(
+    folder: Path,
+    run: OpenRun,
+    record: dict[str, Any],
+    keys: tuple[str, ...],
+) -> None:
+    differing = [key for key in keys if run.record.get(key) != record[key]]
     if run.recipe != parse_recipe(record["recipe"]):
         differing.append("recipe")
     if differing:
         raise RunError(
-            f"{request.folder} holds a run with another {differing[0].replace('_', ' ')}; "
+            f"{folder} holds a run with another {differing[0].replace('_', ' ')}; "
             "name another folder with --folder"
         )
-    return run
 
 
 def _read_record(path: Path) -> dict[str, Any]:

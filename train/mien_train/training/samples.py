@@ -11,7 +11,7 @@ from mien_edge.contract import Preprocess, as_floats
 from numpy.typing import NDArray
 
 from mien_train.arrays import Doubles, Floats, Indices, Labels, Pixels
-from mien_train.data import augment, faces, heads
+from mien_train.data import augment, balance, faces, heads
 from mien_train.data.read import Dataset
 from mien_train.data.splits import Split
 from mien_train.data.strengths import Augment
@@ -28,7 +28,8 @@ class TrainingSet:
 
     images: (n, s, s) uint8. targets: (n, heads, 7) float32 distributions; a row that sums to less
     than 1 counts less. validation_images: (m, s, s) uint8. validation_labels: (m, heads) int8, -1
-    for none. squares: (n, 3), see augment.apply, or None. teacher_probabilities: the teacher's (n,
+    for none. squares, surroundings: see augment.apply, or None. sampled_labels: (n,) labels that an
+    epoch shows equally often, or None for every row once. teacher_probabilities: the teacher's (n,
     heads, 7) for each of some views, or none. distillation_weight: 0..1, how much of a target is
     the teacher's.
     """
@@ -40,6 +41,7 @@ class TrainingSet:
     preprocess: Preprocess
     squares: Doubles | None = None
     surroundings: Pixels | None = None
+    sampled_labels: Labels | None = None
     teacher_probabilities: tuple[NDArray[np.float16], ...] = ()
     distillation_weight: float = 0.0
 
@@ -88,6 +90,7 @@ def training_set(
         preprocess=preprocess,
         squares=faces.device_squares(dataset, preprocess)[split.train],
         surroundings=train.surroundings,
+        sampled_labels=train.labels if train.is_sampled else None,
     )
 
 
@@ -136,13 +139,20 @@ def _epoch_batches(
     seed: int,
     epoch: int,
 ) -> Iterator[tuple[Floats, Floats]]:
-    order = np.random.default_rng((seed, epoch)).permutation(len(training))
+    order = _epoch_order(training, np.random.default_rng((seed, epoch)))
     view, targets = _epoch_view(training, strengths, seed, epoch)
     for step in range(len(order) // batch_size):
         rng = np.random.default_rng((seed, epoch, step + 1))
         rows = order[step * batch_size : (step + 1) * batch_size]
         crops = augment.erase(view(rows), strengths.erase, rng)
         yield augment.mix(as_floats(crops), targets[rows], strengths.mixup, rng)
+
+
+def _epoch_order(training: TrainingSet, rng: np.random.Generator) -> Indices:
+    """Return the (n,) rows of an epoch: each once, or those of rare labels more often."""
+    if training.sampled_labels is None:
+        return rng.permutation(len(training))
+    return balance.balanced_order(training.sampled_labels, rng, len(training))
 
 
 def _epoch_view(
