@@ -114,10 +114,14 @@ def _with_rehearsal(
     surroundings = training.surroundings
     if surroundings is not None:
         surroundings = np.concatenate([surroundings, repeat_edges(rehearsed)])
+    sampled_labels = training.sampled_labels
+    if sampled_labels is not None:
+        sampled_labels = np.concatenate([sampled_labels, said.argmax(axis=1)])
     return replace(
         training,
         images=np.concatenate([training.images, rehearsed]),
         surroundings=surroundings,
+        sampled_labels=sampled_labels,
         targets=np.concatenate([training.targets, said]),
         squares=None,
     )
