@@ -474,7 +474,7 @@ def _begin_run(
         teacher=options.teacher,
         pretrained=getattr(options, "pretrained", None),
     )
-    if data.votes_path:  # else the recipe may need less
+    if data.ferplus:  # else the recipe may need less
         refuse_missing_inputs(request)
     fitted = _fit_to_data(recipe, data, options.teacher)
     return begin(dataclasses.replace(request, recipe=fitted))

@@ -274,7 +274,7 @@ def _refuse_other_heads(request: RunRequest, teacher: Path) -> None:
     if heads_of_teacher == request.recipe.heads:
         return
     advice = "name an ensemble of networks with the same heads"
-    if not request.data.votes_path:
+    if not request.data.ferplus:
         advice = f"leave --teacher out, or {advice}, trained on these data"
     raise RunError(
         f"{teacher} teaches the heads {', '.join(heads_of_teacher)}, and {request.recipe.name} "
