@@ -15,9 +15,9 @@ PACKAGES = {
     "mien_deploy": ROOT / "deploy",
 }
 FORBIDDEN = {
-    "mien_edge": ("mien_train", "mien_deploy", "tensorflow", "keras", "tf_keras"),
+    "mien_edge": ("mien_train", "mien_deploy", "tensorflow", "keras"),
     "mien_train": ("mien_deploy",),
-    "mien_deploy": ("mien_train", "tensorflow", "keras", "tf_keras"),
+    "mien_deploy": ("mien_train", "tensorflow", "keras"),
 }
 
 

@@ -10,10 +10,10 @@ cd "$folder"
 venv/bin/mien-edge run demo --max-frames 30 --annotate demo.png
 test -s demo.png
 venv/bin/mien-edge check
-for module in tensorflow tf_keras matplotlib; do
+for module in tensorflow keras matplotlib; do
   if venv/bin/python -c "import $module" 2>/dev/null; then
     echo "edge-only: error: $module can be imported" >&2
     exit 1
   fi
 done
-echo "edge-only: the demo runs without tensorflow, tf_keras and matplotlib"
+echo "edge-only: the demo runs without tensorflow, keras and matplotlib"

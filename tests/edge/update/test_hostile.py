@@ -161,7 +161,7 @@ def test_random_bits_flipped(bundle, tmp_path):
 @pytest.fixture
 def layers():
     """Keras' layers, where TensorFlow is installed: in the training room's environment, not in a device's."""
-    return pytest.importorskip("tf_keras").layers
+    return pytest.importorskip("keras").layers
 
 
 def int8(model, path):
@@ -172,7 +172,12 @@ def int8(model, path):
         for seed in range(1):
             yield [np.random.default_rng(seed).random((1, *model.input.shape[1:]), np.float32)]
 
-    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    function = tf.function(
+        lambda crops: model(crops, training=False),
+        input_signature=[tf.TensorSpec(model.input.shape, tf.float32)],
+    )
+    concrete = function.get_concrete_function()
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], model)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = samples
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
@@ -181,14 +186,14 @@ def int8(model, path):
 
 
 def network(*stages, size=48, outputs=7):
-    import tf_keras
-    from tf_keras import layers
+    import keras
+    from keras import layers
 
-    inputs = layers.Input((size, size, 1), 1)
+    inputs = keras.Input((size, size, 1), 1)
     x = inputs
     for stage in stages:
         x = stage(x)
-    return tf_keras.Model(inputs, layers.Dense(outputs)(layers.GlobalAveragePooling2D()(x)))
+    return keras.Model(inputs, layers.Dense(outputs)(layers.GlobalAveragePooling2D()(x)))
 
 
 def replaced(folder, model):

@@ -1,5 +1,6 @@
 """Augmentation and batches: random, yet the same for the same seed, epoch and step."""
 
+import contextlib
 import dataclasses
 import itertools
 
@@ -16,7 +17,7 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (40, 48, 48), dtype=np.uint8)
 LABELS = np.arange(40, dtype=np.int8) % 7
 TARGETS = smoothed_targets(LABELS, 7, 0.1)
 TRAINING = TrainingSet(
-    IMAGES, TARGETS[:, None], IMAGES[:7], LABELS[:7, None], Preprocess(48, 0.0, "none")
+    IMAGES, TARGETS, (7,), IMAGES[:7], LABELS[:7, None], Preprocess(48, 0.0, "none")
 )
 
 
@@ -27,14 +28,19 @@ def warp(strengths, seed=0, squares=None):
 
 
 def batches(seed=1, first_epoch=0, strengths=None, count=8, training=TRAINING):
-    endless = samples.batches(training, strengths or Augment(), 10, seed, first_epoch)
-    return list(itertools.islice(endless, count))
+    made = samples.Batches(training, strengths or Augment(), 10, seed, first_epoch)
+    with contextlib.closing(made):
+        epochs = itertools.count(first_epoch)
+        endless = itertools.chain.from_iterable(map(made.epoch, epochs))
+        return list(itertools.islice(endless, count))
 
 
 def test_the_same_seed_gives_the_same_batches_and_another_others():
     first, again, other = batches(), batches(), batches(seed=2)
     assert all(
-        (a[0] == b[0]).all() and (a[1] == b[1]).all() for a, b in zip(first, again, strict=True)
+        (own == same).all()
+        for batch, equal in zip(first, again, strict=True)
+        for own, same in zip(batch, equal, strict=True)
     )
     assert (first[0][0] != other[0][0]).any()
 
@@ -46,10 +52,8 @@ def test_starting_at_an_epoch_gives_what_would_have_come():
 
 
 def test_an_epoch_shows_every_row_once():
-    shown = np.concatenate([images for images, _ in batches(strengths=OFF, count=4)])[..., 0] * 255
-    assert sorted(shown.sum(axis=(1, 2)).round().tolist()) == sorted(
-        IMAGES.sum(axis=(1, 2)).tolist()
-    )
+    shown = np.concatenate([batch.crops for batch in batches(strengths=OFF, count=4)])
+    assert sorted(shown.sum(axis=(1, 2)).tolist()) == sorted(IMAGES.sum(axis=(1, 2)).tolist())
 
 
 def test_all_strengths_off_changes_nothing():
@@ -96,7 +100,7 @@ def test_rows_taken_alone_look_as_they_do_among_all():
 
 def distilled(weight, *values):
     """The training set with a teacher who gives every label the same probability, one value a view."""
-    probabilities = tuple(np.full((40, 1, 7), value, np.float16) for value in values)
+    probabilities = tuple(np.full((40, 7), value, np.float16) for value in values)
     return dataclasses.replace(
         TRAINING, teacher_probabilities=probabilities, distillation_weight=weight
     )
@@ -105,18 +109,16 @@ def distilled(weight, *values):
 def test_epochs_cycle_the_views_that_the_teacher_saw():
     training = distilled(1.0, 0.25, 0.75)
     shown = batches(training=training, strengths=Augment(mixup=0), count=12)
-    assert [float(targets[0, 0, 0]) for _, targets in shown[::4]] == [0.25, 0.75, 0.25]
+    assert [float(batch.targets[0, 0]) for batch in shown[::4]] == [0.25, 0.75, 0.25]
     view = samples.teacher_view(training, Augment(mixup=0), 1, 1)(np.arange(40))
     # Erasing aside, the second epoch's pictures are the second view's.
-    pictures = np.rint(np.concatenate([images for images, _ in shown[4:8]])[..., 0] * 255).astype(
-        np.uint8
-    )
+    pictures = np.concatenate([batch.crops for batch in shown[4:8]])
     assert sum(any((picture == other).all() for other in view) for picture in pictures) > 20
 
 
 def test_the_distillation_weight_of_a_target_is_the_teachers():
-    targets = batches(training=distilled(0.75, 0.0), strengths=OFF, count=1)[0][1]
-    assert targets.sum(axis=2) == pytest.approx(0.25)
+    targets = batches(training=distilled(0.75, 0.0), strengths=OFF, count=1)[0].targets
+    assert targets.sum(axis=1) == pytest.approx(0.25)
 
 
 def test_erasing_touches_only_some_pictures_and_not_the_original():
@@ -126,12 +128,13 @@ def test_erasing_touches_only_some_pictures_and_not_the_original():
     assert 0.2 < (erased != IMAGES).any(axis=(1, 2)).mean() < 0.8
 
 
-def test_mixing_keeps_targets_distributions_and_the_larger_share():
-    images = IMAGES[..., None].astype(np.float32)
-    mixed, targets = augment.mix(images, TARGETS[:, None], 0.4, np.random.default_rng(0))
-    assert np.allclose(targets.sum(axis=2), 1, atol=1e-5)
-    assert (targets[:, 0].argmax(axis=1) == TARGETS.argmax(axis=1)).mean() > 0.8
-    assert mixed.shape == images.shape
+def test_a_row_is_blended_with_another_and_keeps_the_larger_share():
+    partners, shares = augment.draw_blend(40, 0.4, np.random.default_rng(0))
+    assert sorted(partners) == list(range(40))
+    assert 0.5 <= shares.min() < shares.max() <= 1
+    alone, whole = augment.draw_blend(40, 0.0, np.random.default_rng(0))
+    assert (alone == np.arange(40)).all()
+    assert (whole == 1).all()
 
 
 def test_smoothed_targets_sum_to_one():

@@ -2,14 +2,12 @@
 
 from dataclasses import replace
 
+import keras
 import numpy as np
 import pytest
-import tensorflow as tf
-import tf_keras
 from mien_edge.contract import as_floats
-from mien_edge.model import tflite
 from mien_train.results import export
-from mien_train.training import loop, networks, prune, quantize, recipes
+from mien_train.training import networks, prune, recipes
 
 pytestmark = pytest.mark.slow
 
@@ -23,8 +21,8 @@ def settle(model, crops):
     """Give its normalisations what they see, as in a trained network, and each channel a scale of its own."""
     rng = np.random.default_rng(0)
     for layer in model.layers:
-        if isinstance(layer, tf_keras.layers.BatchNormalization):
-            inputs = tf_keras.Model(model.input, layer.input)(as_floats(crops[:24])).numpy()
+        if isinstance(layer, keras.layers.BatchNormalization):
+            inputs = keras.Model(model.input, layer.input).predict(as_floats(crops[:24]), verbose=0)
             width = inputs.shape[-1]
             gamma = rng.uniform(0.5, 1.5, width)
             beta = rng.normal(0.5, 0.5, width)
@@ -33,15 +31,15 @@ def settle(model, crops):
 
 @pytest.fixture(scope="module")
 def large(crops):
-    tf_keras.utils.set_random_seed(1)
-    model = networks.build(recipes.recipe("teacher-face"))
+    keras.utils.set_random_seed(1)
+    model = networks.build(recipes.recipe("teacher-face"), 14)
     settle(model, crops)
     return model
 
 
-def small(widths, halving, batch=None):
+def small(widths, halving):
     return networks.build(
-        replace(recipes.EDGE, arguments={"widths": widths, "halving": halving}), batch
+        replace(recipes.EDGE, arguments={"widths": widths, "halving": halving}), 14
     )
 
 
@@ -49,7 +47,7 @@ def activations(model, layer, crops):
     """What the layer computes from crops, away from the border: there the large network's picture is padded with grey,
     the small one's with black.
     """
-    return tf_keras.Model(model.input, layer.output).predict(as_floats(crops), verbose=0)[
+    return keras.Model(model.input, layer.output).predict(as_floats(crops), verbose=0)[
         :, 3:-3, 3:-3
     ]
 
@@ -65,9 +63,7 @@ def test_a_network_from_which_nothing_is_pruned_computes_the_same(large, crops):
         0,
         1,
     ):  # the first convolution, over a doubled picture in the large network; the depthwise one
-        pair = [
-            (network, of_kind(network, tf_keras.layers.ReLU)[index]) for network in (model, large)
-        ]
+        pair = [(network, of_kind(network, keras.layers.ReLU)[index]) for network in (model, large)]
         student, teacher = (activations(network, layer, crops) for network, layer in pair)
         assert teacher.std() > 0.1
         np.testing.assert_allclose(student, teacher, atol=2e-3)
@@ -81,7 +77,7 @@ def test_a_pruned_network_computes_on_other_pictures_what_the_large_one_does_and
     def explained(model):
         """How much of the selected channels' variance after the second block."""
         student, teacher = (
-            of_kind(network, tf_keras.layers.BatchNormalization)[4] for network in (model, large)
+            of_kind(network, keras.layers.BatchNormalization)[4] for network in (model, large)
         )
         scales = teacher.get_weights()[
             0
@@ -96,7 +92,7 @@ def test_a_pruned_network_computes_on_other_pictures_what_the_large_one_does_and
         model = small((32 // divisor, 64 // divisor, 128 // divisor), (2,))
         prune.prune(model, large, crops)
         shares.append(explained(model))
-    fitted = of_kind(model, tf_keras.layers.Conv2D)[-1]
+    fitted = of_kind(model, keras.layers.Conv2D)[-1]
     fitted.set_weights([fitted.get_weights()[0][..., ::-1]])
     shares.append(explained(model))
     assert shares == sorted(shares, reverse=True)
@@ -118,50 +114,3 @@ def test_the_channels_selected_are_those_that_the_others_follow_from():
     )  # what nobody looks at needs no channel
     assert set(blind) <= {0, 1, 2}
     assert len(prune.select_greedily(covariance, np.eye(5), 5)) == 5
-
-
-def test_equalized_kernels_compute_the_same(crops):
-    model = small((8, 16, 16), (2,))
-    kernels = of_kind(model, tf_keras.layers.DepthwiseConv2D)
-    rng = np.random.default_rng(0)
-    for layer in kernels:
-        (values,) = layer.get_weights()
-        layer.set_weights([values * 10 ** rng.uniform(-2, 1, (values.shape[2], 1))])
-    settle(model, crops)
-    before = loop.predict(model, crops)
-    assert before.std(axis=0).min() > 0.02
-    quantize.equalize_ranges(model)
-    assert len(kernels) == 2
-    for layer in kernels:
-        assert np.abs(layer.get_weights()[0]).max(axis=(0, 1, 3)) == pytest.approx(1)
-    np.testing.assert_allclose(loop.predict(model, crops), before, atol=1e-4)
-
-
-def test_a_mobile_becomes_integer_operators_that_run_fast_on_a_device():
-    model = small((8, 16, 16), (2,), batch=1)
-    quantize.equalize_ranges(model)
-    content = quantize.convert(quantize.add_fake_quant(model))
-    quantize.check_integer(content)
-    assert {operator.name for operator in tflite.operators(content)} == {
-        "QUANTIZE", "CONV_2D", "DEPTHWISE_CONV_2D", "MEAN", "FULLY_CONNECTED",
-    }  # fmt: skip
-
-
-@pytest.mark.parametrize("is_calibrated", [False, True])
-def test_a_conversion_gives_what_keras_own_gives(crops, is_calibrated):
-    """All but one byte: the metadata's, which says whether Keras or a saved function was converted."""
-    model = networks.build(
-        replace(recipes.TINY, arguments={"stem": 4, "widths": (4,), "depths": (1,)}), batch=1
-    )
-    if not is_calibrated:
-        model = quantize.add_fake_quant(model)
-    calibration = crops if is_calibrated else None
-    own = quantize.convert(model, calibration)
-    with pytest.MonkeyPatch.context() as patch:
-        from_keras_model = tf.lite.TFLiteConverter.from_keras_model
-        patch.setattr(
-            tf.lite.TFLiteConverter, "from_saved_model", lambda _: from_keras_model(model)
-        )
-        expected = quantize.convert(model, calibration)
-    assert len(own) == len(expected)
-    assert sum(a != b for a, b in zip(own, expected, strict=True)) <= 1

@@ -35,6 +35,19 @@ def request(folder, data, recipe=TINY):
     return RunRequest(folder, recipe, DataSource(data), "official", "test")
 
 
+def test_another_head_is_one_entry_and_a_recipe(folder, small, monkeypatch):
+    happy = Head("smile", "smiles", "It predicts a smile.", 0.5, labels=("happy", "neutral"))
+    monkeypatch.setitem(heads.HEADS, "smile", happy)
+    two_steps = replace(TINY.fit, epochs=1, batch_size=120)
+    run = begin(
+        request(folder / "third", small, replace(TINY, heads=("fer2013", "smile"), fit=two_steps))
+    )
+    assert len(run.split.train) // two_steps.batch_size == 2
+    (entry,) = fit.fit(run)
+    assert {"val_accuracy_0", "val_accuracy_1"} <= set(entry)
+    assert fit.float_network(run, "smile").output_shape == (None, 2)
+
+
 def test_a_head_matches_labels_by_name_and_a_row_without_one_teaches_it_nothing(small):
     dataset = read.load_dataset(small)
     shuffled = replace(dataset, label_names=("neutral", "x", "fear", "happy", "sad", "y", "angry"))
@@ -210,7 +223,7 @@ def test_the_committed_teachers_are_read_with_todays_names():
     member = start.initial_member(EDGE, teacher)
     assert member.has_shape_of(EDGE)
     crops = np.random.default_rng(0).integers(0, 256, (4, 48, 48), np.uint8)
-    assert member.probabilities(member.logits(crops)).sum(axis=2) == pytest.approx(1)
+    assert member.probabilities(member.logits(crops)).sum(axis=1) == pytest.approx(2)
 
 
 DISTILLED = replace(

@@ -155,24 +155,17 @@ def erase(images: Pixels, probability: float, rng: np.random.Generator) -> Pixel
     return erased
 
 
-def mix(
-    images: Floats,
-    targets: Floats,
-    alpha: float,
-    rng: np.random.Generator,
-) -> tuple[Floats, Floats]:
-    """Blend each row with another by a weight from Beta(alpha, alpha), at least 0.5 (mixup, Zhang
-    et al. 2017).
+def draw_blend(count: int, alpha: float, rng: np.random.Generator) -> tuple[Indices, Floats]:
+    """Draw how rows are blended (mixup, Zhang et al. 2017).
 
-    images, targets: floats of any shape with the rows first. Returns both blended; as they are
-    where `alpha` is 0.
+    Returns (count,) the row that each is blended with, and (count,) how much of a row is its own:
+    drawn from Beta(alpha, alpha), at least 0.5; 1 where `alpha` is 0.
     """
     if alpha <= 0:
-        return images, targets
-    weights = rng.beta(alpha, alpha, len(images)).astype(np.float32)
-    weights = np.maximum(weights, 1 - weights)
-    partners = rng.permutation(len(images))
-    return _blend(images, partners, weights), _blend(targets, partners, weights)
+        return np.arange(count), np.ones(count, np.float32)
+    shares = rng.beta(alpha, alpha, count).astype(np.float32)
+    shares = np.maximum(shares, 1 - shares)
+    return rng.permutation(count), shares
 
 
 def _draw_within(limit: float, count: int, rng: np.random.Generator) -> Doubles:
@@ -227,8 +220,3 @@ def _compress_all(images: Pixels, qualities: Indices) -> Pixels:
     for row in np.flatnonzero(qualities):
         images[row] = compress(images[row], int(qualities[row]))
     return images
-
-
-def _blend(values: Floats, partners: Indices, weights: Floats) -> Floats:
-    own = weights.reshape(-1, *[1] * (values.ndim - 1))
-    return own * values + (1 - own) * values[partners]

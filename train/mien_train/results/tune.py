@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import optuna
 from mien_edge import files
+from mien_edge.contract import LABELS
 from mien_edge.errors import RunError
 from mien_edge.formats import csv_line
 from mien_edge.model import tflite
@@ -34,6 +35,7 @@ from optuna.study import StudyDirection
 from optuna.trial import BaseTrial, FrozenTrial, Trial, TrialState
 
 from mien_train import html, plots
+from mien_train.data import heads
 from mien_train.data.read import Dataset
 from mien_train.data.splits import Split, current_split_name, split_dataset
 from mien_train.data.strengths import Augment
@@ -250,7 +252,7 @@ def measure_cost(recipe: Recipe, folder: Path) -> Cost:
     """Convert the recipe's network with fresh weights to `folder`/model.tflite, and measure it."""
     size = recipe.preprocess.size
     noise = np.random.default_rng(0).integers(0, 256, (_COST_CROPS, size, size), np.uint8)
-    content = quantize.convert(networks.build(recipe, batch=1, heads=1), noise)
+    content = quantize.post_training_content(recipe, networks.build(recipe, len(LABELS)), noise)
     path = folder / "model.tflite"
     files.write_bytes(path, content)
     macs = sum(operator.macs for operator in tflite.operators(content)) / 1e6
@@ -411,14 +413,15 @@ def _run_trial(study: Study, trial: Trial, space: SearchSpace) -> None:
 
 def _trainer(recipe: Recipe, space: SearchSpace, folder: Path) -> Callable[..., loop.History]:
     """`loop.train` of a trial's float network, with its checkpoints in `folder`."""
+    own_heads = heads.resolve(recipe.heads, space.dataset)
     training = samples.training_set(
         space.dataset,
         space.split,
-        recipe.heads,
+        own_heads,
         recipe.preprocess,
         recipe.fit.label_smoothing,
     )
-    build = partial(networks.build, recipe, precision=recipe.precision)
+    build = partial(networks.build, recipe, sum(training.head_sizes), recipe.precision)
     return partial(loop.train, build, recipe.fit, training, folder, recipe.seed)
 
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
-import tf_keras
 from mien_edge.errors import RunError
 from mien_edge.model import tflite
 from mien_edge.model.bundle import Bundle, load_bundle
@@ -41,7 +41,7 @@ def members(folders: Sequence[Path], dataset: Dataset) -> list[Member]:
     return [_member(bundles, dataset) for bundles in runs.values()]
 
 
-def network(bundles: Sequence[Bundle], recipe: Recipe, crops: Pixels) -> tf_keras.Model:
+def network(bundles: Sequence[Bundle], recipe: Recipe, crops: Pixels) -> keras.Model:
     """Build the recipe's float network with all its heads from their bundles, which are in the
     order of the heads.
 
@@ -51,7 +51,8 @@ def network(bundles: Sequence[Bundle], recipe: Recipe, crops: Pixels) -> tf_kera
     try:
         layers = [tflite.weights(head.model.read_bytes()) for head in bundles]
         _refuse_other_bodies(bundles, layers)
-        model = networks.build(recipe)
+        outputs = sum(len(bias) for *_, bias in (own[-1] for own in layers))
+        model = networks.build(recipe, outputs)
         body = layers[0][:-1]
         kernels = [np.moveaxis(kernel, 0, -1) for _, kernel, _ in body]
         biases = [bias for _, _, bias in body]

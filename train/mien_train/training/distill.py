@@ -48,7 +48,9 @@ def with_soft_targets(run: OpenRun, stage: Stage, training: TrainingSet) -> Trai
     for number in progress(numbers, "computing soft targets", "views"):
         view = teacher_view(training, stage.augment, run.recipe.seed, number)
         path = folder / f"{number:02d}.npz"
-        probabilities.append(cache.cached(path, partial(_predict, teacher, view)))
+        cached = cache.cached(path, partial(_predict, teacher, view))
+        # Earlier versions kept the heads on an axis of their own.
+        probabilities.append(cached.reshape(len(training), -1))
     return replace(
         training,
         teacher_probabilities=tuple(probabilities),
@@ -81,5 +83,5 @@ def _cache_key(run: OpenRun, stage: Stage) -> str:
 
 
 def _predict(teacher: Ensemble, view: View) -> NDArray[np.float16]:
-    rows = np.arange(len(view.training))
+    rows = np.arange(len(view))
     return teacher(view(rows)).astype(np.float16)

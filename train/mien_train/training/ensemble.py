@@ -13,15 +13,16 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
-import tf_keras
 from mien_edge import files, schema
-from mien_edge.contract import LABELS, Preprocess, softmax
+from mien_edge.contract import Preprocess, softmax
 from mien_edge.errors import RunError
 
 from mien_train import metrics, plots
 from mien_train.arrays import Array, Doubles, Floats, Indices, Labels, Pixels
 from mien_train.data import heads, splits
+from mien_train.data.heads import find_head
 from mien_train.data.read import Dataset
 from mien_train.data.splits import Split
 from mien_train.progress import progress
@@ -39,13 +40,19 @@ class Facts:
     validation rows a teacher would have been trained on the rows that its student is measured on.
 
     validation_rows: hexadecimal SHA-256 that names them. split: one of splits.SPLITS. heads: names.
-    preprocessing: of the crops.
+    labels: of each head. preprocessing: of the crops.
     """
 
     validation_rows: str
     split: str
     heads: tuple[str, ...]
+    labels: tuple[tuple[str, ...], ...]
     preprocessing: Preprocess
+
+    @property
+    def head_sizes(self) -> list[int]:
+        """How many labels each head has."""
+        return [len(labels) for labels in self.labels]
 
     def to_record(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -53,6 +60,7 @@ class Facts:
             "validation_rows": self.validation_rows,
             "split": self.split,
             "heads": list(self.heads),
+            "labels": [list(labels) for labels in self.labels],
             "preprocessing": schema.to_dict(self.preprocessing),
         }
 
@@ -64,7 +72,10 @@ class Facts:
         values = {_RENAMED_FACTS.get(key, key): value for key, value in record.items()}
         crops = schema.from_dict(Preprocess, values["preprocessing"], "preprocessing", RunError)
         split = splits.current_split_name(values["split"])
-        return Facts(values["validation_rows"], split, tuple(values["heads"]), crops)
+        names = tuple(values["heads"])
+        # Earlier versions had no heads but those whose labels are known.
+        labels = values.get("labels") or [find_head(name).labels for name in names]
+        return Facts(values["validation_rows"], split, names, tuple(map(tuple, labels)), crops)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,9 +96,10 @@ class Member:
     share: float = 0.0
     temperatures: tuple[float, ...] = ()
 
-    def network(self) -> tf_keras.Model:
+    def network(self) -> keras.Model:
         """Build the network with its weights."""
-        model = networks.build(self.recipe, precision=self.recipe.precision)
+        outputs = sum(self.facts.head_sizes)
+        model = networks.build(self.recipe, outputs, self.recipe.precision)
         model.set_weights(self.weights)
         return model
 
@@ -96,14 +108,16 @@ class Member:
         return _shape(self.recipe) == _shape(recipe)
 
     def logits(self, crops: Pixels) -> Floats:
-        """Return (n, heads, 7) logits of normalized (n, s, s) crops."""
-        return loop.predict(self.network(), crops).reshape(len(crops), -1, len(LABELS))
+        """Return (n, outputs) logits of normalized (n, s, s) crops."""
+        return loop.predict(self.network(), crops)
 
     def probabilities(self, logits: Array) -> Doubles:
-        """Return (n, heads, 7) probabilities of the member's (n, heads, 7) logits, each head at its
+        """Return (n, outputs) probabilities of the member's (n, outputs) logits, each head at its
         temperature.
         """
-        return softmax(logits / np.array(self.temperatures)[:, None])  # type: ignore[return-value]
+        parts = _split(logits, self.facts.head_sizes)
+        heads = zip(parts, self.temperatures, strict=True)
+        return np.concatenate([softmax(part, temperature) for part, temperature in heads], axis=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +128,7 @@ class Ensemble:
     members: tuple[Member, ...]
 
     def __call__(self, crops: Pixels) -> Doubles:
-        """Return (n, heads, 7) probabilities of normalized (n, s, s) crops."""
+        """Return (n, outputs) probabilities of normalized (n, s, s) crops."""
         total = np.zeros(())
         for member in self.members:
             if member.share:
@@ -161,9 +175,9 @@ def read_facts(folder: Path) -> Facts:
 
 def facts(dataset: Dataset, split: Split, split_name: str, recipe: Recipe) -> Facts:
     """Return the facts of a network that the recipe trains on that split of the dataset."""
-    return Facts(
-        splits.validation_digest(dataset, split), split_name, recipe.heads, recipe.preprocess
-    )
+    labels = tuple(head.labels for head in heads.resolve(recipe.heads, dataset))
+    rows = splits.validation_digest(dataset, split)
+    return Facts(rows, split_name, recipe.heads, labels, recipe.preprocess)
 
 
 def check_alike(name: str, own: Facts, other_name: str, other: Facts) -> None:
@@ -194,7 +208,7 @@ def make_ensemble(folder: Path, members: Sequence[Member], dataset: Dataset) -> 
     first = members[0]
     split = splits.require_test(splits.split_dataset(dataset, first.facts.split))
     _refuse_unlike(folder, members, facts(dataset, split, first.facts.split, first.recipe))
-    rows = _measured_rows(dataset, split, first.recipe)
+    rows = _measured_rows(dataset, split, first)
     measured = [rows.measure(member) for member in progress(members, "measuring", "members")]
     probabilities = [member.probabilities for member in measured]
     shares = rows.select_shares(probabilities)
@@ -209,17 +223,21 @@ def make_ensemble(folder: Path, members: Sequence[Member], dataset: Dataset) -> 
     return result
 
 
-def select_shares(probabilities: Sequence[Array], labels: Array) -> Doubles:
+def select_shares(
+    probabilities: Sequence[Array], labels: Array, head_sizes: Sequence[int]
+) -> Doubles:
     """Return the members' shares, which sum to 1: starting from nothing, the member is added, again
     and again, that makes the mean's negative log-likelihood least (greedy selection with
     replacement, Caruana et al. 2004).
 
-    probabilities: (n, heads, 7) of each member. labels: (n, heads), -1 for none.
+    probabilities: (n, outputs) of each member. labels: (n, heads), -1 for none. head_sizes: outputs
+    of each head.
     """
     counts = np.zeros(len(probabilities))
     total = np.zeros_like(probabilities[0])
     for _ in range(_SELECTIONS):
-        losses = [_nll((total + values) / (counts.sum() + 1), labels) for values in probabilities]
+        means = [(total + values) / (counts.sum() + 1) for values in probabilities]
+        losses = [_nll(mean, labels, head_sizes) for mean in means]
         best = int(np.argmin(losses))
         counts[best] += 1
         total = total + probabilities[best]
@@ -266,33 +284,35 @@ def as_text(result: dict[str, Any]) -> str:
 class _MeasuredRows:
     """The rows that an ensemble is measured on.
 
-    crops: normalized (n, s, s). labels: (n, heads), -1 for none. sets: row numbers by 'validation',
-    the test's name, and that with ' unseen', for those without a near duplicate among the training
-    rows.
+    crops: normalized (n, s, s). labels: (n, heads), -1 for none. facts: of the members. sets: row
+    numbers by 'validation', the test's name, and that with ' unseen', for those without a near
+    duplicate among the training rows.
     """
 
     crops: Pixels
     labels: Labels
-    heads: tuple[str, ...]
+    facts: Facts
     sets: dict[str, Indices]
 
     def measure(self, member: Member) -> "_MeasuredMember":
         """Return the member, calibrated on validation rows, with its probabilities on all rows."""
         logits = member.logits(self.crops)
         rows = self.sets["validation"]
-        temperatures = _fit_temperatures(logits[rows], self.labels[rows])
+        sizes = self.facts.head_sizes
+        temperatures = _fit_temperatures(logits[rows], self.labels[rows], sizes)
         calibrated = replace(member, temperatures=temperatures)
         return _MeasuredMember(calibrated, calibrated.probabilities(logits))
 
     def select_shares(self, probabilities: Sequence[Array]) -> Doubles:
-        """Return the shares of members with these (n, heads, 7) probabilities, selected on the
+        """Return the shares of members with these (n, outputs) probabilities, selected on the
         validation rows.
         """
         rows = self.sets["validation"]
-        return select_shares([values[rows] for values in probabilities], self.labels[rows])
+        own = [values[rows] for values in probabilities]
+        return select_shares(own, self.labels[rows], self.facts.head_sizes)
 
     def figures(self, probabilities: Array) -> dict[str, Any]:
-        """Return the figures of (n, heads, 7) probabilities: of each set of rows, by each head."""
+        """Return the figures of (n, outputs) probabilities: of each set of rows, by each head."""
         return {
             name: self._head_figures(probabilities[rows], self.labels[rows])
             for name, rows in self.sets.items()
@@ -302,24 +322,26 @@ class _MeasuredRows:
     def _head_figures(self, probabilities: Array, labels: Array) -> dict[str, Any]:
         logits = np.log(np.maximum(probabilities, 1e-9))
         figures = {}
-        for index, head in enumerate(self.heads):
+        parts = _split(logits, self.facts.head_sizes)
+        for index, head_logits in enumerate(parts):
             labelled = labels[:, index] >= 0
             head_metrics = metrics.classification_metrics(
-                logits[labelled, index], labels[labelled, index]
+                head_logits[labelled], labels[labelled, index]
             )
-            figures[head] = head_metrics.to_json()
+            figures[self.facts.heads[index]] = head_metrics.to_json()
         return figures
 
 
 @dataclass(frozen=True, eq=False)
 class _MeasuredMember:
-    """A calibrated member and its (n, heads, 7) probabilities on the measured rows."""
+    """A calibrated member and its (n, outputs) probabilities on the measured rows."""
 
     member: Member
     probabilities: Doubles
 
 
-def _measured_rows(dataset: Dataset, split: Split, recipe: Recipe) -> _MeasuredRows:
+def _measured_rows(dataset: Dataset, split: Split, member: Member) -> _MeasuredRows:
+    recipe = member.recipe
     rows = np.concatenate([split.validation, split.test])
     validation = np.arange(len(split.validation))
     test = np.arange(len(split.validation), len(rows))
@@ -330,7 +352,7 @@ def _measured_rows(dataset: Dataset, split: Split, recipe: Recipe) -> _MeasuredR
     }
     crops = recipe.preprocess.normalize(dataset.images[rows])
     labels = heads.stack_labels(dataset.take(rows), heads.resolve(recipe.heads, dataset))
-    return _MeasuredRows(crops, labels, recipe.heads, sets)
+    return _MeasuredRows(crops, labels, member.facts, sets)
 
 
 def _refuse_unlike(folder: Path, members: Sequence[Member], dataset_facts: Facts) -> None:
@@ -411,23 +433,29 @@ def _round(values: Array) -> Array:
     return values.astype(np.float16) if values.ndim > 1 else values
 
 
-def _fit_temperatures(logits: Floats, labels: Labels) -> tuple[float, ...]:
-    """Return a temperature for each head of (n, heads, 7) logits with (n, heads) labels."""
+def _split(values: Array, head_sizes: Sequence[int]) -> list[Array]:
+    return np.split(values, np.cumsum(head_sizes)[:-1], axis=1)
+
+
+def _fit_temperatures(
+    logits: Floats, labels: Labels, head_sizes: Sequence[int]
+) -> tuple[float, ...]:
+    """Return a temperature for each head of (n, outputs) logits with (n, heads) labels."""
     temperatures = []
-    for index in range(labels.shape[1]):
+    for index, head_logits in enumerate(_split(logits, head_sizes)):
         labelled = labels[:, index] >= 0
-        temperature = metrics.fit_temperature(logits[labelled, index], labels[labelled, index])
+        temperature = metrics.fit_temperature(head_logits[labelled], labels[labelled, index])
         temperatures.append(temperature)
     return tuple(temperatures)
 
 
-def _nll(probabilities: Array, labels: Array) -> float:
+def _nll(probabilities: Array, labels: Array, head_sizes: Sequence[int]) -> float:
     """Return the heads' mean negative log-likelihoods in nats, summed."""
     logits = np.log(np.maximum(probabilities, 1e-9))
     total = 0.0
-    for index in range(labels.shape[1]):
+    for index, head_logits in enumerate(_split(logits, head_sizes)):
         labelled = labels[:, index] >= 0
-        total += metrics.nll(logits[labelled, index], labels[labelled, index], 1.0)
+        total += metrics.nll(head_logits[labelled], labels[labelled, index], 1.0)
     return total
 
 

@@ -3,7 +3,7 @@
 from functools import partial
 from pathlib import Path
 
-import tf_keras
+import keras
 
 from mien_train.training import (
     distill,
@@ -26,7 +26,7 @@ def fit(run: OpenRun) -> list[dict[str, float]]:
     recipe = run.recipe
     initialize = _initializer(run)
     return loop.train(
-        partial(networks.build, recipe, precision=recipe.precision),
+        partial(networks.build, recipe, run.outputs, recipe.precision),
         recipe.fit,
         training_set(run, recipe.fit),
         run.stage_folder("fit"),
@@ -35,13 +35,12 @@ def fit(run: OpenRun) -> list[dict[str, float]]:
     )
 
 
-def float_network(run: OpenRun, head: str, batch: int | None = None) -> tf_keras.Model:
-    """Return the trained float network with one of its heads. batch: a fixed batch size, for
-    export.
-    """
-    model = networks.build(run.recipe, batch, heads=1)
+def float_network(run: OpenRun, head: str) -> keras.Model:
+    """Return the trained float network with one of its heads. Raises RunError before `fit`."""
+    outputs = run.outputs_of(head)
+    model = networks.build(run.recipe, outputs.stop - outputs.start)
     weights = loop.best_weights(run.stage_folder("fit"))
-    model.set_weights(networks.one_head(weights, model, run.recipe.heads.index(head)))
+    model.set_weights(networks.one_head(weights, model, outputs))
     return model
 
 
@@ -53,7 +52,7 @@ def training_set(run: OpenRun, stage: Stage) -> TrainingSet:
     training = samples.training_set(
         run.dataset,
         run.split,
-        recipe.heads,
+        run.heads,
         recipe.preprocess,
         stage.label_smoothing,
     )
@@ -79,13 +78,13 @@ def _initializer(run: OpenRun) -> loop.Initializer | None:
     return partial(_prune_weights, member)
 
 
-def _load_pretrained(path: Path, model: tf_keras.Model, training: TrainingSet) -> None:
+def _load_pretrained(path: Path, model: keras.Model, training: TrainingSet) -> None:
     pretrained.load_weights(model, path, training.crops())
 
 
-def _copy_weights(member: Member, model: tf_keras.Model, training: TrainingSet) -> None:
+def _copy_weights(member: Member, model: keras.Model, training: TrainingSet) -> None:
     model.set_weights(member.weights)
 
 
-def _prune_weights(member: Member, model: tf_keras.Model, training: TrainingSet) -> None:
+def _prune_weights(member: Member, model: keras.Model, training: TrainingSet) -> None:
     prune.prune(model, member.network(), training.crops())

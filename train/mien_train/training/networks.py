@@ -1,31 +1,196 @@
-"""Networks as tf_keras functional models: float32 (48, 48, 1) in 0..1 to 7 logits a head, one head
-after the other.
+"""Networks as Keras functional models: float32 (b, 48, 48, 1) in 0..1 to (b, outputs) logits, one
+head after the other.
 
-Softmax is left to the contract, which divides the logits by the card's temperature first. Every
-layer has an integer TensorFlow Lite kernel, and every convolution is followed by the
-BatchNormalization and ReLU that quantization folds. `batch` is fixed for export, where the device's
-interpreter takes one crop at a time. A bundle carries one head.
+Softmax is left to the contract, which divides the logits by the card's temperature first. An
+architecture is a function of the `Blocks` that it is built from: `FloatBlocks` here make the float
+network, `fake_quant.FakeQuantBlocks` the fake-quantized one, and `convert.TensorFlowBlocks` what
+TensorFlow Lite's converter reads. So every architecture can be quantized, and its layers have the
+same names in all three. A bundle carries one head.
 """
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
 
+import keras
 import numpy as np
-import tf_keras
-from mien_edge.contract import LABELS, as_floats
-from tf_keras import layers
+from keras import layers, ops
+from mien_edge.contract import as_floats
+from mien_edge.errors import RunError
 
 from mien_train.arrays import Array, Pixels
 from mien_train.training.recipes import Recipe
 
+Activation = Literal["", "relu", "relu6"]
+
 _SAMPLE = 256  # crops that batch normalizations are fitted to
 _MIN_VARIANCE = 1e-2  # of a channel: one that does not vary on the sample must not be scaled up
 _MOMENTUM = 0.98  # of batch normalizations
-_SAME: dict[str, Any] = {"padding": "same", "use_bias": False}  # of convolutions before them
+
+EPSILON = 1e-3
+"""Added to a variance before its root is taken; Keras' default, which all weights were trained
+with.
+"""
 
 _SEED_FILTERS = (16, 64, 256, 1024)
 _SEED_UNITS = (1024, 128, 64, 32, 16)
 _FACE_WIDTHS = (64, 128, 128, 256, 256, *[512] * 6, 1024, 1024)
+
+
+class Blocks(ABC):
+    """What architectures are built from; layers of a kind are numbered as they are made: conv_1, ….
+
+    x: a tensor (b, h, w, channels), or (b, channels) for `dense`. activation: '', 'relu', or
+    'relu6' (ReLU of at most 6).
+    """
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+
+    def next_name(self, kind: str) -> str:
+        """Return the name of the next layer of a kind."""
+        self._counts[kind] += 1
+        return f"{kind}_{self._counts[kind]}"
+
+    @abstractmethod
+    def convolution(
+        self,
+        x: Any,
+        filters: int,
+        kernel: int = 3,
+        stride: int = 1,
+        activation: Activation = "relu",
+        initializer: str = "he_normal",
+    ) -> Any:
+        """Return a padded convolution with batch normalization."""
+
+    @abstractmethod
+    def depthwise(
+        self,
+        x: Any,
+        stride: int = 1,
+        activation: Activation = "relu",
+        initializer: str = "he_normal",
+    ) -> Any:
+        """Return a padded 3x3 depthwise convolution with batch normalization."""
+
+    @abstractmethod
+    def plain_convolution(self, x: Any, filters: int) -> Any:
+        """Return an unpadded 3x3 convolution with bias and ReLU."""
+
+    @abstractmethod
+    def dense(self, x: Any, units: int, activation: Activation = "") -> Any:
+        """Return a dense layer with bias."""
+
+    @abstractmethod
+    def add(self, x: Any, y: Any, activation: Activation = "") -> Any:
+        """Return the sum of two tensors of one shape."""
+
+    @abstractmethod
+    def max_pool(self, x: Any) -> Any:
+        """Return the maxima of 2x2 positions."""
+
+    @abstractmethod
+    def mean(self, x: Any) -> Any:
+        """Return the (b, channels) means over all positions."""
+
+    @abstractmethod
+    def flatten(self, x: Any) -> Any:
+        """Return (b, h * w * channels)."""
+
+    def enlarge(self, x: Any, factor: int) -> Any:
+        """Return a gray picture in 0..1 enlarged, as three equal channels in -127.5..127.5. Raises
+        RunError unless these are blocks of a float network.
+        """
+        raise RunError("the network `face` is a teacher and is not quantized; prune it (edge-cut)")
+
+
+class FloatBlocks(Blocks):
+    """Keras' own layers: a convolution, its batch normalization, its activation.
+
+    The batch normalization of conv_3 is called conv_3_norm.
+    """
+
+    def convolution(
+        self,
+        x: Any,
+        filters: int,
+        kernel: int = 3,
+        stride: int = 1,
+        activation: Activation = "relu",
+        initializer: str = "he_normal",
+    ) -> Any:
+        layer = layers.Conv2D(
+            filters,
+            kernel,
+            stride,
+            padding="same",
+            use_bias=False,
+            kernel_initializer=initializer,
+            name=self.next_name("conv"),
+        )
+        return _normalized(x, layer, activation)
+
+    def depthwise(
+        self,
+        x: Any,
+        stride: int = 1,
+        activation: Activation = "relu",
+        initializer: str = "he_normal",
+    ) -> Any:
+        layer = layers.DepthwiseConv2D(
+            3,
+            stride,
+            padding="same",
+            use_bias=False,
+            depthwise_initializer=initializer,
+            name=self.next_name("depthwise"),
+        )
+        return _normalized(x, layer, activation)
+
+    def plain_convolution(self, x: Any, filters: int) -> Any:
+        name = self.next_name("plain")
+        layer = layers.Conv2D(filters, 3, kernel_initializer="he_normal", name=name)
+        return layers.ReLU()(layer(x))
+
+    def dense(self, x: Any, units: int, activation: Activation = "") -> Any:
+        initializer = "he_normal" if activation else "glorot_uniform"
+        name = self.next_name("dense")
+        layer = layers.Dense(units, kernel_initializer=initializer, dtype="float32", name=name)
+        return _activated(layer(x), activation)
+
+    def add(self, x: Any, y: Any, activation: Activation = "") -> Any:
+        return _activated(layers.Add()([x, y]), activation)
+
+    def max_pool(self, x: Any) -> Any:
+        return layers.MaxPooling2D(2)(x)
+
+    def mean(self, x: Any) -> Any:
+        return layers.GlobalAveragePooling2D()(x)
+
+    def flatten(self, x: Any) -> Any:
+        return layers.Flatten()(x)
+
+    def enlarge(self, x: Any, factor: int) -> Any:
+        x = layers.Rescaling(255, -127.5)(x)
+        x = layers.UpSampling2D(factor, interpolation="bilinear")(x)
+        return layers.Concatenate()([x, x, x])
+
+
+def _normalized(x: Any, layer: Any, activation: Activation) -> Any:
+    norm = layers.BatchNormalization(
+        momentum=_MOMENTUM,
+        epsilon=EPSILON,
+        name=f"{layer.name}_norm",
+    )
+    return _activated(norm(layer(x)), activation)
+
+
+def _activated(x: Any, activation: Activation) -> Any:
+    if not activation:
+        return x
+    return layers.ReLU(6 if activation == "relu6" else None)(x)
 
 
 class ConvBatchNorm(NamedTuple):
@@ -40,52 +205,56 @@ class ConvBatchNorm(NamedTuple):
         return self.convolution.filters
 
 
-def build(
-    recipe: Recipe,
-    batch: int | None = None,
-    heads: int = 0,
-    precision: str = "float32",
-) -> tf_keras.Model:
+def build(recipe: Recipe, outputs: int, precision: str = "float32") -> keras.Model:
     """Build the recipe's float network with fresh weights.
 
-    batch: a fixed batch size, or None for any. heads: how many, 0 for all of the recipe's.
-    precision: Keras' policy.
+    outputs: how many logits. precision: Keras' dtype policy.
     """
-    tf_keras.mixed_precision.set_global_policy(precision)
+    previous = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision)
     try:
-        make = globals()[recipe.network]
-        heads = heads or len(recipe.heads)
-        return make(size=recipe.preprocess.size, batch=batch, heads=heads, **recipe.arguments)
+        return assemble(recipe, outputs, FloatBlocks())
     finally:
-        tf_keras.mixed_precision.set_global_policy("float32")
+        keras.config.set_dtype_policy(previous)
 
 
-def seed(size: int = 48, batch: int | None = None, heads: int = 1) -> tf_keras.Model:
-    """Build the slide deck's network: 3x3 convolutions with ReLU, each followed by 2x2 pooling,
-    lead from 48x48x1 to 1x1x1024; then dense 1024-128-64-32-16 with ReLU, and 7 outputs. Unpadded,
-    as is Keras' default, four such steps end at 1x1. The deck names no channel counts on the way;
-    here they grow fourfold.
+def assemble(recipe: Recipe, outputs: int, blocks: Blocks) -> keras.Model:
+    """Build the recipe's network from Keras' layers of these blocks."""
+    size = recipe.preprocess.size
+    inputs = keras.Input((size, size, 1))
+    return keras.Model(inputs, logits(recipe, outputs, blocks, inputs), name=recipe.network)
+
+
+def logits(recipe: Recipe, outputs: int, blocks: Blocks, crops: Any) -> Any:
+    """Return the (b, outputs) logits of the recipe's network on (b, s, s, 1) crops in 0..1, as a
+    tensor of the blocks' kind.
     """
-    inputs = layers.Input((size, size, 1), batch)
-    x = inputs
+    return ARCHITECTURES[recipe.network](blocks, crops, outputs, **recipe.arguments)
+
+
+def seed(blocks: Blocks, x: Any, outputs: int) -> Any:
+    """Build the slide deck's network: 3x3 convolutions with ReLU, each followed by 2x2 pooling,
+    lead from 48x48x1 to 1x1x1024; then dense 1024-128-64-32-16 with ReLU, and the outputs.
+    Unpadded, as is Keras' default, four such steps end at 1x1. The deck names no channel counts on
+    the way; here they grow fourfold.
+    """
     for filters in _SEED_FILTERS:
-        x = layers.Conv2D(filters, 3, activation="relu", kernel_initializer="he_normal")(x)
-        x = layers.MaxPooling2D(2)(x)
-    x = layers.Flatten()(x)
+        x = blocks.max_pool(blocks.plain_convolution(x, filters))
+    x = blocks.flatten(x)
     for units in _SEED_UNITS:
-        x = layers.Dense(units, activation="relu", kernel_initializer="he_normal")(x)
-    return tf_keras.Model(inputs, _logits(x, heads), name="seed")
+        x = blocks.dense(x, units, "relu")
+    return blocks.dense(x, outputs)
 
 
 def residual(
+    blocks: Blocks,
+    x: Any,
+    outputs: int,
     stem: int,
     widths: Sequence[int],
     depths: Sequence[int],
     block: str = "basic",
-    size: int = 48,
-    batch: int | None = None,
-    heads: int = 1,
-) -> tf_keras.Model:
+) -> Any:
     """Build a residual network (He et al. 2015): a 3x3 stem of `stem` channels and 2x2 pooling,
     then stages of `depths[i]` blocks of `widths[i]` channels, each stage but the first halving the
     picture, then the mean over the picture.
@@ -94,86 +263,84 @@ def residual(
     to four times the channels, 3x3 depthwise, 1x1; Sandler et al. 2018).
     """
     make_block = {"basic": _basic, "bottleneck": _bottleneck, "inverted": _inverted}[block]
-    inputs = layers.Input((size, size, 1), batch)
-    x = layers.MaxPooling2D(2)(_convolution(inputs, stem))
+    x = blocks.max_pool(blocks.convolution(x, stem))
     for stage, (width, depth) in enumerate(zip(widths, depths, strict=True)):
         for number in range(depth):
             is_halving = stage > 0 and number == 0
-            x = make_block(x, width, 2 if is_halving else 1)
-    return tf_keras.Model(inputs, _logits(_mean(x), heads), name="residual")
+            x = make_block(blocks, x, width, 2 if is_halving else 1)
+    return blocks.dense(blocks.mean(x), outputs)
 
 
 def plain(
+    blocks: Blocks,
+    x: Any,
+    outputs: int,
     widths: Sequence[int],
     depths: Sequence[int],
-    size: int = 48,
-    batch: int | None = None,
-    heads: int = 1,
-) -> tf_keras.Model:
+) -> Any:
     """Build stages of `depths[i]` 3x3 convolutions of `widths[i]` channels, each stage followed by
     2x2 pooling, without shortcuts (VGG, Simonyan & Zisserman 2014, with batch normalization), then
     the mean over the picture.
     """
-    inputs = layers.Input((size, size, 1), batch)
-    x = inputs
     for width, depth in zip(widths, depths, strict=True):
         for _ in range(depth):
-            x = _convolution(x, width)
-        x = layers.MaxPooling2D(2)(x)
-    return tf_keras.Model(inputs, _logits(_mean(x), heads), name="plain")
+            x = blocks.convolution(x, width)
+        x = blocks.max_pool(x)
+    return blocks.dense(blocks.mean(x), outputs)
 
 
 def mobile(
+    blocks: Blocks,
+    x: Any,
+    outputs: int,
     widths: Sequence[int],
     halving: Sequence[int],
-    size: int = 48,
-    batch: int | None = None,
-    heads: int = 1,
-) -> tf_keras.Model:
+) -> Any:
     """Build MobileNet v1 (Howard et al. 2017) whose first convolution keeps the picture's size,
     because crops are small: a 3x3 convolution to widths[0] channels, then for each further width a
     block of 3x3 depthwise and 1x1; the blocks whose numbers (from 1) are in `halving` halve the
     picture; then the mean over it. `prune.prune` makes one of `face`.
     """
-    inputs = layers.Input((size, size, 1), batch)
-    x = _conv_bn_relu6(inputs, layers.Conv2D(widths[0], 3, **_SAME))
-    x = _separable_blocks(x, widths[1:], halving)
-    return tf_keras.Model(inputs, _logits(_mean(x), heads), name="mobile")
+    x = blocks.convolution(x, widths[0], activation="relu6", initializer="glorot_uniform")
+    x = _separable_blocks(blocks, x, widths[1:], halving)
+    return blocks.dense(blocks.mean(x), outputs)
 
 
-def face(
-    enlarge: int = 2,
-    size: int = 48,
-    batch: int | None = None,
-    heads: int = 1,
-) -> tf_keras.Model:
+def face(blocks: Blocks, x: Any, outputs: int, enlarge: int = 2) -> Any:
     """Build MobileNet v1 (Howard et al. 2017) on crops enlarged so many times, for
     `pretrained.load_weights`. It halves the picture four times, not five, because the crops are
     small. Its ReLU6 and its input in -127.5..127.5 are what a face recognition network was trained
     with; it is a teacher, and not for export.
     """
-    inputs = layers.Input((size, size, 1), batch)
-    x = layers.Rescaling(255, -127.5)(inputs)
-    x = layers.UpSampling2D(enlarge, interpolation="bilinear")(x)
-    x = layers.Concatenate()([x, x, x])
-    x = _conv_bn_relu6(x, layers.Conv2D(32, 3, 2, **_SAME))
-    x = _separable_blocks(x, _FACE_WIDTHS, halving=(2, 4, 6))
-    return tf_keras.Model(inputs, _logits(_mean(x), heads), name="face")
+    x = blocks.enlarge(x, enlarge)
+    x = blocks.convolution(x, 32, 3, 2, "relu6", "glorot_uniform")
+    x = _separable_blocks(blocks, x, _FACE_WIDTHS, halving=(2, 4, 6))
+    return blocks.dense(blocks.mean(x), outputs)
 
 
-def conv_bn_pairs(model: tf_keras.Model) -> list[ConvBatchNorm]:
+ARCHITECTURES: dict[str, Callable[..., Any]] = {
+    "seed": seed,
+    "residual": residual,
+    "plain": plain,
+    "mobile": mobile,
+    "face": face,
+}
+"""By the names that recipes use."""
+
+
+def conv_bn_pairs(model: keras.Model) -> list[ConvBatchNorm]:
     """Return each convolution, in order, with the batch normalization after it.
 
     model: a network without shortcuts, in which each convolution has a batch normalization.
     """
-    kinds = layers.Conv2D | layers.DepthwiseConv2D
+    kinds = (layers.Conv2D, layers.DepthwiseConv2D)
     convolutions = [layer for layer in model.layers if isinstance(layer, kinds)]
     batch_norms = [layer for layer in model.layers if isinstance(layer, layers.BatchNormalization)]
     return [ConvBatchNorm(*pair) for pair in zip(convolutions, batch_norms, strict=True)]
 
 
 def unfuse_batchnorm(
-    model: tf_keras.Model,
+    model: keras.Model,
     kernels: Sequence[Array],
     biases: Sequence[Array],
     crops: Pixels,
@@ -186,7 +353,7 @@ def unfuse_batchnorm(
     """
     pairs = conv_bn_pairs(model)
     sample = as_floats(evenly_spaced(crops, _SAMPLE))
-    x = tf_keras.Model(model.input, pairs[0].convolution.input)(sample)
+    x = keras.Model(model.input, pairs[0].convolution.input)(sample)
     for (convolution, batch_norm), kernel, bias in zip(pairs, kernels, biases, strict=True):
         convolution.set_weights([kernel])
         x = convolution(x)
@@ -198,8 +365,9 @@ def _fit_batch_norm(batch_norm: Any, inputs: Any, bias: Array) -> None:
     """Set a batch normalization to the statistics of its (n, h, w, channels) inputs, so that all it
     does is add the (channels,) bias.
     """
-    mean = np.mean(inputs, (0, 1, 2))
-    variance = np.var(inputs, (0, 1, 2)) + _MIN_VARIANCE
+    values = ops.convert_to_numpy(inputs)
+    mean = values.mean(axis=(0, 1, 2))
+    variance = values.var(axis=(0, 1, 2)) + _MIN_VARIANCE
     gamma = np.sqrt(variance + batch_norm.epsilon)
     batch_norm.set_weights([gamma, bias + mean, mean, variance])
 
@@ -210,74 +378,47 @@ def evenly_spaced(crops: Pixels, count: int) -> Pixels:
     return crops[::step][:count]
 
 
-def one_head(weights: Sequence[Array], model: tf_keras.Model, head: int) -> list[Array]:
-    """Return the weights of a network of several heads for `model`, the same network with only its
-    head number `head` (from 0).
+def one_head(weights: Sequence[Array], model: keras.Model, outputs: slice) -> list[Array]:
+    """Return the weights of a network of several heads for `model`, the same network with only one
+    of them.
+
+    outputs: which of the logits are the head's.
     """
-    outputs = slice(head * len(LABELS), (head + 1) * len(LABELS))
     pairs = zip(weights, model.get_weights(), strict=True)
     return [values if values.shape == own.shape else values[..., outputs] for values, own in pairs]
 
 
-def _mean(x: Any) -> Any:
-    return layers.GlobalAveragePooling2D()(x)
-
-
-def _logits(x: Any, heads: int) -> Any:
-    return layers.Dense(heads * len(LABELS), dtype="float32")(x)
-
-
-def _separable_blocks(x: Any, widths: Sequence[int], halving: Sequence[int]) -> Any:
+def _separable_blocks(blocks: Blocks, x: Any, widths: Sequence[int], halving: Sequence[int]) -> Any:
     for block, width in enumerate(widths, start=1):
         stride = 2 if block in halving else 1
-        x = _conv_bn_relu6(x, layers.DepthwiseConv2D(3, stride, **_SAME))
-        x = _conv_bn_relu6(x, layers.Conv2D(width, 1, use_bias=False))
+        x = blocks.depthwise(x, stride, "relu6", "glorot_uniform")
+        x = blocks.convolution(x, width, 1, 1, "relu6", "glorot_uniform")
     return x
 
 
-def _conv_bn_relu6(x: Any, convolution: Any) -> Any:
-    x = convolution(x)
-    x = layers.BatchNormalization(momentum=_MOMENTUM)(x)
-    return layers.ReLU(6)(x)
+def _basic(blocks: Blocks, x: Any, width: int, stride: int) -> Any:
+    y = blocks.convolution(x, width, 3, stride)
+    y = blocks.convolution(y, width, activation="")
+    return _add_shortcut(blocks, x, y, stride)
 
 
-def _basic(x: Any, width: int, stride: int) -> Any:
-    y = _convolution(x, width, stride)
-    y = _convolution(y, width, has_relu=False)
-    return _add_shortcut(x, y, stride)
+def _bottleneck(blocks: Blocks, x: Any, width: int, stride: int) -> Any:
+    y = blocks.convolution(x, width // 2, 1)
+    y = blocks.convolution(y, width // 2, 3, stride)
+    y = blocks.convolution(y, width, 1, activation="")
+    return _add_shortcut(blocks, x, y, stride)
 
 
-def _bottleneck(x: Any, width: int, stride: int) -> Any:
-    y = _convolution(x, width // 2, kernel=1)
-    y = _convolution(y, width // 2, stride)
-    y = _convolution(y, width, kernel=1, has_relu=False)
-    return _add_shortcut(x, y, stride)
-
-
-def _add_shortcut(x: Any, y: Any, stride: int) -> Any:
+def _add_shortcut(blocks: Blocks, x: Any, y: Any, stride: int) -> Any:
     if stride != 1 or x.shape[-1] != y.shape[-1]:
-        x = _convolution(x, y.shape[-1], stride, kernel=1, has_relu=False)
-    return layers.ReLU()(layers.Add()([x, y]))
+        x = blocks.convolution(x, y.shape[-1], 1, stride, activation="")
+    return blocks.add(x, y, "relu")
 
 
-def _inverted(x: Any, width: int, stride: int) -> Any:
-    y = _convolution(x, 4 * x.shape[-1], kernel=1)
-    y = layers.DepthwiseConv2D(3, stride, depthwise_initializer="he_normal", **_SAME)(y)
-    y = layers.BatchNormalization(momentum=_MOMENTUM)(y)
-    y = layers.ReLU()(y)
-    y = _convolution(y, width, kernel=1, has_relu=False)
+def _inverted(blocks: Blocks, x: Any, width: int, stride: int) -> Any:
+    y = blocks.convolution(x, 4 * x.shape[-1], 1)
+    y = blocks.depthwise(y, stride)
+    y = blocks.convolution(y, width, 1, activation="")
     if stride == 1 and x.shape[-1] == width:
-        return layers.Add()([x, y])
+        return blocks.add(x, y)
     return y
-
-
-def _convolution(
-    x: Any,
-    filters: int,
-    stride: int = 1,
-    kernel: int = 3,
-    has_relu: bool = True,
-) -> Any:
-    x = layers.Conv2D(filters, kernel, stride, kernel_initializer="he_normal", **_SAME)(x)
-    x = layers.BatchNormalization(momentum=_MOMENTUM)(x)
-    return layers.ReLU()(x) if has_relu else x

@@ -12,8 +12,8 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
-import tf_keras
 from mien_edge.errors import RunError
 
 from mien_train.arrays import Floats, Pixels
@@ -38,7 +38,7 @@ def describe(recipe: Recipe) -> str:
     return ORIGIN if recipe.initial_weights == "pretrained" else "random weights"
 
 
-def load_weights(model: tf_keras.Model, path: Path, crops: Pixels) -> None:
+def load_weights(model: keras.Model, path: Path, crops: Pixels) -> None:
     """Give `networks.face` the package's weights.
 
     path: the package's .tgz. crops: normalized (n, s, s) uint8 of the training rows. Raises

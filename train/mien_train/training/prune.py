@@ -13,8 +13,8 @@ Both networks alternate, after a first convolution: a depthwise convolution, the
 from collections.abc import Sequence
 from typing import Any
 
+import keras
 import numpy as np
-import tf_keras
 from mien_edge.contract import as_floats
 
 from mien_train.arrays import Array, Floats, Indices, Pixels
@@ -30,7 +30,7 @@ pixel centres at halves).
 """
 
 
-def prune(student: tf_keras.Model, teacher: tf_keras.Model, crops: Pixels) -> None:
+def prune(student: keras.Model, teacher: keras.Model, crops: Pixels) -> None:
     """Give the student, a networks.mobile, the weights of the teacher, a networks.face that doubles
     the picture, pruned to the student's widths.
 
@@ -81,7 +81,7 @@ def select_greedily(covariance: Array, next_kernel: Array, count: int) -> Indice
 
 
 def _select_channels(
-    teacher: tf_keras.Model,
+    teacher: keras.Model,
     layers: Sequence[ConvBatchNorm],
     index: int,
     count: int,
@@ -175,9 +175,9 @@ def _ridged(covariance: Array) -> Array:
     return covariance + ridge * np.eye(len(covariance))
 
 
-def _activations(model: tf_keras.Model, tensor: Any, sample: Floats) -> Floats:
+def _activations(model: keras.Model, tensor: Any, sample: Floats) -> Floats:
     """Return what a tensor of the network is for each crop of the (n, s, s, 1) sample."""
-    return tf_keras.Model(model.input, tensor).predict(sample, batch_size=128, verbose=0)
+    return keras.Model(model.input, tensor).predict(sample, batch_size=128, verbose=0)
 
 
 def _sample_positions(maps: Floats) -> Floats:

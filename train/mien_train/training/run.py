@@ -11,12 +11,14 @@ evaluation-HEAD.json, robustness.json  every figure; report.html shows them
 
 import json
 import platform
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import keras
 from mien_edge import files
 from mien_edge.errors import DataError, RunError
 from mien_edge.model.bundle import Bundle, load_bundle
@@ -38,9 +40,10 @@ _COMPARED = ("data", "split", "teacher", "pretrained", "bundle", "earlier_data")
 
 _PACKAGES = (
     "mien",
+    "keras",
     "tensorflow",
-    "tf_keras",
-    "tensorflow-model-optimization",
+    "jax",
+    "torch",
     "ai-edge-litert",
     "numpy",
 )
@@ -111,6 +114,21 @@ class OpenRun:
     def heads(self) -> tuple[Head, ...]:
         """The heads of its network, in the order of its outputs."""
         return heads.resolve(self.recipe.heads, self.dataset)
+
+    @property
+    def outputs(self) -> int:
+        """How many logits its network has, those of all heads."""
+        return sum(len(head.labels) for head in self.heads)
+
+    def outputs_of(self, head: str) -> slice:
+        """Return which of the logits are those of the head of that name."""
+        start = 0
+        for own_head in self.heads:
+            stop = start + len(own_head.labels)
+            if own_head.name == head:
+                return slice(start, stop)
+            start = stop
+        raise RunError(f"{self.folder}: its network has no head {head!r}")
 
     @cached_property
     def teacher(self) -> Ensemble | None:
@@ -233,8 +251,12 @@ def open_run(folder: Path, data: DataSource | None = None) -> OpenRun:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions that a result depends on, by name."""
-    return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
+    """Return the versions that a result depends on, by name; `backend` is Keras'."""
+    found = {"python": platform.python_version(), "backend": keras.backend.backend()}
+    for name in _PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def refuse_missing_inputs(request: RunRequest) -> None:

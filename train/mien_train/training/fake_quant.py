@@ -1,0 +1,278 @@
+"""Fake quantization (Jacob et al. 2018, https://arxiv.org/abs/1712.05877): a float network that
+rounds kernels and activations to the steps that the int8 network will have.
+
+Kernels: 8 bits, symmetric, one scale a channel, depthwise ones too; batch normalizations are folded
+into them before they are rounded, by the statistics of the float network, which stay as they are.
+Activations: 8 bits, from a moving average of their least and greatest values that freezes after
+some steps, so that the network learns the last of its training with the steps that it will ship
+with (section 3.1 there). Gradients pass rounding unchanged, and clipping not at all.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import keras
+from keras import layers, ops
+from keras.quantizers import fake_quant_with_min_max_vars
+
+from mien_train.arrays import Array
+from mien_train.training import networks
+from mien_train.training.networks import EPSILON, Activation, Blocks
+from mien_train.training.recipes import Recipe
+
+_RANGE_MOMENTUM = 0.99
+_MIN_RANGE = 1e-6  # of a channel or an activation that is always zero
+_SUFFIX = "_range"  # of the name of a layer whose activation's range it is
+
+
+class Kernel(NamedTuple):
+    """Kernel, as Keras has it, and (channels,) bias of a layer, as real numbers."""
+
+    kernel: Array
+    bias: Array
+
+
+class Range(NamedTuple):
+    """The least and the greatest value of an activation; 0 lies between."""
+
+    low: float
+    high: float
+
+
+def build(recipe: Recipe, outputs: int, steps: int = 0) -> keras.Model:
+    """Build the recipe's fake-quantized network with fresh weights.
+
+    steps: training steps after which the ranges of activations freeze. Raises RunError for a
+    network that cannot be quantized.
+    """
+    return networks.assemble(recipe, outputs, FakeQuantBlocks(steps))
+
+
+def load_float_weights(model: keras.Model, float_model: keras.Model) -> None:
+    """Give a fake-quantized network the weights of the float network of the same recipe."""
+    for layer in _layers_with_kernel(model):
+        weights = float_model.get_layer(layer.name).get_weights()
+        if layer.has_batch_norm:
+            weights += float_model.get_layer(f"{layer.name}_norm").get_weights()
+        layer.set_weights(weights)
+
+
+def kernels(model: keras.Model, is_rounded: bool) -> dict[str, Kernel]:
+    """Return what the layers of a fake-quantized network compute with, by their names, batch
+    normalizations folded.
+
+    is_rounded: whether the kernels are rounded to their steps.
+    """
+    values = {}
+    for layer in _layers_with_kernel(model):
+        kernel, bias = layer.rounded() if is_rounded else layer.folded()
+        values[layer.name] = Kernel(ops.convert_to_numpy(kernel), ops.convert_to_numpy(bias))
+    return values
+
+
+def ranges(model: keras.Model) -> dict[str, Range]:
+    """Return the ranges of a fake-quantized network's activations, by the names of their layers."""
+    return {
+        layer.name.removesuffix(_SUFFIX): Range(*map(float, layer.get_weights()[:2]))
+        for layer in model.layers
+        if isinstance(layer, FakeQuantRange)
+    }
+
+
+def _layers_with_kernel(model: keras.Model) -> list[Any]:
+    kinds = (FakeQuantConvolution, FakeQuantDense)
+    return [layer for layer in model.layers if isinstance(layer, kinds)]
+
+
+def round_kernel(kernel: Any) -> Any:
+    """Return a kernel rounded to 8 bits, symmetric, one scale for each place of its last axis."""
+    last = len(kernel.shape) - 1
+    limit = ops.stop_gradient(ops.max(ops.abs(kernel), axis=tuple(range(last))))
+    limit = ops.maximum(limit, _MIN_RANGE)
+    return fake_quant_with_min_max_vars(kernel, -limit, limit, narrow_range=True, axis=last)
+
+
+class FakeQuantConvolution(layers.Layer):
+    """A convolution whose kernel is rounded after its batch normalization was folded into it.
+
+    filters: output channels; 0 for a depthwise convolution. has_batch_norm: else it has a bias.
+    padding: 'same' or 'valid'.
+    """
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int,
+        stride: int = 1,
+        padding: str = "same",
+        has_batch_norm: bool = True,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(name=name)
+        self.filters = filters
+        self.kernel_size = kernel_size
+        self.stride = stride
+        self.padding = padding
+        self.has_batch_norm = has_batch_norm
+
+    def build(self, input_shape: Sequence[int]) -> None:
+        """Make the weights: a kernel, then those of a batch normalization or a bias."""
+        size = (self.kernel_size, self.kernel_size)
+        channels = self.filters or input_shape[-1]
+        kernel_shape = (*size, input_shape[-1], self.filters or 1)
+        self.kernel = self.add_weight(kernel_shape, "he_normal", name="kernel")
+        if not self.has_batch_norm:
+            self.bias = self.add_weight((channels,), "zeros", name="bias")
+            return
+        self.gamma = self.add_weight((channels,), "ones", name="gamma")
+        self.beta = self.add_weight((channels,), "zeros", name="beta")
+        self.mean = self.add_weight((channels,), "zeros", name="moving_mean", trainable=False)
+        self.variance = self.add_weight(
+            (channels,), "ones", name="moving_variance", trainable=False
+        )
+
+    def folded(self) -> tuple[Any, Any]:
+        """Return kernel and bias that compute what convolution and batch normalization do."""
+        if not self.has_batch_norm:
+            return ops.convert_to_tensor(self.kernel), ops.convert_to_tensor(self.bias)
+        scale = self.gamma / ops.sqrt(self.variance + EPSILON)
+        bias = self.beta - self.mean * scale
+        if not self.filters:
+            scale = scale[:, None]
+        return self.kernel * scale, bias
+
+    def rounded(self) -> tuple[Any, Any]:
+        """Return `folded` with the kernel rounded."""
+        kernel, bias = self.folded()
+        if self.filters:
+            return round_kernel(kernel), bias
+        return round_kernel(kernel[..., 0])[..., None], bias
+
+    def call(self, x: Any) -> Any:
+        """Return (b, h, w, channels) of (b, h, w, c)."""
+        kernel, bias = self.rounded()
+        convolve = ops.conv if self.filters else ops.depthwise_conv
+        return convolve(x, kernel, self.stride, self.padding, "channels_last") + bias
+
+
+class FakeQuantDense(layers.Layer):
+    """A dense layer whose kernel is rounded."""
+
+    has_batch_norm = False
+
+    def __init__(self, units: int, name: str | None = None) -> None:
+        super().__init__(name=name)
+        self.units = units
+
+    def build(self, input_shape: Sequence[int]) -> None:
+        """Make the weights: kernel and bias."""
+        shape = (input_shape[-1], self.units)
+        self.kernel = self.add_weight(shape, "glorot_uniform", name="kernel")
+        self.bias = self.add_weight((self.units,), "zeros", name="bias")
+
+    def folded(self) -> tuple[Any, Any]:
+        """Return kernel and bias."""
+        return ops.convert_to_tensor(self.kernel), ops.convert_to_tensor(self.bias)
+
+    def rounded(self) -> tuple[Any, Any]:
+        """Return `folded` with the kernel rounded."""
+        return round_kernel(ops.convert_to_tensor(self.kernel)), ops.convert_to_tensor(self.bias)
+
+    def call(self, x: Any) -> Any:
+        """Return (b, units) of (b, n)."""
+        kernel, bias = self.rounded()
+        return ops.matmul(x, kernel) + bias
+
+
+class FakeQuantRange(layers.Layer):
+    """Rounds an activation to 8 bits between a moving least and greatest value.
+
+    steps: training steps after which the range stays as it is.
+    """
+
+    def __init__(self, steps: int, name: str | None = None) -> None:
+        super().__init__(name=name)
+        self.steps = steps
+
+    def build(self, input_shape: Sequence[int]) -> None:
+        """Make the weights: the range, and how many steps it has seen."""
+        self.low = self.add_weight((), "zeros", name="low", trainable=False)
+        self.high = self.add_weight((), "zeros", name="high", trainable=False)
+        self.count = self.add_weight((), "zeros", name="count", trainable=False)
+
+    def call(self, x: Any, training: bool = False) -> Any:
+        """Return the rounded activation; in training the range follows it first."""
+        if training:
+            self._follow(x)
+        high = ops.maximum(self.high, self.low + _MIN_RANGE)
+        return fake_quant_with_min_max_vars(x, self.low, high)
+
+    def _follow(self, x: Any) -> None:
+        values = ops.stop_gradient(x)
+        low = ops.minimum(ops.min(values), 0.0)
+        high = ops.maximum(ops.max(values), 0.0)
+        count = self.count
+        share = ops.where(count == 0, 1.0, 1.0 - _RANGE_MOMENTUM)
+        share = ops.where(count < self.steps, share, 0.0)
+        self.low.assign(self.low + (low - self.low) * share)
+        self.high.assign(self.high + (high - self.high) * share)
+        self.count.assign(count + 1)
+
+
+class FakeQuantBlocks(Blocks):
+    """Fake-quantized layers, under the names of the float ones.
+
+    steps: training steps after which the ranges of activations freeze.
+    """
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.steps = steps
+
+    def convolution(
+        self,
+        x: Any,
+        filters: int,
+        kernel: int = 3,
+        stride: int = 1,
+        activation: Activation = "relu",
+        initializer: str = "he_normal",
+    ) -> Any:
+        layer = FakeQuantConvolution(filters, kernel, stride, name=self.next_name("conv"))
+        return self._rounded(layer(x), layer.name, activation)
+
+    def depthwise(
+        self,
+        x: Any,
+        stride: int = 1,
+        activation: Activation = "relu",
+        initializer: str = "he_normal",
+    ) -> Any:
+        layer = FakeQuantConvolution(0, 3, stride, name=self.next_name("depthwise"))
+        return self._rounded(layer(x), layer.name, activation)
+
+    def plain_convolution(self, x: Any, filters: int) -> Any:
+        name = self.next_name("plain")
+        layer = FakeQuantConvolution(filters, 3, 1, "valid", has_batch_norm=False, name=name)
+        return self._rounded(layer(x), name, "relu")
+
+    def dense(self, x: Any, units: int, activation: Activation = "") -> Any:
+        layer = FakeQuantDense(units, name=self.next_name("dense"))
+        return self._rounded(layer(x), layer.name, activation)
+
+    def add(self, x: Any, y: Any, activation: Activation = "") -> Any:
+        return self._rounded(layers.Add()([x, y]), self.next_name("add"), activation)
+
+    def max_pool(self, x: Any) -> Any:
+        return layers.MaxPooling2D(2)(x)
+
+    def mean(self, x: Any) -> Any:
+        return self._rounded(layers.GlobalAveragePooling2D()(x), self.next_name("mean"), "")
+
+    def flatten(self, x: Any) -> Any:
+        return layers.Flatten()(x)
+
+    def _rounded(self, x: Any, name: str, activation: Activation) -> Any:
+        if activation:
+            x = layers.ReLU(6 if activation == "relu6" else None)(x)
+        return FakeQuantRange(self.steps, name=f"{name}{_SUFFIX}")(x)
