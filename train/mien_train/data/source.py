@@ -174,7 +174,7 @@ def _refuse_unfit(source: DataSource) -> None:
     if source.ferplus and not is_table(path):
         raise DataError(
             f"{source.ferplus}: the votes follow the rows of Kaggle's fer2013.csv, whose order the "
-            f"pictures in {path} do not have; give fer2013.csv"
+            f"pictures in {path} do not have; leave --ferplus out, or give fer2013.csv"
         )
     if source.label_map and not is_photographs(path):
         raise DataError(

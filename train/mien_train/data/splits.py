@@ -139,7 +139,12 @@ def validation_digest(dataset: Dataset, split: Split) -> str:
 def require_test(split: Split) -> Split:
     """Return the same split. Raises DataError where it has no test rows to report on."""
     if not len(split.test):
-        raise DataError("this split has no test rows; use --split official or deduplicated")
+        if split.test_name == "none":
+            raise DataError("this split has no test rows; use --split official or deduplicated")
+        raise DataError(
+            f"the data have no test rows to report on; add {split.test_name} rows to a table, or a "
+            "folder test/LABEL to folders of pictures"
+        )
     return split
 
 

@@ -33,6 +33,7 @@ from mien_train.data.splits import is_fer2013, split_dataset, without_near_dupli
 from mien_train.metrics import McNemar
 from mien_train.progress import progress
 from mien_train.results.evaluation import (
+    VALIDATION_ROWS,
     BundleComparison,
     BundleEvaluation,
     DeviceMetrics,
@@ -108,6 +109,16 @@ class DeviceCrops(NamedTuple):
     crops: Pixels
 
 
+class CalibrationRows(NamedTuple):
+    """Rows that a calibration is fitted on, and a network's (n, outputs) logits of them; and what
+    they are called.
+    """
+
+    samples: LabelledCrops
+    logits: Floats
+    name: str = VALIDATION_ROWS
+
+
 class FittedCalibration(NamedTuple):
     """A calibration; of the rows that it was fitted on, the share that reaches its threshold, and
     the share of these that is right; both 0..1.
@@ -118,8 +129,11 @@ class FittedCalibration(NamedTuple):
     accuracy: float
 
 
-def evaluate_run(run: OpenRun, head: str) -> Evaluation:
+def evaluate_run(run: OpenRun, head: str, held_out: CalibrationRows | None = None) -> Evaluation:
     """Measure one head's float, fake-quantised, int8 and post-training-quantised networks.
+
+    held_out: more rows than the validation rows, to calibrate the networks on: those of a
+    cross-validation, each predicted by a network that has not seen it.
 
     Writes evaluation-HEAD.json and the logits on test rows into the run's folder. Raises RunError
     where the run has no .tflite files yet.
@@ -135,7 +149,10 @@ def evaluate_run(run: OpenRun, head: str) -> Evaluation:
     predictions: dict[str, Indices] = {}
     for name, logits in _network_logits(run, head, crops):
         validation_logits, test_logits = np.split(logits, [len(validation)])
-        networks[name] = _evaluate_network(head, validation, validation_logits, test, test_logits)
+        calibration = held_out or CalibrationRows(validation, validation_logits)
+        networks[name] = _evaluate_network(
+            head, validation, validation_logits, test, test_logits, calibration
+        )
         predictions[name] = logits.argmax(axis=1)
         _write_test_logits(run, head, name, test_logits)
     target = validation.calibration_head
@@ -149,6 +166,7 @@ def evaluate_run(run: OpenRun, head: str) -> Evaluation:
         target_accuracy={target.name: target.target_accuracy},
         data=EvaluatedData(len(run.dataset), run.dataset.sha256, run.record["split"]),
         labels=predicts.labels,
+        calibrated_on=held_out.name if held_out else VALIDATION_ROWS,
     )
     write_evaluation(run.folder, evaluation)
     return evaluation
@@ -430,8 +448,9 @@ def _evaluate_network(
     validation_logits: Floats,
     test: LabelledCrops,
     test_logits: Floats,
+    calibration: CalibrationRows,
 ) -> NetworkEvaluation:
-    fitted = calibrate(validation, validation_logits, head)
+    fitted = calibrate(calibration.samples, calibration.logits, head)
     temperature = fitted.calibration.temperature
     return NetworkEvaluation(
         temperature=temperature,

@@ -16,6 +16,9 @@ from mien_edge.model.profile import LayerProfile
 
 from mien_train.data.heads import LABELS_HEAD, Head, find_head, labels_head
 from mien_train.metrics import ClassificationMetrics, McNemar, coverage_as_text
+from mien_train.results.crossvalidation import CrossValidation
+
+VALIDATION_ROWS = "validation rows"
 
 Scores = dict[str, ClassificationMetrics]
 """Metrics by the labels that they are measured against: a head's name, or 'fer2013-unseen' and
@@ -127,7 +130,9 @@ class Evaluation:
     agreement: 0..1, share of rows for which two networks predict the same label, by 'float/int8' …
     device: None where there are no test rows.
     target_accuracy: what the confidence threshold is set for, by the head whose labels it goes by;
-    key `trust`. fairness: a FairnessResult's JSON, where `mien-train fairness --write` put one into
+    key `trust`. crossvalidation: of a bundle that was fine-tuned, in its card only; without what
+    concerns data that are not its own. calibrated_on: the rows that temperature and threshold are
+    fitted on. fairness: a FairnessResult's JSON, where `mien-train fairness --write` put one into
     the card.
     """
 
@@ -140,6 +145,8 @@ class Evaluation:
     target_accuracy: dict[str, float] = field(metadata={"key": "trust"})
     data: EvaluatedData
     labels: tuple[str, ...] = LABELS
+    crossvalidation: CrossValidation | None = None
+    calibrated_on: str = VALIDATION_ROWS
     fairness: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -150,10 +157,9 @@ class Evaluation:
     def to_json(self) -> dict[str, Any]:
         """JSON's values, as evaluation-HEAD.json and a card's `figures` hold them."""
         values = schema.to_dict(self)
-        if self.device is None:
-            del values["device"]
-        if not self.fairness:
-            del values["fairness"]
+        for key in ("device", "crossvalidation", "fairness"):
+            if not values[key]:
+                del values[key]
         return values
 
     @classmethod
@@ -179,14 +185,14 @@ class Evaluation:
         return "\n".join(parts)
 
     def threshold_as_text(self) -> str:
-        """What the int8 network's confidence threshold is set for, and what it reaches on the
-        validation rows that it was chosen on.
+        """What the int8 network's confidence threshold is set for, and what it reaches on the rows
+        that it was chosen on.
         """
         int8 = self.networks["int8"]
         [(head, target)] = self.target_accuracy.items()
         text = (
             f"below a confidence of {int8.confidence_threshold:.0%} a device says 'uncertain': set "
-            f"for {target:.0%} right by {labels_as_text(head)} on validation rows"
+            f"for {target:.0%} right by {labels_as_text(head)} on {self.calibrated_on}"
         )
         reached = int8.threshold_accuracy
         if reached is None:

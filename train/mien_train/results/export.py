@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from scipy import ndimage
 
 from mien_train.arrays import Labels, Pixels
 from mien_train.data import splits
+from mien_train.results import cross_validate
 from mien_train.results.evaluate import evaluate_run
 from mien_train.results.evaluation import Evaluation
 from mien_train.training import ensemble, quantize
@@ -64,7 +66,11 @@ def export(run: OpenRun, models: Path, head: str, name: str = "", version: int =
     if target.exists():
         raise RunError(f"{target} exists; choose another --version")
     int8_path, _ = quantize.write_models(run, head)
-    evaluation = evaluate_run(run, head)
+    cross_validate.compare_on_earlier_data(run, int8_path)
+    evaluation = replace(
+        evaluate_run(run, head, cross_validate.held_out(run)),
+        crossvalidation=cross_validate.own_cross_validation(run.folder),
+    )
     models.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=models) as folder:
         staged = Path(folder) / target.name
@@ -192,11 +198,18 @@ def _limitations(run: OpenRun, evaluation: Evaluation) -> Iterator[str]:
             "Who labelled these pictures, how well they agree, and which ages, skin tones and "
             "cultures they show was not recorded; all figures are on rows of the same data."
         )
+    if evaluation.crossvalidation is not None:
+        yield evaluation.crossvalidation.summary()
+        yield from map(_as_sentence, evaluation.crossvalidation.notes)
     yield (
         f"Of its confidence: {evaluation.threshold_as_text()}. Other pictures and cameras keep "
         "less of it; measure yours with: mien-edge run FOLDER --labels labels.csv"
     )
     yield from _GENERAL_LIMITATIONS
+
+
+def _as_sentence(note: str) -> str:
+    return f"{note[:1].upper()}{note[1:]}."
 
 
 def _pin(path: Path) -> File:
@@ -210,6 +223,9 @@ def _provenance(run: OpenRun) -> dict[str, Any]:
     data = {key: record["data"][key] for key in ("sha256", "ferplus_sha256", "rows", "skipped")}
     data["split"] = record["split"]
     data["validation_rows"] = run.facts.validation_rows
+    if run.bundle:
+        data["start_card"] = record["bundle"]["sha256"]
+        data["rehearsed"] = run.earlier and record["earlier_data"]["sha256"]
     return {
         "recipe": record["recipe"],
         "start": run.start,

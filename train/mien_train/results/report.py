@@ -15,6 +15,7 @@ from mien_train import html, metrics, plots
 from mien_train.arrays import Array, Floats, Labels, Pixels
 from mien_train.results import fairness, robustness
 from mien_train.results.crop import read_crop
+from mien_train.results.cross_validate import read_cross_validation
 from mien_train.results.evaluate import (
     LabelledCrops,
     labelled_crops,
@@ -43,7 +44,16 @@ def report(run: OpenRun) -> Path:
         parts.append(html.heading(f"Predicts {evaluation.own_head.title}"))
         parts += _networks(evaluation)
         parts += _quality(run, evaluation)
-    for section in (_robustness, _fairness, _layers, _teacher, _curves, _crop, _recipe_and_data):
+    for section in (
+        _cross_validation,
+        _robustness,
+        _fairness,
+        _layers,
+        _teacher,
+        _curves,
+        _crop,
+        _recipe_and_data,
+    ):
         parts += section(run)
     path = run.folder / "report.html"
     files.write_text(path, html.page(f"mien: {run.recipe.name}", parts))
@@ -232,6 +242,23 @@ def _worst_mistakes(
     title = html.subheading("Worst mistakes: label → prediction, and its confidence")
     pictures = [plots.face(image) for image in images[rows]]
     return title + html.gallery(zip(pictures, captions, strict=True))
+
+
+def _cross_validation(run: OpenRun) -> Iterator[str]:
+    result = read_cross_validation(run.folder)
+    if result is None:
+        return
+    header, rows = result.table()
+    yield html.heading(f"Against {result.start}, from which it was fine-tuned")
+    yield html.note(result.summary())
+    yield html.table(header, rows)
+    yield html.picture(result.picture(), "Accuracy before and after, with 95 % intervals")
+    yield html.note(
+        "The intervals are of a paired bootstrap over groups: how far other faces of this kind "
+        "could change a figure. Recall is what counts for one label."
+    )
+    if result.notes:
+        yield html.bullets(result.notes)
 
 
 def _robustness(run: OpenRun) -> Iterator[str]:

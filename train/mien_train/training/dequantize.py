@@ -6,7 +6,7 @@ its own back.
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,15 @@ def network(bundles: Sequence[Bundle], recipe: Recipe, crops: Pixels) -> keras.M
             f"{bundles[0].model} does not fit its card's recipe ({problem}); copy the bundle again"
         ) from None
     return model
+
+
+def recipe_of(bundle: Bundle) -> Recipe:
+    """Return the recipe of the one head of a network that a bundle carries.
+
+    Raises RunError for a network that cannot be rebuilt, or a card that this version cannot read.
+    """
+    provenance = _read_provenance(bundle)
+    return replace(provenance.recipe, heads=(provenance.head,))
 
 
 @dataclass(frozen=True)

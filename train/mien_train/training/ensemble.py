@@ -185,7 +185,10 @@ def check_alike(name: str, own: Facts, other_name: str, other: Facts) -> None:
     for field in fields(Facts):
         if getattr(own, field.name) != getattr(other, field.name):
             what = field.name.replace("_", " ")
-            raise RunError(f"{other_name} has other {what} than {name}; they must be the same")
+            raise RunError(
+                f"{other_name} has other {what} than {name}; use networks that were trained on the "
+                "same data, split and heads"
+            )
 
 
 def round_kernels(weights: Sequence[Array]) -> list[Array]:

@@ -5,7 +5,16 @@ from pathlib import Path
 
 import keras
 
-from mien_train.training import distill, loop, networks, pretrained, prune, samples, start
+from mien_train.training import (
+    distill,
+    finetune,
+    loop,
+    networks,
+    pretrained,
+    prune,
+    samples,
+    start,
+)
 from mien_train.training.ensemble import Member
 from mien_train.training.recipes import Stage
 from mien_train.training.run import OpenRun
@@ -47,6 +56,8 @@ def training_set(run: OpenRun, stage: Stage) -> TrainingSet:
         recipe.preprocess,
         stage.label_smoothing,
     )
+    if recipe.starts_from_bundle:
+        return finetune.with_earlier_knowledge(run, stage, training)
     if not stage.distillation_weight:
         return training
     return distill.with_soft_targets(run, stage, training)
@@ -57,6 +68,8 @@ def _initializer(run: OpenRun) -> loop.Initializer | None:
     path = run.pretrained
     if path:
         return partial(_load_pretrained, path)
+    if run.bundle:
+        return partial(finetune.initialize, run.bundle, run.heads[0].labels)
     if not (run.recipe.starts_from_teacher and run.teacher):
         return None
     member = start.initial_member(run.recipe, run.teacher)

@@ -382,14 +382,14 @@ class _Checkpoint:
             variable.assign(value)
 
     def save(self, trainer: _Trainer, history: History) -> None:
-        """Write state.npz and history.json, and best.npz if the last epoch is the best so far."""
+        """Write state.npz and history.json, and best.npz of the epoch that the stage selects."""
         groups = {
             "w": trainer.model.get_weights(),
             "o": [ops.convert_to_numpy(variable) for variable in trainer.optimizer.variables],
             "a": trainer.averaged.get_weights(),
         }
         best = max(entry["val_accuracy"] for entry in history)
-        if history[-1]["val_accuracy"] >= best:
+        if trainer.stage.selection == "last" or history[-1]["val_accuracy"] >= best:
             _save_arrays(self.folder / "best.npz", {"w": groups["a"]})
         files.write_text(self.folder / "history.json", json.dumps(history, indent=1) + "\n")
         scalars = {f"n_{prefix}": np.array(len(values)) for prefix, values in groups.items()}

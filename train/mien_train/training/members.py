@@ -30,8 +30,7 @@ def run_member(run: OpenRun) -> Member:
     """Return a run's float network. Raises RunError where its training is not finished."""
     if not loop.is_finished(run.history("fit"), run.recipe.fit):
         raise RunError(
-            f"{run.folder}: its training is not finished; "
-            f"resume it with: mien-train fit {run.recipe.name}"
+            f"{run.folder}: its training is not finished; resume it with: {run.record['command']}"
         )
     weights = round_kernels(loop.best_weights(run.stage_folder("fit")))
     return Member(run.folder.name, run.recipe, run.record["command"], run.facts, weights, run.start)

