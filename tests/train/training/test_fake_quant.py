@@ -157,7 +157,7 @@ def test_gradients_pass_rounding_and_not_clipping():
 def test_the_gradient_of_a_kernel_reaches_normalisation_too():
     import tensorflow as tf
 
-    layer = FakeQuantConvolution(4, 3)
+    layer = FakeQuantConvolution(None, 4, 3)
     x = tf.random.normal((2, 8, 8, 3), seed=1)
     with tf.GradientTape() as tape:
         total = tf.reduce_sum(layer(x) ** 2)

@@ -3,6 +3,8 @@ rounds kernels and activations to the steps that the int8 network will have.
 
 Kernels: 8 bits, symmetric, one scale a channel, depthwise ones too; batch normalizations are folded
 into them before they are rounded, by the statistics of the float network, which stay as they are.
+Biases: 32 bits, in steps of an input's times a kernel's, as section 2.4 there has it; without that
+one activation in some hundreds is another, and every further layer adds to it.
 Activations: 8 bits, from a moving average of their least and greatest values that freezes after
 some steps, so that the network learns the last of its training with the steps that it will ship
 with (section 3.1 there). Gradients pass rounding unchanged, and clipping not at all.
@@ -21,6 +23,8 @@ from mien_train.training.networks import EPSILON, Activation, Blocks
 from mien_train.training.recipes import Recipe
 
 _RANGE_MOMENTUM = 0.99
+_MAX_STEPS = 127  # of a kernel, in either direction
+_PIXEL_STEP = 1 / 255
 _MIN_RANGE = 1e-6  # of a channel or an activation that is always zero
 _SUFFIX = "_range"  # of the name of a layer whose activation's range it is
 
@@ -84,23 +88,31 @@ def _layers_with_kernel(model: keras.Model) -> list[Any]:
     return [layer for layer in model.layers if isinstance(layer, kinds)]
 
 
-def round_kernel(kernel: Any) -> Any:
-    """Return a kernel rounded to 8 bits, symmetric, one scale for each place of its last axis."""
+def round_weights(kernel: Any, bias: Any, input_step: Any) -> tuple[Any, Any]:
+    """Return a kernel rounded to 8 bits, symmetric, one scale for each place of its last axis, and
+    the (places,) bias rounded to 32.
+
+    input_step: the size of a step of what the kernel is multiplied with.
+    """
     last = len(kernel.shape) - 1
     limit = ops.stop_gradient(ops.max(ops.abs(kernel), axis=tuple(range(last))))
     limit = ops.maximum(limit, _MIN_RANGE)
-    return fake_quant_with_min_max_vars(kernel, -limit, limit, narrow_range=True, axis=last)
+    rounded = fake_quant_with_min_max_vars(kernel, -limit, limit, narrow_range=True, axis=last)
+    step = input_step * limit / _MAX_STEPS
+    error = ops.stop_gradient(ops.round(bias / step) * step - bias)
+    return rounded, bias + error
 
 
 class FakeQuantConvolution(layers.Layer):
     """A convolution whose kernel is rounded after its batch normalization was folded into it.
 
-    filters: output channels; 0 for a depthwise convolution. has_batch_norm: else it has a bias.
-    padding: 'same' or 'valid'.
+    input_range: of its input; None for the crop. filters: output channels; 0 for a depthwise
+    convolution. has_batch_norm: else it has a bias. padding: 'same' or 'valid'.
     """
 
     def __init__(
         self,
+        input_range: "FakeQuantRange | None",
         filters: int,
         kernel_size: int,
         stride: int = 1,
@@ -109,6 +121,7 @@ class FakeQuantConvolution(layers.Layer):
         name: str | None = None,
     ) -> None:
         super().__init__(name=name)
+        self._input_range = _Untracked(input_range)
         self.filters = filters
         self.kernel_size = kernel_size
         self.stride = stride
@@ -142,11 +155,13 @@ class FakeQuantConvolution(layers.Layer):
         return self.kernel * scale, bias
 
     def rounded(self) -> tuple[Any, Any]:
-        """Return `folded` with the kernel rounded."""
+        """Return `folded`, rounded."""
         kernel, bias = self.folded()
+        input_step = self._input_range.step()
         if self.filters:
-            return round_kernel(kernel), bias
-        return round_kernel(kernel[..., 0])[..., None], bias
+            return round_weights(kernel, bias, input_step)
+        kernel, bias = round_weights(kernel[..., 0], bias, input_step)
+        return kernel[..., None], bias
 
     def call(self, x: Any) -> Any:
         """Return (b, h, w, channels) of (b, h, w, c)."""
@@ -156,12 +171,21 @@ class FakeQuantConvolution(layers.Layer):
 
 
 class FakeQuantDense(layers.Layer):
-    """A dense layer whose kernel is rounded."""
+    """A dense layer whose kernel is rounded.
+
+    input_range: of its input.
+    """
 
     has_batch_norm = False
 
-    def __init__(self, units: int, name: str | None = None) -> None:
+    def __init__(
+        self,
+        input_range: "FakeQuantRange | None",
+        units: int,
+        name: str | None = None,
+    ) -> None:
         super().__init__(name=name)
+        self._input_range = _Untracked(input_range)
         self.units = units
 
     def build(self, input_shape: Sequence[int]) -> None:
@@ -175,8 +199,8 @@ class FakeQuantDense(layers.Layer):
         return ops.convert_to_tensor(self.kernel), ops.convert_to_tensor(self.bias)
 
     def rounded(self) -> tuple[Any, Any]:
-        """Return `folded` with the kernel rounded."""
-        return round_kernel(ops.convert_to_tensor(self.kernel)), ops.convert_to_tensor(self.bias)
+        """Return `folded`, rounded."""
+        return round_weights(*self.folded(), self._input_range.step())
 
     def call(self, x: Any) -> Any:
         """Return (b, units) of (b, n)."""
@@ -204,8 +228,14 @@ class FakeQuantRange(layers.Layer):
         """Return the rounded activation; in training the range follows it first."""
         if training:
             self._follow(x)
-        high = ops.maximum(self.high, self.low + _MIN_RANGE)
-        return fake_quant_with_min_max_vars(x, self.low, high)
+        return fake_quant_with_min_max_vars(x, self.low, self._greatest())
+
+    def step(self) -> Any:
+        """Return the size of a step."""
+        return (self._greatest() - self.low) / 255
+
+    def _greatest(self) -> Any:
+        return ops.maximum(self.high, self.low + _MIN_RANGE)
 
     def _follow(self, x: Any) -> None:
         values = ops.stop_gradient(x)
@@ -219,6 +249,16 @@ class FakeQuantRange(layers.Layer):
         self.count.assign(count + 1)
 
 
+class _Untracked:
+    """The range of a layer's input, which Keras shall not take for a part of that layer."""
+
+    def __init__(self, input_range: FakeQuantRange | None) -> None:
+        self.input_range = input_range
+
+    def step(self) -> Any:
+        return _PIXEL_STEP if self.input_range is None else self.input_range.step()
+
+
 class FakeQuantBlocks(Blocks):
     """Fake-quantized layers, under the names of the float ones.
 
@@ -228,6 +268,7 @@ class FakeQuantBlocks(Blocks):
     def __init__(self, steps: int) -> None:
         super().__init__()
         self.steps = steps
+        self._ranges: dict[str, FakeQuantRange] = {}  # by the names of tensors
 
     def convolution(
         self,
@@ -238,7 +279,9 @@ class FakeQuantBlocks(Blocks):
         activation: Activation = "relu",
         initializer: str = "he_normal",
     ) -> Any:
-        layer = FakeQuantConvolution(filters, kernel, stride, name=self.next_name("conv"))
+        layer = FakeQuantConvolution(
+            self._ranges.get(x.name), filters, kernel, stride, name=self.next_name("conv")
+        )
         return self._rounded(layer(x), layer.name, activation)
 
     def depthwise(
@@ -248,31 +291,44 @@ class FakeQuantBlocks(Blocks):
         activation: Activation = "relu",
         initializer: str = "he_normal",
     ) -> Any:
-        layer = FakeQuantConvolution(0, 3, stride, name=self.next_name("depthwise"))
+        layer = FakeQuantConvolution(
+            self._ranges.get(x.name), 0, 3, stride, name=self.next_name("depthwise")
+        )
         return self._rounded(layer(x), layer.name, activation)
 
     def plain_convolution(self, x: Any, filters: int) -> Any:
         name = self.next_name("plain")
-        layer = FakeQuantConvolution(filters, 3, 1, "valid", has_batch_norm=False, name=name)
+        layer = FakeQuantConvolution(
+            self._ranges.get(x.name), filters, 3, 1, "valid", has_batch_norm=False, name=name
+        )
         return self._rounded(layer(x), name, "relu")
 
     def dense(self, x: Any, units: int, activation: Activation = "") -> Any:
-        layer = FakeQuantDense(units, name=self.next_name("dense"))
+        layer = FakeQuantDense(self._ranges.get(x.name), units, name=self.next_name("dense"))
         return self._rounded(layer(x), layer.name, activation)
 
     def add(self, x: Any, y: Any, activation: Activation = "") -> Any:
         return self._rounded(layers.Add()([x, y]), self.next_name("add"), activation)
 
     def max_pool(self, x: Any) -> Any:
-        return layers.MaxPooling2D(2)(x)
+        return self._in_range_of(x, layers.MaxPooling2D(2)(x))
 
     def mean(self, x: Any) -> Any:
         return self._rounded(layers.GlobalAveragePooling2D()(x), self.next_name("mean"), "")
 
     def flatten(self, x: Any) -> Any:
-        return layers.Flatten()(x)
+        return self._in_range_of(x, layers.Flatten()(x))
 
     def _rounded(self, x: Any, name: str, activation: Activation) -> Any:
         if activation:
             x = layers.ReLU(6 if activation == "relu6" else None)(x)
-        return FakeQuantRange(self.steps, name=f"{name}{_SUFFIX}")(x)
+        layer = FakeQuantRange(self.steps, name=f"{name}{_SUFFIX}")
+        x = layer(x)
+        self._ranges[x.name] = layer
+        return x
+
+    def _in_range_of(self, x: Any, y: Any) -> Any:
+        """Return y, whose values are some of x's."""
+        if x.name in self._ranges:
+            self._ranges[y.name] = self._ranges[x.name]
+        return y
