@@ -56,6 +56,7 @@ def fake_quantized(recipe, float_model, crops, steps=1):
     model = fake_quant.build(recipe, float_model.output_shape[-1], steps)
     fake_quant.load_float_weights(model, float_model)
     model(as_floats(crops), training=True)
+    fake_quant.settle(model)
     return model
 
 
@@ -63,19 +64,24 @@ def fake_quantized(recipe, float_model, crops, steps=1):
 def test_every_architecture_becomes_integers_that_say_what_its_fake_quantized_network_says(
     name, crops, tmp_path
 ):
+    """To the bit, where no sums of two activations are rounded (TensorFlow Lite's ADD)."""
     recipe = SMALL[name]
     float_model = settled(recipe, crops)
     model = fake_quantized(recipe, float_model, crops)
     content = quantize.quantized_content(recipe, model)
     convert.check_integer(content)
-    expected = loop.predict(model, crops)
+    expected = fake_quant.predict(model, crops)
     path = tmp_path / "model.tflite"
     path.write_bytes(content)
     classifier = Classifier(path)
     logits = np.stack([classifier.logits(crop) for crop in crops])
     steps = np.abs(logits - expected) / classifier.output.scale
-    assert (steps < 1.5).mean() > 0.97
-    assert (logits.argmax(axis=1) == expected.argmax(axis=1)).mean() > 0.95
+    has_sums = recipe.network == "residual"
+    if has_sums:
+        assert (steps < 1.5).mean() > 0.97
+        assert (logits.argmax(axis=1) == expected.argmax(axis=1)).mean() > 0.95
+    else:
+        assert steps.max() < 0.01
     distance = np.abs(expected - loop.predict(float_model, crops)).mean()
     assert 0 < distance < 0.15 * expected.std()
 
@@ -160,7 +166,7 @@ def test_the_gradient_of_a_kernel_reaches_normalisation_too():
     layer = FakeQuantConvolution(None, 4, 3)
     x = tf.random.normal((2, 8, 8, 3), seed=1)
     with tf.GradientTape() as tape:
-        total = tf.reduce_sum(layer(x) ** 2)
+        total = tf.reduce_sum(layer(x, training=True) ** 2)
     gradients = tape.gradient(total, [variable.value for variable in layer.trainable_variables])
     assert [variable.name for variable in layer.trainable_variables] == ["kernel", "gamma", "beta"]
     assert all(np.abs(gradient).max() > 0 for gradient in gradients)

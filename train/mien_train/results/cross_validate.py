@@ -33,7 +33,7 @@ from mien_train.results.evaluate import (
     labelled_crops,
     measured_heads,
 )
-from mien_train.training import fit, loop, quantize
+from mien_train.training import fake_quant, fit, quantize
 from mien_train.training.run import OpenRun
 
 
@@ -162,7 +162,7 @@ def _fold_logits(run: OpenRun, planned: Plan, fold: int) -> Floats:
     quantize.quantize(part)
     network = quantize.quantized_network(part, run.recipe.heads[0])
     crops = run.recipe.preprocess.normalize(run.dataset.images[split.test])
-    return loop.predict(network, crops)
+    return fake_quant.predict(network, crops)
 
 
 def _compare_with_start(run: OpenRun, planned: Plan, logits: Floats) -> CrossValidation:

@@ -44,7 +44,7 @@ from mien_train.results.evaluation import (
     Scores,
     write_evaluation,
 )
-from mien_train.training import fit, loop, quantize
+from mien_train.training import fake_quant, fit, loop, quantize
 from mien_train.training.run import OpenRun
 
 
@@ -426,7 +426,7 @@ def device_metrics(
 def _network_logits(run: OpenRun, head: str, crops: Pixels) -> Iterator[tuple[str, Floats]]:
     """Yield the name of each of a head's networks, and its (n, outputs) logits."""
     yield "float", loop.predict(fit.float_network(run, head), crops)
-    yield "qat", loop.predict(quantize.quantized_network(run, head), crops)
+    yield "qat", fake_quant.predict(quantize.quantized_network(run, head), crops)
     yield "int8", int8_logits(_int8_path(run, head), crops)
     yield "int8-ptq", int8_logits(_converted(run, head, "ptq.tflite"), crops)
 

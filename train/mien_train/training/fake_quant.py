@@ -14,10 +14,12 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 from keras import layers, ops
 from keras.quantizers import fake_quant_with_min_max_vars
+from mien_edge.contract import as_floats
 
-from mien_train.arrays import Array
+from mien_train.arrays import Array, Floats, Pixels
 from mien_train.training import networks
 from mien_train.training.networks import EPSILON, Activation, Blocks
 from mien_train.training.recipes import Recipe
@@ -69,8 +71,8 @@ def kernels(model: keras.Model, is_rounded: bool) -> dict[str, Kernel]:
     """
     values = {}
     for layer in _layers_with_kernel(model):
-        kernel, bias = layer.rounded() if is_rounded else layer.folded()
-        values[layer.name] = Kernel(ops.convert_to_numpy(kernel), ops.convert_to_numpy(bias))
+        kernel, bias = layer.rounded()[:2] if is_rounded else layer.folded()
+        values[layer.name] = Kernel(_as_keras_has_it(layer, kernel), ops.convert_to_numpy(bias))
     return values
 
 
@@ -83,14 +85,93 @@ def ranges(model: keras.Model) -> dict[str, Range]:
     }
 
 
+def settle(model: keras.Model) -> None:
+    """Put the kernels, biases and ranges of a trained fake-quantized network on steps of sixteen
+    bits, and fold its batch normalizations.
+
+    It computes what it did, to one part in 30,000. But a product of a step and a number of steps is
+    exact then, so that what a .tflite stores, and what its kernels multiply with, are the very
+    numbers that this network has.
+    """
+    for layer in model.layers:
+        if isinstance(layer, FakeQuantRange):
+            _settle_range(layer)
+    for layer in _layers_with_kernel(model):
+        _settle_weights(layer)
+
+
+def predict(model: keras.Model, crops: Pixels, batch_size: int = 256) -> Floats:
+    """Return (n, outputs) logits of normalized (n, s, s) uint8 crops, those of a settled network to
+    the bit as XNNPACK's kernels compute them: operation by operation, for compilers rearrange
+    multiplications, and a half is rounded to another side then.
+    """
+    logits = np.zeros((len(crops), model.output_shape[-1]), np.float32)
+    for start in range(0, len(crops), batch_size):
+        rows = slice(start, start + batch_size)
+        logits[rows] = ops.convert_to_numpy(model(as_floats(crops[rows]), training=False))
+    return logits
+
+
+def _settle_range(layer: "FakeQuantRange") -> None:
+    low, high, count = layer.get_weights()
+    step = _sixteen_bits((max(high, low + _MIN_RANGE) - low) / 255)
+    zero = np.rint(-low / step)
+    layer.set_weights([np.float32(-zero * step), np.float32((255 - zero) * step), count])
+
+
+def _settle_weights(layer: Any) -> None:
+    kernel, bias = (ops.convert_to_numpy(values).astype(np.float64) for values in layer.folded())
+    is_depthwise = kernel.ndim == 4 and kernel.shape[-1] == 1 and not layer.filters
+    by_channel = kernel[..., 0] if is_depthwise else kernel
+    limit = np.abs(by_channel).max(axis=tuple(range(by_channel.ndim - 1)))
+    step = _sixteen_bits(np.maximum(limit, _MIN_RANGE) / _MAX_STEPS)
+    settled = (np.rint(by_channel / step) * step).reshape(kernel.shape)
+    bias_step = step * float(layer.input_step())
+    bias = np.rint(bias / bias_step) * bias_step
+    if not layer.has_batch_norm:
+        layer.set_weights([settled, bias])
+        return
+    ones = np.ones_like(bias)
+    # A variance to which EPSILON is added, in single precision, to make one.
+    layer.set_weights([settled, ones, bias, 0 * ones, ones - EPSILON])
+
+
+def _sixteen_bits(values: Any) -> Any:
+    """Return positive values rounded to sixteen significant bits."""
+    mantissa, exponent = np.frexp(np.asarray(values, np.float64))
+    return np.ldexp(np.rint(mantissa * 2**16) / 2**16, exponent)
+
+
+def _as_keras_has_it(layer: Any, kernel: Any) -> Array:
+    return ops.convert_to_numpy(kernel).reshape(layer.kernel.shape)
+
+
 def _layers_with_kernel(model: keras.Model) -> list[Any]:
     kinds = (FakeQuantConvolution, FakeQuantDense)
     return [layer for layer in model.layers if isinstance(layer, kinds)]
 
 
-def round_weights(kernel: Any, bias: Any, input_step: Any) -> tuple[Any, Any]:
-    """Return a kernel rounded to 8 bits, symmetric, one scale for each place of its last axis, and
-    the (places,) bias rounded to 32.
+class Rounded(NamedTuple):
+    """A kernel and a bias on their steps.
+
+    kernel: 8 bits, symmetric, one step for each place of its last axis. bias: (places,). step: of a
+    bias, (places,); a kernel's is that over `input_step`, the step of what it is multiplied with.
+    """
+
+    kernel: Any
+    bias: Any
+    step: Any
+    input_step: Any
+
+    def integers(self) -> tuple[Any, Any]:
+        """Return how many steps kernel and bias are, as floats."""
+        kernel_step = self.step / self.input_step
+        return ops.round(self.kernel / kernel_step), ops.round(self.bias / self.step)
+
+
+def round_weights(kernel: Any, bias: Any, input_step: Any) -> Rounded:
+    """Return a kernel rounded to 8 bits, with one scale for each place of its last axis, and the
+    (places,) bias rounded to 32.
 
     input_step: the size of a step of what the kernel is multiplied with.
     """
@@ -98,9 +179,9 @@ def round_weights(kernel: Any, bias: Any, input_step: Any) -> tuple[Any, Any]:
     limit = ops.stop_gradient(ops.max(ops.abs(kernel), axis=tuple(range(last))))
     limit = ops.maximum(limit, _MIN_RANGE)
     rounded = fake_quant_with_min_max_vars(kernel, -limit, limit, narrow_range=True, axis=last)
-    step = input_step * limit / _MAX_STEPS
+    step = input_step * (limit / _MAX_STEPS)
     error = ops.stop_gradient(ops.round(bias / step) * step - bias)
-    return rounded, bias + error
+    return Rounded(rounded, bias + error, step, input_step)
 
 
 class FakeQuantConvolution(layers.Layer):
@@ -154,20 +235,31 @@ class FakeQuantConvolution(layers.Layer):
             scale = scale[:, None]
         return self.kernel * scale, bias
 
-    def rounded(self) -> tuple[Any, Any]:
-        """Return `folded`, rounded."""
-        kernel, bias = self.folded()
-        input_step = self._input_range.step()
-        if self.filters:
-            return round_weights(kernel, bias, input_step)
-        kernel, bias = round_weights(kernel[..., 0], bias, input_step)
-        return kernel[..., None], bias
+    def input_step(self) -> Any:
+        """Return the size of a step of its input."""
+        return self._input_range.step()
 
-    def call(self, x: Any) -> Any:
-        """Return (b, h, w, channels) of (b, h, w, c)."""
-        kernel, bias = self.rounded()
-        convolve = ops.conv if self.filters else ops.depthwise_conv
-        return convolve(x, kernel, self.stride, self.padding, "channels_last") + bias
+    def rounded(self) -> Rounded:
+        """Return `folded`, rounded; a depthwise kernel is (height, width, channels)."""
+        kernel, bias = self.folded()
+        if not self.filters:
+            kernel = kernel[..., 0]
+        return round_weights(kernel, bias, self.input_step())
+
+    def call(self, x: Any, training: bool = False) -> Any:
+        """Return (b, h, w, channels) of (b, h, w, c); but in training, as a number of steps."""
+        rounded = self.rounded()
+        if training:
+            return self._convolve(x, rounded.kernel) + rounded.bias
+        kernel, bias = rounded.integers()
+        # Rounded, for some ways to compute a convolution (Winograd's) add up fractions.
+        return ops.round(self._convolve(ops.round(x / rounded.input_step), kernel)) + bias
+
+    def _convolve(self, x: Any, kernel: Any) -> Any:
+        if self.filters:
+            return ops.conv(x, kernel, self.stride, self.padding, "channels_last")
+        kernel = kernel[..., None]
+        return ops.depthwise_conv(x, kernel, self.stride, self.padding, "channels_last")
 
 
 class FakeQuantDense(layers.Layer):
@@ -198,25 +290,44 @@ class FakeQuantDense(layers.Layer):
         """Return kernel and bias."""
         return ops.convert_to_tensor(self.kernel), ops.convert_to_tensor(self.bias)
 
-    def rounded(self) -> tuple[Any, Any]:
-        """Return `folded`, rounded."""
-        return round_weights(*self.folded(), self._input_range.step())
+    def input_step(self) -> Any:
+        """Return the size of a step of its input."""
+        return self._input_range.step()
 
-    def call(self, x: Any) -> Any:
-        """Return (b, units) of (b, n)."""
-        kernel, bias = self.rounded()
-        return ops.matmul(x, kernel) + bias
+    def rounded(self) -> Rounded:
+        """Return `folded`, rounded."""
+        return round_weights(*self.folded(), self.input_step())
+
+    def call(self, x: Any, training: bool = False) -> Any:
+        """Return (b, units) of (b, n); but in training, as a number of steps."""
+        rounded = self.rounded()
+        if training:
+            return ops.matmul(x, rounded.kernel) + rounded.bias
+        kernel, bias = rounded.integers()
+        return ops.round(ops.matmul(ops.round(x / rounded.input_step), kernel)) + bias
 
 
 class FakeQuantRange(layers.Layer):
     """Rounds an activation to 8 bits between a moving least and greatest value.
 
-    steps: training steps after which the range stays as it is.
+    steps: training steps after which the range stays as it is. activation: is applied first.
+    source: the layer with a kernel whose output it takes, or None. Outside of training that output
+    is a whole number of steps, and is scaled and rounded as XNNPACK's kernels do, for a value that
+    falls to the other side of a half here is another on all further layers (requantization by a
+    float32 scale, https://github.com/google/XNNPACK).
     """
 
-    def __init__(self, steps: int, name: str | None = None) -> None:
+    def __init__(
+        self,
+        steps: int,
+        activation: Activation = "",
+        source: Any = None,
+        name: str | None = None,
+    ) -> None:
         super().__init__(name=name)
         self.steps = steps
+        self.activation = activation
+        self._source = _Untracked(source)
 
     def build(self, input_shape: Sequence[int]) -> None:
         """Make the weights: the range, and how many steps it has seen."""
@@ -226,9 +337,22 @@ class FakeQuantRange(layers.Layer):
 
     def call(self, x: Any, training: bool = False) -> Any:
         """Return the rounded activation; in training the range follows it first."""
+        if self._source.layer is not None and not training:
+            return self._rescaled(x, self._source.layer.rounded().step)
+        if self.activation:
+            x = ops.relu6(x) if self.activation == "relu6" else ops.relu(x)
         if training:
             self._follow(x)
         return fake_quant_with_min_max_vars(x, self.low, self._greatest())
+
+    def _rescaled(self, x: Any, step: Any) -> Any:
+        """Return x, a number of steps, in steps of the range; the range's ends are those of the
+        activation.
+        """
+        own_step = self.step()
+        zero = ops.round(-self.low / own_step)
+        integers = ops.clip(ops.round(x * (step / own_step)) + zero, 0, 255)
+        return (integers - zero) * own_step
 
     def step(self) -> Any:
         """Return the size of a step."""
@@ -250,13 +374,14 @@ class FakeQuantRange(layers.Layer):
 
 
 class _Untracked:
-    """The range of a layer's input, which Keras shall not take for a part of that layer."""
+    """Another layer, which Keras shall not take for a part of the one that knows it."""
 
-    def __init__(self, input_range: FakeQuantRange | None) -> None:
-        self.input_range = input_range
+    def __init__(self, layer: Any) -> None:
+        self.layer = layer
 
     def step(self) -> Any:
-        return _PIXEL_STEP if self.input_range is None else self.input_range.step()
+        """Return the step of a range, or of a crop where there is none."""
+        return _PIXEL_STEP if self.layer is None else self.layer.step()
 
 
 class FakeQuantBlocks(Blocks):
@@ -282,7 +407,7 @@ class FakeQuantBlocks(Blocks):
         layer = FakeQuantConvolution(
             self._ranges.get(x.name), filters, kernel, stride, name=self.next_name("conv")
         )
-        return self._rounded(layer(x), layer.name, activation)
+        return self._rounded(layer(x), layer.name, activation, layer)
 
     def depthwise(
         self,
@@ -294,18 +419,18 @@ class FakeQuantBlocks(Blocks):
         layer = FakeQuantConvolution(
             self._ranges.get(x.name), 0, 3, stride, name=self.next_name("depthwise")
         )
-        return self._rounded(layer(x), layer.name, activation)
+        return self._rounded(layer(x), layer.name, activation, layer)
 
     def plain_convolution(self, x: Any, filters: int) -> Any:
         name = self.next_name("plain")
         layer = FakeQuantConvolution(
             self._ranges.get(x.name), filters, 3, 1, "valid", has_batch_norm=False, name=name
         )
-        return self._rounded(layer(x), name, "relu")
+        return self._rounded(layer(x), name, "relu", layer)
 
     def dense(self, x: Any, units: int, activation: Activation = "") -> Any:
         layer = FakeQuantDense(self._ranges.get(x.name), units, name=self.next_name("dense"))
-        return self._rounded(layer(x), layer.name, activation)
+        return self._rounded(layer(x), layer.name, activation, layer)
 
     def add(self, x: Any, y: Any, activation: Activation = "") -> Any:
         return self._rounded(layers.Add()([x, y]), self.next_name("add"), activation)
@@ -319,10 +444,8 @@ class FakeQuantBlocks(Blocks):
     def flatten(self, x: Any) -> Any:
         return self._in_range_of(x, layers.Flatten()(x))
 
-    def _rounded(self, x: Any, name: str, activation: Activation) -> Any:
-        if activation:
-            x = layers.ReLU(6 if activation == "relu6" else None)(x)
-        layer = FakeQuantRange(self.steps, name=f"{name}{_SUFFIX}")
+    def _rounded(self, x: Any, name: str, activation: Activation, source: Any = None) -> Any:
+        layer = FakeQuantRange(self.steps, activation, source, name=f"{name}{_SUFFIX}")
         x = layer(x)
         self._ranges[x.name] = layer
         return x

@@ -36,13 +36,15 @@ def quantize(run: OpenRun) -> list[dict[str, float]]:
 
 
 def quantized_network(run: OpenRun, head: str) -> keras.Model:
-    """Return the fake-quantized network as trained, with one of its heads. Raises RunError before
+    """Return the fake-quantized network as trained, with one of its heads, settled (see
+    fake_quant.settle): its .tflite computes what it does, to the bit. Raises RunError before
     `quantize`.
     """
     outputs = run.outputs_of(head)
     model = fake_quant.build(run.recipe, outputs.stop - outputs.start)
     weights = loop.best_weights(run.stage_folder("quantize"))
     model.set_weights(networks.one_head(weights, model, outputs))
+    fake_quant.settle(model)
     return model
 
 
