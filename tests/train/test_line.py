@@ -52,10 +52,10 @@ def tiny(tiny_run):
 
 
 def test_the_bundle_is_whole_and_every_operator_is_integer(tiny):
-    from mien_train.training import quantize
+    from mien_train.training import convert
 
     content = tiny.model.read_bytes()
-    quantize.check_integer(content)
+    convert.check_integer(content)
     assert {operator.name for operator in tflite.operators(content)} >= {
         "CONV_2D",
         "FULLY_CONNECTED",
@@ -191,12 +191,21 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def test_two_workers_train_one_network(small, tmp_path):
-    workers = [f"127.0.0.1:{free_port()}" for _ in range(2)]
-    processes = []
-    for index in range(2):
-        task = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
-        processes.append(start(tmp_path / "run", small, TF_CONFIG=json.dumps(task)))
+def test_two_processes_train_one_run(small, tmp_path):
+    pytest.importorskip("jax")
+    addresses = ",".join(f"127.0.0.1:{free_port()}" for _ in range(2))
+    processes = [
+        start(
+            tmp_path / "run",
+            small,
+            KERAS_BACKEND="jax",
+            JAX_PLATFORMS="cpu",
+            KERAS_DISTRIBUTION_JOB_ADDRESSES=addresses,
+            KERAS_DISTRIBUTION_NUM_PROCESSES="2",
+            KERAS_DISTRIBUTION_PROCESS_ID=str(number),
+        )
+        for number in range(2)
+    ]
     outputs = [process.communicate(timeout=PATIENCE)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], (
         outputs[0][-2000:] + outputs[1][-2000:]

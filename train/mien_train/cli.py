@@ -23,7 +23,6 @@ from mien_edge.commands.common import (
 )
 from mien_edge.errors import DataError, RunError
 
-from mien_train.asking import ask_labels
 from mien_train.native_notes import leave_out_native_notes
 
 if TYPE_CHECKING:
@@ -285,6 +284,8 @@ def _data_import(options: _Options) -> None:
     imported.check_writable(into)
     options.data = None
     if options.label_map is None and sys.stdin.isatty():
+        from mien_train.asking import ask_labels
+
         options.label_map = ask_labels(options.path, into.with_suffix(".labels.csv"))
     source = _data_source(options)
     result = audit.audit(source.dataset)
@@ -352,13 +353,16 @@ def _run(options: _Options) -> None:
     from mien_edge.model.bundle import load_bundle
 
     from mien_train.results import cross_validate, report, robustness
-    from mien_train.training import fit, quantize
+    from mien_train.training import fit, quantize, workers
 
+    workers.join()
     run = _begin(options)
     if run.recipe.cross_validated:
         print(cross_validate.cross_validate(run).as_text())  # noqa: T201
     fit.fit(run)
     quantize.quantize(run)
+    if not workers.is_chief():
+        return
     folders = _export_heads(run, options, only_missing=True)
     robustness.measure_run(run, [load_bundle(folder) for folder in folders])
     print(f"report: {report.report(run)}")  # noqa: T201
@@ -370,8 +374,9 @@ def _add_fit(commands: Any) -> None:
 
 
 def _fit(options: _Options) -> None:
-    from mien_train.training import fit
+    from mien_train.training import fit, workers
 
+    workers.join()
     run = _begin(options)
     fit.fit(run)
     print(f"{run.folder}: fitted; next: mien-train quantize {run.folder}")  # noqa: T201
@@ -517,9 +522,11 @@ def _add_quantize(commands: Any) -> None:
 
 
 def _quantize(options: _Options) -> None:
+    from mien_train.training import workers
     from mien_train.training.quantize import quantize
     from mien_train.training.run import open_run
 
+    workers.join()
     quantize(open_run(options.folder))
     print(f"{options.folder}: quantized; next: mien-train export {options.folder}")  # noqa: T201
 

@@ -44,6 +44,17 @@ class Weights(NamedTuple):
     bias: NDArray[np.float32]
 
 
+class OutputRange(NamedTuple):
+    """The real numbers that an operator's output can be.
+
+    operator: TensorFlow Lite's name of it.
+    """
+
+    operator: str
+    low: float
+    high: float
+
+
 def operators(content: bytes) -> list[Operator]:
     """Return the operators of a .tflite file in the order of execution.
 
@@ -100,6 +111,26 @@ def weights(content: bytes) -> list[Weights]:
             ),
         )
     return layers
+
+
+def ranges(content: bytes) -> list[OutputRange]:
+    """Return the range of each operator's output, in the order of execution.
+
+    Raises ValueError where one is not quantized as a whole.
+    """
+    outputs = []
+    for name, operator, tensors in _walk(content):
+        tensor = tensors[operator.outputs[0]]
+        quantization = tensor.quantization
+        if quantization is None or quantization.scale is None or len(quantization.scale) != 1:
+            raise ValueError(f"a {name} whose output has no scale of its own")
+        scale = float(quantization.scale[0])
+        zero_point = int(quantization.zeroPoint[0])
+        limits = np.iinfo(np.uint8 if tensor.type == _schema().TensorType.UINT8 else np.int8)
+        low = (limits.min - zero_point) * scale
+        high = (limits.max - zero_point) * scale
+        outputs.append(OutputRange(name, low, high))
+    return outputs
 
 
 def _dequantize(tensor: Any, buffers: Any, dtype_names: dict[int, str]) -> NDArray[np.float32]:

@@ -280,6 +280,23 @@ def test_the_shipped_bundles_in_float_say_what_they_say_on_a_device():
         assert np.ptp(logits) > 100 * classifier.output.scale
 
 
+def test_a_shipped_bundle_made_anew_says_what_the_shipped_one_says(tmp_path):
+    shipped = load_bundle(shipped_bundle())
+    recipe = parse_recipe(shipped.card.provenance["recipe"])
+    model = dequantize.fake_quantized_network(shipped, recipe)
+    path = tmp_path / "model.tflite"
+    path.write_bytes(quantize.quantized_content(recipe, model))
+    with np.load(shipped.folder / "golden.npz") as golden:
+        crops = golden["inputs"]
+    anew = Classifier(path)
+    assert anew.output.scale == pytest.approx(Classifier(shipped.model).output.scale, rel=1e-4)
+    logits = evaluate.int8_logits(path, crops)
+    expected = evaluate.int8_logits(shipped.model, crops)
+    assert (logits.argmax(axis=1) == expected.argmax(axis=1)).mean() > 0.95
+    assert np.abs(logits - expected).mean() < 2 * anew.output.scale
+    assert fake_quant.predict(model, crops) == pytest.approx(logits, abs=1e-3)
+
+
 @pytest.fixture
 def altered(cut_run, tmp_path):
     """A copy of a run's bundle with other values in its card's origin."""

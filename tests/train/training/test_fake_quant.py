@@ -103,7 +103,8 @@ def test_each_channel_of_a_depthwise_kernel_has_its_own_steps(crops):
     (kernel,) = depthwise.get_weights()
     factors = np.array([1000.0, *[1.0] * (kernel.shape[2] - 1)])
     depthwise.set_weights([kernel * factors[:, None]])
-    model = fake_quantized(MOBILE, float_model, crops)
+    model = fake_quant.build(MOBILE, 7)
+    fake_quant.load_float_weights(model, float_model)
     folded = fake_quant.kernels(model, is_rounded=False)["depthwise_1"].kernel
     rounded = fake_quant.kernels(model, is_rounded=True)["depthwise_1"].kernel
     steps = np.abs(folded).max(axis=(0, 1, 3)) / 127

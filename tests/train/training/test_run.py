@@ -233,14 +233,14 @@ DISTILLED = replace(
 )
 
 
-def test_a_teacher_of_other_rows_is_refused_before_a_face_is_searched(small, tmp_path, monkeypatch):
+def test_a_teacher_of_other_rows_is_refused_before_a_face_is_searched(voted, tmp_path, monkeypatch):
     record = json.loads((MODELS / "teachers" / "ensemble.json").read_text())
     (tmp_path / "teacher").mkdir()
     (tmp_path / "teacher" / "ensemble.json").write_text(json.dumps(record))
     monkeypatch.setattr("mien_train.data.faces.detect_boxes", None)
-    wanted = RunRequest(
-        tmp_path / "run", DISTILLED, DataSource(small), "official", "", tmp_path / "teacher"
-    )
+    data = DataSource(voted, voted.parent / "fer2013new.csv")
+    recipe = replace(DISTILLED, heads=("fer2013", "ferplus"))
+    wanted = RunRequest(tmp_path / "run", recipe, data, "official", "", tmp_path / "teacher")
     with pytest.raises(RunError, match=r"teacher has other validation rows than .*run"):
         begin(wanted)
     assert not (tmp_path / "run").exists()

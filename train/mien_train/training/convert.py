@@ -77,7 +77,8 @@ def _convert(
     def network(crop: Any) -> Any:
         return networks.logits(recipe, outputs, blocks, blocks.input(crop))
 
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([network.get_concrete_function()])
+    function = network.get_concrete_function()
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function], tf.Module())
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if calibration is not None:
         converter.representative_dataset = partial(_representative_dataset, calibration)

@@ -5,7 +5,8 @@ its own back.
 """
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,17 @@ from mien_edge.model.bundle import Bundle, load_bundle
 from mien_train.arrays import Floats, Pixels
 from mien_train.data import splits
 from mien_train.data.read import Dataset
-from mien_train.training import ensemble, networks
+from mien_train.training import ensemble, fake_quant, networks
 from mien_train.training.ensemble import Member
 from mien_train.training.recipes import Recipe, parse_recipe
+
+_KINDS = {
+    "CONV_2D": "conv",
+    "DEPTHWISE_CONV_2D": "depthwise",
+    "MEAN": "mean",
+    "FULLY_CONNECTED": "dense",
+}
+"""The kind of layer that an operator of a `mobile` is."""
 
 _NETWORK = "mobile"  # the one that networks.unfuse_batchnorm knows and a bundle can hold
 
@@ -63,6 +72,40 @@ def network(bundles: Sequence[Bundle], recipe: Recipe, crops: Pixels) -> keras.M
             f"{bundles[0].model} does not fit its card's recipe ({problem}); copy the bundle again"
         ) from None
     return model
+
+
+def fake_quantized_network(bundle: Bundle, recipe: Recipe) -> keras.Model:
+    """Build the fake-quantized network of one head that computes what its bundle does, but for
+    depthwise kernels whose channels had one scale in the bundle, and have their own now.
+
+    Raises RunError where the bundle is not of the recipe's network.
+    """
+    content = bundle.model.read_bytes()
+    try:
+        layers = _by_name(tflite.weights(content))
+        model = fake_quant.build(recipe, len(layers["dense_1"].bias))
+        for name, (_, kernel, bias) in layers.items():
+            fake_quant.set_folded(model.get_layer(name), np.moveaxis(kernel, 0, -1), bias)
+        for name, (_, low, high) in _by_name(tflite.ranges(content)).items():
+            fake_quant.set_range(model, name, low, high)
+    except (ValueError, KeyError) as problem:
+        raise RunError(
+            f"{bundle.model} does not fit its card's recipe ({problem}); copy the bundle again"
+        ) from None
+    fake_quant.settle(model)
+    return model
+
+
+def _by_name(entries: Iterable[Any]) -> dict[str, Any]:
+    """Return what is known of each operator by the name of its layer (see networks.Blocks)."""
+    counts: Counter[str] = Counter()
+    named = {}
+    for entry in entries:
+        kind = _KINDS.get(entry.operator)
+        if kind:
+            counts[kind] += 1
+            named[f"{kind}_{counts[kind]}"] = entry
+    return named
 
 
 def recipe_of(bundle: Bundle) -> Recipe:

@@ -85,6 +85,24 @@ def ranges(model: keras.Model) -> dict[str, Range]:
     }
 
 
+def set_folded(layer: Any, kernel: Array, bias: Array) -> None:
+    """Give a layer with a kernel these weights, its batch normalization folded into them already.
+
+    kernel: as Keras has it. Raises ValueError where a shape does not fit.
+    """
+    if not layer.has_batch_norm:
+        layer.set_weights([kernel, bias])
+        return
+    ones = np.ones_like(bias)
+    # A variance to which EPSILON is added, in single precision, to make one.
+    layer.set_weights([kernel, ones, bias, 0 * ones, ones - EPSILON])
+
+
+def set_range(model: keras.Model, name: str, low: float, high: float) -> None:
+    """Give the activation of the layer of that name its range. Raises ValueError without one."""
+    model.get_layer(f"{name}{_SUFFIX}").set_weights([np.float32(low), np.float32(high), 0])
+
+
 def settle(model: keras.Model) -> None:
     """Put the kernels, biases and ranges of a trained fake-quantized network on steps of sixteen
     bits, and fold its batch normalizations.
@@ -127,13 +145,7 @@ def _settle_weights(layer: Any) -> None:
     step = _sixteen_bits(np.maximum(limit, _MIN_RANGE) / _MAX_STEPS)
     settled = (np.rint(by_channel / step) * step).reshape(kernel.shape)
     bias_step = step * float(layer.input_step())
-    bias = np.rint(bias / bias_step) * bias_step
-    if not layer.has_batch_norm:
-        layer.set_weights([settled, bias])
-        return
-    ones = np.ones_like(bias)
-    # A variance to which EPSILON is added, in single precision, to make one.
-    layer.set_weights([settled, ones, bias, 0 * ones, ones - EPSILON])
+    set_folded(layer, settled, np.rint(bias / bias_step) * bias_step)
 
 
 def _sixteen_bits(values: Any) -> Any:

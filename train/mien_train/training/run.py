@@ -292,6 +292,7 @@ def refuse_missing_inputs(request: RunRequest) -> None:
 
 def _refuse_other_heads(request: RunRequest, teacher: Path) -> None:
     """Raise RunError unless the teacher has the heads of its student."""
+    _teacher_record(teacher)
     heads_of_teacher = ensemble.read_facts(teacher).heads
     if heads_of_teacher == request.recipe.heads:
         return
