@@ -150,4 +150,6 @@ def test_edge_contempt_goes_on_from_a_bundle_of_seven_labels_to_a_card_of_eight(
     assert card.id == "edge-contempt-1"
     assert card.labels == (*LABELS, "contempt")
     assert card.provenance["start"].startswith("small-1, before that: ")
-    assert "contempt" in card.metrics["networks"]["int8"]["ferplus8"]["per_label"]
+    measured = card.metrics["networks"]["int8"]["test"]["ferplus8"]
+    assert "contempt" in measured["recall"]
+    assert sum(measured["confusion"][7]) == 4
