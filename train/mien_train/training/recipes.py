@@ -323,9 +323,13 @@ EDGE_CONTEMPT = replace(
     heads=(FERPLUS8.name,),
     initial_weights="bundle",
 )
-"""FER+ with contempt: `mien-train run edge-contempt --start models/current --data fer2013.csv`.
+"""FER+ with contempt: `mien-train run edge-contempt --start models/current --data fer2013.csv`, with
+FER+'s votes beside it. Seven outputs begin as the bundle's, the eighth fresh: no teacher has eight.
 
-The seven outputs begin as the bundle's, the eighth fresh; there is no teacher of eight labels.
+Measured short: after three epochs, and one of quantization-aware training, on 8,117 Training rows
+with all 162 of contempt, the int8 network agrees with 83.04 % of FER+'s majorities on 1,150 rows of
+PublicTest. So does edge-ferplus-4, wrong on all 24 of contempt; so is the new one yet, although the
+probability of contempt ranks these 24 before another row 88 times of 100.
 """
 
 FINETUNE = replace(
