@@ -323,8 +323,9 @@ EDGE_CONTEMPT = replace(
     heads=(FERPLUS8.name,),
     initial_weights="bundle",
 )
-"""FER+ with contempt: `mien-train run edge-contempt --start models/current --data fer2013.csv`, with
-FER+'s votes beside it. Seven outputs begin as the bundle's, the eighth fresh: no teacher has eight.
+"""FER+ with contempt: `mien-train run edge-contempt --start models/current --data fer2013.csv`,
+with FER+'s votes beside it. Seven outputs begin as the bundle's; the eighth, which no teacher has,
+is fresh.
 
 Measured short: after three epochs, and one of quantization-aware training, on 8,117 Training rows
 with all 162 of contempt, the int8 network agrees with 83.04 % of FER+'s majorities on 1,150 rows of
