@@ -10,12 +10,13 @@
 # make fuzz         spoilt cards, archives and networks for ten minutes
 # make e2e          an emulated Raspberry Pi: set up, updated, its power cut CUTS (20) times (root, qemu, an hour)
 # make soak         the service for MINUTES (30) at full speed, its camera failing each minute; draws out/soak.png
+# make train-speed  seconds an epoch of our training loop and of a plain model.fit, in turn
 # make check        what has to hold before a change lands: test, lint, types, edge-only, device-test
 # make clean        remove the environments and what was built
 PYTHON ?= python3
 PIP = -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test test-edge lint types edge-only device-test fleet fuzz e2e soak check clean
+.PHONY: help demo test test-edge lint types edge-only device-test fleet fuzz e2e soak train-speed check clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -49,6 +50,9 @@ device-test: .venv/ready
 MINUTES ?= 30
 soak: .venv/ready
 	PYTHONPATH=tests .venv/bin/python tests/system/soak.py $(MINUTES) out/soak.png
+
+train-speed: .venv/ready
+	PYTHONPATH=edge:train .venv/bin/python tests/system/training_speed.py
 
 fleet: .venv/ready
 	PYTHONPATH=tests:edge:train:deploy .venv/bin/python tests/system/fleet.py

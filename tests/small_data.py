@@ -24,14 +24,17 @@ def rows(counts, seed=0):
             yield label, picture(label, rng), usage
 
 
-def write_votes(path, entries):
-    """FER+'s file for those rows: six people agree with the label, two say neutral, two do not know."""
+def write_votes(path, entries, columns=VOTE_OF_LABEL):
+    """FER+'s file for those rows: six people agree with the label, two say neutral, two do not know.
+
+    columns: where the six votes for each label stand.
+    """
     lines = [
         "Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
     ]
     for number, (label, _, usage) in enumerate(entries):
         votes = dict.fromkeys(range(10), 0)
-        votes[VOTE_OF_LABEL[label]] += 6
+        votes[columns[label]] += 6
         votes[0] += 2
         votes[8] += 2
         lines.append(f"{usage},fer{number:07d}.png," + ",".join(str(votes[i]) for i in range(10)))

@@ -10,13 +10,14 @@ from mien_edge.contract import LABELS
 from mien_edge.errors import RunError
 from mien_edge.model.bundle import load_bundle
 from mien_train import cli
-from mien_train.data import folds
+from mien_train.data import folds, heads
+from mien_train.data.read import VOTE_OF_LABEL, VOTES
 from mien_train.data.source import DataSource
 from mien_train.results import crossvalidation, export
-from mien_train.training import fit, quantize
-from mien_train.training.recipes import TINY
+from mien_train.training import finetune, fit, loop, networks, quantize
+from mien_train.training.recipes import EDGE_CONTEMPT, RECIPES, TINY
 from mien_train.training.run import RunRequest, begin, open_run
-from small_data import picture
+from small_data import picture, rows, write_csv, write_votes
 
 pytestmark = pytest.mark.slow
 
@@ -102,3 +103,53 @@ def test_a_finished_run_has_nothing_to_do_and_another_start_is_refused(finished,
             _ = open_run(finished).bundle
     finally:
         card.write_text(content)
+
+
+@pytest.fixture(scope="module")
+def voted_contempt(tmp_path_factory):
+    """fer2013.csv whose crowd sees contempt wherever FER2013 says disgust."""
+    folder = tmp_path_factory.mktemp("contempt")
+    columns = list(VOTE_OF_LABEL)
+    columns[LABELS.index("disgust")] = VOTES.index("contempt")
+    entries = list(rows({"Training": 20, "PublicTest": 4, "PrivateTest": 4}))
+    votes = write_votes(folder / "fer2013new.csv", entries, columns)
+    return DataSource(write_csv(folder / "fer2013.csv", entries), votes)
+
+
+def test_edge_contempt_has_one_head_of_eight_labels_and_the_edge_network():
+    recipe = RECIPES["edge-contempt"]
+    (head,) = map(heads.find_head, recipe.heads)
+    assert head.labels == (*LABELS, "contempt")
+    assert recipe.arguments == RECIPES["edge"].arguments
+    assert recipe.starts_from_bundle
+    assert not recipe.is_distilled
+
+
+def test_edge_contempt_goes_on_from_a_bundle_of_seven_labels_to_a_card_of_eight(
+    start, voted_contempt, tmp_path
+):
+    own = replace(EDGE_CONTEMPT, fit=SMALL.fit, quantize=SMALL.quantize)
+    recipe = finetune.adapt(own, load_bundle(start))
+    request = RunRequest(tmp_path / "run", recipe, voted_contempt, "official", "test", bundle=start)
+    run = begin(request)
+    assert run.outputs == 8
+    assert run.split.test_name == "PublicTest"
+    training = fit.training_set(run, recipe.fit)
+    is_contempt = training.targets.argmax(axis=1) == 7
+    assert is_contempt.any()
+    model = networks.build(recipe, 8)
+    fresh, _ = model.layers[-1].get_weights()
+    finetune.initialize(run.bundle, run.heads[0].labels, model, training)
+    kernel, _ = model.layers[-1].get_weights()
+    assert (kernel[:, 7] == fresh[:, 7]).all()
+    assert not (kernel[:, :7] == fresh[:, :7]).any()
+    fit.fit(run)
+    assert loop.best_weights(run.stage_folder("fit"))[-1].shape == (8,)
+    quantize.quantize(run)
+    card = export.export(run, tmp_path, "ferplus8").card
+    assert card.id == "edge-contempt-1"
+    assert card.labels == (*LABELS, "contempt")
+    assert card.provenance["start"].startswith("small-1, before that: ")
+    measured = card.metrics["networks"]["int8"]["test"]["ferplus8"]
+    assert "contempt" in measured["recall"]
+    assert sum(measured["confusion"][7]) == 4

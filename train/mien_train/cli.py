@@ -171,7 +171,7 @@ def _begin_options(command: _Parser) -> None:
     command.add_argument("--epochs", type=int, metavar="N", help=epochs)
     teacher = "ensemble to distill from, for recipes with distillation"
     _folder_option(command, "--teacher", teacher)
-    start = "bundle that the recipe finetune starts from, such as models/current"
+    start = "bundle that edge-contempt and finetune start from, such as models/current"
     _folder_option(command, "--start", start)
     fer2013 = "FER2013, which finetune rehearses and measures what was forgotten on"
     usual = "(default: $MIEN_DATA, else data/fer2013.csv, where there is one)"
@@ -357,7 +357,7 @@ def _run(options: _Options) -> None:
 
     workers.join()
     run = _begin(options)
-    if run.recipe.starts_from_bundle:
+    if run.recipe.cross_validated:
         print(cross_validate.cross_validate(run).as_text())  # noqa: T201
     fit.fit(run)
     quantize.quantize(run)
@@ -390,10 +390,29 @@ def _begin(options: _Options) -> "OpenRun":
         recipe = _limit_epochs(recipe, options.epochs)
     folder = options.folder or Path("runs") / options.recipe
     if recipe.starts_from_bundle:
+        recipe = _with_network_of_start(options, recipe)
+    elif options.start:
+        names = [known.name for known in recipes.RECIPES.values() if known.starts_from_bundle]
+        raise DataError(f"--start is for {' and '.join(names)}; leave it out for {recipe.name}")
+    if recipe.cross_validated:
         return _begin_finetuning(options, recipe, folder)
-    if options.start:
-        raise DataError(f"--start is for the recipe finetune; leave it out for {recipe.name}")
     return _begin_run(options, recipe, folder, _data_source(options))
+
+
+def _with_network_of_start(options: _Options, recipe: "Recipe") -> "Recipe":
+    """Return the recipe with the network of the bundle that --start names. Raises RunError where it
+    names none, and BundleError for what is no complete bundle.
+    """
+    from mien_edge.model.bundle import load_bundle, shipped_bundle
+
+    from mien_train.training import finetune
+
+    if not options.start:
+        raise RunError(
+            f"{recipe.name} starts from a bundle; name it with --start, such as the one that "
+            f"ships: --start {shlex.quote(str(shipped_bundle()))}"
+        )
+    return finetune.adapt(recipe, load_bundle(options.start))
 
 
 def _begin_finetuning(options: _Options, recipe: "Recipe", folder: Path) -> "OpenRun":
@@ -401,21 +420,12 @@ def _begin_finetuning(options: _Options, recipe: "Recipe", folder: Path) -> "Ope
 
     Raises DataError, RunError or BundleError.
     """
-    from mien_edge.model.bundle import load_bundle, shipped_bundle
-
     from mien_train.data import folds
     from mien_train.results import cross_validate
-    from mien_train.training import finetune
     from mien_train.training.run import RunRequest, begin
 
-    if not options.start:
-        raise RunError(
-            "finetune starts from a bundle; name it with --start, such as the one that ships: "
-            f"--start {shlex.quote(str(shipped_bundle()))}"
-        )
     if not options.data:
         raise DataError("finetune learns from your own photographs; name them with --data FOLDER")
-    recipe = finetune.adapt(recipe, load_bundle(options.start))
     data = _data_source(options)
     for note in cross_validate.plan(data.dataset, recipe.seed).notes:
         sys.stderr.write(f"note: {note}\n")
@@ -425,7 +435,7 @@ def _begin_finetuning(options: _Options, recipe: "Recipe", folder: Path) -> "Ope
         data=data,
         split=folds.SPLIT_NAME,
         command=shlex.join(["mien-train", *sys.argv[1:]]),
-        bundle=options.start,
+        bundle=getattr(options, "start", None),
         earlier=_earlier_source(options),
     )
     return begin(request)
@@ -478,6 +488,7 @@ def _begin_run(
         command=shlex.join(["mien-train", *sys.argv[1:]]),
         teacher=options.teacher,
         pretrained=getattr(options, "pretrained", None),
+        bundle=getattr(options, "start", None),
     )
     if data.ferplus:  # else the recipe may need less
         refuse_missing_inputs(request)

@@ -55,7 +55,10 @@ def test_what_is_missing_is_named_before_any_work(tmp_path, capsys):
 def test_start_is_refused_for_recipes_that_do_not_start_from_a_bundle(small, tmp_path, capsys):
     words = ["--data", str(small), "--start", str(START), "--folder", str(tmp_path / "run")]
     assert cli.main(["fit", "tiny", *words]) == 1
-    assert "--start is for the recipe finetune; leave it out for tiny" in capsys.readouterr().err
+    assert (
+        "--start is for edge-contempt and finetune; leave it out for tiny"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(

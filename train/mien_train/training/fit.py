@@ -56,7 +56,7 @@ def training_set(run: OpenRun, stage: Stage) -> TrainingSet:
         recipe.preprocess,
         stage.label_smoothing,
     )
-    if recipe.starts_from_bundle:
+    if recipe.cross_validated:
         return finetune.with_earlier_knowledge(run, stage, training)
     if not stage.distillation_weight:
         return training

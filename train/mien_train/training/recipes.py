@@ -10,7 +10,7 @@ from mien_edge import schema
 from mien_edge.contract import LABELS, Preprocess
 from mien_edge.errors import RunError
 
-from mien_train.data.heads import FER2013, FERPLUS, LABELS_HEAD, find_head
+from mien_train.data.heads import FER2013, FERPLUS, FERPLUS8, LABELS_HEAD, find_head
 from mien_train.data.strengths import Augment
 
 _RENAMED_STAGE_FIELDS = {
@@ -70,7 +70,8 @@ class Recipe:
     those of the file that --pretrained names (see pretrained.py); 'pruned' for the teacher's face
     network, pruned (see prune.py); 'teacher' for the teacher's network of the same shape, or a
     pruned one where there is none; 'bundle' for the network of a bundle (see finetune.py). Where
-    they come from a teacher, `fit` is distilled.
+    they come from a teacher, `fit` is distilled. cross_validated: whether it is for so few rows
+    that folds of all of them measure it; then the bundle's earlier knowledge is rehearsed.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Recipe:
     heads: tuple[str, ...] = (FER2013.name,)
     precision: str = "float32"
     initial_weights: Literal["random", "pretrained", "pruned", "teacher", "bundle"] = "random"
+    cross_validated: bool = False
 
     @property
     def starts_from_teacher(self) -> bool:
@@ -93,14 +95,14 @@ class Recipe:
 
     @property
     def starts_from_bundle(self) -> bool:
-        """Whether it fine-tunes the network of a bundle."""
+        """Whether its first weights are those of a bundle."""
         return self.initial_weights == "bundle"
 
     @property
     def is_distilled(self) -> bool:
         """Whether any of its stages learns from an ensemble."""
         weights = self.fit.distillation_weight or self.quantize.distillation_weight
-        return bool(weights) and not self.starts_from_bundle
+        return bool(weights) and not self.cross_validated
 
     @property
     def needs_votes(self) -> bool:
@@ -305,6 +307,27 @@ EDGE_CUT = replace(EDGE, name="edge-cut", initial_weights="pruned")
 """How the first of those was made: as good before its first epoch as `edge-fresh` after fourteen.
 """
 
+EDGE_CONTEMPT = replace(
+    EDGE,
+    name="edge-contempt",
+    fit=Stage(
+        20,
+        learning_rate=5e-4,
+        warmup_epochs=1,
+        weight_decay=0.02,
+        label_smoothing=0,
+        patience=20,
+        augment=_CAMERA,
+    ),
+    quantize=replace(_quantize(5, _CAMERA), label_smoothing=0),
+    heads=(FERPLUS8.name,),
+    initial_weights="bundle",
+)
+"""FER+ with contempt: `mien-train run edge-contempt --start models/current --data fer2013.csv`.
+
+The seven outputs begin as the bundle's, the eighth fresh; there is no teacher of eight labels.
+"""
+
 FINETUNE = replace(
     EDGE,
     name="finetune",
@@ -332,6 +355,7 @@ FINETUNE = replace(
     ),
     heads=(LABELS_HEAD,),
     initial_weights="bundle",
+    cross_validated=True,
 )
 """From a bundle to one's own photographs and labels, in minutes; network and preprocessing are the
 bundle's.
@@ -345,6 +369,7 @@ RECIPES = {
         EDGE_FRESH,
         EDGE_CUT,
         EDGE,
+        EDGE_CONTEMPT,
         TEACHER_PLAIN,
         TEACHER_RESIDUAL,
         TEACHER_AGAIN,

@@ -56,7 +56,7 @@ class RunRequest:
     folder: where it is kept. recipe: everything that decides the model. data, split: the rows, and
     which of them are for what (see splits.SPLITS). command: the line that the user typed. teacher:
     the folder of the ensemble to distill from. pretrained: the file with starting weights. bundle:
-    the folder of the bundle to fine-tune. earlier: data that this bundle was trained on, against
+    the folder of the bundle to start from. earlier: data that this bundle was trained on, against
     forgetting, where they are at hand.
     """
 
@@ -104,9 +104,9 @@ class OpenRun:
     @cached_property
     def split(self) -> Split:
         """The split of its rows; it does not depend on the seed, so that runs compare and make
-        ensembles, but for a recipe that starts from a bundle, which has few rows.
+        ensembles, but for a recipe that is cross-validated, which has few rows.
         """
-        if self.rows is None and self.recipe.starts_from_bundle:
+        if self.rows is None and self.recipe.cross_validated:
             return folds.split_for_few(self.dataset, self.recipe.seed)
         return self.rows or splits.split_dataset(self.dataset, self.record["split"])
 
@@ -161,7 +161,7 @@ class OpenRun:
 
     @cached_property
     def bundle(self) -> Bundle | None:
-        """The bundle that it fine-tunes, if any. Raises RunError if that has changed since the run
+        """The bundle that it starts from, if any. Raises RunError if that has changed since the run
         began.
         """
         recorded = self.record.get("bundle")
