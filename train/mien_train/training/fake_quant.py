@@ -100,7 +100,9 @@ def set_folded(layer: Any, kernel: Array, bias: Array) -> None:
 
 def set_range(model: keras.Model, name: str, low: float, high: float) -> None:
     """Give the activation of the layer of that name its range. Raises ValueError without one."""
-    model.get_layer(f"{name}{_SUFFIX}").set_weights([np.float32(low), np.float32(high), 0])
+    model.get_layer(f"{name}{_SUFFIX}").set_weights(
+        [np.float32(low), np.float32(high), np.float32(0)]
+    )
 
 
 def settle(model: keras.Model) -> None:
@@ -358,13 +360,15 @@ class FakeQuantRange(layers.Layer):
         return fake_quant_with_min_max_vars(x, self.low, self._greatest())
 
     def _rescaled(self, x: Any, step: Any) -> Any:
-        """Return x, a number of steps, in steps of the range; the range's ends are those of the
-        activation.
-        """
+        """Return x, a number of steps, in steps of the range."""
         own_step = self.step()
         zero = ops.round(-self.low / own_step)
-        integers = ops.clip(ops.round(x * (step / own_step)) + zero, 0, 255)
-        return (integers - zero) * own_step
+        least = zero if self.activation else 0.0 * zero
+        greatest = 255.0 + 0.0 * zero
+        if self.activation == "relu6":
+            greatest = ops.minimum(greatest, zero + ops.round(6 / own_step))
+        integers = ops.round(x * (step / own_step)) + zero
+        return (ops.minimum(ops.maximum(integers, least), greatest) - zero) * own_step
 
     def step(self) -> Any:
         """Return the size of a step."""

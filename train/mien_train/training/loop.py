@@ -111,6 +111,7 @@ def train(
         while len(history) < epochs and not is_finished(history, stage):
             history.append(trainer.epoch(len(history)))
             _finish_epoch(checkpoint, trainer, history, events)
+            workers.wait_for_all()  # so that nobody reads what the chief still writes
     return history
 
 
