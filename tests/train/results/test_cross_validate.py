@@ -65,7 +65,7 @@ def trained(monkeypatch):
     monkeypatch.setattr(cross_validate.fit, "fit", runs.append)
     monkeypatch.setattr(cross_validate.quantize, "quantize", lambda run: None)
     monkeypatch.setattr(cross_validate.quantize, "quantized_network", lambda run, head: run)
-    monkeypatch.setattr(cross_validate.loop, "predict", predict)
+    monkeypatch.setattr(cross_validate.fake_quant, "predict", predict)
     return runs
 
 

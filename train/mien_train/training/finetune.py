@@ -13,7 +13,7 @@ both; 62.0 % and 87.7 % before. These differences on the photographs are within 
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from mien_edge.contract import softmax
@@ -25,10 +25,8 @@ from mien_train.data.mixture import repeat_edges
 from mien_train.data.read import TRAINING
 from mien_train.training import dequantize
 from mien_train.training.recipes import Recipe, Stage
+from mien_train.training.run import OpenRun
 from mien_train.training.samples import TrainingSet
-
-if TYPE_CHECKING:
-    from mien_train.training.run import OpenRun
 
 REHEARSED = 300
 """Earlier pictures that are rehearsed in each epoch."""
@@ -42,11 +40,6 @@ def adapt(recipe: Recipe, bundle: Bundle) -> Recipe:
     return replace(
         recipe, network=own.network, arguments=own.arguments, preprocess=bundle.card.preprocess
     )
-
-
-def describe(bundle: Bundle) -> str:
-    """Return what the weights are before the first epoch, and were before that."""
-    return f"{bundle.card.id}, before that: {bundle.card.provenance['start']}"
 
 
 def initialize(
@@ -69,7 +62,7 @@ def initialize(
     model.layers[-1].set_weights([kernel, bias])
 
 
-def with_earlier_knowledge(run: "OpenRun", stage: Stage, training: TrainingSet) -> TrainingSet:
+def with_earlier_knowledge(run: OpenRun, stage: Stage, training: TrainingSet) -> TrainingSet:
     """Return the training set with rehearsed rows of earlier data where the run has them, else with
     targets mixed with what the run's bundle says, by the stage's `distillation_weight`.
 
@@ -132,7 +125,7 @@ def _shared_labels(labels: Sequence[str], start: Sequence[str]) -> list[tuple[in
     return [(index, start.index(label)) for index, label in enumerate(labels) if label in start]
 
 
-def _rehearsed_images(run: "OpenRun") -> Pixels:
+def _rehearsed_images(run: OpenRun) -> Pixels:
     """Return up to REHEARSED Training pictures of the earlier data, drawn with the run's seed."""
     assert run.earlier is not None  # noqa: S101
     dataset = run.earlier.dataset

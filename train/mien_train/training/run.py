@@ -28,7 +28,7 @@ from mien_train.data.heads import Head
 from mien_train.data.read import Dataset
 from mien_train.data.source import DataSource
 from mien_train.data.splits import Split
-from mien_train.training import ensemble, finetune, start
+from mien_train.training import ensemble, start
 from mien_train.training.ensemble import Ensemble, Facts
 from mien_train.training.recipes import Recipe, parse_recipe
 
@@ -333,7 +333,7 @@ def _record_without_data(request: RunRequest) -> dict[str, Any]:
 
 def _describe_start(request: RunRequest) -> str:
     if request.recipe.starts_from_bundle and request.bundle:
-        return finetune.describe(load_bundle(request.bundle))
+        return start.describe_bundle(load_bundle(request.bundle))
     return start.describe(request.recipe, request.teacher)
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from mien_edge.errors import RunError
+from mien_edge.model.bundle import Bundle
 
 from mien_train.training import pretrained
 from mien_train.training.ensemble import Ensemble, Member, load_ensemble
@@ -46,6 +47,13 @@ def describe(recipe: Recipe, teacher: Path | None) -> str:
     member = initial_member(recipe, load_ensemble(teacher))
     network = member.name if member.has_shape_of(recipe) else f"pruned from {member.name}"
     return f"{network}, before that: {member.start}"
+
+
+def describe_bundle(bundle: Bundle) -> str:
+    """Return what the weights are before the first epoch, and were before that, where they start
+    from a bundle.
+    """
+    return f"{bundle.card.id}, before that: {bundle.card.provenance['start']}"
 
 
 def _can_be_pruned(member: Member, recipe: Recipe) -> bool:
