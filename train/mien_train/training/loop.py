@@ -40,6 +40,9 @@ pictures_per_second, input_per_second (what its pictures' makers do, alone).
 Initializer = Callable[[keras.Model, TrainingSet], None]
 """Gives a network the weights that it starts from."""
 
+Predictor = Callable[[keras.Model, Pixels], Floats]
+"""Computes a network's (n, outputs) logits of normalized (n, s, s) uint8 crops."""
+
 _FORMAT = 2
 """Of state.npz: 1, which names no format, had the optimizer of another Keras."""
 
@@ -83,15 +86,17 @@ def train(
     seed: int,
     max_epochs: int = 0,
     initialize: Initializer | None = None,
+    predictor: Predictor | None = None,
 ) -> History:
     """Train to the end of `stage`, to its plateau, or to epoch `max_epochs` where that is not 0;
     return the history.
 
-    build: makes the network. initialize: gives it other weights before the first epoch. The
-    averaged weights of the epoch with the best validation accuracy are in `folder`/best.npz
-    afterwards. Calling again resumes, or does nothing when the stage is finished. One of several
-    processes (see workers.join) shares `folder` with the others. Raises RunError where there are
-    fewer rows than a batch, or a state that this version cannot resume.
+    build: makes the network. initialize: gives it other weights before the first epoch. predictor:
+    computes its logits on validation rows; `predict` by default. The averaged weights of the epoch
+    with the best validation accuracy are in `folder`/best.npz afterwards. Calling again resumes, or
+    does nothing when the stage is finished. One of several processes (see workers.join) shares
+    `folder` with the others. Raises RunError where there are fewer rows than a batch, or a state
+    that this version cannot resume.
     """
     if len(training) < stage.batch_size:
         raise RunError(f"{len(training)} rows make no batch of {stage.batch_size}; give more data")
@@ -100,7 +105,7 @@ def train(
     epochs = min(max_epochs or stage.epochs, stage.epochs)
     if len(history) >= epochs or is_finished(history, stage):
         return history
-    trainer = _Trainer(build, stage, training, folder, seed, len(history))
+    trainer = _Trainer(build, stage, training, folder, seed, len(history), predictor or predict)
     if history:
         checkpoint.restore(trainer)
     elif initialize:
@@ -172,8 +177,10 @@ class _Trainer:
         folder: Path,
         seed: int,
         first_epoch: int,
+        predictor: Predictor,
     ) -> None:
         self.stage = stage
+        self.predictor = predictor
         self.training = training
         self.name = folder.name
         # Keras draws the seeds of its initializers with `random`; its own set_random_seed loads
@@ -248,7 +255,7 @@ class _Trainer:
         sizes = self.training.head_sizes
         logits = np.zeros((len(self.crops), sum(sizes)), np.float32)
         if workers.is_chief():
-            logits = predict(self.averaged, self.crops)
+            logits = self.predictor(self.averaged, self.crops)
         losses = []
         accuracies = []
         for head, head_logits in enumerate(np.split(logits, np.cumsum(sizes)[:-1], axis=1)):

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from mien_edge import files
 
-from mien_train.arrays import Array, Pixels
+from mien_train.arrays import Array, Floats, Pixels
 from mien_train.training import fake_quant, fit, loop, networks
 from mien_train.training.recipes import Recipe
 from mien_train.training.run import OpenRun
@@ -32,6 +32,7 @@ def quantize(run: OpenRun) -> list[dict[str, float]]:
         training,
         run.stage_folder("quantize"),
         recipe.seed,
+        predictor=partial(_predict_settled, recipe),
     )
 
 
@@ -95,6 +96,16 @@ def _build_from_float(
     model = fake_quant.build(recipe, outputs, steps)
     fake_quant.load_float_weights(model, float_model)
     return model
+
+
+def _predict_settled(recipe: Recipe, model: keras.Model, crops: Pixels) -> Floats:
+    """Return the (n, outputs) logits of the network as it would ship, by which an epoch is chosen:
+    a settled one differs in a few labels of a thousand.
+    """
+    settled = fake_quant.build(recipe, model.output_shape[-1])
+    settled.set_weights(model.get_weights())
+    fake_quant.settle(settled)
+    return fake_quant.predict(settled, crops)
 
 
 def _calibration_crops(run: OpenRun) -> Pixels:
