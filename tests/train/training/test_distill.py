@@ -119,6 +119,20 @@ def test_the_ensemble_measures_each_member_and_the_whole(teachers):
     assert ensemble.as_text(result).count("\n") == len(runs) + 2
 
 
+def test_networks_with_eight_labels_in_a_head_make_an_ensemble_too(begin_run, tmp_path):
+    eight = dataclasses.replace(
+        TWO_HEADS, heads=("fer2013", "ferplus8"), fit=dataclasses.replace(TWO_HEADS.fit, epochs=1)
+    )
+    run = begin_run(eight, "eight")
+    fit.fit(run)
+    result = gather(tmp_path / "eights", [run])
+    assert set(result["figures"]["validation"]) == {"fer2013", "ferplus8"}
+    assert list(map(len, result["facts"]["labels"])) == [7, 8]
+    teacher = ensemble.load_ensemble(tmp_path / "eights")
+    crops = np.random.default_rng(0).integers(0, 256, (5, 48, 48), np.uint8)
+    assert teacher(crops).shape == (5, 15)
+
+
 def test_members_that_differ_in_heads_are_refused(teachers, tiny_run, tmp_path):
     with pytest.raises(RunError, match="other heads"):
         gather(tmp_path, [teachers[1][0], open_run(tiny_run)])

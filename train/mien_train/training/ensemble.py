@@ -326,7 +326,9 @@ class _MeasuredRows:
         for index, head_logits in enumerate(parts):
             labelled = labels[:, index] >= 0
             head_metrics = metrics.classification_metrics(
-                head_logits[labelled], labels[labelled, index]
+                head_logits[labelled],
+                labels[labelled, index],
+                label_names=self.facts.labels[index],
             )
             figures[self.facts.heads[index]] = head_metrics.to_json()
         return figures
