@@ -13,7 +13,7 @@ import numpy as np
 from mien_edge.contract import LABELS
 from mien_edge.errors import DataError, RunError
 
-from mien_train.arrays import Floats, Labels
+from mien_train.arrays import Array, Floats, Labels
 from mien_train.data.read import VOTE_OF_LABEL, VOTES, Dataset
 
 LABELS_HEAD = "labels"
@@ -175,6 +175,11 @@ def join_targets(dataset: Dataset, heads: Iterable[Head], label_smoothing: float
     """
     targets = np.concatenate([head.targets(dataset, label_smoothing) for head in heads], axis=1)
     return targets if dataset.weights is None else targets * dataset.weights[:, None]
+
+
+def split_heads(values: Array, sizes: Sequence[int]) -> list[Array]:
+    """Return each head's part of (n, outputs) values. sizes: outputs of each head."""
+    return np.split(values, np.cumsum(sizes)[:-1], axis=1)
 
 
 def _votes(dataset: Dataset) -> Floats:

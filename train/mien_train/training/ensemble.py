@@ -22,7 +22,7 @@ from mien_edge.errors import RunError
 from mien_train import metrics, plots
 from mien_train.arrays import Array, Doubles, Floats, Indices, Labels, Pixels
 from mien_train.data import heads, splits
-from mien_train.data.heads import find_head
+from mien_train.data.heads import find_head, split_heads
 from mien_train.data.read import Dataset
 from mien_train.data.splits import Split
 from mien_train.progress import progress
@@ -115,7 +115,7 @@ class Member:
         """Return (n, outputs) probabilities of the member's (n, outputs) logits, each head at its
         temperature.
         """
-        parts = _split(logits, self.facts.head_sizes)
+        parts = split_heads(logits, self.facts.head_sizes)
         heads = zip(parts, self.temperatures, strict=True)
         return np.concatenate([softmax(part, temperature) for part, temperature in heads], axis=1)
 
@@ -322,7 +322,7 @@ class _MeasuredRows:
     def _head_figures(self, probabilities: Array, labels: Array) -> dict[str, Any]:
         logits = np.log(np.maximum(probabilities, 1e-9))
         figures = {}
-        parts = _split(logits, self.facts.head_sizes)
+        parts = split_heads(logits, self.facts.head_sizes)
         for index, head_logits in enumerate(parts):
             labelled = labels[:, index] >= 0
             head_metrics = metrics.classification_metrics(
@@ -435,16 +435,12 @@ def _round(values: Array) -> Array:
     return values.astype(np.float16) if values.ndim > 1 else values
 
 
-def _split(values: Array, head_sizes: Sequence[int]) -> list[Array]:
-    return np.split(values, np.cumsum(head_sizes)[:-1], axis=1)
-
-
 def _fit_temperatures(
     logits: Floats, labels: Labels, head_sizes: Sequence[int]
 ) -> tuple[float, ...]:
     """Return a temperature for each head of (n, outputs) logits with (n, heads) labels."""
     temperatures = []
-    for index, head_logits in enumerate(_split(logits, head_sizes)):
+    for index, head_logits in enumerate(split_heads(logits, head_sizes)):
         labelled = labels[:, index] >= 0
         temperature = metrics.fit_temperature(head_logits[labelled], labels[labelled, index])
         temperatures.append(temperature)
@@ -455,7 +451,7 @@ def _nll(probabilities: Array, labels: Array, head_sizes: Sequence[int]) -> floa
     """Return the heads' mean negative log-likelihoods in nats, summed."""
     logits = np.log(np.maximum(probabilities, 1e-9))
     total = 0.0
-    for index, head_logits in enumerate(_split(logits, head_sizes)):
+    for index, head_logits in enumerate(split_heads(logits, head_sizes)):
         labelled = labels[:, index] >= 0
         total += metrics.nll(head_logits[labelled], labels[labelled, index], 1.0)
     return total

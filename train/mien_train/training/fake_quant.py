@@ -11,16 +11,16 @@ with (section 3.1 there). Gradients pass rounding unchanged, and clipping not at
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 from keras import layers, ops
 from keras.quantizers import fake_quant_with_min_max_vars
-from mien_edge.contract import as_floats
 
 from mien_train.arrays import Array, Floats, Pixels
-from mien_train.training import networks
+from mien_train.training import loop, networks
 from mien_train.training.networks import EPSILON, Activation, Blocks
 from mien_train.training.recipes import Recipe
 
@@ -120,16 +120,12 @@ def settle(model: keras.Model) -> None:
         _settle_weights(layer)
 
 
-def predict(model: keras.Model, crops: Pixels, batch_size: int = 256) -> Floats:
+def predict(model: keras.Model, crops: Pixels) -> Floats:
     """Return (n, outputs) logits of normalized (n, s, s) uint8 crops, those of a settled network to
     the bit as XNNPACK's kernels compute them: operation by operation, for compilers rearrange
     multiplications, and a half is rounded to another side then.
     """
-    logits = np.zeros((len(crops), model.output_shape[-1]), np.float32)
-    for start in range(0, len(crops), batch_size):
-        rows = slice(start, start + batch_size)
-        logits[rows] = ops.convert_to_numpy(model(as_floats(crops[rows]), training=False))
-    return logits
+    return loop.predict(model, crops, compute=partial(model, training=False))
 
 
 def _settle_range(layer: "FakeQuantRange") -> None:

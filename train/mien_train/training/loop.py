@@ -27,6 +27,7 @@ from mien_edge.errors import RunError
 
 from mien_train import metrics, progress
 from mien_train.arrays import Array, Floats, Labels, Pixels
+from mien_train.data.heads import split_heads
 from mien_train.training import steps, workers
 from mien_train.training.recipes import Stage
 from mien_train.training.samples import Batches, TrainingSet
@@ -157,12 +158,21 @@ def is_finished(history: History, stage: Stage) -> bool:
     return epochs_since_best >= stage.patience
 
 
-def predict(model: keras.Model, crops: Pixels, batch_size: int = 256) -> Floats:
-    """Return (n, outputs) logits of normalized (n, s, s) uint8 crops."""
+def predict(
+    model: keras.Model,
+    crops: Pixels,
+    batch_size: int = 256,
+    compute: Callable[[Floats], Any] | None = None,
+) -> Floats:
+    """Return (n, outputs) logits of normalized (n, s, s) uint8 crops.
+
+    compute: the logits of a batch of floats; by default the compiled network.
+    """
+    compute = compute or model.predict_on_batch
     logits = np.zeros((len(crops), model.output_shape[-1]), np.float32)
     for start in range(0, len(crops), batch_size):
         rows = slice(start, start + batch_size)
-        logits[rows] = model.predict_on_batch(as_floats(crops[rows]))
+        logits[rows] = ops.convert_to_numpy(compute(as_floats(crops[rows])))
     return logits
 
 
@@ -258,7 +268,7 @@ class _Trainer:
             logits = self.predictor(self.averaged, self.crops)
         losses = []
         accuracies = []
-        for head, head_logits in enumerate(np.split(logits, np.cumsum(sizes)[:-1], axis=1)):
+        for head, head_logits in enumerate(split_heads(logits, sizes)):
             labels = self.training.validation_labels[:, head]
             labelled = labels >= 0
             if labelled.any():
