@@ -29,6 +29,7 @@ from mien_train import plots
 from mien_train.arrays import Doubles
 from mien_train.data.faces import cached_boxes
 from mien_train.progress import progress
+from mien_train.results.result_file import read_result
 from mien_train.training.run import OpenRun
 
 MARGINS = (-0.3, -0.25, -0.2, -0.15, -0.1, -0.05, 0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4)
@@ -106,13 +107,8 @@ def read_crop(folder: Path) -> CropResult | None:
     is damaged.
     """
     path = folder / "crop.json"
-    if not path.exists():
-        return None
-    try:
-        values = json.loads(path.read_text())
-    except ValueError as problem:
-        raise RunError(f"{path} is damaged ({problem}); run: mien-train crop {folder}") from None
-    return schema.from_dict(CropResult, values, str(path), RunError)
+    values = read_result(path, f"run: mien-train crop {folder}")
+    return None if values is None else schema.from_dict(CropResult, values, str(path), RunError)
 
 
 def longer_sides(boxes: Doubles) -> Doubles:

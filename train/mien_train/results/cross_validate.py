@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 from mien_edge import files
-from mien_edge.errors import RunError
 from mien_edge.model.bundle import Bundle
 from numpy.typing import NDArray
 
@@ -33,6 +32,7 @@ from mien_train.results.evaluate import (
     labelled_crops,
     measured_heads,
 )
+from mien_train.results.result_file import read_result
 from mien_train.training import fake_quant, fit, quantize
 from mien_train.training.run import OpenRun
 
@@ -107,13 +107,8 @@ def read_cross_validation(folder: Path) -> CrossValidation | None:
     RunError where it is damaged.
     """
     path = _path(folder)
-    if not path.exists():
-        return None
-    try:
-        values = json.loads(path.read_text())
-    except ValueError as problem:
-        raise RunError(f"{path} is damaged ({problem}); remove it") from None
-    return CrossValidation.from_json(values, str(path))
+    values = read_result(path)
+    return None if values is None else CrossValidation.from_json(values, str(path))
 
 
 def held_out(run: OpenRun) -> CalibrationRows | None:

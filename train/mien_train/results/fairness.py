@@ -28,6 +28,7 @@ from mien_train.results.evaluate import bundle_crops, int8_logits, is_own_data
 from mien_train.results.evaluation import labels_as_text
 from mien_train.results.group_table import GroupTable
 from mien_train.results.group_tests import Gap, GroupFigures, GroupGaps, Interval, Outcomes
+from mien_train.results.result_file import read_result
 
 CARD_KEY = "fairness"
 """Where a card's metrics hold the result."""
@@ -281,12 +282,7 @@ def read_fairness(folder: Path) -> list[FairnessResult]:
     Raises RunError where it is damaged.
     """
     path = _path(folder)
-    if not path.exists():
-        return []
-    try:
-        values = json.loads(path.read_text())
-    except ValueError as problem:
-        raise RunError(f"{path} is damaged ({problem}); remove it") from None
+    values = read_result(path) or []
     return [FairnessResult.from_json(value, str(path)) for value in values]
 
 

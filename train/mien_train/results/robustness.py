@@ -24,6 +24,7 @@ from mien_train.data.read import Dataset
 from mien_train.data.splits import require_test, split_dataset
 from mien_train.progress import Progress
 from mien_train.results.evaluate import bundle_crops, int8_logits
+from mien_train.results.result_file import read_result
 from mien_train.training.run import OpenRun
 
 
@@ -193,12 +194,7 @@ def read_robustness(folder: Path) -> list[RobustnessResult]:
     Raises RunError where it is damaged.
     """
     path = _path(folder)
-    if not path.exists():
-        return []
-    try:
-        values = json.loads(path.read_text())
-    except ValueError as problem:
-        raise RunError(f"{path} is damaged ({problem}); remove it") from None
+    values = read_result(path) or []
     return [schema.from_dict(RobustnessResult, value, str(path), RunError) for value in values]
 
 
