@@ -71,7 +71,10 @@ class Input:
         resample = Preprocess(size=self.size, margin=0, normalization="none").cropped
         pictures = np.stack([resample(crop, square) for crop in crops])
         channels = np.repeat(pictures[..., None], self.depth, axis=-1).astype(np.float32)
-        return (channels - np.array(self.mean, np.float32)) / np.array(self.scale, np.float32)
+        mean = np.array(self.mean, np.float32)
+        scale = np.array(self.scale, np.float32)
+        standardized: Floats = (channels - mean) / scale
+        return standardized
 
 
 @dataclass(frozen=True)
