@@ -6,8 +6,9 @@ from pathlib import Path
 from mien_edge.errors import RunError
 
 from mien_train.data.source import DataSource
-from mien_train.training import dequantize, loop
+from mien_train.training import dequantize, loop, package_network
 from mien_train.training.ensemble import Member, load_ensemble, round_kernels
+from mien_train.training.package_network import PackageNetwork
 from mien_train.training.run import OpenRun, open_run
 
 
@@ -24,6 +25,24 @@ def open_members(paths: Sequence[Path], data: DataSource) -> list[Member]:
         if path not in bundles:
             members.extend(_folder_members(path, data))
     return members
+
+
+def open_packages(paths: Sequence[Path], contracts: Sequence[Path]) -> list[PackageNetwork]:
+    """Return the networks of others that contracts declare, and those of the ensembles among the
+    paths; a contract goes before an ensemble's network of the same name.
+
+    Raises RunError for what is no contract.
+    """
+    named = [package_network.load_package(contract) for contract in contracts]
+    names = {package.name for package in named}
+    ensembles = [load_ensemble(path) for path in paths if (path / "ensemble.json").exists()]
+    inherited = {
+        package.name: package
+        for ensemble in ensembles
+        for package in ensemble.packages
+        if package.name not in names
+    }
+    return [*inherited.values(), *named]
 
 
 def run_member(run: OpenRun) -> Member:
