@@ -24,7 +24,7 @@ from mien_train.arrays import Array, Doubles, Floats, Pixels
 from mien_train.training import face_api, onnx_network, tensorflowjs
 
 _BATCH = 128  # crops at a time
-_RGB = ("rgb", "channels_last")
+_FACE_API_INPUT = (face_api.SIZE, "rgb", "channels_last")
 _LEAST = 1e-12  # of a probability, before its logarithm is taken
 _SUM_TOLERANCE = 5e-3  # of probabilities, which a network in half precision rounds
 
@@ -168,8 +168,10 @@ class PackageContract:
                 raise ValueError(f"{key} must not be empty")
         if bool(self.weights) != (self.kind == "face-api"):
             raise ValueError("weights is a path in an npm package; name it for the kind face-api")
-        if self.kind == "face-api" and (self.input.channels, self.input.layout) != _RGB:
-            raise ValueError("input must be rgb, channels_last, for the kind face-api")
+        shape = (self.input.size, self.input.channels, self.input.layout)
+        if self.kind == "face-api" and shape != _FACE_API_INPUT:
+            expected = " ".join(map(str, _FACE_API_INPUT))
+            raise ValueError(f"input must be {expected} for the kind face-api")
 
 
 @dataclass(frozen=True, eq=False)
@@ -291,12 +293,12 @@ def from_record(folder: Path, record: dict[str, Any]) -> PackageNetwork:
 
 
 def _load_face_api(path: Path, contract: PackageContract) -> Compute:
-    weights = tensorflowjs.read_weights(path, contract.weights)
+    weights = tensorflowjs.read_weights(path, contract.weights, contract.get)
     try:
-        model = face_api.build(weights, contract.input.size)
+        model = face_api.build(weights)
     except (KeyError, ValueError) as problem:
         raise RunError(
-            f"{path}: {contract.weights} does not fit the network of face-api ({problem}); get it "
-            f"again: {contract.get}"
+            f"{path}: {contract.weights} is not of the expression network of face-api ({problem}); "
+            f"correct weights in its contract, or get it again: {contract.get}"
         ) from None
     return lambda pictures: ops.convert_to_numpy(model.predict_on_batch(pictures))

