@@ -31,9 +31,6 @@ from mien_train.training import loop, networks, package_network, pretrained
 from mien_train.training.package_network import PackageNetwork
 from mien_train.training.recipes import Recipe, parse_recipe
 
-PACKAGE_HEAD = "real"
-"""The name of the head that networks of others teach."""
-
 _SELECTIONS = 40
 _FLOOR = 0.5  # of the accuracies that are drawn, where all are above it
 _RENAMED_FACTS = {"held rows": "validation_rows"}
@@ -129,7 +126,7 @@ class Member:
 @dataclass(frozen=True, eq=False)
 class Ensemble:
     """The members of an ensemble's folder, which have the same facts, and networks of others, which
-    teach the head PACKAGE_HEAD alone.
+    teach derived heads alone.
     """
 
     folder: Path
@@ -185,9 +182,10 @@ def read_facts(folder: Path) -> Facts:
 
 def facts(dataset: Dataset, split: Split, split_name: str, recipe: Recipe) -> Facts:
     """Return the facts of a network that the recipe trains on that split of the dataset."""
-    labels = tuple(head.labels for head in heads.resolve(recipe.heads, dataset))
+    own_heads = recipe.learned_heads
+    labels = tuple(head.labels for head in heads.resolve(own_heads, dataset))
     rows = splits.validation_digest(dataset, split)
-    return Facts(rows, split_name, recipe.heads, labels, recipe.preprocess)
+    return Facts(rows, split_name, own_heads, labels, recipe.preprocess)
 
 
 def check_alike(name: str, own: Facts, other_name: str, other: Facts) -> None:
@@ -270,10 +268,11 @@ def select_shares(
 
 def provenance(ensemble: Ensemble, student_heads: Sequence[str] = ()) -> list[dict[str, Any]]:
     """Return what a card says of a teacher: each member that counts, with its share, recipe,
-    command and start; and for a student with the head PACKAGE_HEAD each network of others, with its
-    file, licence and data.
+    command and start; and for a student with a derived head each network of others, with its file,
+    licence and data.
     """
-    taught_by = ensemble.packages if PACKAGE_HEAD in student_heads else ()
+    has_derived = heads.learned(student_heads) != tuple(student_heads)
+    packages = ensemble.packages if has_derived else ()
     return [
         {
             "name": member.name,
@@ -284,7 +283,7 @@ def provenance(ensemble: Ensemble, student_heads: Sequence[str] = ()) -> list[di
         }
         for member in ensemble.members
         if member.share
-    ] + [package.provenance() for package in taught_by]
+    ] + [package.provenance() for package in packages]
 
 
 def as_text(result: dict[str, Any]) -> str:
@@ -391,7 +390,7 @@ def _measured_rows(
     dataset: Dataset, split: Split, member: Member, photographs: Dataset | None
 ) -> _MeasuredRows:
     recipe = member.recipe
-    own_heads = heads.resolve(recipe.heads, dataset)
+    own_heads = heads.resolve(member.facts.heads, dataset)
     rows = np.concatenate([split.validation, split.test])
     validation = np.arange(len(split.validation))
     test = np.arange(len(split.validation), len(rows))
@@ -440,7 +439,7 @@ def _refuse_equal_names(folder: Path, networks: Sequence[Member | PackageNetwork
 
 def _shape(recipe: Recipe) -> str:
     """Return what decides a network's shape, as JSON, in which a tuple is a list."""
-    values = [recipe.network, recipe.arguments, recipe.heads, recipe.preprocess.size]
+    values = [recipe.network, recipe.arguments, recipe.learned_heads, recipe.preprocess.size]
     return json.dumps(values, sort_keys=True)
 
 
@@ -459,7 +458,7 @@ def _load_member(folder: Path, record: dict[str, Any], facts: Facts) -> Member:
         weights=weights,
         start=record.get("start") or pretrained.describe(recipe),
         share=record["share"],
-        temperatures=tuple(record["temperatures"][head] for head in recipe.heads),
+        temperatures=tuple(record["temperatures"][head] for head in facts.heads),
     )
 
 
@@ -468,7 +467,7 @@ def _member_record(member: Member, sha256: str, figures: dict[str, Any]) -> dict
         "name": member.name,
         "share": member.share,
         "sha256": sha256,
-        "temperatures": dict(zip(member.recipe.heads, member.temperatures, strict=True)),
+        "temperatures": dict(zip(member.facts.heads, member.temperatures, strict=True)),
         "figures": figures,
         "recipe": member.recipe.to_dict(),
         "command": member.command,
