@@ -217,11 +217,9 @@ def make_ensemble(
     and write the ensemble's folder.
 
     photographs: further rows to measure on. Returns the values of ensemble.json. Raises RunError
-    where members differ in data, split, heads or preprocessing, where two networks share a name, or
-    a package's file is not there, and DataError for photographs with other labels.
+    where members differ in data, split, heads or preprocessing, where two networks share a name,
+    and as PackageNetwork.probabilities does, and DataError for photographs with other labels.
     """
-    for package in packages:
-        package.check()
     first = members[0]
     split = splits.require_test(splits.split_dataset(dataset, first.facts.split))
     _refuse_unlike(members, facts(dataset, split, first.facts.split, first.recipe))
@@ -230,15 +228,16 @@ def make_ensemble(
     measured = [rows.measure(member) for member in progress(members, "measuring", "members")]
     probabilities = [member.probabilities for member in measured]
     shares = rows.select_shares(probabilities)
+    package_records = [
+        package.to_record(folder) | {"figures": rows.package_figures(package)}
+        for package in packages
+    ]
     result = {
         "facts": first.facts.to_record(),
         "members": _write_members(folder, rows, measured, shares),
         "figures": rows.figures(np.tensordot(shares, np.stack(probabilities), 1)),
         "equal": rows.figures(np.mean(probabilities, axis=0)),
-        "packages": [
-            package.to_record(folder) | {"figures": rows.package_figures(package)}
-            for package in progress(packages, "measuring", "packages")
-        ],
+        "packages": package_records,
     }
     files.write_text(folder / "ensemble.json", json.dumps(result, indent=1) + "\n")
     files.write_bytes(folder / "ensemble.png", _picture(result))
