@@ -186,6 +186,11 @@ def test_words_that_mean_none_of_our_labels_are_left_out_and_lacking_labels_get_
     assert logits(np.log([[4.0, 100, 2, 2, 1, 1]])) == pytest.approx(shares[None])
 
 
+def test_a_temperature_divides_the_logits_and_leaves_nothing_nothing():
+    shares = package_network.tempered(np.array([[0.8, 0.2, 0.0]]), 2.0)
+    assert shares == pytest.approx(np.array([[2 / 3, 1 / 3, 0]]))
+
+
 def test_other_labels_get_the_shares_of_ours_that_they_mean():
     probabilities = np.array([[0.1, 0.2, 0.3, 0.4, 0, 0, 0]])
     selected = package_network.PackageNetwork.select(probabilities, ("joy", "contempt", "anger"))

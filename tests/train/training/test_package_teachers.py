@@ -126,7 +126,7 @@ def test_a_loaded_package_computes_where_its_file_was_or_lies_next_to_ensemble_j
     crops = np.zeros((2, 48, 48), np.uint8)
     (loaded,) = ensemble.load_ensemble(folder).packages
     probabilities = loaded.probabilities(crops)
-    assert probabilities[:, LABELS.index("neutral")].min() > 0.99
+    assert (probabilities.argmax(axis=1) == LABELS.index("neutral")).all()
     moved = tmp_path / "elsewhere" / "moved"
     shutil.copytree(folder, moved)
     ensemble.load_ensemble(moved)(crops)
@@ -137,6 +137,17 @@ def test_a_loaded_package_computes_where_its_file_was_or_lies_next_to_ensemble_j
         ensemble.load_ensemble(moved).packages[0].probabilities(crops)
     shutil.copy(teacher.parent / "net.onnx", moved)
     assert (ensemble.load_ensemble(moved).packages[0].probabilities(crops) == probabilities).all()
+
+
+def test_a_package_that_is_too_sure_is_calibrated_on_validation_rows_as_members_are(made):
+    (entry,) = record_of(made[0])["packages"]
+    # One picture in seven is neutral: the largest temperature is the best.
+    assert entry["temperature"] == pytest.approx(10, rel=0.01)
+    (loaded,) = ensemble.load_ensemble(made[0]).packages
+    assert loaded.temperature == entry["temperature"]
+    (shares,) = loaded.probabilities(np.zeros((1, 48, 48), np.uint8))
+    odds = shares[LABELS.index("neutral")] / shares[LABELS.index("happy")]
+    assert odds == pytest.approx(np.exp(9 / loaded.temperature), rel=1e-4)
 
 
 def test_a_card_names_a_packages_licence_and_data_where_it_has_taught(made):

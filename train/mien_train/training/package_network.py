@@ -179,10 +179,12 @@ class PackageNetwork:
     """A network of others that teaches.
 
     contract: what is declared of it. path: its file; it is read when the network first computes.
+    temperature: divides its logits; an ensemble fits it on validation rows.
     """
 
     contract: PackageContract
     path: Path
+    temperature: float = 1.0
 
     @property
     def name(self) -> str:
@@ -197,7 +199,8 @@ class PackageNetwork:
         """
         batches = [crops[start : start + _BATCH] for start in range(0, len(crops), _BATCH)]
         parts = [self._batch_probabilities(batch) for batch in batches]
-        return np.concatenate([np.zeros((0, len(LABELS))), *parts])
+        probabilities = np.concatenate([np.zeros((0, len(LABELS))), *parts])
+        return tempered(probabilities, self.temperature)
 
     @staticmethod
     def select(probabilities: Doubles, names: Sequence[str]) -> Doubles:
@@ -210,11 +213,12 @@ class PackageNetwork:
         return table[:, [LABELS.index(label) if label else -1 for label in columns]]
 
     def to_record(self, folder: Path) -> dict[str, Any]:
-        """Return what the ensemble.json in a folder holds of it: the contract, and the way from
-        there to the folder of its file.
+        """Return what the ensemble.json in a folder holds of it: the contract, the temperature, and
+        the way from there to the folder of its file.
         """
         return {
             "contract": schema.to_dict(self.contract),
+            "temperature": self.temperature,
             "folder": os.path.relpath(self.path.parent.resolve(), folder.resolve()),
         }
 
@@ -262,6 +266,12 @@ class PackageNetwork:
         return _load_face_api(self.path, self.contract)
 
 
+def tempered(probabilities: Array, temperature: float) -> Doubles:
+    """Return what (n, labels) probabilities are where their logits are divided by a temperature."""
+    powers = np.asarray(probabilities, np.float64) ** (1 / temperature)
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
 def load_package(contract: Path) -> PackageNetwork:
     """Return the network that a contract declares, its file not yet read.
 
@@ -289,7 +299,7 @@ def from_record(folder: Path, record: dict[str, Any]) -> PackageNetwork:
     path = folder / name
     if not path.exists():
         path = Path(os.path.normpath(folder.resolve() / record["folder"] / name))
-    return PackageNetwork(contract, path)
+    return PackageNetwork(contract, path, record["temperature"])
 
 
 def _load_face_api(path: Path, contract: PackageContract) -> Compute:
