@@ -12,8 +12,8 @@ WORDS = ("neutral", "happy", "sad", "angry", "fearful", "disgusted", "surprised"
 WIDTHS = (2, 3, 4, 5)
 
 
-def onnx_file(path, gains, biases, shape=("n", 3, 8, 8), outputs=1):
-    """An ONNX network: the mean of each channel times (channels, k) gains, plus (k,) biases."""
+def onnx_file(path, gains, biases, shape=("n", 3, 8, 8), outputs=1, dtype=np.float32, apart=""):
+    """An ONNX network: the mean of each channel times (channels, k) gains, plus (k,) biases; its weights in the file `apart`."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
@@ -23,7 +23,7 @@ def onnx_file(path, gains, biases, shape=("n", 3, 8, 8), outputs=1):
         helper.make_node("MatMul", ["means", "gains"], ["product"]),
         helper.make_node("Add", ["product", "biases"], ["values"]),
     ]
-    kind = TensorProto.FLOAT
+    kind = TensorProto.FLOAT16 if dtype == np.float16 else TensorProto.FLOAT
     graph = helper.make_graph(
         nodes,
         "net",
@@ -33,12 +33,13 @@ def onnx_file(path, gains, biases, shape=("n", 3, 8, 8), outputs=1):
             for name in ("values", "product")[:outputs]
         ],
         [
-            numpy_helper.from_array(np.array(gains, np.float32), "gains"),
-            numpy_helper.from_array(np.array(biases, np.float32), "biases"),
+            numpy_helper.from_array(np.array(gains, dtype), "gains"),
+            numpy_helper.from_array(np.array(biases, dtype), "biases"),
         ],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
-    onnx.save(model, path)
+    storage = {"save_as_external_data": True, "location": apart, "size_threshold": 0}
+    onnx.save(model, path, **storage if apart else {})
     return path
 
 

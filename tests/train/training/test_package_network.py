@@ -151,6 +151,26 @@ def test_a_file_may_fix_how_many_pictures_it_takes_and_where_their_channels_stan
     assert load_package(contract).probabilities(crops[:0]).shape == (0, 7)
 
 
+def test_a_file_in_half_precision_computes_the_same(onnx, tmp_path):
+    crops = np.random.default_rng(3).integers(0, 256, (3, 48, 48), np.uint8)
+    onnx(tmp_path / "net.onnx", GAINS, BIASES)
+    onnx(tmp_path / "half.onnx", GAINS, BIASES, dtype=np.float16)
+    files = ("net.onnx", "half.onnx")
+    single, half = (
+        load_package(packages.contract_of(tmp_path / file)).probabilities(crops) for file in files
+    )
+    np.testing.assert_allclose(half, single, atol=2e-3)
+
+
+def test_weights_in_a_further_file_which_the_contract_does_not_pin_are_refused(
+    onnx, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    onnx(tmp_path / "net.onnx", GAINS, BIASES, apart="weights.bin")
+    assert (tmp_path / "weights.bin").stat().st_size > 0
+    refused(packages.contract_of(tmp_path / "net.onnx"), "with its weights in the one file")
+
+
 def test_a_network_of_gray_pictures_gets_one_channel(onnx, tmp_path):
     onnx(tmp_path / "net.onnx", GAINS[:1], BIASES, ("n", 1, 8, 8))
     contract = packages.contract_of(tmp_path / "net.onnx", input__channels="gray", input__scale=[1])
@@ -301,6 +321,14 @@ def test_npm_packages_that_are_not_what_they_are_declared_to_be_are_refused(tmp_
     refused(packages.contract_of(path, **NPM), "cannot be read as a package")
     packages.tarball(path, {packages.MANIFEST: b"[]"})
     refused(packages.contract_of(path, **NPM), "is not of the expression network of face-api")
+    packages.tarball(path, {packages.MANIFEST: b'["weights"]'})
+    refused(packages.contract_of(path, **NPM), "cannot be read as a package")
+    packages.npm_package(path, packages.face_api_weights())
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    refused(packages.contract_of(path, **NPM), "cannot be read as a package")
+    path.write_bytes(whole[:900] + bytes(99) + whole[999:])
+    refused(packages.contract_of(path, **NPM), "cannot be read as a package")
     group = {"paths": ["net.bin"], "weights": [{"name": "a", "shape": [2], "dtype": "float32"}]}
     content = {packages.MANIFEST: json.dumps([group]).encode(), "package/model/net.bin": b"1234567"}
     packages.tarball(path, content)

@@ -5,6 +5,7 @@ Layout: tfjs-core, io/types.ts and io/io_utils.ts (decodeWeights), github.com/te
 
 import json
 import tarfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -13,6 +14,18 @@ import numpy as np
 from mien_edge.errors import RunError
 
 from mien_train.arrays import Floats
+
+_DAMAGE = (
+    OSError,
+    EOFError,
+    tarfile.TarError,
+    zlib.error,
+    AttributeError,
+    KeyError,
+    TypeError,
+    ValueError,
+)
+"""What reading an archive or a manifest that is none, or damaged, raises."""
 
 
 def read_weights(package: Path, manifest: str, get: str) -> dict[str, Floats]:
@@ -28,7 +41,7 @@ def read_weights(package: Path, manifest: str, get: str) -> dict[str, Floats]:
             listing = json.loads(_read_file(archive, manifest))
             groups = listing["weightsManifest"] if isinstance(listing, dict) else listing
             return dict(_read_groups(archive, PurePosixPath(manifest).parent, groups))
-    except (OSError, EOFError, tarfile.TarError, KeyError, TypeError, ValueError) as problem:
+    except _DAMAGE as problem:
         raise RunError(
             f"{package}: cannot be read as a package with {manifest} ({problem}); get it: {get}"
         ) from None
