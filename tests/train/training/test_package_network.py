@@ -168,7 +168,9 @@ def test_weights_in_a_further_file_which_the_contract_does_not_pin_are_refused(
     monkeypatch.chdir(tmp_path)
     onnx(tmp_path / "net.onnx", GAINS, BIASES, apart="weights.bin")
     assert (tmp_path / "weights.bin").stat().st_size > 0
-    refused(packages.contract_of(tmp_path / "net.onnx"), "with its weights in the one file")
+    refused(
+        packages.contract_of(tmp_path / "net.onnx"), "get it again with its weights in the one file"
+    )
 
 
 def test_a_network_of_gray_pictures_gets_one_channel(onnx, tmp_path):

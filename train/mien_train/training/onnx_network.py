@@ -83,7 +83,7 @@ def _open_session(path: Path) -> Any:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as problem:  # as above
         raise RunError(
-            f"{path}: not a network that ONNX Runtime takes ({_first_line(problem)}); get it again, "
+            f"{path}: not a network that ONNX Runtime takes ({_first_line(problem)}); get it again "
             "with its weights in the one file"
         ) from None
 
