@@ -89,8 +89,9 @@ class Member:
     """A trained network.
 
     facts: what it must have in common with others. weights: as `model.set_weights` takes them, of
-    derived heads too, where it has some. start: what its weights were before its first epoch. share: how much it counts, 0..1; the shares
-    of an ensemble sum to 1. temperatures: one for each head.
+    derived heads too, where it has some. start: what its weights were before its first epoch.
+    share: how much it counts, 0..1; the shares of an ensemble sum to 1. temperatures: one for each
+    head that learns from labels.
     """
 
     name: str

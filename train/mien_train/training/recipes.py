@@ -31,14 +31,15 @@ they are now.
 class Stage:
     """One training stage.
 
-    epochs, batch_size: counts; `fit` with no epoch keeps its first weights. learning_rate: its peak, reached after `warmup_epochs`, then falling
-    to zero as `schedule` says: 'cosine' or 'linear'. optimizer: 'adamw' (Loshchilov & Hutter 2017)
-    or 'sgd' with Nesterov's momentum of 0.9; weight_decay: decoupled, for either. label_smoothing:
-    0..1. ema_decay: of the exponential moving average of weights, 0 for none. patience: epochs
-    without a better validation accuracy after which training stops. distillation_weight: 0..1, how
-    much of a target is the teacher's probabilities, the rest being labels. distilled_from: who that
-    is, an ensemble or, for `quantize`, the float network that `fit` made. teacher_views: over how
-    many cached augmented views of the training rows the epochs of a distilled stage cycle.
+    epochs, batch_size: counts; `fit` with no epoch keeps its first weights. learning_rate: its
+    peak, reached after `warmup_epochs`, then falling to zero as `schedule` says: 'cosine' or
+    'linear'. optimizer: 'adamw' (Loshchilov & Hutter 2017) or 'sgd' with Nesterov's momentum of
+    0.9; weight_decay: decoupled, for either. label_smoothing: 0..1. ema_decay: of the exponential
+    moving average of weights, 0 for none. patience: epochs without a better validation accuracy
+    after which training stops. distillation_weight: 0..1, how much of a target is the teacher's
+    probabilities, the rest being labels. distilled_from: who that is, an ensemble or, for
+    `quantize`, the float network that `fit` made. teacher_views: over how many cached augmented
+    views of the training rows the epochs of a distilled stage cycle.
     selection: whether the weights of the epoch with the best validation accuracy are taken, or, for
     so few validation rows that this is chance, those of the last.
     """
@@ -272,6 +273,24 @@ TEACHER_FACE = replace(
 improves further.
 """
 
+TEACHER_FACE_LARGE = replace(
+    TEACHER_FACE,
+    name="teacher-face-large",
+    arguments={"enlarge": 3},
+    fit=replace(
+        _LEARN,
+        epochs=47,
+        patience=47,
+        batch_size=256,
+        learning_rate=7e-4,
+        warmup_epochs=1,
+    ),
+    precision="mixed_bfloat16",
+)
+"""The same on crops three times as large, from labels and votes alone: the best single network.
+For an accelerator: `KERAS_BACKEND=jax mien-train fit teacher-face-large --pretrained …`.
+"""
+
 EDGE_FRESH = Recipe(
     "edge-fresh",
     "residual",
@@ -411,10 +430,12 @@ RECIPES = {
         EDGE_CUT,
         EDGE,
         EDGE_CONTEMPT,
+        EDGE_QUANTIZE,
         TEACHER_PLAIN,
         TEACHER_RESIDUAL,
         TEACHER_AGAIN,
         TEACHER_FACE,
+        TEACHER_FACE_LARGE,
         FINETUNE,
     )
 }
