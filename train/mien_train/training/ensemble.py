@@ -85,9 +85,10 @@ class Facts:
 class Member:
     """A trained network.
 
-    facts: what it must have in common with others. weights: as `model.set_weights` takes them.
-    start: what its weights were before its first epoch. share: how much it counts, 0..1; the shares
-    of an ensemble sum to 1. temperatures: one for each head.
+    facts: what it must have in common with others. weights: as `model.set_weights` takes them, of
+    derived heads too, where it has some. start: what its weights were before its first epoch.
+    share: how much it counts, 0..1; the shares of an ensemble sum to 1. temperatures: one for each
+    head that learns from labels.
     """
 
     name: str
@@ -101,7 +102,7 @@ class Member:
 
     def network(self) -> keras.Model:
         """Build the network with its weights."""
-        outputs = sum(self.facts.head_sizes)
+        outputs = len(self.weights[-1])
         model = networks.build(self.recipe, outputs, self.recipe.precision)
         model.set_weights(self.weights)
         return model
@@ -111,8 +112,10 @@ class Member:
         return _shape(self.recipe) == _shape(recipe)
 
     def logits(self, crops: Pixels) -> Floats:
-        """Return (n, outputs) logits of normalized (n, s, s) crops."""
-        return loop.predict(self.network(), crops)
+        """Return (n, outputs) logits of normalized (n, s, s) crops, those of the heads that learn
+        from labels.
+        """
+        return loop.predict(self.network(), crops)[:, : sum(self.facts.head_sizes)]
 
     def probabilities(self, logits: Array) -> Doubles:
         """Return (n, outputs) probabilities of the member's (n, outputs) logits, each head at its

@@ -299,7 +299,7 @@ def from_record(folder: Path, record: dict[str, Any]) -> PackageNetwork:
     path = folder / name
     if not path.exists():
         path = Path(os.path.normpath(folder.resolve() / record["folder"] / name))
-    return PackageNetwork(contract, path, record["temperature"])
+    return PackageNetwork(contract, path, record.get("temperature", 1.0))
 
 
 def _load_face_api(path: Path, contract: PackageContract) -> Compute:
