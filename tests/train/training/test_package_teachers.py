@@ -1,6 +1,7 @@
 """Networks of others in an ensemble's folder: measured beside its members, and never copied."""
 
 import contextlib
+import dataclasses
 import io
 import json
 import shutil
@@ -12,8 +13,12 @@ import small_packages as packages
 from mien_edge.contract import LABELS
 from mien_edge.errors import RunError
 from mien_train import cli
+from mien_train.data.source import DataSource
+from mien_train.results import export
 from mien_train.training import ensemble, members
-from small_data import picture
+from mien_train.training.recipes import TINY
+from mien_train.training.run import RunRequest, begin
+from small_data import picture, rows, write_votes
 
 pytestmark = pytest.mark.slow
 
@@ -85,7 +90,8 @@ def test_the_command_measures_a_package_beside_the_members_on_rows_and_photograp
     photographs = package["figures"]["photographs"]["fer2013"]
     assert (photographs["rows"], photographs["accuracy"]) == (6, pytest.approx(1 / 3))
     assert photographs["recall"] == {"happy": 0, "sad": 0, "neutral": 1}
-    last = output.splitlines()[-1]
+    *_, last, licence = output.splitlines()
+    assert licence == "calm: MIT, (c) somebody; trained on pictures of nobody"
     assert last.startswith("calm (package) ")
     assert last.count(" 14.29% (14.29%)") == 3
     assert last.endswith(" 33.33% (33.33%)")
@@ -164,6 +170,21 @@ def test_a_card_names_a_packages_licence_and_data_where_it_has_taught(made):
         "get": "npm pack other@1",
     }
     assert "share" not in package
+
+
+def test_a_student_with_the_head_real_says_in_its_cards_who_has_taught_it(made, small, tmp_path):
+    votes = write_votes(
+        tmp_path / "fer2013new.csv", list(rows({"Training": 40, "PublicTest": 8, "PrivateTest": 4}))
+    )
+    stage = dataclasses.replace(TINY.fit, distillation_weight=0.8)
+    recipe = dataclasses.replace(TINY, heads=("fer2013", "real"), fit=stage, quantize=stage)
+    request = RunRequest(
+        tmp_path / "student", recipe, DataSource(small, votes), "official", "test", made[0]
+    )
+    taught_by = export._provenance(begin(request))["teacher"]
+    assert [entry["name"] for entry in taught_by] == ["tiny", "calm"]
+    assert taught_by[1]["licence"] == "MIT, (c) somebody"
+    assert taught_by[1]["data"] == "pictures of nobody"
 
 
 def test_packages_of_an_ensemble_go_on_into_the_next_unless_a_contract_takes_their_place(

@@ -287,7 +287,8 @@ def provenance(ensemble: Ensemble, student_heads: Sequence[str] = ()) -> list[di
 
 def as_text(result: dict[str, Any]) -> str:
     """Return the accuracies, and in brackets the balanced accuracies, of an ensemble.json as a
-    table: a row for each member, all by equal and by chosen shares, and the networks of others.
+    table: a row for each member, all by equal and by chosen shares, and the networks of others,
+    below which stand their licences and data.
     """
     figures = {
         f"{member['name']} ({member['share']:.2f})": member["figures"]
@@ -304,6 +305,9 @@ def as_text(result: dict[str, Any]) -> str:
     for title, row in figures.items():
         cells = [f"{_accuracies_as_text(row[rows][head]):>28}" for rows, head in columns]
         lines.append(f"{title:<{width}}" + "".join(cells))
+    for package in _packages(result):
+        contract = package["contract"]
+        lines.append(f"{contract['name']}: {contract['licence']}; trained on {contract['data']}")
     return "\n".join(lines)
 
 
