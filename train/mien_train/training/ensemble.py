@@ -472,7 +472,7 @@ def _member_record(member: Member, sha256: str, figures: dict[str, Any]) -> dict
         "name": member.name,
         "share": member.share,
         "sha256": sha256,
-        "temperatures": dict(zip(member.recipe.heads, member.temperatures, strict=True)),
+        "temperatures": dict(zip(member.facts.heads, member.temperatures, strict=True)),
         "figures": figures,
         "recipe": member.recipe.to_dict(),
         "command": member.command,
