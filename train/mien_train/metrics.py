@@ -23,6 +23,7 @@ NEVER = "never"
 
 _TEMPERATURES = (0.1, 10.0)
 _GRID_POINTS = 41
+_MAX_THRESHOLD = 0.9999  # a card's is below 1, which rounding would make of a surer one
 _MIN_ACCEPTED = 30  # rows; among fewer, an accuracy is chance
 
 
@@ -62,12 +63,12 @@ class ClassificationMetrics:
 
 class ReliabilityBin(NamedTuple):
     """One bin of a reliability diagram: mean confidence and accuracy (0..1) of its rows, and their
-    number.
+    number, or how much they count in sum.
     """
 
     confidence: float
     accuracy: float
-    rows: int
+    rows: float
 
 
 class ConfidenceThreshold(NamedTuple):
@@ -81,10 +82,13 @@ class ConfidenceThreshold(NamedTuple):
 
 
 class RiskCoverage(NamedTuple):
-    """(n,) confidences from the greatest down; (n,) accuracies of the rows with at least each."""
+    """(n,) confidences from the greatest down; (n,) accuracies of the rows with at least each, and
+    (n,) shares of all rows that these are.
+    """
 
     confidence: Doubles
     accuracy: Doubles
+    coverage: Doubles
 
 
 class McNemar(NamedTuple):
@@ -153,14 +157,17 @@ def reliability(probabilities: Array, labels: Array) -> list[ReliabilityBin]:
     return _reliability_bins(probabilities.max(axis=1), is_correct)
 
 
-def _reliability_bins(confidence: Array, is_correct: Mask) -> list[ReliabilityBin]:
+def _reliability_bins(
+    confidence: Array, is_correct: Mask, weights: Array | None = None
+) -> list[ReliabilityBin]:
     numbers = np.minimum((confidence * CONFIDENCE_BINS).astype(int), CONFIDENCE_BINS - 1)
+    counts = np.ones(len(confidence)) if weights is None else weights
     bins = []
     for number in np.unique(numbers):
         rows = numbers == number
-        mean_confidence = float(confidence[rows].mean())
-        accuracy = float(is_correct[rows].mean())
-        bins.append(ReliabilityBin(mean_confidence, accuracy, int(rows.sum())))
+        mean_confidence = float(np.average(confidence[rows], weights=counts[rows]))
+        accuracy = float(np.average(is_correct[rows], weights=counts[rows]))
+        bins.append(ReliabilityBin(mean_confidence, accuracy, float(counts[rows].sum())))
     return bins
 
 
@@ -170,27 +177,38 @@ def calibration_error(probabilities: Array, labels: Array) -> float:
     return binned_calibration_error(probabilities.max(axis=1), is_correct)
 
 
-def binned_calibration_error(confidence: Array, is_correct: Mask) -> float:
-    """The same of (n,) confidences, and whether each prediction is right."""
-    bins = _reliability_bins(confidence, is_correct)
+def binned_calibration_error(
+    confidence: Array, is_correct: Mask, weights: Array | None = None
+) -> float:
+    """The same of (n,) confidences, and whether each prediction is right; 0 of none.
+
+    weights: (n,) how much each row counts; None for 1.
+    """
+    bins = _reliability_bins(confidence, is_correct, weights)
     errors = sum(rows * abs(confidence - accuracy) for confidence, accuracy, rows in bins)
-    return errors / max(len(is_correct), 1)
+    return errors / sum(each.rows for each in bins) if bins else 0.0
 
 
-def nll(logits: Array, labels: Array, temperature: float) -> float:
-    """Mean negative log-likelihood of (n,) labels in nats, given (n, outputs) logits."""
+def nll(logits: Array, labels: Array, temperature: float, weights: Array | None = None) -> float:
+    """Mean negative log-likelihood of (n,) labels in nats, given (n, outputs) logits.
+
+    weights: (n,) how much each row counts; None for 1.
+    """
     rows = np.arange(len(labels))
     likelihoods = softmax(logits, temperature)[rows, labels.astype(int)]
-    return float(-np.log(np.maximum(likelihoods, 1e-12)).mean())
+    losses = -np.log(np.maximum(likelihoods, 1e-12))
+    return float(np.average(losses, weights=weights))
 
 
-def fit_temperature(logits: Array, labels: Array) -> float:
+def fit_temperature(logits: Array, labels: Array, weights: Array | None = None) -> float:
     """The temperature of 0.1 to 10 with the least negative log-likelihood, to three digits (Guo et
     al. 2017).
+
+    weights: (n,) how much each row counts; None for 1.
     """
     grid = np.geomspace(*_TEMPERATURES, _GRID_POINTS)
     for _ in range(3):
-        losses = [nll(logits, labels, float(temperature)) for temperature in grid]
+        losses = [nll(logits, labels, float(temperature), weights) for temperature in grid]
         best = int(np.argmin(losses))
         low = grid[max(best - 1, 0)]
         high = grid[min(best + 1, _GRID_POINTS - 1)]
@@ -202,25 +220,31 @@ def threshold_for_accuracy(
     probabilities: Array,
     labels: Array,
     target: float,
+    weights: Array | None = None,
 ) -> ConfidenceThreshold:
     """The least confidence such that a share of at least `target` of the rows at or above it is
     right (selective prediction). Where none reaches the target, the one with the best accuracy.
 
     At least 30 rows, or all where there are fewer, must lie at or above it: a handful that happens
-    to be right promises nothing. probabilities: (n, outputs). labels: (n,), at least one.
+    to be right promises nothing. probabilities: (n, outputs). labels: (n,), at least one. weights:
+    (n,) how much each row counts in accuracy and coverage; None for 1.
     """
-    return _threshold(risk_coverage(probabilities, labels), target)
+    return _threshold(risk_coverage(probabilities, labels, weights), target)
 
 
-def risk_coverage(probabilities: Array, labels: Array) -> RiskCoverage:
+def risk_coverage(
+    probabilities: Array, labels: Array, weights: Array | None = None
+) -> RiskCoverage:
     """The risk-coverage curve of (n, outputs) probabilities against (n,) labels (Geifman & El-Yaniv
-    2017).
+    2017). weights: (n,) how much each row counts; None for 1.
     """
     confidence = probabilities.max(axis=1)
     order = np.argsort(-confidence, kind="stable")
     is_correct = (probabilities.argmax(axis=1) == labels)[order]
-    accuracy = np.cumsum(is_correct) / np.arange(1, len(order) + 1)
-    return RiskCoverage(confidence[order], accuracy)
+    counts = np.ones(len(order)) if weights is None else np.asarray(weights, np.float64)[order]
+    covered = np.cumsum(counts)
+    accuracy = np.cumsum(is_correct * counts) / covered
+    return RiskCoverage(confidence[order], accuracy, covered / covered[-1:])
 
 
 def mcnemar(is_correct: Mask, other_is_correct: Mask) -> McNemar:
@@ -241,8 +265,8 @@ def _threshold(curve: RiskCoverage, target: float) -> ConfidenceThreshold:
     accuracies = curve.accuracy[first:]
     sufficient = np.flatnonzero(accuracies >= target)
     last = first + int(sufficient[-1] if len(sufficient) else accuracies.argmax())
-    threshold = round(float(curve.confidence[last]), 4)
-    return ConfidenceThreshold(threshold, (last + 1) / rows, float(curve.accuracy[last]))
+    threshold = min(round(float(curve.confidence[last]), 4), _MAX_THRESHOLD)
+    return ConfidenceThreshold(threshold, float(curve.coverage[last]), float(curve.accuracy[last]))
 
 
 def _coverages(probabilities: Array, labels: Array) -> dict[str, float | None]:

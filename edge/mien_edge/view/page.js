@@ -370,10 +370,19 @@ function showCard() {
     "model",
     name,
     ` ${formatAccuracy()}`,
+    ...createUnreliable(),
     createElement("h3", {}, text("outOfScopeUse")),
     createCardList(card.forbidden),
     details,
   );
+}
+
+function createUnreliable() {
+  if (card.unreliable.length === 0) {
+    return [];
+  }
+  const sentence = text("unreliable").replace("{1}", card.unreliable.map(labelText).join(", "));
+  return [createElement("p", {}, sentence)];
 }
 
 function formatAccuracy() {
