@@ -23,7 +23,7 @@ NEVER = "never"
 
 _TEMPERATURES = (0.1, 10.0)
 _GRID_POINTS = 41
-_MAX_THRESHOLD = 0.9999  # a card's is below 1, which rounding would make of a surer one
+_THRESHOLDS = np.arange(10_000) / 10_000  # a card's is below 1
 _MIN_ACCEPTED = 30  # rows; among fewer, an accuracy is chance
 
 
@@ -69,16 +69,6 @@ class ReliabilityBin(NamedTuple):
     confidence: float
     accuracy: float
     rows: float
-
-
-class ConfidenceThreshold(NamedTuple):
-    """A threshold of the confidence, the share of rows at or above it, and the share of these that
-    are right; all 0..1.
-    """
-
-    threshold: float
-    coverage: float
-    accuracy: float
 
 
 class RiskCoverage(NamedTuple):
@@ -216,20 +206,18 @@ def fit_temperature(logits: Array, labels: Array, weights: Array | None = None) 
     return round(float(grid[_GRID_POINTS // 2]), 3)
 
 
-def threshold_for_accuracy(
-    probabilities: Array,
-    labels: Array,
-    target: float,
-    weights: Array | None = None,
-) -> ConfidenceThreshold:
-    """The least confidence such that a share of at least `target` of the rows at or above it is
-    right (selective prediction). Where none reaches the target, the one with the best accuracy.
+def threshold_for_accuracy(curves: Sequence[RiskCoverage], target: float) -> float:
+    """The least confidence, to four digits, such that on each of the risk-coverage curves a share
+    of at least `target` of the rows at or above it is right (selective prediction). Where none is,
+    the one with the best accuracy on the curve where that is worst.
 
-    At least 30 rows, or all where there are fewer, must lie at or above it: a handful that happens
-    to be right promises nothing. probabilities: (n, outputs). labels: (n,), at least one. weights:
-    (n,) how much each row counts in accuracy and coverage; None for 1.
+    At least 30 rows of each curve, or all where there are fewer, must lie at or above it: a handful
+    that happens to be right promises nothing.
     """
-    return _threshold(risk_coverage(probabilities, labels, weights), target)
+    accuracies = np.stack([_accuracies(curve) for curve in curves]).min(axis=0)
+    sufficient = np.flatnonzero(accuracies >= target)
+    best = int(sufficient[0] if len(sufficient) else accuracies.argmax())
+    return float(_THRESHOLDS[best])
 
 
 def risk_coverage(
@@ -258,24 +246,23 @@ def mcnemar(is_correct: Mask, other_is_correct: Mask) -> McNemar:
     return McNemar(gained, lost, float(stats.binomtest(gained, gained + lost).pvalue))
 
 
-def _threshold(curve: RiskCoverage, target: float) -> ConfidenceThreshold:
-    """The threshold of `threshold_for_accuracy`, of rows with this risk-coverage curve."""
-    rows = len(curve.accuracy)
-    first = min(_MIN_ACCEPTED, rows) - 1
-    accuracies = curve.accuracy[first:]
-    sufficient = np.flatnonzero(accuracies >= target)
-    last = first + int(sufficient[-1] if len(sufficient) else accuracies.argmax())
-    threshold = min(round(float(curve.confidence[last]), 4), _MAX_THRESHOLD)
-    return ConfidenceThreshold(threshold, float(curve.coverage[last]), float(curve.accuracy[last]))
+def _accuracies(curve: RiskCoverage) -> Doubles:
+    """The accuracy of a curve at each of _THRESHOLDS; below 0 where too few rows have it."""
+    rows = np.searchsorted(-curve.confidence, -_THRESHOLDS, side="right")
+    required = min(_MIN_ACCEPTED, len(curve.confidence))
+    return np.where(rows >= required, curve.accuracy[rows - 1], -1.0)
 
 
 def _coverages(probabilities: Array, labels: Array) -> dict[str, float | None]:
     """The coverage of ClassificationMetrics."""
     curve = risk_coverage(probabilities, labels)
+    first = min(_MIN_ACCEPTED, len(labels)) - 1
     coverages: dict[str, float | None] = {}
     for target in TARGET_ACCURACIES:
-        fitted = _threshold(curve, target)
-        coverages[f"{target:.0%}"] = fitted.coverage if fitted.accuracy >= target else None
+        sufficient = first + np.flatnonzero(curve.accuracy[first:] >= target)
+        coverages[f"{target:.0%}"] = (
+            float(curve.coverage[sufficient[-1]]) if len(sufficient) else None
+        )
     return coverages
 
 

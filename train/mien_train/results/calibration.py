@@ -2,9 +2,9 @@
 
 They are fitted on several parts: validation rows as they are, the same under each corruption of
 `data.corruptions`, and other data that the user names. In each part all labels count equally, for a
-camera's faces are not a third neutral, as FER+'s are. The threshold is that of the part that needs
-the highest. A mean over parts does not transfer: fitted without one corruption, the mean's
-threshold missed its aim there by up to 11 points, the hardest part's by 2 at most (models/README).
+camera's faces are not a third neutral, as FER+'s are. The threshold is one that holds on each part,
+and so on the hardest: one that holds on the parts' mean does not hold on a part that it has not
+seen (models/README).
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -85,8 +85,8 @@ class MixedCalibration:
 
     scope: a sentence, without its full stop: for which faces the threshold holds, and what that
     costs. target: 0..1, share of the given labels that should be right. hardest: the part whose
-    threshold it is. labels: by name, all that rows have. unreliable: the names of those that cannot
-    be told reliably.
+    given labels are right least often. labels: by name, all that rows have. unreliable: the names
+    of those that cannot be told reliably.
     """
 
     temperature: float
@@ -109,20 +109,15 @@ def calibrate(
 
     label_names: what the outputs stand for. target: 0..1, share of the given labels that should be
     right. judged_by: how a sentence calls the labels that they are right by. A part without such a
-    label says nothing. Where no threshold reaches the target on a part, its threshold is the one
-    with the best accuracy there.
+    label says nothing. The threshold is the least at which each part's given labels are right as
+    often as they should be; where there is none, the one with the best accuracy on the worst part.
     """
     temperature = _fit_temperature(parts)
     outcomes = dict(_outcomes(parts, temperature))
-    thresholds = {
-        name: metrics.threshold_for_accuracy(
-            outcome.probabilities, outcome.labels, target, outcome.weights
-        ).threshold
-        for name, outcome in outcomes.items()
-    }
-    hardest = max(thresholds, key=lambda name: thresholds[name])
-    threshold = thresholds[hardest]
+    curves = [metrics.risk_coverage(*outcome) for outcome in outcomes.values()]
+    threshold = metrics.threshold_for_accuracy(curves, target)
     results = {name: outcome.at(threshold) for name, outcome in outcomes.items()}
+    hardest = min(results, key=lambda name: results[name].accuracy)
     labels = _reliability(outcomes, label_names, threshold)
     return MixedCalibration(
         temperature=temperature,

@@ -165,30 +165,29 @@ def _corrupted_logits(
     logits = [np.zeros((len(part.samples), len(head.labels)), np.float32) for part in parts]
     for fold in range(planned.count):
         is_own = planned.folds == fold
-        network = quantize.quantized_network(_trained_fold(run, planned, fold), head.name)
+        network = quantize.quantized_network(_fold_run(run, planned, fold), head.name)
         for part, own in zip(parts, logits, strict=True):
             own[is_own] = fake_quant.predict(network, part.samples.crops[is_own])
     return logits
 
 
 def _fold_logits(run: OpenRun, planned: Plan, fold: int) -> Floats:
-    """Return the (n, outputs) logits of one fold's rows, of a network that has not seen them."""
+    """Train and quantize a network without the rows of one fold; return its (n, outputs) logits on
+    these.
+    """
     progress.write(f"cross-validation: fold {fold + 1} of {planned.count}")
-    part = _trained_fold(run, planned, fold)
+    part = _fold_run(run, planned, fold)
+    fit.fit(part)
+    quantize.quantize(part)
     network = quantize.quantized_network(part, run.recipe.heads[0])
     crops = run.recipe.preprocess.normalize(run.dataset.images[part.split.test])
     return fake_quant.predict(network, crops)
 
 
-def _trained_fold(run: OpenRun, planned: Plan, fold: int) -> OpenRun:
-    """Train and quantize a network without the rows of one fold, where that is not done yet; return
-    its run.
-    """
+def _fold_run(run: OpenRun, planned: Plan, fold: int) -> OpenRun:
+    """The run of a network that learns without the rows of one fold, its test rows."""
     split = planned.part.split(planned.folds == fold, f"fold {fold + 1}", run.recipe.seed)
-    part = replace(run, folder=run.folder / "folds" / str(fold + 1), rows=split)
-    fit.fit(part)
-    quantize.quantize(part)
-    return part
+    return replace(run, folder=run.folder / "folds" / str(fold + 1), rows=split)
 
 
 def _compare_with_start(run: OpenRun, planned: Plan, logits: Floats) -> CrossValidation:

@@ -57,7 +57,7 @@ def recalibrate(
     split = split_dataset(dataset, split_name)
     validation = _validation(bundle, dataset, split)
     evaluation = _evaluate(bundle, dataset, split, validation, request, figures)
-    version = next_version(models, bundle.card.name)
+    version = max(next_version(models, bundle.card.name), bundle.card.version + 1)
     target = models / f"{bundle.card.name}-{version}"
     card = _card(bundle, version, evaluation, command)
     with staged_bundle(target) as staged:
