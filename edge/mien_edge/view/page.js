@@ -381,7 +381,9 @@ function createUnreliable() {
   if (card.unreliable.length === 0) {
     return [];
   }
-  const sentence = text("unreliable").replace("{1}", card.unreliable.map(labelText).join(", "));
+  const separator = language === "en" ? ", " : "、";
+  const names = card.unreliable.map(labelText).join(separator);
+  const sentence = text("unreliable").replace("{1}", names);
   return [createElement("p", {}, sentence)];
 }
 
