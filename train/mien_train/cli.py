@@ -629,6 +629,7 @@ def _add_calibrate(commands: Any) -> None:
     _data_options(command)
     _folder_option(command, "--models", "folder for the bundle (default: beside the present one)")
     _calibration_options(command)
+    json_option(command)
 
 
 def _calibrate(options: _Options) -> None:
@@ -644,7 +645,10 @@ def _calibrate(options: _Options) -> None:
     models = options.models or bundle.folder.resolve().parent
     command = shlex.join(["mien-train", *sys.argv[1:]])
     dataset = _data_source(options).dataset
-    _print_bundle(recalibrate(bundle, dataset, options.split, models, request, command))
+    result = recalibrate(bundle, dataset, options.split, models, request, command)
+    _print_result(options, result.to_json(), result.as_text())
+    path = result.bundle.folder
+    sys.stderr.write(f"bundle: {path}; on a device: mien-edge check --model {path}\n")
 
 
 # evaluate

@@ -44,7 +44,10 @@ def test_the_next_version_has_the_same_network_and_the_one_before_is_untouched(
 
 
 def test_the_same_rows_give_the_calibration_that_the_export_gave(tiny, small, tmp_path):
-    again = recalibrate(tiny, DataSource(small).dataset, "official", tmp_path)
+    result = recalibrate(tiny, DataSource(small).dataset, "official", tmp_path)
+    again = result.bundle
+    assert result.before == result.after
+    assert list(result.after)[-1] == "PublicTest"
     assert again.card.calibration == tiny.card.calibration
     assert again.card.metrics == tiny.card.metrics
     assert again.card.limitations == tiny.card.limitations

@@ -116,7 +116,7 @@ def calibrate(
     outcomes = dict(_outcomes(parts, temperature))
     curves = [metrics.risk_coverage(*outcome) for outcome in outcomes.values()]
     threshold = metrics.threshold_for_accuracy(curves, target)
-    results = {name: outcome.at(threshold) for name, outcome in outcomes.items()}
+    results = _at(outcomes, threshold)
     hardest = min(results, key=lambda name: results[name].accuracy)
     labels = _reliability(outcomes, label_names, threshold)
     return MixedCalibration(
@@ -129,6 +129,13 @@ def calibrate(
         labels=labels,
         unreliable=tuple(name for name, label in labels.items() if not label.is_reliable),
     )
+
+
+def assess(
+    parts: Sequence[CalibrationRows], temperature: float, threshold: float
+) -> dict[str, PartCalibration]:
+    """How a calibration that is given does on each part with a label to go by, by its name."""
+    return _at(dict(_outcomes(parts, temperature)), threshold)
 
 
 def _scope(
@@ -181,6 +188,10 @@ class _Outcome(NamedTuple):
             accuracy=_share(given_weights * self.is_right, given_weights),
             calibration_error=error,
         )
+
+
+def _at(outcomes: dict[str, _Outcome], threshold: float) -> dict[str, PartCalibration]:
+    return {name: outcome.at(threshold) for name, outcome in outcomes.items()}
 
 
 def _fit_temperature(parts: Sequence[CalibrationRows]) -> float:
