@@ -19,6 +19,7 @@ from mien_edge.model.bundle import Bundle, load_bundle
 
 from mien_train.arrays import Floats, Pixels
 from mien_train.data import splits
+from mien_train.data.heads import learned
 from mien_train.data.read import Dataset
 from mien_train.training import ensemble, fake_quant, networks
 from mien_train.training.ensemble import Member
@@ -192,16 +193,16 @@ def _member(bundles: Sequence[Bundle], dataset: Dataset) -> Member:
 
 
 def _in_order_of_heads(bundles: Sequence[Bundle], recipe: Recipe) -> list[Bundle]:
-    """Return the bundles as the recipe names their heads. Raises RunError unless there is one of
-    each.
+    """Return the bundles of those heads that learn from labels, as the recipe names them. Raises
+    RunError unless there is one of each.
     """
     heads = [_read_provenance(loaded).head for loaded in bundles]
-    if sorted(heads) != sorted(recipe.heads):
+    if sorted(learned(heads)) != sorted(recipe.learned_heads):
         raise RunError(
             f"{bundles[0].folder} is one head of a network; "
-            f"name one bundle of each head of its run: {', '.join(recipe.heads)}"
+            f"name one bundle of each head of its run: {', '.join(recipe.learned_heads)}"
         )
-    return [bundles[heads.index(head)] for head in recipe.heads]
+    return [bundles[heads.index(head)] for head in recipe.learned_heads]
 
 
 def _refuse_other_bodies(bundles: Sequence[Bundle], layers: Sequence[Sequence[Any]]) -> None:

@@ -175,9 +175,10 @@ def read_facts(folder: Path) -> Facts:
 
 def facts(dataset: Dataset, split: Split, split_name: str, recipe: Recipe) -> Facts:
     """Return the facts of a network that the recipe trains on that split of the dataset."""
-    labels = tuple(head.labels for head in heads.resolve(recipe.heads, dataset))
+    own_heads = recipe.learned_heads
+    labels = tuple(head.labels for head in heads.resolve(own_heads, dataset))
     rows = splits.validation_digest(dataset, split)
-    return Facts(rows, split_name, recipe.heads, labels, recipe.preprocess)
+    return Facts(rows, split_name, own_heads, labels, recipe.preprocess)
 
 
 def check_alike(name: str, own: Facts, other_name: str, other: Facts) -> None:
@@ -370,7 +371,7 @@ def _refuse_unlike(folder: Path, members: Sequence[Member], dataset_facts: Facts
 
 def _shape(recipe: Recipe) -> str:
     """Return what decides a network's shape, as JSON, in which a tuple is a list."""
-    values = [recipe.network, recipe.arguments, recipe.heads, recipe.preprocess.size]
+    values = [recipe.network, recipe.arguments, recipe.learned_heads, recipe.preprocess.size]
     return json.dumps(values, sort_keys=True)
 
 
@@ -389,7 +390,7 @@ def _load_member(folder: Path, record: dict[str, Any], facts: Facts) -> Member:
         weights=weights,
         start=record.get("start") or pretrained.describe(recipe),
         share=record["share"],
-        temperatures=tuple(record["temperatures"][head] for head in recipe.heads),
+        temperatures=tuple(record["temperatures"][head] for head in facts.heads),
     )
 
 

@@ -83,7 +83,9 @@ def _load_pretrained(path: Path, model: keras.Model, training: TrainingSet) -> N
 
 
 def _copy_weights(member: Member, model: keras.Model, training: TrainingSet) -> None:
-    model.set_weights(member.weights)
+    outputs = model.output_shape[-1]
+    size = member.facts.head_sizes[0]
+    model.set_weights(networks.more_heads(member.weights, outputs, size))
 
 
 def _prune_weights(member: Member, model: keras.Model, training: TrainingSet) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from mien_edge.errors import RunError
 
 from mien_train.data.source import DataSource
-from mien_train.training import dequantize, loop
+from mien_train.training import dequantize, loop, networks
 from mien_train.training.ensemble import Member, load_ensemble, round_kernels
 from mien_train.training.run import OpenRun, open_run
 
@@ -32,7 +32,8 @@ def run_member(run: OpenRun) -> Member:
         raise RunError(
             f"{run.folder}: its training is not finished; resume it with: {run.record['command']}"
         )
-    weights = round_kernels(loop.best_weights(run.stage_folder("fit")))
+    fitted = loop.best_weights(run.stage_folder("fit"))
+    weights = round_kernels(networks.first_outputs(fitted, sum(run.facts.head_sizes)))
     return Member(run.folder.name, run.recipe, run.record["command"], run.facts, weights, run.start)
 
 

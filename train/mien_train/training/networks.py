@@ -388,6 +388,27 @@ def one_head(weights: Sequence[Array], model: keras.Model, outputs: slice) -> li
     return [values if values.shape == own.shape else values[..., outputs] for values, own in pairs]
 
 
+def first_outputs(weights: Sequence[Array], count: int) -> list[Array]:
+    """Return the weights of a network for the same one with only its first so many outputs."""
+    *body, kernel, bias = weights
+    return [*body, kernel[:, :count], bias[:count]]
+
+
+def more_heads(weights: Sequence[Array], outputs: int, size: int) -> list[Array]:
+    """Return the weights of a network for the same one with more outputs: each further head of that
+    size begins as the mean of all there are.
+    """
+    *body, kernel, bias = weights
+    missing = (outputs - len(bias)) // size
+    mean_kernel = kernel.reshape(len(kernel), -1, size).mean(axis=1)
+    mean_bias = bias.reshape(-1, size).mean(axis=0)
+    return [
+        *body,
+        np.concatenate([kernel, *[mean_kernel] * missing], axis=1),
+        np.concatenate([bias, *[mean_bias] * missing]),
+    ]
+
+
 def _separable_blocks(blocks: Blocks, x: Any, widths: Sequence[int], halving: Sequence[int]) -> Any:
     for block, width in enumerate(widths, start=1):
         stride = 2 if block in halving else 1

@@ -10,7 +10,7 @@ from mien_edge import schema
 from mien_edge.contract import LABELS, Preprocess
 from mien_edge.errors import RunError
 
-from mien_train.data.heads import FER2013, FERPLUS, FERPLUS8, LABELS_HEAD, find_head
+from mien_train.data.heads import FER2013, FERPLUS, FERPLUS8, LABELS_HEAD, REAL, find_head, learned
 from mien_train.data.strengths import Augment
 
 _RENAMED_STAGE_FIELDS = {
@@ -103,6 +103,11 @@ class Recipe:
         """Whether any of its stages learns from an ensemble."""
         weights = self.fit.distillation_weight or self.quantize.distillation_weight
         return bool(weights) and not self.cross_validated
+
+    @property
+    def learned_heads(self) -> tuple[str, ...]:
+        """Its heads that learn from labels; the others are derived from a teacher's."""
+        return learned(self.heads)
 
     @property
     def needs_votes(self) -> bool:
@@ -298,12 +303,13 @@ EDGE = replace(
         teacher_views=16,
     ),
     quantize=replace(EDGE_FRESH.quantize, distillation_weight=0.7, teacher_views=16),
+    heads=(*_BOTH_HEADS, REAL.name),
     precision="float32",
     initial_weights="teacher",
 )
 """What ships: fine-tuned from the network that shipped before, where its teacher has that."""
 
-EDGE_CUT = replace(EDGE, name="edge-cut", initial_weights="pruned")
+EDGE_CUT = replace(EDGE, name="edge-cut", heads=_BOTH_HEADS, initial_weights="pruned")
 """How the first of those was made: as good before its first epoch as `edge-fresh` after fourteen.
 """
 
@@ -422,6 +428,7 @@ def _without_teacher(recipe: Recipe) -> Recipe:
     starts_from_teacher = recipe.starts_from_teacher
     return replace(
         recipe,
+        heads=recipe.learned_heads,
         fit=_by_labels(recipe.fit),
         quantize=_by_labels(recipe.quantize),
         initial_weights="random" if starts_from_teacher else recipe.initial_weights,

@@ -291,17 +291,17 @@ def refuse_missing_inputs(request: RunRequest) -> None:
 
 
 def _refuse_other_heads(request: RunRequest, teacher: Path) -> None:
-    """Raise RunError unless the teacher has the heads of its student."""
+    """Raise RunError unless the teacher has those heads of its student that learn from labels."""
     _teacher_record(teacher)
     heads_of_teacher = ensemble.read_facts(teacher).heads
-    if heads_of_teacher == request.recipe.heads:
+    if heads_of_teacher == request.recipe.learned_heads:
         return
     advice = "name an ensemble of networks with the same heads"
     if not request.data.ferplus:
         advice = f"leave --teacher out, or {advice}, trained on these data"
     raise RunError(
         f"{teacher} teaches the heads {', '.join(heads_of_teacher)}, and {request.recipe.name} "
-        f"learns {', '.join(request.recipe.heads)} of {request.data.path}; {advice}"
+        f"learns {', '.join(request.recipe.learned_heads)} of {request.data.path}; {advice}"
     )
 
 

@@ -93,7 +93,7 @@ def training_set(
         targets=heads.join_targets(train, own_heads, label_smoothing),
         head_sizes=tuple(len(head.labels) for head in own_heads),
         validation_images=validation.images,
-        validation_labels=heads.stack_labels(validation, own_heads),
+        validation_labels=heads.stack_learned_labels(validation, own_heads),
         preprocess=preprocess,
         squares=faces.device_squares(dataset, preprocess)[split.train],
         surroundings=train.surroundings,
