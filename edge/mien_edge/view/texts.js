@@ -241,6 +241,10 @@ const SENTENCES = [
     "It cannot tell reliably: {1}. Of the faces of such a label it finds less than half, or less than half of what it gives that label is right, or they were too few to say.",
     "無法可靠辨識：{1}。這類標籤的臉找到的不到一半，或給出該標籤時正確的不到一半，或樣本太少而無法判斷。"
   ],
+  ["ferplus labels", "FER+ 標籤"],
+  ["ferplus8 labels", "FER+ 標籤（含輕蔑）"],
+  ["fer2013 labels", "FER2013 標籤"],
+  ["the data's labels", "資料本身的標籤"],
   ["validation rows", "驗證資料"],
   ["faces that it had not seen in cross-validation", "交叉驗證中未見過的臉"],
   ["blur", "模糊"],
