@@ -60,11 +60,15 @@ def test_other_data_are_a_part_of_it_where_they_share_a_label(tiny, small, tmp_p
     command = ["calibrate", str(tiny.folder), "--data", str(small), "--models", str(tmp_path)]
     assert cli.main([*command, "--calibration-data", str(faces)]) == 0
     assert "occlusion, faces.npz; " in capsys.readouterr().out
-    parts = json.loads((tmp_path / "tiny-2" / "card.json").read_text())["figures"]["calibration"]
-    assert parts["parts"]["faces.npz"]["rows"] == 60
+    card = json.loads((tmp_path / "tiny-2" / "card.json").read_text())
+    assert card["figures"]["calibration"]["parts"]["faces.npz"]["rows"] == 60
+    assert card["origin"]["recalibrated"]["calibration_data"] == {"faces.npz": dataset.sha256}
     others = {"pets": replace(dataset, label_names=("cat",) * 7)}
     with pytest.raises(DataError, match="pets: none of its labels is one of angry"):
         recalibrate(tiny, dataset, "official", tmp_path, CalibrationRequest(others))
+    hidden = CalibrationRequest({"blur": dataset})
+    with pytest.raises(DataError, match="blur: calibration has a part of that name"):
+        recalibrate(tiny, dataset, "official", tmp_path, hidden)
 
 
 @pytest.mark.parametrize("share", ["0", "1", "85"])

@@ -20,7 +20,7 @@ from mien_edge.model.profile import profile_layers
 from mien_train import metrics
 from mien_train.arrays import Array, Floats, Indices, Labels, Mask, Pixels
 from mien_train.data import faces
-from mien_train.data.corruptions import corrupted_views
+from mien_train.data.corruptions import CORRUPTIONS, corrupted_views
 from mien_train.data.heads import (
     FER2013,
     FERPLUS,
@@ -134,6 +134,10 @@ class CalibrationRequest(NamedTuple):
     others: Mapping[str, Dataset] = MappingProxyType({})
     target_accuracy: float | None = None
 
+    def provenance(self) -> dict[str, str]:
+        """The sha256 of each of the other data, as a card's `origin` holds it."""
+        return {name: dataset.sha256 for name, dataset in self.others.items()}
+
 
 USUAL_CALIBRATION = CalibrationRequest()
 
@@ -221,10 +225,13 @@ def other_samples(
 ) -> list[CalibrationSamples]:
     """All rows of other data sets with a label that the network has, by what they are called.
 
-    Raises DataError where one has none.
+    Raises DataError where one has none, or is called as the parts are that `mixed_samples` makes.
     """
+    own_names = {VALIDATION_ROWS, *(corruption.name for corruption in CORRUPTIONS)}
     parts = []
     for name, dataset in datasets.items():
+        if name in own_names:
+            raise DataError(f"{name}: calibration has a part of that name; rename your data")
         heads = measured_heads(predicts, dataset, is_own_data=False)
         rows = np.arange(len(dataset))
         samples = labelled_crops(dataset, rows, preprocess, predicts, heads)

@@ -83,6 +83,9 @@ def export(
         files.write_bytes(staged / "model.tflite", int8_path.read_bytes())
         tolerance = write_golden(staged, run.recipe.seed)
         card = _card(run, bundle_name, number, staged, evaluation, tolerance)
+        others = calibration.provenance()
+        if others:
+            card = replace(card, provenance={**card.provenance, "calibration_data": others})
         files.write_text(staged / "card.json", card.to_json())
     return load_bundle(target)
 

@@ -124,7 +124,7 @@ def recalibrate(
         for name in card.files:
             files.write_bytes(staged / name, (bundle.folder / name).read_bytes())
         files.write_text(
-            staged / "card.json", _card(bundle, version, evaluation, command).to_json()
+            staged / "card.json", _card(bundle, version, evaluation, request, command).to_json()
         )
     measured = [*rows.parts, *rows.test_rows(split.test_name)]
     before = card.calibration
@@ -200,12 +200,19 @@ def _network(
     )
 
 
-def _card(bundle: Bundle, version: int, evaluation: Evaluation, command: str) -> Card:
+def _card(
+    bundle: Bundle,
+    version: int,
+    evaluation: Evaluation,
+    request: CalibrationRequest,
+    command: str,
+) -> Card:
     before = bundle.card
     origin = {
         "bundle": before.id,
         "card": files.sha256(bundle.folder / "card.json"),
         "command": encodable(command),
+        "calibration_data": request.provenance(),
     }
     int8 = evaluation.networks["int8"]
     return replace(
