@@ -56,16 +56,19 @@ def test_the_same_rows_give_the_calibration_that_the_export_gave(tiny, small, tm
 def test_other_data_are_a_part_of_it_where_they_share_a_label(tiny, small, tmp_path, capsys):
     dataset = DataSource(small).dataset
     faces = tmp_path / "faces.npz"
-    imported.save(replace(dataset.take(np.arange(60)), label_names=("angry",) * 7), faces)
+    imported.save(dataset, faces)
     command = ["calibrate", str(tiny.folder), "--data", str(small), "--models", str(tmp_path)]
     assert cli.main([*command, "--calibration-data", str(faces)]) == 0
     assert "occlusion, faces.npz; " in capsys.readouterr().out
     card = json.loads((tmp_path / "tiny-2" / "card.json").read_text())
-    assert card["figures"]["calibration"]["parts"]["faces.npz"]["rows"] == 60
+    assert card["figures"]["calibration"]["parts"]["faces.npz"]["rows"] == len(dataset)
     assert card["origin"]["recalibrated"]["calibration_data"] == {"faces.npz": dataset.sha256}
     others = {"pets": replace(dataset, label_names=("cat",) * 7)}
     with pytest.raises(DataError, match="pets: none of its labels is one of angry"):
         recalibrate(tiny, dataset, "official", tmp_path, CalibrationRequest(others))
+    few = CalibrationRequest({"few": dataset.take(np.arange(99))})
+    with pytest.raises(DataError, match=r"few: 99 faces with a label are too few .* at least 100"):
+        recalibrate(tiny, dataset, "official", tmp_path, few)
     hidden = CalibrationRequest({"blur": dataset})
     with pytest.raises(DataError, match="blur: calibration has a part of that name"):
         recalibrate(tiny, dataset, "official", tmp_path, hidden)

@@ -30,6 +30,10 @@ RELIABLE_ROWS = 30
 """Of fewer faces nothing can be said of a label."""
 
 
+MIN_PART_ROWS = 100
+"""Other data with fewer labels are no part: what a threshold reaches on so few is chance."""
+
+
 class CalibrationRows(NamedTuple):
     """One part of what a calibration is fitted on.
 
@@ -62,9 +66,9 @@ class PartCalibration:
 class LabelReliability:
     """How well one label can be told, on all parts together, all labels counting equally.
 
-    rows: validation faces, and others, that have it, each counted once. recall: 0..1, share of them
-    that is recognized. precision: 0..1, share that is right of what is given this label; 0 where
-    nothing is.
+    rows: faces that have it, in the part with most of them. recall: 0..1, share of all that is
+    recognized. precision: 0..1, share that is right of what is given this label; 0 where nothing
+    is.
     """
 
     rows: int

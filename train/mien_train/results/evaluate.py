@@ -35,6 +35,7 @@ from mien_train.data.splits import is_fer2013, split_dataset, without_near_dupli
 from mien_train.metrics import McNemar
 from mien_train.progress import progress
 from mien_train.results.calibration import (
+    MIN_PART_ROWS,
     VALIDATION_ROWS,
     CalibrationRows,
     MixedCalibration,
@@ -225,7 +226,8 @@ def other_samples(
 ) -> list[CalibrationSamples]:
     """All rows of other data sets with a label that the network has, by what they are called.
 
-    Raises DataError where one has none, or is called as the parts are that `mixed_samples` makes.
+    Raises DataError where one has none, or too few, or is called as a part that `mixed_samples`
+    makes.
     """
     own_names = {VALIDATION_ROWS, *(corruption.name for corruption in CORRUPTIONS)}
     parts = []
@@ -239,6 +241,12 @@ def other_samples(
             raise DataError(
                 f"{name}: none of its labels is one of {', '.join(predicts.labels)}; name other "
                 "--calibration-data"
+            )
+        labelled = int((samples.labels[samples.calibration_head.name] >= 0).sum())
+        if labelled < MIN_PART_ROWS:
+            raise DataError(
+                f"{name}: {labelled} faces with a label are too few to fit a threshold on; give at "
+                f"least {MIN_PART_ROWS}"
             )
         parts.append(CalibrationSamples(name, samples))
     return parts
