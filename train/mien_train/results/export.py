@@ -270,5 +270,5 @@ def _provenance(run: OpenRun) -> dict[str, Any]:
         "epochs": {stage: count for stage, count in epochs.items() if count},
         "data": data,
         "versions": record["versions"],
-        "teacher": ensemble.provenance(run.teacher) if run.teacher else None,
+        "teacher": ensemble.provenance(run.teacher, run.recipe.heads) if run.teacher else None,
     }

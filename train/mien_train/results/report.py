@@ -317,6 +317,8 @@ def _curves(run: OpenRun) -> Iterator[str]:
     yield html.heading("Training")
     for stage in _STAGES:
         history = run.history(stage)
+        if not history:
+            continue
         picture = plots.curves(history, loop.plateau(history), stage)
         files.write_bytes(run.stage_folder(stage) / "curves.png", picture)
         seconds = sum(entry["seconds"] for entry in history)

@@ -34,7 +34,7 @@ def probabilities(
     heads: Sequence[str],
     head_priors: Sequence[Array],
     packages: Array | None = None,
-) -> Doubles:
+) -> Array:
     """Return the (n, labels) probabilities that a derived head learns.
 
     teacher: (n, outputs) probabilities of all of the teacher's heads, which have the same labels.

@@ -7,34 +7,43 @@ size costs one pass a view, once for all students of the same augmentation.
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from mien_edge import schema
+from mien_edge.contract import softmax
 from mien_edge.errors import RunError
 from numpy.typing import NDArray
 
+from mien_train.arrays import Pixels
 from mien_train.data import cache, splits
+from mien_train.data.heads import split_heads
 from mien_train.progress import progress
-from mien_train.training import ensemble
+from mien_train.training import derived, ensemble, loop, networks
 from mien_train.training.ensemble import Ensemble
+from mien_train.training.package_network import PackageNetwork
 from mien_train.training.recipes import Stage
 from mien_train.training.run import OpenRun
 from mien_train.training.samples import TrainingSet, View, teacher_view
 
+_LEAST = 1e-6  # of a probability, before its logarithm is taken
 _FOLDER = "soft-targets"
 _EARLIER_FOLDER = "opinions"
 
 
 def with_soft_targets(run: OpenRun, stage: Stage, training: TrainingSet) -> TrainingSet:
-    """Return the training set with the probabilities of the run's teacher on `stage.teacher_views`
-    views.
+    """Return the training set with the probabilities of the stage's teacher on
+    `stage.teacher_views` views.
 
     Views that are not cached yet are computed and cached one by one, so a killed call is continued
     by the next. Raises RunError where the run has no teacher, or one with other facts.
     """
+    if stage.distilled_from == "fit":
+        folder = run.stage_folder("quantize") / _FOLDER
+        return _with_views(run, stage, training, folder, _fitted_predictor(run))
     teacher = run.teacher
     if teacher is None:
         raise RunError(
@@ -43,19 +52,77 @@ def with_soft_targets(run: OpenRun, stage: Stage, training: TrainingSet) -> Trai
         )
     ensemble.check_alike(str(run.folder), run.facts, str(teacher.folder), teacher.facts)
     folder = _cache_folder(teacher) / _cache_key(run, stage)
-    numbers = range(stage.teacher_views)
+    derive = _deriver(run, teacher, training, folder)
+    return _with_views(run, stage, training, folder, partial(_predict, teacher), derive)
+
+
+def _with_views(
+    run: OpenRun,
+    stage: Stage,
+    training: TrainingSet,
+    folder: Path,
+    predict: Callable[[View], NDArray[np.float16]],
+    derive: Callable[[NDArray[np.float16]], NDArray[np.float16]] | None = None,
+) -> TrainingSet:
+    """Return the training set with what a teacher predicts on the views of a stage, each cached in
+    the folder.
+
+    derive: adds what derived heads learn to a teacher's (n, outputs) probabilities.
+    """
     probabilities = []
-    for number in progress(numbers, "computing soft targets", "views"):
+    for number in progress(range(stage.teacher_views), "computing soft targets", "views"):
         view = teacher_view(training, stage.augment, run.recipe.seed, number)
-        path = folder / f"{number:02d}.npz"
-        cached = cache.cached(path, partial(_predict, teacher, view))
+        cached = cache.cached(folder / f"{number:02d}.npz", partial(predict, view))
         # Earlier versions kept the heads on an axis of their own.
-        probabilities.append(cached.reshape(len(training), -1))
+        values = cached.reshape(len(training), -1)
+        probabilities.append(derive(values) if derive else values)
     return replace(
         training,
         teacher_probabilities=tuple(probabilities),
         distillation_weight=stage.distillation_weight,
     )
+
+
+def _deriver(
+    run: OpenRun, teacher: Ensemble, training: TrainingSet, folder: Path
+) -> Callable[[NDArray[np.float16]], NDArray[np.float16]] | None:
+    """Return what adds, to a teacher's (n, outputs) probabilities on a view, those that the run's
+    derived heads learn; None where there are none.
+    """
+    missing = len(run.heads) - len(teacher.facts.heads)
+    if not missing:
+        return None
+    sizes = teacher.facts.head_sizes
+    head_priors = derived.priors(training.targets[:, : sum(sizes)], sizes)
+    packages = _package_probabilities(teacher, training, folder)
+
+    def derive(probabilities: NDArray[np.float16]) -> NDArray[np.float16]:
+        own = derived.probabilities(probabilities, teacher.facts.heads, head_priors, packages)
+        return np.concatenate([probabilities, *[own.astype(np.float16)] * missing], axis=1)
+
+    return derive
+
+
+def _package_probabilities(
+    teacher: Ensemble, training: TrainingSet, folder: Path
+) -> NDArray[np.float16] | None:
+    """Return the (n, labels) mean log-probabilities of the teacher's networks out of packages on
+    the pictures as they are; None where there are none.
+    """
+    if not teacher.packages:
+        return None
+    crops = training.crops()
+    means = []
+    for package in teacher.packages:
+        path = folder / f"package-{package.name}.npz"
+        means.append(cache.cached(path, partial(_log_probabilities, package, crops)))
+    return np.mean(means, axis=0)
+
+
+def _log_probabilities(package: PackageNetwork, crops: Pixels) -> NDArray[np.float16]:
+    mirrored = np.ascontiguousarray(crops[:, :, ::-1])
+    both = [package.probabilities(crops), package.probabilities(mirrored)]
+    return np.mean([np.log(np.maximum(own, _LEAST)) for own in both], axis=0).astype(np.float16)
 
 
 def _cache_folder(teacher: Ensemble) -> Path:
@@ -85,3 +152,17 @@ def _cache_key(run: OpenRun, stage: Stage) -> str:
 def _predict(teacher: Ensemble, view: View) -> NDArray[np.float16]:
     rows = np.arange(len(view))
     return teacher(view(rows)).astype(np.float16)
+
+
+def _fitted_predictor(run: OpenRun) -> Callable[[View], NDArray[np.float16]]:
+    """Return what predicts a view as the run's float network does."""
+    model = networks.build(run.recipe, run.outputs)
+    model.set_weights(loop.best_weights(run.stage_folder("fit")))
+    sizes = [len(head.labels) for head in run.heads]
+
+    def predict(view: View) -> NDArray[np.float16]:
+        logits = loop.predict(model, view(np.arange(len(view))))
+        parts = [softmax(part) for part in split_heads(logits, sizes)]
+        return np.concatenate(parts, axis=1).astype(np.float16)
+
+    return predict

@@ -3,7 +3,8 @@ validation rows say.
 
 An ensemble's folder needs nothing else: ensemble.json holds each member's recipe, share,
 temperatures and every figure, NAME.npz its network (kernels in half precision), ensemble.png draws
-them. The shares are chosen on validation rows only; PublicTest is reported.
+them. The shares are chosen on validation rows only; PublicTest is reported. Networks of others
+(package_network) have no share; their weights stay in their own files.
 """
 
 import json
@@ -17,19 +18,24 @@ import keras
 import numpy as np
 from mien_edge import files, schema
 from mien_edge.contract import Preprocess, softmax
-from mien_edge.errors import RunError
+from mien_edge.errors import DataError, RunError
 
 from mien_train import metrics, plots
 from mien_train.arrays import Array, Doubles, Floats, Indices, Labels, Pixels
 from mien_train.data import heads, splits
-from mien_train.data.heads import find_head, split_heads
+from mien_train.data.heads import Head, find_head, split_heads
 from mien_train.data.read import Dataset
 from mien_train.data.splits import Split
 from mien_train.progress import progress
-from mien_train.training import loop, networks, pretrained
+from mien_train.training import loop, networks, package_network, pretrained
+from mien_train.training.package_network import PackageNetwork
 from mien_train.training.recipes import Recipe, parse_recipe
 
+PACKAGE_HEAD = "real"
+"""The name of the head that networks of others teach."""
+
 _SELECTIONS = 40
+_FLOOR = 0.5  # of the accuracies that are drawn, where all are above it
 _RENAMED_FACTS = {"held rows": "validation_rows"}
 """Keys in an ensemble.json of earlier versions, and what they are now."""
 
@@ -82,9 +88,10 @@ class Facts:
 class Member:
     """A trained network.
 
-    facts: what it must have in common with others. weights: as `model.set_weights` takes them.
-    start: what its weights were before its first epoch. share: how much it counts, 0..1; the shares
-    of an ensemble sum to 1. temperatures: one for each head.
+    facts: what it must have in common with others. weights: as `model.set_weights` takes them, of
+    derived heads too, where it has some. start: what its weights were before its first epoch.
+    share: how much it counts, 0..1; the shares of an ensemble sum to 1. temperatures: one for each
+    head that learns from labels.
     """
 
     name: str
@@ -98,7 +105,7 @@ class Member:
 
     def network(self) -> keras.Model:
         """Build the network with its weights."""
-        outputs = sum(self.facts.head_sizes)
+        outputs = len(self.weights[-1])
         model = networks.build(self.recipe, outputs, self.recipe.precision)
         model.set_weights(self.weights)
         return model
@@ -108,8 +115,10 @@ class Member:
         return _shape(self.recipe) == _shape(recipe)
 
     def logits(self, crops: Pixels) -> Floats:
-        """Return (n, outputs) logits of normalized (n, s, s) crops."""
-        return loop.predict(self.network(), crops)
+        """Return (n, outputs) logits of normalized (n, s, s) crops, those of the heads that learn
+        from labels.
+        """
+        return loop.predict(self.network(), crops)[:, : sum(self.facts.head_sizes)]
 
     def probabilities(self, logits: Array) -> Doubles:
         """Return (n, outputs) probabilities of the member's (n, outputs) logits, each head at its
@@ -122,10 +131,13 @@ class Member:
 
 @dataclass(frozen=True, eq=False)
 class Ensemble:
-    """The members of an ensemble's folder; they have the same facts."""
+    """The members of an ensemble's folder, which have the same facts, and networks of others, which
+    teach the head PACKAGE_HEAD alone.
+    """
 
     folder: Path
     members: tuple[Member, ...]
+    packages: tuple[PackageNetwork, ...] = ()
 
     def __call__(self, crops: Pixels) -> Doubles:
         """Return (n, outputs) probabilities of normalized (n, s, s) crops."""
@@ -148,6 +160,7 @@ def load_ensemble(folder: Path) -> Ensemble:
         record = json.loads(path.read_text())
         facts = Facts.from_record(record["facts"])
         members = [_load_member(folder, member, facts) for member in record["members"]]
+        packages = [package_network.from_record(folder, entry) for entry in _packages(record)]
     except FileNotFoundError as problem:
         raise RunError(
             f"{problem.filename}: not here; make the ensemble with: mien-train ensemble {folder} "
@@ -157,7 +170,7 @@ def load_ensemble(folder: Path) -> Ensemble:
         raise RunError(
             f"{path} is damaged ({problem}); make it again with: mien-train ensemble"
         ) from None
-    return Ensemble(folder, tuple(members))
+    return Ensemble(folder, tuple(members), tuple(packages))
 
 
 def read_facts(folder: Path) -> Facts:
@@ -199,17 +212,27 @@ def round_kernels(weights: Sequence[Array]) -> list[Array]:
     return [_round(values).astype(values.dtype) for values in weights]
 
 
-def make_ensemble(folder: Path, members: Sequence[Member], dataset: Dataset) -> dict[str, Any]:
-    """Weigh the members on validation rows, measure each and all together, and write the ensemble's
-    folder.
+def make_ensemble(
+    folder: Path,
+    members: Sequence[Member],
+    dataset: Dataset,
+    packages: Sequence[PackageNetwork] = (),
+    photographs: Dataset | None = None,
+) -> dict[str, Any]:
+    """Weigh the members on validation rows, measure each, all together, and the networks of others,
+    and write the ensemble's folder.
 
-    Returns the values of ensemble.json. Raises RunError where members differ in data, split, heads
-    or preprocessing, or share a name.
+    photographs: further rows to measure on. Returns the values of ensemble.json. Raises RunError
+    where members differ in data, split, heads or preprocessing, where two networks share a name, or
+    a package's file is not there, and DataError for photographs with other labels.
     """
+    for package in packages:
+        package.check()
     first = members[0]
     split = splits.require_test(splits.split_dataset(dataset, first.facts.split))
-    _refuse_unlike(folder, members, facts(dataset, split, first.facts.split, first.recipe))
-    rows = _measured_rows(dataset, split, first)
+    _refuse_unlike(members, facts(dataset, split, first.facts.split, first.recipe))
+    _refuse_equal_names(folder, [*members, *packages])
+    rows = _measured_rows(dataset, split, first, photographs)
     measured = [rows.measure(member) for member in progress(members, "measuring", "members")]
     probabilities = [member.probabilities for member in measured]
     shares = rows.select_shares(probabilities)
@@ -218,6 +241,10 @@ def make_ensemble(folder: Path, members: Sequence[Member], dataset: Dataset) -> 
         "members": _write_members(folder, rows, measured, shares),
         "figures": rows.figures(np.tensordot(shares, np.stack(probabilities), 1)),
         "equal": rows.figures(np.mean(probabilities, axis=0)),
+        "packages": [
+            package.to_record(folder) | {"figures": rows.package_figures(package)}
+            for package in progress(packages, "measuring", "packages")
+        ],
     }
     files.write_text(folder / "ensemble.json", json.dumps(result, indent=1) + "\n")
     files.write_bytes(folder / "ensemble.png", _picture(result))
@@ -245,10 +272,12 @@ def select_shares(
     return counts / counts.sum()
 
 
-def provenance(ensemble: Ensemble) -> list[dict[str, Any]]:
+def provenance(ensemble: Ensemble, student_heads: Sequence[str] = ()) -> list[dict[str, Any]]:
     """Return what a card says of a teacher: each member that counts, with its share, recipe,
-    command and start.
+    command and start; and for a student with the head PACKAGE_HEAD each network of others, with its
+    file, licence and data.
     """
+    taught_by = ensemble.packages if PACKAGE_HEAD in student_heads else ()
     return [
         {
             "name": member.name,
@@ -259,12 +288,12 @@ def provenance(ensemble: Ensemble) -> list[dict[str, Any]]:
         }
         for member in ensemble.members
         if member.share
-    ]
+    ] + [package.provenance() for package in taught_by]
 
 
 def as_text(result: dict[str, Any]) -> str:
-    """Return the accuracies of an ensemble.json as a table: a row a member, then all by equal and
-    by chosen shares.
+    """Return the accuracies, and in brackets the balanced accuracies, of an ensemble.json as a
+    table: a row for each member, all by equal and by chosen shares, and the networks of others.
     """
     figures = {
         f"{member['name']} ({member['share']:.2f})": member["figures"]
@@ -272,13 +301,26 @@ def as_text(result: dict[str, Any]) -> str:
     }
     figures["equal weights"] = result["equal"]
     figures["ensemble"] = result["figures"]
+    for package in _packages(result):
+        figures[f"{package['contract']['name']} (package)"] = package["figures"]
     columns = [(rows, head) for rows in result["figures"] for head in result["facts"]["heads"]]
-    width = max(map(len, figures))
-    lines = [" " * width + "".join(f"{f'{rows} {head}':>28}" for rows, head in columns)]
+    corner = "accuracy (balanced)"
+    width = max(map(len, [corner, *figures]))
+    lines = [f"{corner:<{width}}" + "".join(f"{f'{rows} {head}':>28}" for rows, head in columns)]
     for title, row in figures.items():
-        cells = [f"{row[rows][head]['accuracy']:>28.2%}" for rows, head in columns]
+        cells = [f"{_accuracies_as_text(row[rows][head]):>28}" for rows, head in columns]
         lines.append(f"{title:<{width}}" + "".join(cells))
     return "\n".join(lines)
+
+
+def _accuracies_as_text(figures: dict[str, Any]) -> str:
+    balanced = np.mean(list(figures["recall"].values()))
+    return f"{figures['accuracy']:.2%} ({balanced:.2%})"
+
+
+def _packages(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what an ensemble.json says of networks of others; earlier versions have none."""
+    return record.get("packages", [])
 
 
 @dataclass(frozen=True, eq=False)
@@ -286,8 +328,8 @@ class _MeasuredRows:
     """The rows that an ensemble is measured on.
 
     crops: normalized (n, s, s). labels: (n, heads), -1 for none. facts: of the members. sets: row
-    numbers by 'validation', the test's name, and that with ' unseen', for those without a near
-    duplicate among the training rows.
+    numbers by 'validation', the test's name, that with ' unseen', for those without a near
+    duplicate among the training rows, and 'photographs'.
     """
 
     crops: Pixels
@@ -320,6 +362,12 @@ class _MeasuredRows:
             if len(rows)
         }
 
+    def package_figures(self, package: PackageNetwork) -> dict[str, Any]:
+        """Return the figures of a network of others, as if each head had its labels."""
+        probabilities = package.probabilities(self.crops)
+        parts = [package.select(probabilities, labels) for labels in self.facts.labels]
+        return self.figures(np.concatenate(parts, axis=1))
+
     def _head_figures(self, probabilities: Array, labels: Array) -> dict[str, Any]:
         logits = np.log(np.maximum(probabilities, 1e-9))
         figures = {}
@@ -343,8 +391,11 @@ class _MeasuredMember:
     probabilities: Doubles
 
 
-def _measured_rows(dataset: Dataset, split: Split, member: Member) -> _MeasuredRows:
+def _measured_rows(
+    dataset: Dataset, split: Split, member: Member, photographs: Dataset | None
+) -> _MeasuredRows:
     recipe = member.recipe
+    own_heads = heads.resolve(recipe.heads, dataset)
     rows = np.concatenate([split.validation, split.test])
     validation = np.arange(len(split.validation))
     test = np.arange(len(split.validation), len(rows))
@@ -353,17 +404,39 @@ def _measured_rows(dataset: Dataset, split: Split, member: Member) -> _MeasuredR
         split.test_name: test,
         f"{split.test_name} unseen": test[splits.without_near_duplicates(dataset, split)],
     }
-    crops = recipe.preprocess.normalize(dataset.images[rows])
-    labels = heads.stack_labels(dataset.take(rows), heads.resolve(recipe.heads, dataset))
-    return _MeasuredRows(crops, labels, member.facts, sets)
+    images = dataset.images[rows]
+    labels = heads.stack_labels(dataset.take(rows), own_heads)
+    if photographs is not None:
+        sets["photographs"] = np.arange(len(rows), len(rows) + len(photographs))
+        images = np.concatenate([images, photographs.images])
+        labels = np.concatenate([labels, _photograph_labels(photographs, own_heads)])
+    return _MeasuredRows(recipe.preprocess.normalize(images), labels, member.facts, sets)
 
 
-def _refuse_unlike(folder: Path, members: Sequence[Member], dataset_facts: Facts) -> None:
+def _photograph_labels(photographs: Dataset, own_heads: Sequence[Head]) -> Labels:
+    """Return (n, heads) labels, -1 for none: each head is measured by the photographs' own.
+
+    Raises DataError for a head that has none of them.
+    """
+    by_own_labels = [replace(head, vote_columns=()) for head in own_heads]
+    for head in by_own_labels:
+        if not head.has_labels(photographs):
+            raise DataError(
+                f"the photographs have the labels {', '.join(photographs.label_names)}, and the "
+                f"head {head.name} none of them; leave --photos out"
+            )
+    return heads.stack_labels(photographs, by_own_labels)
+
+
+def _refuse_unlike(members: Sequence[Member], dataset_facts: Facts) -> None:
     first = members[0]
     for member in members[1:]:
         check_alike(first.name, first.facts, member.name, member.facts)
     check_alike(first.name, first.facts, "the data given", dataset_facts)
-    if len({member.name for member in members}) < len(members):
+
+
+def _refuse_equal_names(folder: Path, networks: Sequence[Member | PackageNetwork]) -> None:
+    if len({network.name for network in networks}) < len(networks):
         raise RunError(
             f"{folder}: two members have the same name; leave one out, or rename a run's folder"
         )
@@ -460,9 +533,13 @@ def _nll(probabilities: Array, labels: Array, head_sizes: Sequence[int]) -> floa
 
 def _picture(result: dict[str, Any]) -> bytes:
     test = next(name for name in result["figures"] if name != "validation")
-    names = [member["name"] for member in result["members"]] + ["ensemble"]
-    figures = [member["figures"] for member in result["members"]] + [result["figures"]]
+    bars = {member["name"]: member["figures"] for member in result["members"]}
+    bars["ensemble"] = result["figures"]
+    for package in _packages(result):
+        bars[package["contract"]["name"]] = package["figures"]
     accuracies = {}
     for head in result["facts"]["heads"]:
-        accuracies[head] = [row[test][head]["accuracy"] for row in figures]
-    return plots.bars(accuracies, names, f"accuracy on {test}", floor=0.5)
+        accuracies[head] = [figures[test][head]["accuracy"] for figures in bars.values()]
+    least = min(map(min, accuracies.values()))
+    floor = _FLOOR if least > _FLOOR else 0.0
+    return plots.bars(accuracies, list(bars), f"accuracy on {test}", floor)

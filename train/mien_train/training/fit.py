@@ -25,14 +25,13 @@ def fit(run: OpenRun) -> list[dict[str, float]]:
     """Train the run's float network, or resume it. Returns the history, one entry an epoch."""
     recipe = run.recipe
     initialize = _initializer(run)
-    return loop.train(
-        partial(networks.build, recipe, run.outputs, recipe.precision),
-        recipe.fit,
-        training_set(run, recipe.fit),
-        run.stage_folder("fit"),
-        recipe.seed,
-        initialize=initialize,
-    )
+    build = partial(networks.build, recipe, run.outputs, recipe.precision)
+    training = training_set(run, recipe.fit)
+    folder = run.stage_folder("fit")
+    if not recipe.fit.epochs:
+        loop.keep_first_weights(build, training, folder, recipe.seed, initialize)
+        return []
+    return loop.train(build, recipe.fit, training, folder, recipe.seed, initialize=initialize)
 
 
 def float_network(run: OpenRun, head: str) -> keras.Model:

@@ -121,6 +121,24 @@ def train(
     return history
 
 
+def keep_first_weights(
+    build: Callable[[], keras.Model],
+    training: TrainingSet,
+    folder: Path,
+    seed: int,
+    initialize: Initializer | None,
+) -> None:
+    """Write the weights that a network has before its first epoch as those that `train` selected;
+    see there for the parameters.
+    """
+    random.seed(seed)
+    model = build()
+    if initialize:
+        initialize(model, training)
+    folder.mkdir(parents=True, exist_ok=True)
+    _save_arrays(folder / "best.npz", {"w": model.get_weights()})
+
+
 def best_weights(folder: Path) -> list[Array]:
     """Return the weights that `train` selected, for `model.set_weights`. Raises RunError if the
     stage has not run.

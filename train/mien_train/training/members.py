@@ -6,8 +6,9 @@ from pathlib import Path
 from mien_edge.errors import RunError
 
 from mien_train.data.source import DataSource
-from mien_train.training import dequantize, loop, networks
+from mien_train.training import dequantize, loop, package_network
 from mien_train.training.ensemble import Member, load_ensemble, round_kernels
+from mien_train.training.package_network import PackageNetwork
 from mien_train.training.run import OpenRun, open_run
 
 
@@ -26,14 +27,31 @@ def open_members(paths: Sequence[Path], data: DataSource) -> list[Member]:
     return members
 
 
+def open_packages(paths: Sequence[Path], contracts: Sequence[Path]) -> list[PackageNetwork]:
+    """Return the networks of others that contracts declare, and those of the ensembles among the
+    paths; a contract goes before an ensemble's network of the same name.
+
+    Raises RunError for what is no contract.
+    """
+    named = [package_network.load_package(contract) for contract in contracts]
+    names = {package.name for package in named}
+    ensembles = [load_ensemble(path) for path in paths if (path / "ensemble.json").exists()]
+    inherited = {
+        package.name: package
+        for ensemble in ensembles
+        for package in ensemble.packages
+        if package.name not in names
+    }
+    return [*inherited.values(), *named]
+
+
 def run_member(run: OpenRun) -> Member:
     """Return a run's float network. Raises RunError where its training is not finished."""
     if not loop.is_finished(run.history("fit"), run.recipe.fit):
         raise RunError(
             f"{run.folder}: its training is not finished; resume it with: {run.record['command']}"
         )
-    fitted = loop.best_weights(run.stage_folder("fit"))
-    weights = round_kernels(networks.first_outputs(fitted, sum(run.facts.head_sizes)))
+    weights = round_kernels(loop.best_weights(run.stage_folder("fit")))
     return Member(run.folder.name, run.recipe, run.record["command"], run.facts, weights, run.start)
 
 

@@ -388,12 +388,6 @@ def one_head(weights: Sequence[Array], model: keras.Model, outputs: slice) -> li
     return [values if values.shape == own.shape else values[..., outputs] for values, own in pairs]
 
 
-def first_outputs(weights: Sequence[Array], count: int) -> list[Array]:
-    """Return the weights of a network for the same one with only its first so many outputs."""
-    *body, kernel, bias = weights
-    return [*body, kernel[:, :count], bias[:count]]
-
-
 def more_heads(weights: Sequence[Array], outputs: int, size: int) -> list[Array]:
     """Return the weights of a network for the same one with more outputs: each further head of that
     size begins as the mean of all there are.

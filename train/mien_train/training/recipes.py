@@ -31,13 +31,15 @@ they are now.
 class Stage:
     """One training stage.
 
-    epochs, batch_size: counts. learning_rate: its peak, reached after `warmup_epochs`, then falling
-    to zero as `schedule` says: 'cosine' or 'linear'. optimizer: 'adamw' (Loshchilov & Hutter 2017)
-    or 'sgd' with Nesterov's momentum of 0.9; weight_decay: decoupled, for either. label_smoothing:
-    0..1. ema_decay: of the exponential moving average of weights, 0 for none. patience: epochs
-    without a better validation accuracy after which training stops. distillation_weight: 0..1, how
-    much of a target is the teacher's probabilities, the rest being labels. teacher_views: over how
-    many cached augmented views of the training rows the epochs of a distilled stage cycle.
+    epochs, batch_size: counts; `fit` with no epoch keeps its first weights. learning_rate: its
+    peak, reached after `warmup_epochs`, then falling to zero as `schedule` says: 'cosine' or
+    'linear'. optimizer: 'adamw' (Loshchilov & Hutter 2017) or 'sgd' with Nesterov's momentum of
+    0.9; weight_decay: decoupled, for either. label_smoothing: 0..1. ema_decay: of the exponential
+    moving average of weights, 0 for none. patience: epochs without a better validation accuracy
+    after which training stops. distillation_weight: 0..1, how much of a target is the teacher's
+    probabilities, the rest being labels. distilled_from: who that is, an ensemble or, for
+    `quantize`, the float network that `fit` made. teacher_views: over how many cached augmented
+    views of the training rows the epochs of a distilled stage cycle.
     selection: whether the weights of the epoch with the best validation accuracy are taken, or, for
     so few validation rows that this is chance, those of the last.
     """
@@ -52,10 +54,16 @@ class Stage:
     patience: int = 20
     augment: Augment = field(default_factory=Augment)
     distillation_weight: float = 0.0
+    distilled_from: Literal["ensemble", "fit"] = "ensemble"
     teacher_views: int = 16
     optimizer: str = "adamw"
     schedule: str = "cosine"
     selection: Literal["best", "last"] = "best"
+
+    @property
+    def learns_from_ensemble(self) -> bool:
+        """Whether part of its targets is an ensemble's."""
+        return self.distillation_weight > 0 and self.distilled_from == "ensemble"
 
 
 @dataclass(frozen=True)
@@ -101,8 +109,13 @@ class Recipe:
     @property
     def is_distilled(self) -> bool:
         """Whether any of its stages learns from an ensemble."""
-        weights = self.fit.distillation_weight or self.quantize.distillation_weight
-        return bool(weights) and not self.cross_validated
+        learns = self.fit.learns_from_ensemble or self.quantize.learns_from_ensemble
+        return learns and not self.cross_validated
+
+    @property
+    def needs_ensemble(self) -> bool:
+        """Whether it learns from an ensemble, or starts from a network of one."""
+        return self.is_distilled or self.starts_from_teacher
 
     @property
     def learned_heads(self) -> tuple[str, ...]:
@@ -260,6 +273,24 @@ TEACHER_FACE = replace(
 improves further.
 """
 
+TEACHER_FACE_LARGE = replace(
+    TEACHER_FACE,
+    name="teacher-face-large",
+    arguments={"enlarge": 3},
+    fit=replace(
+        _LEARN,
+        epochs=47,
+        patience=47,
+        batch_size=256,
+        learning_rate=7e-4,
+        warmup_epochs=1,
+    ),
+    precision="mixed_bfloat16",
+)
+"""The same on crops three times as large, from labels and votes alone: the best single network.
+For an accelerator: `KERAS_BACKEND=jax mien-train fit teacher-face-large --pretrained …`.
+"""
+
 EDGE_FRESH = Recipe(
     "edge-fresh",
     "residual",
@@ -308,6 +339,24 @@ EDGE = replace(
     initial_weights="teacher",
 )
 """What ships: fine-tuned from the network that shipped before, where its teacher has that."""
+
+EDGE_QUANTIZE = replace(
+    EDGE,
+    name="edge-quantize",
+    fit=replace(EDGE.fit, epochs=0, distillation_weight=0.0),
+    quantize=replace(
+        EDGE.quantize,
+        epochs=8,
+        patience=8,
+        learning_rate=5e-5,
+        distillation_weight=1.0,
+        distilled_from="fit",
+        teacher_views=12,
+    ),
+)
+"""Quantization-aware training alone, of the edge network that an ensemble has: a float network that
+was trained long on an accelerator becomes bundles in minutes. It learns to be that network.
+"""
 
 EDGE_CUT = replace(EDGE, name="edge-cut", heads=_BOTH_HEADS, initial_weights="pruned")
 """How the first of those was made: as good before its first epoch as `edge-fresh` after fourteen.
@@ -381,10 +430,12 @@ RECIPES = {
         EDGE_CUT,
         EDGE,
         EDGE_CONTEMPT,
+        EDGE_QUANTIZE,
         TEACHER_PLAIN,
         TEACHER_RESIDUAL,
         TEACHER_AGAIN,
         TEACHER_FACE,
+        TEACHER_FACE_LARGE,
         FINETUNE,
     )
 }

@@ -269,18 +269,23 @@ def refuse_missing_inputs(request: RunRequest) -> None:
         )
     if recipe.starts_from_bundle and not request.bundle:
         raise RunError(f"the recipe {recipe.name} starts from a bundle; name it with --start")
-    if recipe.is_distilled and not request.teacher:
+    if recipe.needs_ensemble and not request.teacher:
         raise RunError(
             f"the recipe {recipe.name} is distilled; name an ensemble with --teacher, such as "
             "models/teachers of the repository, or train teacher-plain and make one of it with: "
             "mien-train ensemble runs/teachers runs/teacher-plain"
         )
-    if recipe.is_distilled and request.teacher:
+    if recipe.needs_ensemble and request.teacher:
         _refuse_other_heads(request, request.teacher)
-    if recipe.starts_from_teacher and not recipe.fit.distillation_weight:
+    if recipe.starts_from_teacher and recipe.fit.epochs and not recipe.fit.distillation_weight:
         raise RunError(
             f"the recipe {recipe.name} is fine-tuned from its teacher, "
             "so its `fit` needs distillation; set `distillation_weight` above 0"
+        )
+    if not (recipe.is_distilled or all(part.weight for part in request.data.parts)):
+        raise DataError(
+            f"the recipe {recipe.name} has no teacher that could label data of --weight 0; give "
+            "another weight, or a distilled recipe such as edge"
         )
     if recipe.needs_votes and not request.data.may_have_votes:
         raise DataError(
@@ -321,7 +326,7 @@ def _record_without_data(request: RunRequest) -> dict[str, Any]:
         "bundle": None,
         "earlier_data": None,
     }
-    if recipe.is_distilled and request.teacher:
+    if recipe.needs_ensemble and request.teacher:
         record["teacher"] = _teacher_record(request.teacher.resolve())
     if recipe.initial_weights == "pretrained" and request.pretrained:
         record["pretrained"] = _pretrained_record(request.pretrained.resolve())
