@@ -40,7 +40,8 @@ def package(path, arrays):
         {"name": name, "shape": list(value.shape), "dtype": "float32"}
         for name, value in arrays.items()
     ]
-    listing = json.dumps({"weightsManifest": [{"weights": weights}]}).encode()
+    group = {"paths": ["faceres-deep.bin"], "weights": weights}
+    listing = json.dumps({"weightsManifest": [group]}).encode()
     content = b"".join(value.tobytes() for value in arrays.values())
     with tarfile.open(path, "w:gz") as archive:
         for kind, text in (("json", listing), ("bin", content)):

@@ -31,9 +31,6 @@ from mien_train.training import loop, networks, package_network, pretrained
 from mien_train.training.package_network import PackageNetwork
 from mien_train.training.recipes import Recipe, parse_recipe
 
-PACKAGE_HEAD = "real"
-"""The name of the head that networks of others teach."""
-
 _SELECTIONS = 40
 _FLOOR = 0.5  # of the accuracies that are drawn, where all are above it
 _RENAMED_FACTS = {"held rows": "validation_rows"}
@@ -132,7 +129,7 @@ class Member:
 @dataclass(frozen=True, eq=False)
 class Ensemble:
     """The members of an ensemble's folder, which have the same facts, and networks of others, which
-    teach the head PACKAGE_HEAD alone.
+    teach derived heads alone.
     """
 
     folder: Path
@@ -223,11 +220,9 @@ def make_ensemble(
     and write the ensemble's folder.
 
     photographs: further rows to measure on. Returns the values of ensemble.json. Raises RunError
-    where members differ in data, split, heads or preprocessing, where two networks share a name, or
-    a package's file is not there, and DataError for photographs with other labels.
+    where members differ in data, split, heads or preprocessing, where two networks share a name,
+    and as PackageNetwork.probabilities does, and DataError for photographs with other labels.
     """
-    for package in packages:
-        package.check()
     first = members[0]
     split = splits.require_test(splits.split_dataset(dataset, first.facts.split))
     _refuse_unlike(members, facts(dataset, split, first.facts.split, first.recipe))
@@ -236,15 +231,13 @@ def make_ensemble(
     measured = [rows.measure(member) for member in progress(members, "measuring", "members")]
     probabilities = [member.probabilities for member in measured]
     shares = rows.select_shares(probabilities)
+    package_records = [rows.package_record(package, folder) for package in packages]
     result = {
         "facts": first.facts.to_record(),
         "members": _write_members(folder, rows, measured, shares),
         "figures": rows.figures(np.tensordot(shares, np.stack(probabilities), 1)),
         "equal": rows.figures(np.mean(probabilities, axis=0)),
-        "packages": [
-            package.to_record(folder) | {"figures": rows.package_figures(package)}
-            for package in progress(packages, "measuring", "packages")
-        ],
+        "packages": package_records,
     }
     files.write_text(folder / "ensemble.json", json.dumps(result, indent=1) + "\n")
     files.write_bytes(folder / "ensemble.png", _picture(result))
@@ -274,10 +267,11 @@ def select_shares(
 
 def provenance(ensemble: Ensemble, student_heads: Sequence[str] = ()) -> list[dict[str, Any]]:
     """Return what a card says of a teacher: each member that counts, with its share, recipe,
-    command and start; and for a student with the head PACKAGE_HEAD each network of others, with its
-    file, licence and data.
+    command and start; and for a student with a derived head each network of others, with its file,
+    licence and data.
     """
-    taught_by = ensemble.packages if PACKAGE_HEAD in student_heads else ()
+    has_derived = heads.learned(student_heads) != tuple(student_heads)
+    packages = ensemble.packages if has_derived else ()
     return [
         {
             "name": member.name,
@@ -288,7 +282,7 @@ def provenance(ensemble: Ensemble, student_heads: Sequence[str] = ()) -> list[di
         }
         for member in ensemble.members
         if member.share
-    ] + [package.provenance() for package in taught_by]
+    ] + [package.provenance() for package in packages]
 
 
 def as_text(result: dict[str, Any]) -> str:
@@ -329,13 +323,15 @@ class _MeasuredRows:
 
     crops: normalized (n, s, s). labels: (n, heads), -1 for none. facts: of the members. sets: row
     numbers by 'validation', the test's name, that with ' unseen', for those without a near
-    duplicate among the training rows, and 'photographs'.
+    duplicate among the training rows, and 'photographs'. calibration_index: of the head whose
+    labels networks of others are calibrated by.
     """
 
     crops: Pixels
     labels: Labels
     facts: Facts
     sets: dict[str, Indices]
+    calibration_index: int
 
     def measure(self, member: Member) -> "_MeasuredMember":
         """Return the member, calibrated on validation rows, with its probabilities on all rows."""
@@ -362,14 +358,31 @@ class _MeasuredRows:
             if len(rows)
         }
 
-    def package_figures(self, package: PackageNetwork) -> dict[str, Any]:
-        """Return the figures of a network of others, as if each head had its labels."""
-        probabilities = package.probabilities(self.crops)
+    def package_record(self, package: PackageNetwork, folder: Path) -> dict[str, Any]:
+        """Return what ensemble.json says of a network of others, calibrated on validation rows and
+        measured as if each head had its labels.
+        """
+        plain = replace(package, temperature=1.0).probabilities(self.crops)
+        temperature = self._fit_package_temperature(plain)
+        calibrated = replace(package, temperature=temperature)
+        probabilities = package_network.tempered(plain, temperature)
         parts = [package.select(probabilities, labels) for labels in self.facts.labels]
-        return self.figures(np.concatenate(parts, axis=1))
+        figures = self.figures(np.concatenate(parts, axis=1))
+        return calibrated.to_record(folder) | {"figures": figures}
+
+    def _fit_package_temperature(self, probabilities: Doubles) -> float:
+        """Return the temperature for the (n, len(LABELS)) probabilities of a network of others, by
+        the labels of the head that thresholds go by; rows with a label that it lacks are left out.
+        """
+        rows = self.sets["validation"]
+        index = self.calibration_index
+        own = PackageNetwork.select(probabilities[rows], self.facts.labels[index])
+        labels = self.labels[rows, index]
+        is_known = (labels >= 0) & (own[np.arange(len(own)), labels] > 0)
+        return metrics.fit_temperature(_logarithms(own[is_known]), labels[is_known])
 
     def _head_figures(self, probabilities: Array, labels: Array) -> dict[str, Any]:
-        logits = np.log(np.maximum(probabilities, 1e-9))
+        logits = _logarithms(probabilities)
         figures = {}
         parts = split_heads(logits, self.facts.head_sizes)
         for index, head_logits in enumerate(parts):
@@ -395,7 +408,7 @@ def _measured_rows(
     dataset: Dataset, split: Split, member: Member, photographs: Dataset | None
 ) -> _MeasuredRows:
     recipe = member.recipe
-    own_heads = heads.resolve(recipe.heads, dataset)
+    own_heads = heads.resolve(member.facts.heads, dataset)
     rows = np.concatenate([split.validation, split.test])
     validation = np.arange(len(split.validation))
     test = np.arange(len(split.validation), len(rows))
@@ -410,7 +423,9 @@ def _measured_rows(
         sets["photographs"] = np.arange(len(rows), len(rows) + len(photographs))
         images = np.concatenate([images, photographs.images])
         labels = np.concatenate([labels, _photograph_labels(photographs, own_heads)])
-    return _MeasuredRows(recipe.preprocess.normalize(images), labels, member.facts, sets)
+    crops = recipe.preprocess.normalize(images)
+    calibration_index = own_heads.index(heads.calibration_head(own_heads))
+    return _MeasuredRows(crops, labels, member.facts, sets, calibration_index)
 
 
 def _photograph_labels(photographs: Dataset, own_heads: Sequence[Head]) -> Labels:
@@ -523,12 +538,17 @@ def _fit_temperatures(
 
 def _nll(probabilities: Array, labels: Array, head_sizes: Sequence[int]) -> float:
     """Return the heads' mean negative log-likelihoods in nats, summed."""
-    logits = np.log(np.maximum(probabilities, 1e-9))
+    logits = _logarithms(probabilities)
     total = 0.0
     for index, head_logits in enumerate(split_heads(logits, head_sizes)):
         labelled = labels[:, index] >= 0
         total += metrics.nll(head_logits[labelled], labels[labelled, index], 1.0)
     return total
+
+
+def _logarithms(probabilities: Array) -> Array:
+    """Return the logits of probabilities; one of 0 counts as 1e-9."""
+    return np.log(np.maximum(probabilities, 1e-9))
 
 
 def _picture(result: dict[str, Any]) -> bytes:

@@ -13,17 +13,20 @@ from keras import layers
 
 from mien_train.arrays import Array, Floats
 
+SIZE = 112
+"""Pixels of the side of its input."""
+
 _BLOCKS = ("dense0", "dense1", "dense2", "dense3")
 _POOLED = 7  # positions along each axis that are averaged, at the end
 
 
-def build(weights: Mapping[str, Floats], size: int) -> keras.Model:
-    """Build the network: (b, size, size, 3) float32 to (b, labels) logits.
+def build(weights: Mapping[str, Floats]) -> keras.Model:
+    """Build the network: (b, SIZE, SIZE, 3) float32 to (b, labels) logits.
 
     weights: by the names in model/face_expression_model-weights_manifest.json. Raises KeyError or
-    ValueError where they are not that network's, or the size is not the one it was made for.
+    ValueError where they are not that network's.
     """
-    inputs = keras.Input((size, size, 3))
+    inputs = keras.Input((SIZE, SIZE, 3))
     x = inputs
     for block in _BLOCKS:
         x = _block(x, block, weights)

@@ -29,20 +29,20 @@ def open_members(paths: Sequence[Path], data: DataSource) -> list[Member]:
 
 def open_packages(paths: Sequence[Path], contracts: Sequence[Path]) -> list[PackageNetwork]:
     """Return the networks of others that contracts declare, and those of the ensembles among the
-    paths; a contract goes before an ensemble's network of the same name.
+    paths; a contract takes the place of an ensemble's network of the same name.
 
-    Raises RunError for what is no contract.
+    Raises RunError for what is no contract, and for a network whose file is not there.
     """
-    named = [package_network.load_package(contract) for contract in contracts]
-    names = {package.name for package in named}
-    ensembles = [load_ensemble(path) for path in paths if (path / "ensemble.json").exists()]
-    inherited = {
-        package.name: package
-        for ensemble in ensembles
-        for package in ensemble.packages
-        if package.name not in names
-    }
-    return [*inherited.values(), *named]
+    packages = {}
+    for path in paths:
+        if (path / "ensemble.json").exists():
+            packages.update({package.name: package for package in load_ensemble(path).packages})
+    for contract in contracts:
+        package = package_network.load_package(contract)
+        packages[package.name] = package
+    for package in packages.values():
+        package.check()
+    return list(packages.values())
 
 
 def run_member(run: OpenRun) -> Member:

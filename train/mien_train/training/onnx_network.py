@@ -1,5 +1,6 @@
 """The network of an ONNX file (onnx.ai), computed by ONNX Runtime on the CPU."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,16 @@ from mien_edge.errors import RunError, RuntimeMissingError
 
 from mien_train.arrays import Array, Floats
 
+_FURTHER_FILES = "session.model_external_initializers_file_folder_path"  # a key of its own
 _SILENT = 4  # severity: what is wrong, the exceptions say
+
+_DTYPES = {"tensor(float16)": np.float16, "tensor(double)": np.float64}
+"""What inputs may be, beside float32."""
 
 
 def load(path: Path) -> Callable[[Floats], Array]:
-    """Return what computes the file's one output, (n, …), of its one input, (n, …) float32.
+    """Return what computes the file's one output, (n, …), of (n, …) float32 values for its one
+    input.
 
     Raises RuntimeMissingError where ONNX Runtime is not installed, and RunError for what is no such
     file; the function raises RunError for inputs that the network does not take.
@@ -51,7 +57,8 @@ class _Network:
 
     def _run(self, pictures: Floats) -> Array:
         try:
-            (output,) = self._session.run(None, {self._input.name: pictures})
+            values = pictures.astype(_DTYPES.get(self._input.type, np.float32))
+            (output,) = self._session.run(None, {self._input.name: values})
         except Exception as problem:  # ONNX Runtime's have no class in common
             raise RunError(
                 f"{self._path}: takes {self._input.shape} {self._input.type}, not "
@@ -69,12 +76,15 @@ def _open_session(path: Path) -> Any:
         ) from None
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _SILENT
+    # Weights in further files are not pinned by the contract.
+    options.add_session_config_entry(_FURTHER_FILES, os.devnull)
     content = path.read_bytes()
     try:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as problem:  # as above
         raise RunError(
-            f"{path}: not a network that ONNX Runtime takes ({_first_line(problem)}); get it again"
+            f"{path}: not a network that ONNX Runtime takes ({_first_line(problem)}); get it again "
+            "with its weights in the one file"
         ) from None
 
 

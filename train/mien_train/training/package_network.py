@@ -24,7 +24,7 @@ from mien_train.arrays import Array, Doubles, Floats, Pixels
 from mien_train.training import face_api, onnx_network, tensorflowjs
 
 _BATCH = 128  # crops at a time
-_RGB = ("rgb", "channels_last")
+_FACE_API_INPUT = (face_api.SIZE, "rgb", "channels_last")
 _LEAST = 1e-12  # of a probability, before its logarithm is taken
 _SUM_TOLERANCE = 5e-3  # of probabilities, which a network in half precision rounds
 
@@ -168,8 +168,10 @@ class PackageContract:
                 raise ValueError(f"{key} must not be empty")
         if bool(self.weights) != (self.kind == "face-api"):
             raise ValueError("weights is a path in an npm package; name it for the kind face-api")
-        if self.kind == "face-api" and (self.input.channels, self.input.layout) != _RGB:
-            raise ValueError("input must be rgb, channels_last, for the kind face-api")
+        shape = (self.input.size, self.input.channels, self.input.layout)
+        if self.kind == "face-api" and shape != _FACE_API_INPUT:
+            expected = " ".join(map(str, _FACE_API_INPUT))
+            raise ValueError(f"input must be {expected} for the kind face-api")
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,10 +179,12 @@ class PackageNetwork:
     """A network of others that teaches.
 
     contract: what is declared of it. path: its file; it is read when the network first computes.
+    temperature: divides its logits; an ensemble fits it on validation rows.
     """
 
     contract: PackageContract
     path: Path
+    temperature: float = 1.0
 
     @property
     def name(self) -> str:
@@ -195,7 +199,8 @@ class PackageNetwork:
         """
         batches = [crops[start : start + _BATCH] for start in range(0, len(crops), _BATCH)]
         parts = [self._batch_probabilities(batch) for batch in batches]
-        return np.concatenate([np.zeros((0, len(LABELS))), *parts])
+        probabilities = np.concatenate([np.zeros((0, len(LABELS))), *parts])
+        return tempered(probabilities, self.temperature)
 
     @staticmethod
     def select(probabilities: Doubles, names: Sequence[str]) -> Doubles:
@@ -208,11 +213,12 @@ class PackageNetwork:
         return table[:, [LABELS.index(label) if label else -1 for label in columns]]
 
     def to_record(self, folder: Path) -> dict[str, Any]:
-        """Return what the ensemble.json in a folder holds of it: the contract, and the way from
-        there to the folder of its file.
+        """Return what the ensemble.json in a folder holds of it: the contract, the temperature, and
+        the way from there to the folder of its file.
         """
         return {
             "contract": schema.to_dict(self.contract),
+            "temperature": self.temperature,
             "folder": os.path.relpath(self.path.parent.resolve(), folder.resolve()),
         }
 
@@ -260,6 +266,12 @@ class PackageNetwork:
         return _load_face_api(self.path, self.contract)
 
 
+def tempered(probabilities: Array, temperature: float) -> Doubles:
+    """Return what (n, labels) probabilities are where their logits are divided by a temperature."""
+    powers = np.asarray(probabilities, np.float64) ** (1 / temperature)
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
 def load_package(contract: Path) -> PackageNetwork:
     """Return the network that a contract declares, its file not yet read.
 
@@ -287,16 +299,16 @@ def from_record(folder: Path, record: dict[str, Any]) -> PackageNetwork:
     path = folder / name
     if not path.exists():
         path = Path(os.path.normpath(folder.resolve() / record["folder"] / name))
-    return PackageNetwork(contract, path)
+    return PackageNetwork(contract, path, record.get("temperature", 1.0))
 
 
 def _load_face_api(path: Path, contract: PackageContract) -> Compute:
-    weights = tensorflowjs.read_weights(path, contract.weights)
+    weights = tensorflowjs.read_weights(path, contract.weights, contract.get)
     try:
-        model = face_api.build(weights, contract.input.size)
+        model = face_api.build(weights)
     except (KeyError, ValueError) as problem:
         raise RunError(
-            f"{path}: {contract.weights} does not fit the network of face-api ({problem}); get it "
-            f"again: {contract.get}"
+            f"{path}: {contract.weights} is not of the expression network of face-api ({problem}); "
+            f"correct weights in its contract, or get it again: {contract.get}"
         ) from None
     return lambda pictures: ops.convert_to_numpy(model.predict_on_batch(pictures))

