@@ -288,6 +288,30 @@ class Card:
         """NAME-VERSION: the bundle's folder and the `model` of a reading."""
         return f"{self.name}-{self.version}"
 
+    @property
+    def calibration_scope(self) -> str:
+        """For which faces the confidence threshold holds, and what that costs, a sentence without
+        its full stop; empty where the metrics do not say, as in cards of earlier versions.
+        """
+        scope = self._calibration_metrics().get("scope", "")
+        return scope if isinstance(scope, str) else ""
+
+    @property
+    def unreliable_labels(self) -> tuple[str, ...]:
+        """Those of the labels that cannot be told reliably, as the metrics say; empty where they do
+        not say.
+        """
+        names = self._calibration_metrics().get("unreliable", ())
+        is_list = isinstance(names, list | tuple)
+        return tuple(label for label in self.labels if is_list and label in names)
+
+    def _calibration_metrics(self) -> dict[str, Any]:
+        """What `mien-train` measured of the calibration. It stands in the metrics and not beside
+        temperature and threshold, so that a mien that does not know it reads the card, too.
+        """
+        values = self.metrics.get("calibration")
+        return values if isinstance(values, dict) else {}
+
     def to_json(self) -> str:
         """The text of card.json; `parse_card` reads it back to an equal card."""
         return (

@@ -65,6 +65,32 @@ def test_a_card_is_written_with_the_keys_that_its_contract_version_has():
     assert content["calibration"] == {"temperature": 1.1, "uncertain": 0.4}
 
 
+def test_a_card_says_for_what_its_threshold_holds_and_which_labels_cannot_be_told_reliably():
+    measured = {"scope": "below 73% …", "unreliable": ["fear", "disgust", "calm"], "parts": {}}
+    new = card(metrics={"calibration": measured})
+    assert new.unreliable_labels == ("disgust", "fear"), "its own, in its order"
+    assert new.calibration_scope == "below 73% …"
+    assert contract.parse_card(new.to_json()) == new
+    assert json.loads(new.to_json())["calibration"] == {"temperature": 1.1, "uncertain": 0.4}, (
+        "a mien that knows of neither reads it, too"
+    )
+
+
+@pytest.mark.parametrize(
+    "metrics",
+    [
+        {},
+        {"calibration": 3},
+        {"calibration": {"scope": 3, "unreliable": "fear"}},
+        {"calibration": {}},
+    ],
+)
+def test_a_card_that_says_nothing_of_them_loads_as_before(metrics):
+    old = card(metrics=metrics)
+    assert old.unreliable_labels == ()
+    assert old.calibration_scope == ""
+
+
 def test_a_picture_of_the_networks_size_passes_unchanged():
     image = np.random.default_rng(0).integers(0, 256, (48, 48), dtype=np.uint8)
     assert (PLAIN.whole(image) == image).all()

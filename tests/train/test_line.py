@@ -97,8 +97,16 @@ def test_a_bundle_of_other_data_says_nothing_of_fer2013_and_its_labellers(tiny):
 
 def test_a_card_says_what_its_confidence_threshold_is_set_for_and_what_it_reaches(tiny):
     [sentence] = [text for text in tiny.card.limitations if text.startswith("Of its confidence")]
-    assert "set for 75% right by fer2013 labels on validation rows" in sentence
-    assert "never reached there" in sentence or "get a label are right" in sentence
+    assert "set for 75% right by fer2013 labels, all labels counting equally" in sentence
+    calibration = tiny.card.metrics["calibration"]
+    assert list(calibration["parts"])[:2] == ["validation rows", "blur"]
+    assert len(calibration["parts"]) == 9
+    assert tiny.card.calibration_scope in sentence
+    hardest = calibration["parts"][calibration["hardest"]]
+    is_reached = hardest["accuracy"] >= calibration["target"]
+    assert sentence.count("never reached there") == (not is_reached)
+    unreliable = [text for text in tiny.card.limitations if text.startswith("It cannot tell")]
+    assert len(unreliable) == bool(tiny.card.unreliable_labels)
 
 
 def test_the_report_is_one_file_with_its_pictures(tiny_run):

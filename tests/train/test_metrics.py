@@ -42,19 +42,27 @@ def test_the_threshold_reaches_its_target_accuracy():
     logits = rng.normal(0, 1.5, (20000, 7))
     probabilities = softmax(logits)
     labels = np.array([rng.choice(7, p=row) for row in probabilities])
-    fitted = metrics.threshold_for_accuracy(probabilities, labels, 0.7)
-    accepted = probabilities.max(axis=1) >= fitted.threshold
-    assert accepted.mean() == pytest.approx(fitted.coverage, abs=0.01)
-    assert fitted.accuracy >= 0.7
+    curve = metrics.risk_coverage(probabilities, labels)
+    accepted = probabilities.max(axis=1) >= metrics.threshold_for_accuracy([curve], 0.7)
+    assert 0.1 < accepted.mean() < 0.9
+    assert (probabilities.argmax(axis=1) == labels)[accepted].mean() >= 0.7
     assert (probabilities.argmax(axis=1) == labels)[accepted].mean() == pytest.approx(0.7, abs=0.01)
 
 
-def test_a_target_accuracy_out_of_reach_gives_the_best_threshold_and_says_what_it_reaches():
-    probabilities = np.full((40, 7), 1 / 7)
-    labels = np.arange(40) % 7
-    fitted = metrics.threshold_for_accuracy(probabilities, labels, 0.9)
-    assert 0 <= fitted.threshold <= 1
-    assert 0 < fitted.accuracy < 0.9
+def test_a_target_accuracy_out_of_reach_gives_the_best_threshold():
+    confidence = np.repeat([0.9, 0.6], 40)
+    probabilities = np.stack([confidence, 1 - confidence], axis=1)
+    labels = np.array([0] * 32 + [1] * 8 + [0] * 20 + [1] * 20)
+    curve = metrics.risk_coverage(probabilities, labels)
+    assert 0.6 < metrics.threshold_for_accuracy([curve], 0.9) <= 0.9
+
+
+def test_a_handful_of_sure_faces_promises_nothing():
+    confidence = np.concatenate([np.full(29, 0.99), np.full(71, 0.6)])
+    probabilities = np.stack([confidence, 1 - confidence], axis=1)
+    labels = np.array([0] * 29 + [0, 1] * 35 + [1])
+    curve = metrics.risk_coverage(probabilities, labels)
+    assert metrics.threshold_for_accuracy([curve], 0.95) <= 0.6
 
 
 def test_an_accuracy_that_no_share_of_the_faces_reaches_is_reached_never():

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from mien_train.data.audit import Audit
     from mien_train.data.source import DataSource
+    from mien_train.results.evaluate import CalibrationRequest
     from mien_train.training.recipes import Recipe, Stage
     from mien_train.training.run import OpenRun
 
@@ -69,6 +70,7 @@ def parser() -> _Parser:
     _add_fit(commands)
     _add_quantize(commands)
     _add_export(commands)
+    _add_calibrate(commands)
     _add_evaluate(commands)
     _add_ensemble(commands)
     _add_tune(commands)
@@ -147,7 +149,10 @@ def _data_options(command: _Parser) -> None:
     default = "(default: $MIEN_DATA, else data/fer2013.csv)"
     text = f"{data} {default}"
     command.add_argument("--data", type=Path, action="append", metavar="PATH", help=text)
-    weight = "how much each row of a --data counts in training, for each of them (default: 1)"
+    weight = (
+        "how much each row of a --data counts in training, for each of them; 0 takes the pictures "
+        "without their labels, for a teacher to label (default: 1)"
+    )
     command.add_argument("--weight", type=float, action="append", metavar="W", help=weight)
     kind = "how rare labels are made to count as much as frequent ones (default: none)"
     command.add_argument("--balance", choices=balance.BALANCES, default="none", help=kind)
@@ -187,6 +192,35 @@ def _bundle_options(command: _Parser) -> None:
     command.add_argument("--name", default="", help=name)
     number = "version of the bundle (default: the next one)"
     command.add_argument("--version", type=int, default=0, metavar="N", dest="number", help=number)
+    _calibration_options(command)
+
+
+def _calibration_options(command: _Parser) -> None:
+    text = (
+        "photographs with labels, or imported faces, that temperature and threshold are fitted on "
+        "beside the validation rows; may be given again"
+    )
+    command.add_argument(
+        "--calibration-data", type=Path, action="append", metavar="PATH", default=[], help=text
+    )
+    target = "share of the given labels that should be right (default: that of the labels)"
+    command.add_argument("--target-accuracy", type=float, metavar="SHARE", help=target)
+
+
+def _calibration_request(options: _Options) -> "CalibrationRequest":
+    """Return how the options have networks calibrated. Raises DataError for what cannot be."""
+    from mien_train.data.source import DataSource
+    from mien_train.results.evaluate import CalibrationRequest
+
+    target = options.target_accuracy
+    if target is not None and not 0 < target < 1:
+        raise DataError(f"--target-accuracy must be between 0 and 1, not {target}; such as 0.85")
+    sources = {path.name: DataSource(path) for path in options.calibration_data}
+    if len(sources) < len(options.calibration_data):
+        raise DataError("two --calibration-data of the same name; rename one")
+    for source in sources.values():
+        source.check()
+    return CalibrationRequest({name: each.dataset for name, each in sources.items()}, target)
 
 
 def _data_source(options: _Options) -> "DataSource":
@@ -198,8 +232,10 @@ def _data_source(options: _Options) -> "DataSource":
     weights = getattr(options, "weight", None) or [1.0] * len(paths)
     if len(weights) != len(paths):
         raise DataError(f"{len(weights)} --weight for {len(paths)} --data; give one for each")
-    if not all(0 < weight < math.inf for weight in weights):
-        raise DataError(f"--weight must be above 0, not {min(weights)}; leave out data instead")
+    if not all(0 <= weight < math.inf for weight in weights):
+        raise DataError(f"--weight must be 0 or more, not {min(weights)}; leave out data instead")
+    if not any(weights):
+        raise DataError("--weight must be above 0 for some data, whose labels measure")
     parts = [_data_part(options, path, weight) for path, weight in zip(paths, weights, strict=True)]
     kind = getattr(options, "balance", "none")
     data = dataclasses.replace(parts[0], balance=kind, others=tuple(parts[1:]))
@@ -556,11 +592,12 @@ def _export_heads(
 
     path = run.folder / "bundles.json"
     folders = _recorded_bundles(path)
+    request = _calibration_request(options)
     models = options.models or run.folder / "models"
     for head in run.recipe.heads:
         if only_missing and head in folders and folders[head].exists():
             continue
-        bundle = export.export(run, models, head, options.name, options.number)
+        bundle = export.export(run, models, head, options.name, options.number, request)
         _print_bundle(bundle)
         folders[head] = bundle.folder.resolve()
         record = {name: str(folder) for name, folder in folders.items()}
@@ -583,10 +620,40 @@ def _print_bundle(bundle: "Bundle") -> None:
 
     evaluation = Evaluation.from_json(bundle.card.metrics, str(bundle.folder / "card.json"))
     print(scores_as_text(evaluation.networks["int8"].reported))  # noqa: T201
+    print(evaluation.threshold_as_text())  # noqa: T201
     print(  # noqa: T201
         f"bundle: {bundle.folder} ({evaluation.reported_name}, int8); "
         f"on a device: mien-edge check --model {bundle.folder}"
     )
+
+
+def _add_calibrate(commands: Any) -> None:
+    text = "fit temperature and threshold of a bundle anew, without training: a new version of it"
+    command = add_command(commands, "calibrate", text, _calibrate)
+    command.add_argument("bundle", type=Path, help="bundle folder")
+    _data_options(command)
+    _folder_option(command, "--models", "folder for the bundle (default: beside the present one)")
+    _calibration_options(command)
+    json_option(command)
+
+
+def _calibrate(options: _Options) -> None:
+    from mien_edge.model.bundle import load_bundle
+
+    from mien_train.results.recalibrate import recalibrate
+
+    folder = options.bundle
+    if _run_of(folder) is not None:
+        raise RunError(f"{folder} is a run; calibrate its bundles with: mien-train export {folder}")
+    bundle = load_bundle(folder)
+    request = _calibration_request(options)
+    models = options.models or bundle.folder.resolve().parent
+    command = shlex.join(["mien-train", *sys.argv[1:]])
+    dataset = _data_source(options).dataset
+    result = recalibrate(bundle, dataset, options.split, models, request, command)
+    _print_result(options, result.to_json(), result.as_text())
+    path = result.bundle.folder
+    sys.stderr.write(f"bundle: {path}; on a device: mien-edge check --model {path}\n")
 
 
 # evaluate

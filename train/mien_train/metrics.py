@@ -23,6 +23,7 @@ NEVER = "never"
 
 _TEMPERATURES = (0.1, 10.0)
 _GRID_POINTS = 41
+_THRESHOLDS = np.arange(10_000) / 10_000  # a card's is below 1
 _MIN_ACCEPTED = 30  # rows; among fewer, an accuracy is chance
 
 
@@ -62,29 +63,22 @@ class ClassificationMetrics:
 
 class ReliabilityBin(NamedTuple):
     """One bin of a reliability diagram: mean confidence and accuracy (0..1) of its rows, and their
-    number.
+    number, or how much they count in sum.
     """
 
     confidence: float
     accuracy: float
-    rows: int
-
-
-class ConfidenceThreshold(NamedTuple):
-    """A threshold of the confidence, the share of rows at or above it, and the share of these that
-    are right; all 0..1.
-    """
-
-    threshold: float
-    coverage: float
-    accuracy: float
+    rows: float
 
 
 class RiskCoverage(NamedTuple):
-    """(n,) confidences from the greatest down; (n,) accuracies of the rows with at least each."""
+    """(n,) confidences from the greatest down; (n,) accuracies of the rows with at least each, and
+    (n,) shares of all rows that these are.
+    """
 
     confidence: Doubles
     accuracy: Doubles
+    coverage: Doubles
 
 
 class McNemar(NamedTuple):
@@ -153,14 +147,17 @@ def reliability(probabilities: Array, labels: Array) -> list[ReliabilityBin]:
     return _reliability_bins(probabilities.max(axis=1), is_correct)
 
 
-def _reliability_bins(confidence: Array, is_correct: Mask) -> list[ReliabilityBin]:
+def _reliability_bins(
+    confidence: Array, is_correct: Mask, weights: Array | None = None
+) -> list[ReliabilityBin]:
     numbers = np.minimum((confidence * CONFIDENCE_BINS).astype(int), CONFIDENCE_BINS - 1)
+    counts = np.ones(len(confidence)) if weights is None else weights
     bins = []
     for number in np.unique(numbers):
         rows = numbers == number
-        mean_confidence = float(confidence[rows].mean())
-        accuracy = float(is_correct[rows].mean())
-        bins.append(ReliabilityBin(mean_confidence, accuracy, int(rows.sum())))
+        mean_confidence = float(np.average(confidence[rows], weights=counts[rows]))
+        accuracy = float(np.average(is_correct[rows], weights=counts[rows]))
+        bins.append(ReliabilityBin(mean_confidence, accuracy, float(counts[rows].sum())))
     return bins
 
 
@@ -170,27 +167,38 @@ def calibration_error(probabilities: Array, labels: Array) -> float:
     return binned_calibration_error(probabilities.max(axis=1), is_correct)
 
 
-def binned_calibration_error(confidence: Array, is_correct: Mask) -> float:
-    """The same of (n,) confidences, and whether each prediction is right."""
-    bins = _reliability_bins(confidence, is_correct)
+def binned_calibration_error(
+    confidence: Array, is_correct: Mask, weights: Array | None = None
+) -> float:
+    """The same of (n,) confidences, and whether each prediction is right; 0 of none.
+
+    weights: (n,) how much each row counts; None for 1.
+    """
+    bins = _reliability_bins(confidence, is_correct, weights)
     errors = sum(rows * abs(confidence - accuracy) for confidence, accuracy, rows in bins)
-    return errors / max(len(is_correct), 1)
+    return errors / sum(each.rows for each in bins) if bins else 0.0
 
 
-def nll(logits: Array, labels: Array, temperature: float) -> float:
-    """Mean negative log-likelihood of (n,) labels in nats, given (n, outputs) logits."""
+def nll(logits: Array, labels: Array, temperature: float, weights: Array | None = None) -> float:
+    """Mean negative log-likelihood of (n,) labels in nats, given (n, outputs) logits.
+
+    weights: (n,) how much each row counts; None for 1.
+    """
     rows = np.arange(len(labels))
     likelihoods = softmax(logits, temperature)[rows, labels.astype(int)]
-    return float(-np.log(np.maximum(likelihoods, 1e-12)).mean())
+    losses = -np.log(np.maximum(likelihoods, 1e-12))
+    return float(np.average(losses, weights=weights))
 
 
-def fit_temperature(logits: Array, labels: Array) -> float:
+def fit_temperature(logits: Array, labels: Array, weights: Array | None = None) -> float:
     """The temperature of 0.1 to 10 with the least negative log-likelihood, to three digits (Guo et
     al. 2017).
+
+    weights: (n,) how much each row counts; None for 1.
     """
     grid = np.geomspace(*_TEMPERATURES, _GRID_POINTS)
     for _ in range(3):
-        losses = [nll(logits, labels, float(temperature)) for temperature in grid]
+        losses = [nll(logits, labels, float(temperature), weights) for temperature in grid]
         best = int(np.argmin(losses))
         low = grid[max(best - 1, 0)]
         high = grid[min(best + 1, _GRID_POINTS - 1)]
@@ -198,29 +206,33 @@ def fit_temperature(logits: Array, labels: Array) -> float:
     return round(float(grid[_GRID_POINTS // 2]), 3)
 
 
-def threshold_for_accuracy(
-    probabilities: Array,
-    labels: Array,
-    target: float,
-) -> ConfidenceThreshold:
-    """The least confidence such that a share of at least `target` of the rows at or above it is
-    right (selective prediction). Where none reaches the target, the one with the best accuracy.
+def threshold_for_accuracy(curves: Sequence[RiskCoverage], target: float) -> float:
+    """The least confidence, to four digits, such that on each of the risk-coverage curves a share
+    of at least `target` of the rows at or above it is right (selective prediction). Where none is,
+    the one with the best accuracy on the curve where that is worst.
 
-    At least 30 rows, or all where there are fewer, must lie at or above it: a handful that happens
-    to be right promises nothing. probabilities: (n, outputs). labels: (n,), at least one.
+    At least 30 rows of each curve, or all where there are fewer, must lie at or above it: a handful
+    that happens to be right promises nothing.
     """
-    return _threshold(risk_coverage(probabilities, labels), target)
+    accuracies = np.stack([_accuracies(curve) for curve in curves]).min(axis=0)
+    sufficient = np.flatnonzero(accuracies >= target)
+    best = int(sufficient[0] if len(sufficient) else accuracies.argmax())
+    return float(_THRESHOLDS[best])
 
 
-def risk_coverage(probabilities: Array, labels: Array) -> RiskCoverage:
+def risk_coverage(
+    probabilities: Array, labels: Array, weights: Array | None = None
+) -> RiskCoverage:
     """The risk-coverage curve of (n, outputs) probabilities against (n,) labels (Geifman & El-Yaniv
-    2017).
+    2017). weights: (n,) how much each row counts; None for 1.
     """
     confidence = probabilities.max(axis=1)
     order = np.argsort(-confidence, kind="stable")
     is_correct = (probabilities.argmax(axis=1) == labels)[order]
-    accuracy = np.cumsum(is_correct) / np.arange(1, len(order) + 1)
-    return RiskCoverage(confidence[order], accuracy)
+    counts = np.ones(len(order)) if weights is None else np.asarray(weights, np.float64)[order]
+    covered = np.cumsum(counts)
+    accuracy = np.cumsum(is_correct * counts) / covered
+    return RiskCoverage(confidence[order], accuracy, covered / covered[-1:])
 
 
 def mcnemar(is_correct: Mask, other_is_correct: Mask) -> McNemar:
@@ -234,24 +246,23 @@ def mcnemar(is_correct: Mask, other_is_correct: Mask) -> McNemar:
     return McNemar(gained, lost, float(stats.binomtest(gained, gained + lost).pvalue))
 
 
-def _threshold(curve: RiskCoverage, target: float) -> ConfidenceThreshold:
-    """The threshold of `threshold_for_accuracy`, of rows with this risk-coverage curve."""
-    rows = len(curve.accuracy)
-    first = min(_MIN_ACCEPTED, rows) - 1
-    accuracies = curve.accuracy[first:]
-    sufficient = np.flatnonzero(accuracies >= target)
-    last = first + int(sufficient[-1] if len(sufficient) else accuracies.argmax())
-    threshold = round(float(curve.confidence[last]), 4)
-    return ConfidenceThreshold(threshold, (last + 1) / rows, float(curve.accuracy[last]))
+def _accuracies(curve: RiskCoverage) -> Doubles:
+    """The accuracy of a curve at each of _THRESHOLDS; below 0 where too few rows have it."""
+    rows = np.searchsorted(-curve.confidence, -_THRESHOLDS, side="right")
+    required = min(_MIN_ACCEPTED, len(curve.confidence))
+    return np.where(rows >= required, curve.accuracy[rows - 1], -1.0)
 
 
 def _coverages(probabilities: Array, labels: Array) -> dict[str, float | None]:
     """The coverage of ClassificationMetrics."""
     curve = risk_coverage(probabilities, labels)
+    first = min(_MIN_ACCEPTED, len(labels)) - 1
     coverages: dict[str, float | None] = {}
     for target in TARGET_ACCURACIES:
-        fitted = _threshold(curve, target)
-        coverages[f"{target:.0%}"] = fitted.coverage if fitted.accuracy >= target else None
+        sufficient = first + np.flatnonzero(curve.accuracy[first:] >= target)
+        coverages[f"{target:.0%}"] = (
+            float(curve.coverage[sufficient[-1]]) if len(sufficient) else None
+        )
     return coverages
 
 

@@ -30,7 +30,7 @@ def _check(options: argparse.Namespace) -> None:
         return
     for key, value in result.items():
         text = " ".join(value) if isinstance(value, list) else value
-        print(f"{key:<17} {text}")  # noqa: T201
+        print(f"{key:<20} {text}")  # noqa: T201
 
 
 def configure_settings(parser: argparse.ArgumentParser) -> None:

@@ -25,6 +25,9 @@ class CheckResult:
     model: NAME-VERSION.
     bundle: its folder.
     labels: what it tells apart, in the order of the network's outputs.
+    unreliable_labels: those of them that cannot be told reliably, as the card says.
+    confidence_threshold: below it, 0 to 1, a face gets no label. confidence_scope: for which faces
+    that holds, and what it costs; empty where the card does not say.
     vectors: how many golden vectors were replayed.
     difference_steps, allowed_steps: the greatest difference of an output in steps, and the card's
     tolerance.
@@ -36,6 +39,9 @@ class CheckResult:
     model: str
     bundle: str
     labels: tuple[str, ...]
+    unreliable_labels: tuple[str, ...]
+    confidence_threshold: float
+    confidence_scope: str
     vectors: int
     difference_steps: int
     allowed_steps: int
@@ -66,6 +72,9 @@ def check(folder: Path, threads: int = 1) -> CheckResult:
         model=bundle.card.id,
         bundle=file_name(bundle.folder),
         labels=bundle.card.labels,
+        unreliable_labels=bundle.card.unreliable_labels,
+        confidence_threshold=bundle.card.calibration.confidence_threshold,
+        confidence_scope=bundle.card.calibration_scope,
         vectors=replay.vectors,
         difference_steps=replay.difference,
         allowed_steps=bundle.card.golden.tolerance,

@@ -481,8 +481,7 @@ class Service:
 
     def _fixed_model(self) -> ModelStatus:
         """What the status file says of a model that stays."""
-        model = self.model
-        return ModelStatus(model.name, str(model.bundle.folder), labels=model.labels)
+        return self.model.status()
 
     def _source_name(self) -> str:
         names = self.options.sources or [self.settings.source.uri]

@@ -134,6 +134,7 @@ class StatusWriter:
             update=self._without_counts(model.update) if self._minutes_only else model.update,
             minutes_only=self._minutes_only,
             labels=model.labels,
+            unreliable_labels=model.unreliable_labels,
         )
 
     def _without_counts(self, update: UpdateStatus | None) -> UpdateStatus | None:

@@ -128,13 +128,14 @@ class ModelStatus:
     """The model that runs.
 
     model: NAME-VERSION; bundle: its folder; update: None where the settings fix the model.
-    labels: what it tells apart.
+    labels: what it tells apart; unreliable_labels: those of them that cannot be told reliably.
     """
 
     model: str
     bundle: str = ""
     update: UpdateStatus | None = None
     labels: tuple[str, ...] = ()
+    unreliable_labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +157,7 @@ class Status:
     events: what went wrong last, the newest at the end.
     throttle: None where the source is not throttled; update: None where the settings fix the model.
     minutes_only: whether nothing of a single face is shown, kept or published.
+    unreliable_labels: those of the labels that the model's card says cannot be told reliably.
     """
 
     time: float = 0.0
@@ -179,6 +181,7 @@ class Status:
     update: UpdateStatus | None = None
     minutes_only: bool = False
     labels: tuple[str, ...] = ()
+    unreliable_labels: tuple[str, ...] = ()
 
     @property
     def probation(self) -> ProbationStatus | None:

@@ -179,7 +179,7 @@ def _service_rows(service: Status) -> list[tuple[str, str]]:
     return [
         ("service", f"runs for {running_time}"),
         ("model", service.model + _probation(service.probation) + _shadow(service.shadow)),
-        ("labels", ", ".join(service.labels) or _NOT_REPORTED),
+        ("labels", _labels_line(service)),
         ("camera", f"{service.source}: {service.camera}"),
         ("frames", _frames_line(service)),
         ("ms a frame", "  ".join(stages)),
@@ -188,6 +188,12 @@ def _service_rows(service: Status) -> list[tuple[str, str]]:
         ("memory", _memory_line(service)),
         ("writes", _writes_line(service)),
     ]
+
+
+def _labels_line(service: Status) -> str:
+    labels = ", ".join(service.labels) or _NOT_REPORTED
+    unreliable = ", ".join(service.unreliable_labels)
+    return f"{labels}; cannot be told reliably: {unreliable}" if unreliable else labels
 
 
 def _probation(probation: ProbationStatus | None) -> str:

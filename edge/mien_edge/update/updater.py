@@ -56,6 +56,15 @@ class LoadedModel:
         """What it tells apart."""
         return self.bundle.card.labels
 
+    def status(self, update: UpdateStatus | None = None) -> ModelStatus:
+        """What the status file says of it.
+
+        update: what is tried; None where the settings fix the model.
+        """
+        card = self.bundle.card
+        folder = str(self.bundle.folder)
+        return ModelStatus(self.name, folder, update, card.labels, card.unreliable_labels)
+
 
 class FirstFace:
     """A classify stage of a model: if it ends the process at its first face, that counts.
@@ -342,7 +351,7 @@ class Updater:
             probation=self._probation_status(),
             shadow=None if shadow is None else shadow.report(),
         )
-        return ModelStatus(model.name, str(model.bundle.folder), update, model.labels)
+        return model.status(update)
 
     def _probation_status(self) -> ProbationStatus | None:
         probation = self.phase.probation

@@ -370,10 +370,21 @@ function showCard() {
     "model",
     name,
     ` ${formatAccuracy()}`,
+    ...createUnreliable(),
     createElement("h3", {}, text("outOfScopeUse")),
     createCardList(card.forbidden),
     details,
   );
+}
+
+function createUnreliable() {
+  if (card.unreliable.length === 0) {
+    return [];
+  }
+  const separator = language === "en" ? ", " : "、";
+  const names = card.unreliable.map(labelText).join(separator);
+  const sentence = text("unreliable").replace("{1}", names);
+  return [createElement("p", {}, sentence)];
 }
 
 function formatAccuracy() {

@@ -367,6 +367,7 @@ class _Page:
             card = json.loads(path.read_text(encoding="utf-8"))
             content = {key: card[key] for key in _CARD_KEYS}
             content |= _accuracy(card)
+            content["unreliable"] = _unreliable_labels(card)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
             reason = f"cannot be read ({problem}); see: mien-edge check"
             raise SourceError(f"{path}: {reason}") from None
@@ -409,6 +410,12 @@ def _accuracy(card: dict[str, Any]) -> dict[str, object]:
     is_fer2013 = any("FER2013" in sentence for sentence in card["limits"])
     test = figures["test"] if is_fer2013 and network.get("test") else "own"
     return {"accuracy": metrics["accuracy"], "judged_by": head, "test": test}
+
+
+def _unreliable_labels(card: dict[str, Any]) -> list[str]:
+    """The labels that a card says cannot be told reliably."""
+    names = card["figures"].get("calibration", {}).get("unreliable", [])
+    return [label for label in card["labels"] if label in names]
 
 
 def _refuse_head(request: web.Request) -> None:

@@ -60,6 +60,7 @@ const TEXTS = {
   "waiting": {"en": "wait", "zh-TW": "等待中"},
   "intendedUse": {"en": "Made for", "zh-TW": "用途"},
   "outOfScopeUse": {"en": "Not for", "zh-TW": "禁止用途"},
+  "unreliable": {"en": "It cannot tell reliably: {1}.", "zh-TW": "無法可靠辨識：{1}。"},
   "limitations": {"en": "Limits", "zh-TW": "限制"},
   "language": {"en": "Language", "zh-TW": "語言"},
   "history": {"en": "Over time", "zh-TW": "隨時間變化"},
@@ -228,6 +229,32 @@ const SENTENCES = [
     "Of its confidence: {1}. Other pictures and cameras keep less of it; measure yours with: mien-edge run FOLDER --labels labels.csv",
     "關於信心值：{1}。在其他影像與攝影機上會較低；請自行測量：mien-edge run FOLDER --labels labels.csv"
   ],
+  [
+    "below a confidence of {1} a device says 'uncertain': set for {2} right by {3}, all labels counting equally, on the hardest of {4}; {5} of the first get a label, of which {6} are right, and {7} of the hardest, {8}, of which {9} are right: what it is set for is never reached there",
+    "信心值低於 {1} 時裝置顯示「不確定」：各標籤同等計算，以在下列資料中最難的一種上依 {3} 有 {2} 正確為目標：{4}；第一種資料有 {5} 得到標籤，其中 {6} 正確；最難的「{8}」有 {7} 得到標籤，其中 {9} 正確，未達目標"
+  ],
+  [
+    "below a confidence of {1} a device says 'uncertain': set for {2} right by {3}, all labels counting equally, on the hardest of {4}; {5} of the first get a label, of which {6} are right, and {7} of the hardest, {8}, of which {9} are right",
+    "信心值低於 {1} 時裝置顯示「不確定」：各標籤同等計算，以在下列資料中最難的一種上依 {3} 有 {2} 正確為目標：{4}；第一種資料有 {5} 得到標籤，其中 {6} 正確；最難的「{8}」有 {7} 得到標籤，其中 {9} 正確"
+  ],
+  [
+    "It cannot tell reliably: {1}. Of the faces of such a label it finds less than half, or less than half of what it gives that label is right, or they were too few to say.",
+    "無法可靠辨識：{1}。這類標籤的臉找到的不到一半，或給出該標籤時正確的不到一半，或樣本太少而無法判斷。"
+  ],
+  ["ferplus labels", "FER+ 標籤"],
+  ["ferplus8 labels", "FER+ 標籤（含輕蔑）"],
+  ["fer2013 labels", "FER2013 標籤"],
+  ["the data's labels", "資料本身的標籤"],
+  ["validation rows", "驗證資料"],
+  ["faces that it had not seen in cross-validation", "交叉驗證中未見過的臉"],
+  ["blur", "模糊"],
+  ["noise", "雜訊"],
+  ["low light", "光線不足"],
+  ["JPEG", "JPEG 壓縮"],
+  ["shift", "位移"],
+  ["scale", "縮放"],
+  ["rotation", "旋轉"],
+  ["occlusion", "遮擋"],
   [
     "below a confidence of {1} a device says 'uncertain': set for {2} right by {3} on validation rows, where {4} of the faces get a label",
     "信心值低於 {1} 時裝置顯示「不確定」：以驗證資料上依 {3} 有 {2} 正確為目標，其中 {4} 的臉得到標籤"

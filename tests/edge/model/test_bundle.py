@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from helpers import ROOT, clean_environment, environment, pin_again, with_labels
 from mien_edge import contract
+from mien_edge.cli import main
 from mien_edge.errors import BundleError, ContractError, RuntimeMissingError
 from mien_edge.model import interpreter
 from mien_edge.model.bundle import find_bundle, load_bundle, replay_golden
@@ -164,6 +165,21 @@ def test_the_packaged_default_is_the_current_one(monkeypatch, tmp_path):
     monkeypatch.setenv("MIEN_MODELS", str(tmp_path / "none"))
     assert find_bundle() == ROOT / "models" / "current"
     assert find_bundle("elsewhere").name == "elsewhere"
+
+
+def test_a_check_says_what_a_threshold_holds_for_and_what_cannot_be_told(bundle, tmp_path, capsys):
+    folder = tmp_path / "told"
+    shutil.copytree(bundle.folder, folder)
+    calibration = {"scope": "below 73% a device says so", "unreliable": ["disgust", "fear"]}
+    pin_again(folder, metrics={"calibration": calibration})
+    assert main(["check", "--model", str(folder)]) == 0
+    lines = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
+    assert ["unreliable_labels", "disgust fear"] in lines
+    assert ["confidence_scope", "below 73% a device says so"] in lines
+    before = check(bundle.folder)
+    after = check(folder)
+    assert after.confidence_threshold == before.confidence_threshold
+    assert (before.unreliable_labels, before.confidence_scope) == ((), "")
 
 
 def test_a_check_prints_no_note_of_the_interpreter(bundle):

@@ -159,6 +159,7 @@ FULL_STATUS = Status(
         ),
     ),
     labels=("happy", "sad"),
+    unreliable_labels=("sad",),
 )
 FULL_JSON = (
     '{"time": 1800000000.0, "started": 1799999000.0, "pid": 42, "model": "small-2", "bundle": "/models/small-2", '
@@ -172,7 +173,7 @@ FULL_JSON = (
     '"probation": {"seconds": 12.3, "of_seconds": 600.0, "faces": 3, "of_faces": 200}, '
     '"shadow": {"bundle": "small-3", "seconds": 60, "faces": 1, "agreement": 1.0, "confusion": [[1, 0]], '
     '"milliseconds": [2.1, 3.0], "degrees_warmer": null, "problem": "", "labels": ["sad"], "shadow_labels": ["sad", "calm"]}, '
-    '"minutes_only": false, "labels": ["happy", "sad"]}\n'
+    '"minutes_only": false, "labels": ["happy", "sad"], "unreliable_labels": ["sad"]}\n'
 )
 
 
@@ -602,15 +603,21 @@ def test_a_process_without_a_free_file_descriptor_still_beats(tmp_path, monkeypa
 
 
 def test_the_status_tells_what_the_model_tells_apart():
-    for labels, text in (
-        (("smile", "eyes-closed"), "smile, eyes-closed"),
-        ((), "not reported here"),
+    for labels, unreliable, text in (
+        (("smile", "eyes-closed"), (), "smile, eyes-closed"),
+        (
+            ("happy", "sad", "fear"),
+            ("sad", "fear"),
+            "happy, sad, fear; cannot be told reliably: sad, fear",
+        ),
+        ((), (), "not reported here"),
     ):
-        service = dataclasses.replace(FULL_STATUS, labels=labels)
+        service = dataclasses.replace(FULL_STATUS, labels=labels, unreliable_labels=unreliable)
         no_log = summary.NoLog("log.db", "no log here", None)
         told = summary.StatusSummary(service, no_log, None, ())
         assert f"labels       {text}" in summary.as_text(told).splitlines()
         assert told.to_json()["service"]["labels"] == list(labels)
+        assert told.to_json()["service"]["unreliable_labels"] == list(unreliable)
 
 
 def test_the_status_tells_a_faces_number_from_the_number_of_faces():

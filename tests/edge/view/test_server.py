@@ -391,6 +391,30 @@ def test_the_accuracy_of_a_card_is_told_with_the_rows_that_it_is_of_and_none_is_
         assert get(f"{address}/api/model").status == 503
 
 
+def told_unreliable(service, *labels):
+    """The service's model, with a card that says that these labels cannot be told reliably."""
+    card = json.loads((Path(service.model.bundle) / "card.json").read_text())
+    card["figures"]["calibration"] = {"unreliable": list(labels)}
+    folder = service.folder / "bundle"
+    folder.mkdir()
+    (folder / "card.json").write_text(json.dumps(card))
+    service.model = dataclasses.replace(service.model, bundle=str(folder))
+
+
+def test_a_card_of_before_names_no_label_that_cannot_be_told_reliably(service):
+    service.see("happy")
+    with served(service) as address:
+        assert json.loads(get(f"{address}/api/model").body)["unreliable"] == []
+
+
+def test_only_labels_of_the_model_are_called_unreliable(service):
+    told_unreliable(service, "fear", "disgust", "<b>")
+    service.see("happy")
+    with served(service) as address:
+        answer = json.loads(get(f"{address}/api/model").body)
+        assert answer["unreliable"] == ["disgust", "fear"]
+
+
 def test_another_address_needs_a_token(tmp_path, monkeypatch):
     with pytest.raises(SettingsError, match="whoever is in that network could look"):
         read_token(ViewSettings(host="0.0.0.0"))  # noqa: S104 - it is refused
@@ -722,6 +746,20 @@ def test_a_link_chooses_the_language(service, chromium):
             "#model :text('小型裝置上臉部表情辨識的研究與教學。')", state="attached"
         )
         page.wait_for_selector("#events :text('開始')")
+
+
+@pytest.mark.parametrize(
+    ("language", "sentence"),
+    [("en", "It cannot tell reliably: disgust, fear."), ("zh-TW", "無法可靠辨識：厭惡、恐懼。")],
+)
+def test_labels_that_cannot_be_told_reliably_are_named_on_the_page(
+    service, chromium, language, sentence
+):
+    told_unreliable(service, "disgust", "fear")
+    service.see("happy")
+    with served(service) as address, opened(chromium, f"{address}/?lang={language}") as page:
+        page.wait_for_selector("#model strong")
+        assert sentence in page.inner_text("#model")
 
 
 def test_a_service_that_ends_is_seen(service, chromium):

@@ -217,6 +217,18 @@ def test_a_mixture_matches_labels_by_name_and_keeps_groups_apart():
     assert both.weights.tolist() == [1] * 4 + [2] * 3 + [0.5] * 3
 
 
+def test_pictures_of_weight_0_have_no_labels_and_are_all_for_training():
+    first = rows_of(40, label_names=LABELS)
+    second = rows_of(20, label_names=LABELS, groups=np.arange(20, dtype=np.int32))
+    second.images[:] = 255 - second.images
+    both = mixture.mix([first, second], [1, 0])
+    assert (both.labels[40:] == -1).all()
+    split = splits.split_dataset(both, "official")
+    assert set(range(40, 60)) <= set(split.train.tolist())
+    assert len(split.validation)
+    assert not heads.join_targets(both, [heads.FER2013], 0.1)[40:].any()
+
+
 def test_balance_by_loss_counts_all_labels_the_same_and_by_sampling_draws_them_as_often():
     labels = np.array([0] * 40 + [1] * 8 + [2] * 12 + [-1] * 5, np.int8)
     weights = balance.loss_weights(labels)
@@ -264,7 +276,8 @@ def test_weights_that_do_not_fit_the_data_are_refused_before_anything_is_read(tm
     (tmp_path / "a.csv").touch()
     for words, reason in (
         (["--data", str(tmp_path / "a.csv"), "--weight", "1", "--weight", "2"], "2 --weight for 1"),
-        (["--data", str(tmp_path / "a.csv"), "--weight", "-1"], "above 0, not -1"),
+        (["--data", str(tmp_path / "a.csv"), "--weight", "-1"], "0 or more, not -1"),
+        (["--data", str(tmp_path / "a.csv"), "--weight", "0"], "above 0 for some data"),
         (["--data", str(tmp_path / "none")], "no such file or folder"),
     ):
         assert cli.main(["fit", "tiny", *words, "--folder", str(tmp_path / "run")]) == 1

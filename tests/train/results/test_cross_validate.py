@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from mien_edge.contract import LABELS
 from mien_edge.model.bundle import load_bundle, shipped_bundle
+from mien_train.data.corruptions import CORRUPTIONS
 from mien_train.data.read import Dataset
 from mien_train.data.source import DataSource
 from mien_train.results import cross_validate
@@ -120,12 +121,14 @@ def test_the_network_is_calibrated_on_every_picture_by_networks_that_had_not_see
     begun, trained
 ):
     run = begun(dataset(people()))
-    assert cross_validate.held_out(run) is None
+    assert cross_validate.held_out(run) == []
     cross_validate.cross_validate(run)
-    samples, logits, name = cross_validate.held_out(run)
-    assert len(samples) == PICTURES
-    assert (logits.argmax(axis=1) == run.dataset.labels).all()
-    assert name == "faces that it had not seen, in cross-validation"
+    parts = cross_validate.held_out(run)
+    assert parts[0].name == "faces that it had not seen in cross-validation"
+    assert [part.name for part in parts[1:]] == [corruption.name for corruption in CORRUPTIONS]
+    for part in parts:
+        assert len(part.labels) == PICTURES
+        assert (part.logits.argmax(axis=1) == run.dataset.labels).all()
     assert len(trained) == 5
 
 

@@ -99,7 +99,12 @@ def test_a_report_of_any_labels_names_each_of_them(tiny_run, count):
         for name, network in base.networks.items()
     }
     measured = dataclasses.replace(
-        base, head="labels", labels=names, networks=networks, target_accuracy={"labels": 0.9}
+        base,
+        head="labels",
+        labels=names,
+        networks=networks,
+        target_accuracy={"labels": 0.9},
+        calibration=None,
     )
     again = Evaluation.from_json(json.loads(json.dumps(measured.to_json())), "card")
     assert again == measured

@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+from mien_edge.contract import softmax
 from mien_edge.errors import RunError
 from mien_edge.model.bundle import load_bundle, shipped_bundle
 from mien_edge.model.interpreter import Classifier
@@ -15,6 +16,7 @@ from mien_train.data.source import DataSource
 from mien_train.results import ablate, evaluate, export, report
 from mien_train.training import (
     dequantize,
+    derived,
     distill,
     ensemble,
     fake_quant,
@@ -427,6 +429,69 @@ def test_soft_targets_are_computed_once_and_a_missing_one_again(student, teacher
     after = [path.stat().st_mtime_ns for path in cached]
     assert after[0] > before[0]
     assert after[1] == before[1]
+
+
+@pytest.fixture(scope="module")
+def derived_run(begin_run, teachers):
+    """A run with a derived head that keeps the first weights of the ensemble's network."""
+    recipe = dataclasses.replace(
+        DISTILLED,
+        heads=(*HEADS, "real"),
+        initial_weights="teacher",
+        fit=dataclasses.replace(DISTILLED.fit, epochs=0, distillation_weight=0.0),
+        quantize=dataclasses.replace(
+            DISTILLED.quantize, distilled_from="fit", distillation_weight=1.0, teacher_views=1
+        ),
+    )
+    run = begin_run(recipe, "derived", teachers[0])
+    fit.fit(run)
+    return run
+
+
+def test_a_derived_head_learns_what_the_teachers_other_heads_say(derived_run, teachers):
+    stage = dataclasses.replace(DISTILLED.fit, teacher_views=1)
+    training = fit.training_set(derived_run, stage)
+    [probabilities] = training.teacher_probabilities
+    sizes = [7, 7]
+    priors = derived.priors(training.targets[:, :14], sizes)
+    expected = derived.probabilities(probabilities[:, :14], HEADS, priors)
+    assert np.abs(probabilities[:, 14:] - expected).max() < 1e-3
+    assert not training.targets[:, 14:].any()
+    assert (training.validation_labels[:, 2] == -1).all()
+
+
+def test_without_an_epoch_the_ensembles_network_is_kept_and_a_derived_head_is_the_mean(
+    derived_run, teachers
+):
+    member = start.initial_member(derived_run.recipe, derived_run.teacher)
+    weights = loop.best_weights(derived_run.stage_folder("fit"))
+    assert all(map(np.array_equal, weights[:-2], member.weights[:-2]))
+    kernel = weights[-2]
+    assert np.array_equal(kernel[:, :14], member.weights[-2])
+    assert np.allclose(kernel[:, 14:], (kernel[:, :7] + kernel[:, 7:14]) / 2)
+
+
+def test_quantization_aware_training_can_learn_from_its_own_float_network(derived_run):
+    training = fit.training_set(derived_run, derived_run.recipe.quantize)
+    [probabilities] = training.teacher_probabilities
+    view = samples.teacher_view(
+        training, derived_run.recipe.quantize.augment, derived_run.recipe.seed, 0
+    )(np.arange(len(training)))
+    logits = loop.predict(fit.float_network(derived_run, "real"), view)
+    assert np.abs(probabilities[:, 14:] - softmax(logits)).max() < 1e-3
+
+
+def test_a_derived_heads_bundle_is_measured_by_majorities_and_can_be_gone_on_from(derived_run):
+    quantize.quantize(derived_run)
+    models = derived_run.folder / "models"
+    bundles = [export.export(derived_run, models, head) for head in derived_run.recipe.heads]
+    real = bundles[-1].card
+    assert real.id == "distilled-real-1"
+    assert real.provenance["head"] == "real"
+    assert real.metrics["test"]["labels"] == {"fer2013", "real"}
+    [member] = dequantize.members([bundle.folder for bundle in bundles], derived_run.dataset)
+    assert member.facts.heads == HEADS
+    assert "Training" in report.report(derived_run).read_text()
 
 
 def test_each_heads_bundle_computes_that_heads_logits(student):

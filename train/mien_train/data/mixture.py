@@ -8,18 +8,24 @@ import numpy as np
 
 from mien_train.arrays import Array, Floats, Pixels
 from mien_train.data.label_map import order_labels
-from mien_train.data.read import SIZE, VOTES, Dataset
+from mien_train.data.read import SIZE, TRAINING, VOTES, Dataset
 
 
 def mix(datasets: Sequence[Dataset], weights: Sequence[float]) -> Dataset:
     """The rows of all data sets, one after the other, each counting `weights` of its set in
     training.
 
-    A row's label is matched by its name. Groups of different sets stay apart. Rows without votes
-    have zeros; rows of which nothing is known around the picture have its edges repeated.
+    The rows of a set of weight 0 are pictures without labels, of which only a teacher says what
+    they show: all of them are training rows. A row's label is matched by its name. Groups of
+    different sets stay apart. Rows without votes have zeros; rows of which nothing is known around
+    the picture have its edges repeated.
     """
     label_names = order_labels(name for dataset in datasets for name in dataset.label_names)
-    parts = [_relabelled(dataset, label_names) for dataset in datasets]
+    relabelled = [_relabelled(dataset, label_names) for dataset in datasets]
+    parts = [
+        part if weight else _unlabelled(part)
+        for part, weight in zip(relabelled, weights, strict=True)
+    ]
     names = [part.sha256 for part in parts]
     digest = hashlib.sha256(repr((names, list(weights))).encode()).hexdigest()
     rows = sum(map(len, parts))
@@ -52,6 +58,16 @@ def _relabelled(dataset: Dataset, label_names: tuple[str, ...]) -> Dataset:
     # The last one is what a row without label, -1, finds.
     labels = np.array([*index, -1], np.int8)[dataset.labels]
     return replace(dataset, labels=labels, label_names=label_names)
+
+
+def _unlabelled(dataset: Dataset) -> Dataset:
+    return replace(
+        dataset,
+        labels=np.full(len(dataset), -1, np.int8),
+        usages=np.full(len(dataset), TRAINING, dataset.usages.dtype),
+        groups=None,
+        votes=None,
+    )
 
 
 def _join(parts: Sequence[Dataset], field: str) -> Array:

@@ -67,11 +67,16 @@ class DataSource:
         return self.path if self.path.is_dir() else self.path.parent
 
     @property
+    def parts(self) -> "tuple[DataSource, ...]":
+        """All data that are mixed, itself first."""
+        return (self, *self.others)
+
+    @property
     def may_have_votes(self) -> bool:
         """Whether its rows can have FER+ votes, as far as that is known unread: FER+'s folders and
         imported faces may bring them.
         """
-        return any(part.ferplus or not is_table(part.path) for part in (self, *self.others))
+        return any(part.ferplus or not is_table(part.path) for part in self.parts)
 
     def resolve(self) -> "DataSource":
         """The same files by their absolute paths."""
@@ -85,7 +90,7 @@ class DataSource:
 
     def check(self) -> None:
         """Refuse what can be refused before anything is read or searched. Raises DataError."""
-        for part in (self, *self.others):
+        for part in self.parts:
             _refuse_unfit(part)
 
     def to_record(self) -> dict[str, Any]:

@@ -65,9 +65,10 @@ def split_dataset(
     flatters.
 
     Validation rows that the data set names itself are those. Of rows without a usage a fifth are
-    drawn for the test, by group, and the others are as Training. Rows of one group
-    (Dataset.groups), and what nearly equals them, never lie on two sides: where the data set's own
-    split separates them, those in Training are left out.
+    drawn for the test, by group, and the others are as Training. Rows of weight 0, of which no
+    label is known, validate nothing. Rows of one group (Dataset.groups), and what nearly equals
+    them, never lie on two sides: where the data set's own split separates them, those in Training
+    are left out.
 
     seed: of the drawn rows; FER2013's listed ones go with seed 0.
     """
@@ -84,7 +85,8 @@ def split_dataset(
     training = np.flatnonzero(is_training)
     others = np.flatnonzero(~is_training)
     clean = training[~np.isin(groups[training], groups[others])]
-    validation = _validation(dataset, groups, clean, seed, validation_fraction)
+    labelled = clean if dataset.weights is None else clean[dataset.weights[clean] > 0]
+    validation = _validation(dataset, groups, labelled, seed, validation_fraction)
     validation = np.union1d(validation, named_validation)
     candidates = clean if kind == "deduplicated" else _without_torn_groups(dataset, training, clean)
     train = candidates[~np.isin(groups[candidates], groups[validation])]

@@ -24,17 +24,22 @@ from mien_train.data.folds import GroupedRows
 from mien_train.data.heads import Head, labels_head
 from mien_train.data.read import PUBLIC_TEST, USAGES, Dataset
 from mien_train.results import crossvalidation
+from mien_train.results.calibration import CalibrationRows
 from mien_train.results.crossvalidation import CrossValidation, compare
 from mien_train.results.evaluate import (
-    CalibrationRows,
+    CalibrationSamples,
     bundle_head,
+    calibration_rows,
     int8_logits,
     labelled_crops,
     measured_heads,
+    mixed_samples,
 )
 from mien_train.results.result_file import read_result
 from mien_train.training import fake_quant, fit, quantize
 from mien_train.training.run import OpenRun
+
+_HELD_OUT = "faces that it had not seen in cross-validation"
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,18 +116,22 @@ def read_cross_validation(folder: Path) -> CrossValidation | None:
     return None if values is None else CrossValidation.from_json(values, str(path))
 
 
-def held_out(run: OpenRun) -> CalibrationRows | None:
-    """Return the cross-validated rows with the logits of the networks that have not seen them, to
-    calibrate the run's network on; None for a run that was not cross-validated.
+def held_out(run: OpenRun) -> list[CalibrationRows]:
+    """Return the cross-validated rows, as they are and corrupted, with the logits of the networks
+    that have not seen them, to calibrate the run's network on; none for a run that was not
+    cross-validated.
     """
     if read_cross_validation(run.folder) is None:
-        return None
+        return []
     planned = plan(run.dataset, run.recipe.seed)
+    rows = planned.part.rows
     (head,) = run.heads
-    logits = _held_out_logits(run, planned)
+    preprocess = run.recipe.preprocess
     measured = measured_heads(head, run.dataset, is_own_data=True)
-    samples = labelled_crops(run.dataset, planned.part.rows, run.recipe.preprocess, head, measured)
-    return CalibrationRows(samples, logits, "faces that it had not seen, in cross-validation")
+    samples = labelled_crops(run.dataset, rows, preprocess, head, measured)
+    parts = mixed_samples(samples, run.dataset.images[rows], preprocess, _HELD_OUT)
+    logits = [_held_out_logits(run, planned), *_corrupted_logits(run, planned, parts[1:])]
+    return [calibration_rows(part, own) for part, own in zip(parts, logits, strict=True)]
 
 
 def own_cross_validation(folder: Path) -> CrossValidation | None:
@@ -146,18 +155,39 @@ def _held_out_logits(run: OpenRun, planned: Plan) -> Floats:
     return logits
 
 
+def _corrupted_logits(
+    run: OpenRun, planned: Plan, parts: Sequence[CalibrationSamples]
+) -> list[Floats]:
+    """Return for each part the (n, outputs) logits of the planned rows, each of a network that has
+    not seen it.
+    """
+    (head,) = run.heads
+    logits = [np.zeros((len(part.samples), len(head.labels)), np.float32) for part in parts]
+    for fold in range(planned.count):
+        is_own = planned.folds == fold
+        network = quantize.quantized_network(_fold_run(run, planned, fold), head.name)
+        for part, own in zip(parts, logits, strict=True):
+            own[is_own] = fake_quant.predict(network, part.samples.crops[is_own])
+    return logits
+
+
 def _fold_logits(run: OpenRun, planned: Plan, fold: int) -> Floats:
     """Train and quantize a network without the rows of one fold; return its (n, outputs) logits on
     these.
     """
     progress.write(f"cross-validation: fold {fold + 1} of {planned.count}")
-    split = planned.part.split(planned.folds == fold, f"fold {fold + 1}", run.recipe.seed)
-    part = replace(run, folder=run.folder / "folds" / str(fold + 1), rows=split)
+    part = _fold_run(run, planned, fold)
     fit.fit(part)
     quantize.quantize(part)
     network = quantize.quantized_network(part, run.recipe.heads[0])
-    crops = run.recipe.preprocess.normalize(run.dataset.images[split.test])
+    crops = run.recipe.preprocess.normalize(run.dataset.images[part.split.test])
     return fake_quant.predict(network, crops)
+
+
+def _fold_run(run: OpenRun, planned: Plan, fold: int) -> OpenRun:
+    """The run of a network that learns without the rows of one fold, its test rows."""
+    split = planned.part.split(planned.folds == fold, f"fold {fold + 1}", run.recipe.seed)
+    return replace(run, folder=run.folder / "folds" / str(fold + 1), rows=split)
 
 
 def _compare_with_start(run: OpenRun, planned: Plan, logits: Floats) -> CrossValidation:

@@ -1,14 +1,15 @@
 """Measure a run's networks, or a bundle, on validation and PublicTest rows."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 from mien_edge import files
-from mien_edge.contract import Calibration, Preprocess, softmax
+from mien_edge.contract import Preprocess
 from mien_edge.errors import DataError, RunError
 from mien_edge.labels import match
 from mien_edge.model import estimates, tflite
@@ -19,6 +20,7 @@ from mien_edge.model.profile import profile_layers
 from mien_train import metrics
 from mien_train.arrays import Array, Floats, Indices, Labels, Mask, Pixels
 from mien_train.data import faces
+from mien_train.data.corruptions import CORRUPTIONS, corrupted_views
 from mien_train.data.heads import (
     FER2013,
     FERPLUS,
@@ -32,8 +34,14 @@ from mien_train.data.read import Dataset
 from mien_train.data.splits import is_fer2013, split_dataset, without_near_duplicates
 from mien_train.metrics import McNemar
 from mien_train.progress import progress
-from mien_train.results.evaluation import (
+from mien_train.results.calibration import (
+    MIN_PART_ROWS,
     VALIDATION_ROWS,
+    CalibrationRows,
+    MixedCalibration,
+    calibrate,
+)
+from mien_train.results.evaluation import (
     BundleComparison,
     BundleEvaluation,
     DeviceMetrics,
@@ -42,6 +50,7 @@ from mien_train.results.evaluation import (
     NetworkCost,
     NetworkEvaluation,
     Scores,
+    labels_as_text,
     write_evaluation,
 )
 from mien_train.training import fake_quant, fit, loop, quantize
@@ -109,30 +118,40 @@ class DeviceCrops(NamedTuple):
     crops: Pixels
 
 
-class CalibrationRows(NamedTuple):
-    """Rows that a calibration is fitted on, and a network's (n, outputs) logits of them; and what
-    they are called.
-    """
+class CalibrationSamples(NamedTuple):
+    """One part of what a calibration is fitted on, and what it is called."""
 
+    name: str
     samples: LabelledCrops
-    logits: Floats
-    name: str = VALIDATION_ROWS
 
 
-class FittedCalibration(NamedTuple):
-    """A calibration; of the rows that it was fitted on, the share that reaches its threshold, and
-    the share of these that is right; both 0..1.
+class CalibrationRequest(NamedTuple):
+    """How networks are calibrated.
+
+    others: data beside the validation rows, by what they are called. target_accuracy: 0..1, share
+    of the given labels that should be right; None for that of the labels that it goes by.
     """
 
-    calibration: Calibration
-    coverage: float
-    accuracy: float
+    others: Mapping[str, Dataset] = MappingProxyType({})
+    target_accuracy: float | None = None
+
+    def provenance(self) -> dict[str, str]:
+        """The sha256 of each of the other data, as a card's `origin` holds it."""
+        return {name: dataset.sha256 for name, dataset in self.others.items()}
 
 
-def evaluate_run(run: OpenRun, head: str, held_out: CalibrationRows | None = None) -> Evaluation:
+USUAL_CALIBRATION = CalibrationRequest()
+
+
+def evaluate_run(
+    run: OpenRun,
+    head: str,
+    held_out: Sequence[CalibrationRows] = (),
+    request: CalibrationRequest = USUAL_CALIBRATION,
+) -> Evaluation:
     """Measure one head's float, fake-quantised, int8 and post-training-quantised networks.
 
-    held_out: more rows than the validation rows, to calibrate the networks on: those of a
+    held_out: rows to calibrate the networks on in place of the validation rows: those of a
     cross-validation, each predicted by a network that has not seen it.
 
     Writes evaluation-HEAD.json and the logits on test rows into the run's folder. Raises RunError
@@ -144,18 +163,33 @@ def evaluate_run(run: OpenRun, head: str, held_out: CalibrationRows | None = Non
     validation = labelled_crops(run.dataset, run.split.validation, preprocess, predicts, heads)
     is_unseen = without_near_duplicates(run.dataset, run.split)
     test = labelled_crops(run.dataset, run.split.test, preprocess, predicts, heads, is_unseen)
-    crops = np.concatenate([validation.crops, test.crops])
+    parts = other_samples(predicts, preprocess, request.others)
+    if not held_out:
+        images = run.dataset.images[run.split.validation]
+        parts[:0] = mixed_samples(validation, images, preprocess)
+    target = validation.calibration_head
+    target_accuracy = request.target_accuracy or target.target_accuracy
+    measured = [validation, test, *(part.samples for part in parts)]
+    crops = np.concatenate([samples.crops for samples in measured])
+    ends = np.cumsum([len(samples) for samples in measured])[:-1]
     networks: dict[str, NetworkEvaluation] = {}
     predictions: dict[str, Indices] = {}
+    calibrations: dict[str, MixedCalibration] = {}
     for name, logits in _network_logits(run, head, crops):
-        validation_logits, test_logits = np.split(logits, [len(validation)])
-        calibration = held_out or CalibrationRows(validation, validation_logits)
-        networks[name] = _evaluate_network(
-            head, validation, validation_logits, test, test_logits, calibration
+        validation_logits, test_logits, *part_logits = np.split(logits, ends)
+        rows = [
+            calibration_rows(part, logits_of_part)
+            for part, logits_of_part in zip(parts, part_logits, strict=True)
+        ]
+        calibration = calibrate(
+            [*held_out, *rows], predicts.labels, target_accuracy, labels_as_text(target.name)
         )
-        predictions[name] = logits.argmax(axis=1)
+        networks[name] = _evaluate_network(
+            calibration, validation, validation_logits, test, test_logits
+        )
+        calibrations[name] = calibration
+        predictions[name] = np.concatenate([validation_logits, test_logits]).argmax(axis=1)
         _write_test_logits(run, head, name, test_logits)
-    target = validation.calibration_head
     evaluation = Evaluation(
         head=head,
         test_name=run.split.test_name,
@@ -163,13 +197,69 @@ def evaluate_run(run: OpenRun, head: str, held_out: CalibrationRows | None = Non
         cost=network_cost(_int8_path(run, head).read_bytes()),
         agreement=_agreement(predictions),
         device=_device_metrics_of_run(run, head, test, networks["int8"].temperature),
-        target_accuracy={target.name: target.target_accuracy},
+        target_accuracy={target.name: target_accuracy},
         data=EvaluatedData(len(run.dataset), run.dataset.sha256, run.record["split"]),
         labels=predicts.labels,
-        calibrated_on=held_out.name if held_out else VALIDATION_ROWS,
+        calibrated_on=held_out[0].name if held_out else VALIDATION_ROWS,
+        calibration=calibrations["int8"],
     )
     write_evaluation(run.folder, evaluation)
     return evaluation
+
+
+def mixed_samples(
+    samples: LabelledCrops, images: Pixels, preprocess: Preprocess, name: str = VALIDATION_ROWS
+) -> list[CalibrationSamples]:
+    """The samples as they are, under that name, and under each corruption, under its own.
+
+    images: (n, s, s), what the samples' crops are made of.
+    """
+    corrupted = [
+        CalibrationSamples(corruption, replace(samples, crops=preprocess.normalize(view)))
+        for corruption, view in corrupted_views(images)
+    ]
+    return [CalibrationSamples(name, samples), *corrupted]
+
+
+def other_samples(
+    predicts: Head, preprocess: Preprocess, datasets: Mapping[str, Dataset]
+) -> list[CalibrationSamples]:
+    """All rows of other data sets with a label that the network has, by what they are called.
+
+    Raises DataError where one has none, or too few, or is called as a part that `mixed_samples`
+    makes.
+    """
+    own_names = {VALIDATION_ROWS, *(corruption.name for corruption in CORRUPTIONS)}
+    parts = []
+    for name, dataset in datasets.items():
+        if name in own_names:
+            raise DataError(f"{name}: calibration has a part of that name; rename your data")
+        heads = measured_heads(predicts, dataset, is_own_data=False)
+        rows = np.arange(len(dataset))
+        samples = labelled_crops(dataset, rows, preprocess, predicts, heads)
+        if not samples.heads:
+            raise DataError(
+                f"{name}: none of its labels is one of {', '.join(predicts.labels)}; name other "
+                "--calibration-data"
+            )
+        labelled = int((samples.labels[samples.calibration_head.name] >= 0).sum())
+        if labelled < MIN_PART_ROWS:
+            raise DataError(
+                f"{name}: {labelled} faces with a label are too few to fit a threshold on; give at "
+                f"least {MIN_PART_ROWS}"
+            )
+        parts.append(CalibrationSamples(name, samples))
+    return parts
+
+
+def calibration_rows(part: CalibrationSamples, logits: Floats) -> CalibrationRows:
+    """The (n, outputs) logits of a part, with the labels that the network learnt, or their kind,
+    and those that the threshold goes by.
+    """
+    samples = part.samples
+    labels = samples.labels[samples.reference_head.name]
+    target_labels = samples.labels[samples.calibration_head.name]
+    return CalibrationRows(part.name, logits, labels, target_labels)
 
 
 def evaluate_bundle(
@@ -365,22 +455,6 @@ def measure(samples: LabelledCrops, logits: Array, temperature: float) -> Scores
     return scores
 
 
-def calibrate(samples: LabelledCrops, logits: Array, head: str) -> FittedCalibration:
-    """Fit temperature and confidence threshold on (n, outputs) logits of validation rows.
-
-    The temperature goes by the labels of `head`, which the network learnt; the threshold by those
-    of `samples.calibration_head`, whose target accuracy it is set for.
-    """
-    has_label, labels = samples.labelled(head)
-    temperature = metrics.fit_temperature(logits[has_label], labels)
-    target = samples.calibration_head
-    has_label, labels = samples.labelled(target.name)
-    probabilities = softmax(logits[has_label], temperature)
-    fitted = metrics.threshold_for_accuracy(probabilities, labels, target.target_accuracy)
-    calibration = Calibration(temperature, fitted.threshold)
-    return FittedCalibration(calibration, fitted.coverage, fitted.accuracy)
-
-
 def network_cost(content: bytes) -> NetworkCost:
     """Size, multiply-accumulates and operators of a .tflite's bytes, with estimates for a Raspberry
     Pi.
@@ -443,20 +517,19 @@ def _converted(run: OpenRun, head: str, name: str) -> Path:
 
 
 def _evaluate_network(
-    head: str,
+    calibration: MixedCalibration,
     validation: LabelledCrops,
     validation_logits: Floats,
     test: LabelledCrops,
     test_logits: Floats,
-    calibration: CalibrationRows,
 ) -> NetworkEvaluation:
-    fitted = calibrate(calibration.samples, calibration.logits, head)
-    temperature = fitted.calibration.temperature
+    as_they_are = next(iter(calibration.parts.values()))
+    temperature = calibration.temperature
     return NetworkEvaluation(
         temperature=temperature,
-        confidence_threshold=fitted.calibration.confidence_threshold,
-        coverage=fitted.coverage,
-        threshold_accuracy=fitted.accuracy,
+        confidence_threshold=calibration.threshold,
+        coverage=as_they_are.coverage,
+        threshold_accuracy=as_they_are.accuracy,
         validation=measure(validation, validation_logits, temperature),
         test=measure(test, test_logits, temperature),
     )

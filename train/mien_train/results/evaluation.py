@@ -14,11 +14,10 @@ from mien_edge.errors import RunError
 from mien_edge.model import estimates, profile
 from mien_edge.model.profile import LayerProfile
 
-from mien_train.data.heads import LABELS_HEAD, Head, find_head, labels_head
+from mien_train.data.heads import FERPLUS, LABELS_HEAD, REAL, Head, find_head, labels_head
 from mien_train.metrics import ClassificationMetrics, McNemar, coverage_as_text
+from mien_train.results.calibration import VALIDATION_ROWS, MixedCalibration
 from mien_train.results.crossvalidation import CrossValidation
-
-VALIDATION_ROWS = "validation rows"
 
 Scores = dict[str, ClassificationMetrics]
 """Metrics by the labels that they are measured against: a head's name, or 'fer2013-unseen' and
@@ -29,11 +28,12 @@ rows.
 
 @dataclass(frozen=True)
 class NetworkEvaluation:
-    """One network: its calibration, fitted on validation rows, and its metrics.
+    """One network: its calibration, and its metrics.
 
     temperature, confidence_threshold: see contract.Calibration; the threshold's key in JSON is
     `uncertain`.
-    coverage: 0..1, share of the validation rows at or above the threshold.
+    coverage: 0..1, share of the validation rows, as they are, at or above the threshold; all labels
+    count equally where the evaluation has a `calibration`.
     threshold_accuracy: 0..1, share of these that are right; None in cards of earlier versions.
     validation, test: metrics on the rows of either; `test` is empty where the split has no test
     rows.
@@ -132,8 +132,9 @@ class Evaluation:
     target_accuracy: what the confidence threshold is set for, by the head whose labels it goes by;
     key `trust`. crossvalidation: of a bundle that was fine-tuned, in its card only; without what
     concerns data that are not its own. calibrated_on: the rows that temperature and threshold are
-    fitted on. fairness: a FairnessResult's JSON, where `mien-train fairness --write` put one into
-    the card.
+    fitted on, as they are and corrupted. calibration: that of the int8 network, on each part of
+    its data; None in cards of earlier versions, whose rows were not corrupted. fairness: a
+    FairnessResult's JSON, where `mien-train fairness --write` put one into the card.
     """
 
     head: str
@@ -147,6 +148,7 @@ class Evaluation:
     labels: tuple[str, ...] = LABELS
     crossvalidation: CrossValidation | None = None
     calibrated_on: str = VALIDATION_ROWS
+    calibration: MixedCalibration | None = None
     fairness: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -157,7 +159,7 @@ class Evaluation:
     def to_json(self) -> dict[str, Any]:
         """JSON's values, as evaluation-HEAD.json and a card's `figures` hold them."""
         values = schema.to_dict(self)
-        for key in ("device", "crossvalidation", "fairness"):
+        for key in ("device", "crossvalidation", "calibration", "fairness"):
             if not values[key]:
                 del values[key]
         return values
@@ -190,6 +192,8 @@ class Evaluation:
         """
         int8 = self.networks["int8"]
         [(head, target)] = self.target_accuracy.items()
+        if self.calibration is not None:
+            return self.calibration.scope
         text = (
             f"below a confidence of {int8.confidence_threshold:.0%} a device says 'uncertain': set "
             f"for {target:.0%} right by {labels_as_text(head)} on {self.calibrated_on}"
@@ -286,8 +290,10 @@ class BundleEvaluation:
 
 
 def labels_as_text(head: str) -> str:
-    """How a sentence calls the labels of a head."""
-    return "the data's labels" if head == LABELS_HEAD else f"{head} labels"
+    """How a sentence calls the labels of a head; those that measure a derived one are FER+'s."""
+    if head == LABELS_HEAD:
+        return "the data's labels"
+    return f"{FERPLUS.name if head == REAL.name else head} labels"
 
 
 def scores_as_text(scores: Scores) -> str:

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +20,7 @@ from scipy import ndimage
 from mien_train.arrays import Labels, Pixels
 from mien_train.data import splits
 from mien_train.results import cross_validate
-from mien_train.results.evaluate import evaluate_run
+from mien_train.results.evaluate import USUAL_CALIBRATION, CalibrationRequest, evaluate_run
 from mien_train.results.evaluation import Evaluation
 from mien_train.training import ensemble, quantize
 from mien_train.training.run import OpenRun
@@ -52,13 +53,20 @@ _BLURS = (0.5, 1, 2, 4, 8)  # standard deviations in pixels of the golden inputs
 _CANDIDATES_PER_VECTOR = 16
 
 
-def export(run: OpenRun, models: Path, head: str, name: str = "", version: int = 0) -> Bundle:
+def export(
+    run: OpenRun,
+    models: Path,
+    head: str,
+    name: str = "",
+    version: int = 0,
+    calibration: CalibrationRequest = USUAL_CALIBRATION,
+) -> Bundle:
     """Convert one head of a quantized run, measure it, and write its bundle into the folder
     `models`.
 
     name: defaults to the recipe's, with the head's where there are several. version: defaults to
     the next free one. The bundle's folder appears complete or not at all. Raises RunError if it
-    exists already.
+    exists already, and DataError for data to calibrate on that share no label with the head.
     """
     bundle_name = _bundle_name(run, head, name)
     number = version or next_version(models, bundle_name)
@@ -68,22 +76,35 @@ def export(run: OpenRun, models: Path, head: str, name: str = "", version: int =
     int8_path, _ = quantize.write_models(run, head)
     cross_validate.compare_on_earlier_data(run, int8_path)
     evaluation = replace(
-        evaluate_run(run, head, cross_validate.held_out(run)),
+        evaluate_run(run, head, cross_validate.held_out(run), calibration),
         crossvalidation=cross_validate.own_cross_validation(run.folder),
     )
+    with staged_bundle(target) as staged:
+        files.write_bytes(staged / "model.tflite", int8_path.read_bytes())
+        tolerance = write_golden(staged, run.recipe.seed)
+        card = _card(run, bundle_name, number, staged, evaluation, tolerance)
+        others = calibration.provenance()
+        if others:
+            card = replace(card, provenance={**card.provenance, "calibration_data": others})
+        files.write_text(staged / "card.json", card.to_json())
+    return load_bundle(target)
+
+
+@contextmanager
+def staged_bundle(target: Path) -> Iterator[Path]:
+    """Yield a folder to write a bundle's files into, which then becomes `target`: complete, or not
+    at all. Raises BundleError for files that are no bundle.
+    """
+    models = target.parent
     models.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=models) as folder:
         staged = Path(folder) / target.name
         staged.mkdir()
-        files.write_bytes(staged / "model.tflite", int8_path.read_bytes())
-        tolerance = write_golden(staged, run.recipe.seed)
-        card = _card(run, bundle_name, number, staged, evaluation, tolerance)
-        files.write_text(staged / "card.json", card.to_json())
+        yield staged
         staged.chmod(0o755)
         load_bundle(staged)
         staged.rename(target)
     files.sync(models)
-    return load_bundle(target)
 
 
 def next_version(models: Path, name: str) -> int:
@@ -201,11 +222,27 @@ def _limitations(run: OpenRun, evaluation: Evaluation) -> Iterator[str]:
     if evaluation.crossvalidation is not None:
         yield evaluation.crossvalidation.summary()
         yield from map(_as_sentence, evaluation.crossvalidation.notes)
+    yield from calibration_limitations(evaluation)
+    yield from _GENERAL_LIMITATIONS
+
+
+CALIBRATION_BEGINNINGS = ("Of its confidence: ", "It cannot tell reliably: ")
+"""How the sentences that `calibration_limitations` yields begin."""
+
+
+def calibration_limitations(evaluation: Evaluation) -> Iterator[str]:
+    """Yield what a card says of the confidence, and of labels that cannot be told reliably."""
     yield (
         f"Of its confidence: {evaluation.threshold_as_text()}. Other pictures and cameras keep "
         "less of it; measure yours with: mien-edge run FOLDER --labels labels.csv"
     )
-    yield from _GENERAL_LIMITATIONS
+    calibration = evaluation.calibration
+    if calibration is not None and calibration.unreliable:
+        yield (
+            f"It cannot tell reliably: {', '.join(calibration.unreliable)}. Of the faces of such a "
+            "label it finds less than half, or less than half of what it gives that label is "
+            "right, or they were too few to say."
+        )
 
 
 def _as_sentence(note: str) -> str:

@@ -139,8 +139,9 @@ def _networks(evaluation: Evaluation) -> Iterator[str]:
     yield html.table(["accuracy", *evaluation.networks], _score_rows(evaluation))
     yield html.note(
         f"int8 file: {cost.bytes:,} bytes, {cost.parameters:,} parameters, {cost.macs / 1e6:.1f} M "
-        "multiply-accumulates. Temperature and threshold are fitted on validation rows only. "
-        "'Unseen' are the test rows without a near duplicate among the training rows."
+        "multiply-accumulates. Temperature and threshold are fitted on validation rows, as they "
+        "are and corrupted, all labels counting equally. 'Unseen' are the test rows without a near "
+        "duplicate among the training rows."
     )
     if evaluation.device is not None:
         yield html.note(evaluation.device.as_text())

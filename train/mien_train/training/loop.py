@@ -136,8 +136,7 @@ def keep_first_weights(
     if initialize:
         initialize(model, training)
     folder.mkdir(parents=True, exist_ok=True)
-    weights = model.get_weights()
-    _save_arrays(folder / "best.npz", {f"w{index}": array for index, array in enumerate(weights)})
+    _save_arrays(folder / "best.npz", {"w": model.get_weights()})
 
 
 def best_weights(folder: Path) -> list[Array]:

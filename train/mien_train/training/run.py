@@ -282,6 +282,11 @@ def refuse_missing_inputs(request: RunRequest) -> None:
             f"the recipe {recipe.name} is fine-tuned from its teacher, "
             "so its `fit` needs distillation; set `distillation_weight` above 0"
         )
+    if not (recipe.is_distilled or all(part.weight for part in request.data.parts)):
+        raise DataError(
+            f"the recipe {recipe.name} has no teacher that could label data of --weight 0; give "
+            "another weight, or a distilled recipe such as edge"
+        )
     if recipe.needs_votes and not request.data.may_have_votes:
         raise DataError(
             f"the recipe {recipe.name} learns from FER+ votes, and {request.data.path} has none; "
