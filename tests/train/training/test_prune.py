@@ -58,7 +58,7 @@ def of_kind(model, kind):
 
 def test_a_network_from_which_nothing_is_pruned_computes_the_same(large, crops):
     model = small((32, 64, 128), ())
-    prune.prune(model, large, crops)
+    prune.prune(model, large, crops, 7)
     for index in (
         0,
         1,
@@ -90,7 +90,7 @@ def test_a_pruned_network_computes_on_other_pictures_what_the_large_one_does_and
     shares = []
     for divisor in (1, 2, 8):
         model = small((32 // divisor, 64 // divisor, 128 // divisor), (2,))
-        prune.prune(model, large, crops)
+        prune.prune(model, large, crops, 7)
         shares.append(explained(model))
     fitted = of_kind(model, keras.layers.Conv2D)[-1]
     fitted.set_weights([fitted.get_weights()[0][..., ::-1]])

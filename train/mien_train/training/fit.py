@@ -88,4 +88,4 @@ def _copy_weights(member: Member, model: keras.Model, training: TrainingSet) -> 
 
 
 def _prune_weights(member: Member, model: keras.Model, training: TrainingSet) -> None:
-    prune.prune(model, member.network(), training.crops())
+    prune.prune(model, member.network(), training.crops(), member.facts.head_sizes[0])

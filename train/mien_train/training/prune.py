@@ -30,11 +30,12 @@ pixel centres at halves).
 """
 
 
-def prune(student: keras.Model, teacher: keras.Model, crops: Pixels) -> None:
+def prune(student: keras.Model, teacher: keras.Model, crops: Pixels, head_size: int) -> None:
     """Give the student, a networks.mobile, the weights of the teacher, a networks.face that doubles
     the picture, pruned to the student's widths.
 
-    crops: normalized (n, s, s) uint8 of the training rows.
+    crops: normalized (n, s, s) uint8 of the training rows. head_size: labels of a head; heads that
+    the teacher has not begin as the mean of those that it has.
     """
     sample = as_floats(networks.evenly_spaced(crops, _SAMPLE))
     student_layers = networks.conv_bn_pairs(student)
@@ -57,7 +58,9 @@ def prune(student: keras.Model, teacher: keras.Model, crops: Pixels) -> None:
         )
     features = _activations(student, student.layers[-1].input, sample)
     logits = _activations(teacher, teacher.output, sample)
-    student.layers[-1].set_weights(_least_squares(features, logits))
+    heads = _least_squares(features, logits)
+    outputs = student.output_shape[-1]
+    student.layers[-1].set_weights(networks.more_heads(heads, outputs, head_size))
 
 
 def select_greedily(covariance: Array, next_kernel: Array, count: int) -> Indices:

@@ -57,4 +57,8 @@ def describe_bundle(bundle: Bundle) -> str:
 
 
 def _can_be_pruned(member: Member, recipe: Recipe) -> bool:
-    return member.recipe.network == "face" and recipe.network == "mobile"
+    """Whether it is a `face` that doubles the picture, as `prune` expects, and the recipe's can be
+    pruned from it.
+    """
+    is_face = member.recipe.network == "face" and member.recipe.arguments.get("enlarge", 2) == 2
+    return is_face and recipe.network == "mobile"
