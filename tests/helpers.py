@@ -98,6 +98,10 @@ def with_labels(source, folder, rows, name="own", version=1):
         values = np.frombuffer(content, dtype).reshape(tensor.shape)[chosen]
         model.buffers[tensor.buffer].data = np.frombuffer(values.tobytes(), np.uint8)
         tensor.shape = np.array(values.shape, np.int32)
+        steps = tensor.quantization
+        if len(steps.scale) > 1:
+            steps.scale = steps.scale[chosen]
+            steps.zeroPoint = steps.zeroPoint[chosen]
     graph.tensors[dense.outputs[0]].shape = np.array([1, len(chosen)], np.int32)
     builder = flatbuffers.Builder(0)
     builder.Finish(model.Pack(builder), b"TFL3")

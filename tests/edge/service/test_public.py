@@ -112,7 +112,11 @@ def test_a_service_for_a_public_place_keeps_and_shows_minutes_of_groups_alone(
         status = json.loads(text)
         assert status.get("faces", []) == []
         assert status["runs"] is False or status["minutes_only"] is True
-        for key in ("labels", "colours"):  # what the model can say, not what it says of somebody
+        for key in (
+            "labels",
+            "colours",
+            "unreliable_labels",
+        ):  # what the model can say, not what it says of somebody
             status.pop(key, None)
         assert not any(label in json.dumps(status) for label in LABELS)
     assert not paths.preview(places.runtime).exists()
