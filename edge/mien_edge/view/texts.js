@@ -206,6 +206,10 @@ const SENTENCES = [
     "它預測的是表情在十位 FER+ 標註者中多數人眼中的樣子，而不是人的感受。"
   ],
   [
+    "It predicts what an expression looks like to most people, where none of the seven is expected more than another, not what a person feels.",
+    "它預測的是表情在多數人眼中的樣子，不預期七種中的任何一種比其他更多；而不是人的感受。"
+  ],
+  [
     "FER2013 was collected by web search; ages, skin tones and cultures are unevenly represented and not annotated.",
     "FER2013 由網路搜尋收集而成；年齡、膚色與文化的分布不均，且沒有標註。"
   ],

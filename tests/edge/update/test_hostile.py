@@ -3,7 +3,6 @@
 MIEN_FLIPS=10000 pytest -s tests/edge/update/test_hostile.py flips that many bits and prints the table.
 """
 
-import dataclasses
 import json
 import os
 import random
@@ -63,7 +62,7 @@ def edited(folder, **keys):
     ("keys", "reason"),
     [
         ({"contract": 99}, "the key 'contract' is 99"),
-        ({"labels": ["happy"] * 7}, "labels must be"),
+        ({"contract": 1, "labels": ["happy"] * 7}, "labels must be"),
         ({"contract": 2, "labels": ["happy"]}, "labels must be 2 to 16 names, not 1"),
         ({"contract": 2, "labels": [f"l{n}" for n in range(17)]}, "2 to 16 names, not 17"),
         ({"contract": 2, "labels": ["happy"] * 7}, "labels has 'happy' twice"),
@@ -271,7 +270,12 @@ def test_a_network_of_random_bytes(device, copy, seed):
 
 def test_a_replayed_old_version(device, bundle, copy):
     card = contract.parse_card((copy / "card.json").read_text())
-    (copy / "card.json").write_text(dataclasses.replace(card, version=card.version - 1).to_json())
+    edited(copy, version=card.version + 2)
+    newer = device.install(copy)
+    device.request(newer)
+    device.promote()
+    device.commit(newer)
+    edited(copy, version=card.version + 1)
     is_refused(device, copy, "a replayed old version", "older than version")
 
 

@@ -402,6 +402,8 @@ def told_unreliable(service, *labels):
 
 
 def test_a_card_of_before_names_no_label_that_cannot_be_told_reliably(service):
+    earlier = Path(service.model.bundle).resolve().parent / "edge-ferplus-4"
+    service.model = dataclasses.replace(service.model, bundle=str(earlier))
     service.see("happy")
     with served(service) as address:
         assert json.loads(get(f"{address}/api/model").body)["unreliable"] == []

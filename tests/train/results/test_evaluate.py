@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from mien_edge.contract import LABELS
 from mien_edge.errors import DataError
+from mien_edge.model.bundle import load_bundle
 from mien_train import cli
 from mien_train.data import heads
 from mien_train.data.read import Dataset
@@ -63,7 +64,8 @@ def test_contempt_is_measured_where_crowd_and_bundle_know_it(eight_labels, bundl
     samples = evaluate.bundle_crops(eight_labels, data, all_rows(data))
     assert [head.name for head in samples.heads] == ["labels", "ferplus8"]
     assert samples.labels["ferplus8"].tolist() == [7, 6, 3]
-    samples = evaluate.bundle_crops(bundle, data, all_rows(data))
+    ferplus = load_bundle(bundle.folder.parent / "edge-ferplus-5")
+    samples = evaluate.bundle_crops(ferplus, data, all_rows(data))
     assert samples.labels["ferplus"].tolist() == [-1, 6, 3]
     assert samples.reference_head == heads.FERPLUS
 
