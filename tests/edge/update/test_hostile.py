@@ -274,7 +274,7 @@ def test_a_replayed_old_version(device, bundle, copy):
     newer = device.install(copy)
     device.request(newer)
     device.promote()
-    device.commit(newer)
+    device.commit(newer.card.id)
     edited(copy, version=card.version + 1)
     is_refused(device, copy, "a replayed old version", "older than version")
 
