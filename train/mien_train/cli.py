@@ -393,13 +393,14 @@ def _run(options: _Options) -> None:
 
     workers.join()
     run = _begin(options)
+    request = _calibration_request(options)
     if run.recipe.cross_validated:
         print(cross_validate.cross_validate(run).as_text())  # noqa: T201
     fit.fit(run)
     quantize.quantize(run)
     if not workers.is_chief():
         return
-    folders = _export_heads(run, options, only_missing=True)
+    folders = _export_heads(run, options, request, only_missing=True)
     robustness.measure_run(run, [load_bundle(folder) for folder in folders])
     print(f"report: {report.report(run)}")  # noqa: T201
 
@@ -577,12 +578,13 @@ def _add_export(commands: Any) -> None:
 def _export(options: _Options) -> None:
     from mien_train.training.run import open_run
 
-    _export_heads(open_run(options.folder), options)
+    _export_heads(open_run(options.folder), options, _calibration_request(options))
 
 
 def _export_heads(
     run: "OpenRun",
     options: _Options,
+    request: "CalibrationRequest",
     only_missing: bool = False,
 ) -> list[Path]:
     """Write a bundle for each head, or for those that have none; record in bundles.json, and
@@ -592,7 +594,6 @@ def _export_heads(
 
     path = run.folder / "bundles.json"
     folders = _recorded_bundles(path)
-    request = _calibration_request(options)
     models = options.models or run.folder / "models"
     for head in run.recipe.heads:
         if only_missing and head in folders and folders[head].exists():

@@ -41,7 +41,6 @@ from mien_edge.service.preview import PreviewServer
 from mien_edge.service.status_writer import StatusWriter
 from mien_edge.service.throttle import Governor, ThrottledSource
 from mien_edge.settings import MINUTES_ONLY, Settings
-from mien_edge.status.status_file import ModelStatus
 from mien_edge.status.systemd import Notifier
 from mien_edge.text import encodable
 from mien_edge.update.record import ProbationProgress
@@ -455,7 +454,7 @@ class Service:
         status = StatusWriter(
             self.options.runtime_folder,
             self._source_name(),
-            updater.state if updater else self._fixed_model,
+            updater.state if updater else self.model.status,
             stages,
             throttled.state if throttled else None,
             minutes_only=self.settings.use.minutes_only,
@@ -478,10 +477,6 @@ class Service:
             return None
         stack.callback(preview.close)
         return preview
-
-    def _fixed_model(self) -> ModelStatus:
-        """What the status file says of a model that stays."""
-        return self.model.status()
 
     def _source_name(self) -> str:
         names = self.options.sources or [self.settings.source.uri]

@@ -3,11 +3,9 @@
 import bz2
 import dataclasses
 import gzip
-import io
 import json
 import lzma
 import os
-import tarfile
 import tempfile
 import zipfile
 from pathlib import Path
@@ -25,6 +23,7 @@ from mien_train.data.source import DataSource
 from mien_train.results import evaluate
 from mien_train.results.evaluation import Evaluation
 from small_data import rows, write_csv
+from small_packages import tarball
 
 
 def read_photographs(folder):
@@ -136,21 +135,13 @@ def test_a_bad_row_below_blank_lines_has_the_line_that_an_editor_shows(tmp_path)
         read.load_dataset(path)
 
 
-def tar_gz(path, members):
-    with tarfile.open(path, "w:gz") as archive:
-        for name, content in members.items():
-            entry = tarfile.TarInfo(name)
-            entry.size = len(content)
-            archive.addfile(entry, io.BytesIO(content))
-
-
 def zipped(path, members):
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in members.items():
             archive.writestr(name, content)
 
 
-@pytest.mark.parametrize("pack", [tar_gz, zipped])
+@pytest.mark.parametrize("pack", [tarball, zipped])
 def test_the_table_of_kaggles_archive_is_chosen_by_its_header(tmp_path, pack):
     path = write_csv(tmp_path / "f.csv", rows({"Training": 1}), "emotion,Usage,pixels")
     plain = read.load_dataset(path)

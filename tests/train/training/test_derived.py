@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from mien_train.data import heads
 from mien_train.data.source import DataSource
-from mien_train.training import derived
+from mien_train.training import derived, networks
 
 
 def test_a_prior_is_the_share_of_each_label_in_the_targets_of_its_head():
@@ -42,3 +42,14 @@ def test_no_row_teaches_a_derived_head_and_the_majority_measures_it(voted):
     assert (both[:, 0] == majority).all()
     assert (both[:, 1] == -1).all()
     assert heads.learned(["fer2013", "real", "labels"]) == ("fer2013", "labels")
+
+
+def test_further_heads_begin_as_the_mean_and_heads_of_several_sizes_are_left_alone():
+    kernel = np.arange(8.0).reshape(2, 4)
+    bias = np.arange(4.0)
+    *body, wider_kernel, wider_bias = networks.more_heads(["body", kernel, bias], 6, 2)
+    assert body == ["body"]
+    assert wider_kernel.tolist() == [[0, 1, 2, 3, 1, 2], [4, 5, 6, 7, 5, 6]]
+    assert wider_bias.tolist() == [0, 1, 2, 3, 1, 2]
+    seven_and_eight = [np.zeros((2, 15)), np.zeros(15)]
+    assert networks.more_heads(seven_and_eight, 15, 7) == seven_and_eight

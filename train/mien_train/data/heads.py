@@ -10,10 +10,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from mien_edge.contract import LABELS
+from mien_edge.contract import LABELS, softmax
 from mien_edge.errors import DataError, RunError
 
-from mien_train.arrays import Array, Floats, Labels
+from mien_train.arrays import Array, Doubles, Floats, Labels
 from mien_train.data.read import VOTE_OF_LABEL, VOTES, Dataset
 
 LABELS_HEAD = "labels"
@@ -29,8 +29,9 @@ class Head:
     these labels. labels: the names that its outputs predict, in their order. vote_columns: for each
     label the column of read.VOTES that holds its votes; empty for a head that learns the one label
     that a row is given. calibration_priority: of the heads that rows have labels for, the threshold
-    goes by the one with the highest. is_derived: whether it learns from its teacher alone, from
-    what the teacher's other heads say (see training/derived.py); its labels only measure it.
+    goes by the one with the highest. measured_by: of a head that learns from its teacher alone,
+    from what the teacher's other heads say (see training/derived.py), the head whose labels measure
+    it; empty for one that learns from labels.
     """
 
     name: str
@@ -40,7 +41,12 @@ class Head:
     labels: tuple[str, ...]
     vote_columns: tuple[int, ...] = ()
     calibration_priority: int = 0
-    is_derived: bool = False
+    measured_by: str = ""
+
+    @property
+    def is_derived(self) -> bool:
+        """Whether it learns from its teacher alone."""
+        return bool(self.measured_by)
 
     @property
     def needs_votes(self) -> bool:
@@ -139,7 +145,7 @@ REAL = Head(
     labels=LABELS,
     vote_columns=VOTE_OF_LABEL,
     calibration_priority=1,
-    is_derived=True,
+    measured_by=FERPLUS.name,
 )
 """What devices take. A third of FER+'s faces are neutral, and hardly one shows disgust; in front of
 a camera that is not so.
@@ -158,6 +164,11 @@ def find_head(name: str) -> Head:
 def learned(names: Iterable[str]) -> tuple[str, ...]:
     """Return those names of heads that learn from labels, without the derived ones."""
     return tuple(name for name in names if name not in HEADS or not HEADS[name].is_derived)
+
+
+def measuring_head(name: str) -> str:
+    """Return the name of the head whose labels measure the head of that name, often the same."""
+    return HEADS[name].measured_by or name if name in HEADS else name
 
 
 def labels_head(label_names: Sequence[str]) -> Head:
@@ -213,6 +224,16 @@ def join_targets(dataset: Dataset, heads: Iterable[Head], label_smoothing: float
 def split_heads(values: Array, sizes: Sequence[int]) -> list[Array]:
     """Return each head's part of (n, outputs) values. sizes: outputs of each head."""
     return np.split(values, np.cumsum(sizes)[:-1], axis=1)
+
+
+def head_probabilities(
+    logits: Array, sizes: Sequence[int], temperatures: Sequence[float]
+) -> Doubles:
+    """Return the (n, outputs) probabilities of all heads, one after the other, of (n, outputs)
+    logits. sizes: outputs of each head. temperatures: one for each head.
+    """
+    heads = zip(split_heads(logits, sizes), temperatures, strict=True)
+    return np.concatenate([softmax(part, temperature) for part, temperature in heads], axis=1)
 
 
 def _votes(dataset: Dataset) -> Floats:

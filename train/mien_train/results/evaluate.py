@@ -184,7 +184,7 @@ def evaluate_run(
         calibration = calibrate(
             [*held_out, *rows], predicts.labels, target_accuracy, labels_as_text(target.name)
         )
-        networks[name] = _evaluate_network(
+        networks[name] = evaluate_network(
             calibration, validation, validation_logits, test, test_logits
         )
         calibrations[name] = calibration
@@ -516,13 +516,14 @@ def _converted(run: OpenRun, head: str, name: str) -> Path:
     return path
 
 
-def _evaluate_network(
+def evaluate_network(
     calibration: MixedCalibration,
     validation: LabelledCrops,
     validation_logits: Floats,
     test: LabelledCrops,
     test_logits: Floats,
 ) -> NetworkEvaluation:
+    """The figures of a network with that calibration, of its (n, outputs) logits on both rows."""
     as_they_are = next(iter(calibration.parts.values()))
     temperature = calibration.temperature
     return NetworkEvaluation(

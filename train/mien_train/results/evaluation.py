@@ -14,7 +14,7 @@ from mien_edge.errors import RunError
 from mien_edge.model import estimates, profile
 from mien_edge.model.profile import LayerProfile
 
-from mien_train.data.heads import FERPLUS, LABELS_HEAD, REAL, Head, find_head, labels_head
+from mien_train.data.heads import LABELS_HEAD, Head, find_head, labels_head, measuring_head
 from mien_train.metrics import ClassificationMetrics, McNemar, coverage_as_text
 from mien_train.results.calibration import VALIDATION_ROWS, MixedCalibration
 from mien_train.results.crossvalidation import CrossValidation
@@ -290,10 +290,8 @@ class BundleEvaluation:
 
 
 def labels_as_text(head: str) -> str:
-    """How a sentence calls the labels of a head; those that measure a derived one are FER+'s."""
-    if head == LABELS_HEAD:
-        return "the data's labels"
-    return f"{FERPLUS.name if head == REAL.name else head} labels"
+    """How a sentence calls the labels that measure a head."""
+    return "the data's labels" if head == LABELS_HEAD else f"{measuring_head(head)} labels"
 
 
 def scores_as_text(scores: Scores) -> str:

@@ -21,7 +21,6 @@ from mien_train.data.splits import Split, split_dataset, without_near_duplicates
 from mien_train.results.calibration import (
     VALIDATION_ROWS,
     CalibrationRows,
-    MixedCalibration,
     PartCalibration,
     assess,
     calibrate,
@@ -34,12 +33,12 @@ from mien_train.results.evaluate import (
     bundle_crops,
     bundle_head,
     calibration_rows,
+    evaluate_network,
     int8_logits,
-    measure,
     mixed_samples,
     other_samples,
 )
-from mien_train.results.evaluation import Evaluation, NetworkEvaluation, labels_as_text
+from mien_train.results.evaluation import Evaluation, labels_as_text
 from mien_train.results.export import (
     CALIBRATION_BEGINNINGS,
     calibration_limitations,
@@ -110,9 +109,12 @@ def recalibrate(
     target_accuracy = request.target_accuracy or target.target_accuracy
     judged_by = labels_as_text(target.name)
     calibration = calibrate(rows.parts, card.labels, target_accuracy, judged_by)
+    int8 = evaluate_network(
+        calibration, rows.validation, rows.parts[0].logits, rows.test, rows.test_logits
+    )
     evaluation = replace(
         figures,
-        networks={**figures.networks, "int8": _network(figures, rows, calibration)},
+        networks={**figures.networks, "int8": int8},
         target_accuracy={target.name: target_accuracy},
         calibrated_on=VALIDATION_ROWS,
         calibration=calibration,
@@ -138,17 +140,17 @@ def recalibrate(
 class _MeasuredRows(NamedTuple):
     """What a bundle is calibrated on, and measured on afterwards.
 
-    parts: the first is of the validation rows as they are. test: None for a split without.
+    parts: the first is of the validation rows as they are. test: without rows for a split without.
     """
 
     validation: LabelledCrops
     parts: list[CalibrationRows]
-    test: LabelledCrops | None
+    test: LabelledCrops
     test_logits: Floats
 
     def test_rows(self, name: str) -> Iterator[CalibrationRows]:
         """Yield the test rows as a part of that name, if there are any."""
-        if self.test is not None and self.test.heads:
+        if self.test.heads:
             yield calibration_rows(CalibrationSamples(name, self.test), self.test_logits)
 
 
@@ -162,8 +164,6 @@ def _measured_rows(
     parts = [
         calibration_rows(part, int8_logits(bundle.model, part.samples.crops)) for part in samples
     ]
-    if not len(split.test):
-        return _MeasuredRows(validation, parts, None, parts[0].logits[:0])
     is_unseen = without_near_duplicates(dataset, split)
     test = bundle_crops(bundle, dataset, split.test, is_unseen)
     return _MeasuredRows(validation, parts, test, int8_logits(bundle.model, test.crops))
@@ -181,23 +181,6 @@ def _validation(bundle: Bundle, dataset: Dataset, split: Split) -> LabelledCrops
             "no validation row has a label that the bundle has; name other --data, or more of it"
         )
     return samples
-
-
-def _network(
-    figures: Evaluation, rows: _MeasuredRows, calibration: MixedCalibration
-) -> NetworkEvaluation:
-    """The int8 network's figures with another calibration."""
-    as_they_are = next(iter(calibration.parts.values()))
-    temperature = calibration.temperature
-    return replace(
-        figures.networks["int8"],
-        temperature=temperature,
-        confidence_threshold=calibration.threshold,
-        coverage=as_they_are.coverage,
-        threshold_accuracy=as_they_are.accuracy,
-        validation=measure(rows.validation, rows.parts[0].logits, temperature),
-        test={} if rows.test is None else measure(rows.test, rows.test_logits, temperature),
-    )
 
 
 def _card(

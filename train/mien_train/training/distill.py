@@ -14,13 +14,12 @@ from pathlib import Path
 
 import numpy as np
 from mien_edge import schema
-from mien_edge.contract import softmax
 from mien_edge.errors import RunError
 from numpy.typing import NDArray
 
-from mien_train.arrays import Pixels
+from mien_train.arrays import Array, Pixels
 from mien_train.data import cache, splits
-from mien_train.data.heads import split_heads
+from mien_train.data.heads import head_probabilities
 from mien_train.progress import progress
 from mien_train.training import derived, ensemble, loop, networks
 from mien_train.training.ensemble import Ensemble
@@ -43,7 +42,7 @@ def with_soft_targets(run: OpenRun, stage: Stage, training: TrainingSet) -> Trai
     """
     if stage.distilled_from == "fit":
         folder = run.stage_folder("quantize") / _FOLDER
-        return _with_views(run, stage, training, folder, _fitted_predictor(run))
+        return _with_views(run, stage, training, folder, _fitted_teacher(run))
     teacher = run.teacher
     if teacher is None:
         raise RunError(
@@ -53,7 +52,7 @@ def with_soft_targets(run: OpenRun, stage: Stage, training: TrainingSet) -> Trai
     ensemble.check_alike(str(run.folder), run.facts, str(teacher.folder), teacher.facts)
     folder = _cache_folder(teacher) / _cache_key(run, stage)
     derive = _deriver(run, teacher, training, folder)
-    return _with_views(run, stage, training, folder, partial(_predict, teacher), derive)
+    return _with_views(run, stage, training, folder, teacher, derive)
 
 
 def _with_views(
@@ -61,18 +60,18 @@ def _with_views(
     stage: Stage,
     training: TrainingSet,
     folder: Path,
-    predict: Callable[[View], NDArray[np.float16]],
+    teacher: Callable[[Pixels], Array],
     derive: Callable[[NDArray[np.float16]], NDArray[np.float16]] | None = None,
 ) -> TrainingSet:
-    """Return the training set with what a teacher predicts on the views of a stage, each cached in
-    the folder.
+    """Return the training set with a teacher's (n, outputs) probabilities of the crops of each of a
+    stage's views, cached in the folder.
 
     derive: adds what derived heads learn to a teacher's (n, outputs) probabilities.
     """
     probabilities = []
     for number in progress(range(stage.teacher_views), "computing soft targets", "views"):
         view = teacher_view(training, stage.augment, run.recipe.seed, number)
-        cached = cache.cached(folder / f"{number:02d}.npz", partial(predict, view))
+        cached = cache.cached(folder / f"{number:02d}.npz", partial(_predict, teacher, view))
         # Earlier versions kept the heads on an axis of their own.
         values = cached.reshape(len(training), -1)
         probabilities.append(derive(values) if derive else values)
@@ -149,20 +148,14 @@ def _cache_key(run: OpenRun, stage: Stage) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _predict(teacher: Ensemble, view: View) -> NDArray[np.float16]:
+def _predict(teacher: Callable[[Pixels], Array], view: View) -> NDArray[np.float16]:
     rows = np.arange(len(view))
     return teacher(view(rows)).astype(np.float16)
 
 
-def _fitted_predictor(run: OpenRun) -> Callable[[View], NDArray[np.float16]]:
-    """Return what predicts a view as the run's float network does."""
+def _fitted_teacher(run: OpenRun) -> Callable[[Pixels], Array]:
+    """Return what computes the probabilities of crops as the run's float network does."""
     model = networks.build(run.recipe, run.outputs)
     model.set_weights(loop.best_weights(run.stage_folder("fit")))
     sizes = [len(head.labels) for head in run.heads]
-
-    def predict(view: View) -> NDArray[np.float16]:
-        logits = loop.predict(model, view(np.arange(len(view))))
-        parts = [softmax(part) for part in split_heads(logits, sizes)]
-        return np.concatenate(parts, axis=1).astype(np.float16)
-
-    return predict
+    return lambda crops: head_probabilities(loop.predict(model, crops), sizes, [1.0] * len(sizes))

@@ -9,7 +9,8 @@ them. The shares are chosen on validation rows only; PublicTest is reported. Net
 
 import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,13 @@ from typing import Any
 import keras
 import numpy as np
 from mien_edge import files, schema
-from mien_edge.contract import Preprocess, softmax
+from mien_edge.contract import Preprocess
 from mien_edge.errors import DataError, RunError
 
 from mien_train import metrics, plots
 from mien_train.arrays import Array, Doubles, Floats, Indices, Labels, Pixels
 from mien_train.data import heads, splits
-from mien_train.data.heads import Head, find_head, split_heads
+from mien_train.data.heads import Head, find_head, head_probabilities, split_heads
 from mien_train.data.read import Dataset
 from mien_train.data.splits import Split
 from mien_train.progress import progress
@@ -121,9 +122,7 @@ class Member:
         """Return (n, outputs) probabilities of the member's (n, outputs) logits, each head at its
         temperature.
         """
-        parts = split_heads(logits, self.facts.head_sizes)
-        heads = zip(parts, self.temperatures, strict=True)
-        return np.concatenate([softmax(part, temperature) for part, temperature in heads], axis=1)
+        return head_probabilities(logits, self.facts.head_sizes, self.temperatures)
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,21 +151,17 @@ class Ensemble:
 
 def load_ensemble(folder: Path) -> Ensemble:
     """Load the ensemble of a folder. Raises RunError where there is none, or a damaged one."""
-    path = folder / "ensemble.json"
-    try:
-        record = json.loads(path.read_text())
-        facts = Facts.from_record(record["facts"])
-        members = [_load_member(folder, member, facts) for member in record["members"]]
-        packages = [package_network.from_record(folder, entry) for entry in _packages(record)]
-    except FileNotFoundError as problem:
-        raise RunError(
-            f"{problem.filename}: not here; make the ensemble with: mien-train ensemble {folder} "
-            "MEMBER …"
-        ) from None
-    except (AttributeError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as problem:
-        raise RunError(
-            f"{path} is damaged ({problem}); make it again with: mien-train ensemble"
-        ) from None
+    with _damage_explained(folder) as path:
+        try:
+            record = json.loads(path.read_text())
+            facts = Facts.from_record(record["facts"])
+            members = [_load_member(folder, member, facts) for member in record["members"]]
+            packages = _parse_packages(folder, record)
+        except FileNotFoundError as problem:
+            raise RunError(
+                f"{problem.filename}: not here; make the ensemble with: mien-train ensemble "
+                f"{folder} MEMBER …"
+            ) from None
     return Ensemble(folder, tuple(members), tuple(packages))
 
 
@@ -174,10 +169,31 @@ def read_facts(folder: Path) -> Facts:
     """Read what the members of an ensemble's folder have in common, without their networks. Raises
     RunError for a damaged ensemble.json.
     """
+    with _damage_explained(folder) as path:
+        return Facts.from_record(json.loads(path.read_text())["facts"])
+
+
+def read_packages(folder: Path) -> list[PackageNetwork]:
+    """Read which networks of others an ensemble's folder names, without its members' networks.
+    Raises RunError for a damaged ensemble.json.
+    """
+    with _damage_explained(folder) as path:
+        return _parse_packages(folder, json.loads(path.read_text()))
+
+
+def _parse_packages(folder: Path, record: dict[str, Any]) -> list[PackageNetwork]:
+    return [package_network.from_record(folder, entry) for entry in _packages(record)]
+
+
+@contextmanager
+def _damage_explained(folder: Path) -> Iterator[Path]:
+    """Yield the path of a folder's ensemble.json. Raises RunError where what is in the folder
+    proves to be damaged.
+    """
     path = folder / "ensemble.json"
     try:
-        return Facts.from_record(json.loads(path.read_text())["facts"])
-    except (AttributeError, ValueError, KeyError, TypeError) as problem:
+        yield path
+    except (AttributeError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as problem:
         raise RunError(
             f"{path} is damaged ({problem}); make it again with: mien-train ensemble"
         ) from None

@@ -7,7 +7,7 @@ from mien_edge.errors import RunError
 
 from mien_train.data.source import DataSource
 from mien_train.training import dequantize, loop, package_network
-from mien_train.training.ensemble import Member, load_ensemble, round_kernels
+from mien_train.training.ensemble import Member, load_ensemble, read_packages, round_kernels
 from mien_train.training.package_network import PackageNetwork
 from mien_train.training.run import OpenRun, open_run
 
@@ -36,7 +36,7 @@ def open_packages(paths: Sequence[Path], contracts: Sequence[Path]) -> list[Pack
     packages = {}
     for path in paths:
         if (path / "ensemble.json").exists():
-            packages.update({package.name: package for package in load_ensemble(path).packages})
+            packages.update({package.name: package for package in read_packages(path)})
     for contract in contracts:
         package = package_network.load_package(contract)
         packages[package.name] = package

@@ -390,10 +390,12 @@ def one_head(weights: Sequence[Array], model: keras.Model, outputs: slice) -> li
 
 def more_heads(weights: Sequence[Array], outputs: int, size: int) -> list[Array]:
     """Return the weights of a network for the same one with more outputs: each further head of that
-    size begins as the mean of all there are.
+    size begins as the mean of all there are. The same weights where none is missing.
     """
     *body, kernel, bias = weights
     missing = (outputs - len(bias)) // size
+    if not missing:
+        return list(weights)
     mean_kernel = kernel.reshape(len(kernel), -1, size).mean(axis=1)
     mean_bias = bias.reshape(-1, size).mean(axis=0)
     return [
