@@ -8,6 +8,7 @@ import numpy as np
 
 from mien_edge import files, paths
 from mien_edge.chain import motion
+from mien_edge.chain.shrink import shrink
 from mien_edge.errors import RuntimeMissingError
 from mien_edge.settings import DetectSettings
 from mien_edge.values import Box, Face, Floats, Frame, Pixels
@@ -18,6 +19,7 @@ Detector = Callable[[Frame], tuple[Face, ...]]
 _WEIGHTS = "face_detection_yunet_2023mar.onnx"
 _WEIGHTS_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
 _CASCADE = "haarcascade_frontalface_alt2.xml"
+_HALVINGS = 2  # a pixel that the network sees is the mean of 16 of a large picture
 _MIN_SIDE = 8  # pixels; smaller pictures have no face
 
 
@@ -158,8 +160,7 @@ def _prepare(image: Pixels, settings: DetectSettings) -> Pixels:
     if factor < 1:
         new_width = max(round(width * factor), 1)
         new_height = max(round(height * factor), 1)
-        size = (new_width, new_height)
-        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+        image = shrink(image, new_width, new_height, _HALVINGS)
     if settings.blur:
         image = cv2.blur(image, (3, 3))  # type: ignore[assignment]
     return image
