@@ -1,4 +1,4 @@
-"""following.py DATA [--faces 6] [--seconds 3] [--path following.png]: how well faces are followed.
+"""following.py [DATA] [--faces 4] [--seconds 2.4] [--path FILE.png]: how well faces are followed.
 
 Faces of photographs (DATA/photos, DATA/wild) are moved, turned, brought nearer, covered and crowded
 in frames of 640 x 480 at 5 to 30 a second. The whole chain reads them in several ways, in one run:
@@ -8,8 +8,9 @@ in frames of 640 x 480 at 5 to 30 a second. The whole chain reads them in severa
     follow        as the settings have it (detect.interval)
     window        between two searches the detector again, on a window of 128 pixels about each face
 
-Printed is how far they agree, how often a face changes its number, and the processor time. With
---path a picture of a followed path is written. Nothing is asserted.
+Printed is how far they agree, how often a face changes its number, and the processor time. Without
+DATA the demo's photograph takes the place of the others: --path draws how it is followed, otherwise
+what more and more faces cost at 15 frames a second is printed. Nothing is asserted.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from mien_edge.chain import detect, follow, photos, pipeline
+from mien_edge.chain import detect, follow, photos, pipeline, sources
 from mien_edge.model.bundle import find_bundle, load_bundle
 from mien_edge.service.run import build_chain, load_model
 from mien_edge.settings import Settings
@@ -133,7 +134,7 @@ class Scene:
         """Frames of a camera."""
         rng = np.random.default_rng(self.seed)
         for index in range(round(fps * seconds)):
-            picture = self._picture(index / fps)
+            picture = self.picture(index / fps)
             noisy = _with_noise(picture, rng)
             image = cv2.cvtColor(noisy, cv2.COLOR_GRAY2BGR)
             yield Frame(image, index, 1_000_000 + index / fps)
@@ -146,7 +147,8 @@ class Scene:
     def _shift(self, t: float) -> float:
         return self.pan * wave(t, 2.0)
 
-    def _picture(self, t: float) -> Pixels:
+    def picture(self, t: float) -> Pixels:
+        """What is seen at a moment, (HEIGHT, WIDTH) uint8, without noise."""
         picture = np.roll(room(self.seed), round(self._shift(t)), axis=1)
         for index, (image, _) in enumerate(self.actors):
             pose = self.pose(index, t)
@@ -177,6 +179,17 @@ def scenes(images: Sequence[Pixels]) -> Iterator[tuple[str, Scene]]:
         yield "four", Scene(tuple(crowd), seed)
         yield "crossing", Scene(((image, walk), (following[0], walk_back)), seed)
         yield "one comes", Scene(((image, come_and_go), (following[0], sway_aside)), seed)
+
+
+def crowd(image: Pixels, count: int) -> Scene:
+    """Up to ten faces that sway, each in a place of its own."""
+    return Scene(tuple((image, partial(sway_in_rows, place)) for place in range(count)), 0)
+
+
+def sway_in_rows(place: int, t: float) -> Pose:
+    x = 70 + 125 * (place % 5) + 20 * wave(t, 2.4, place / 10)
+    y = 130 + 220 * (place // 5) + 12 * wave(t, 1.2, place / 10)
+    return Pose(x, y, height=105, roll=6 * wave(t, 2.4, place / 10))
 
 
 def passing(t: float) -> Sequence[float]:
@@ -499,76 +512,93 @@ class Comparison:
         return "\n".join(lines)
 
 
+def growth(image: Pixels, settings: Settings) -> Iterator[str]:
+    """What frames with more and more faces cost: medians of five rounds, all ways in turn."""
+    look = detect.detector(settings.detect)
+    model = load_model(settings, load_bundle(find_bundle("")))
+    yield f"{'faces':>5}{REFERENCE:>14}{'follow':>10}{'of a core at 15 fps':>22}"
+    for count in (0, 1, 2, 5, 10):
+        frames = list(crowd(image, count).frames(15, 2.0))
+        milliseconds: dict[str, list[float]] = defaultdict(list)
+        for _ in range(5):
+            for name, make in ways(settings).items():
+                chain = replace(build_chain(settings, model), detect=make(look))
+                start = time.process_time()
+                readings = [chain(frame) for frame in frames]
+                elapsed = time.process_time() - start
+                milliseconds[name].append(1000 * elapsed / len(frames))
+        seen = np.median([len(each) for each in readings])
+        every, following = (np.median(milliseconds[name]) for name in (REFERENCE, "follow"))
+        yield f"{seen:>5.0f}{every:>11.2f} ms{following:>7.2f} ms{following * 0.015:>21.1%}"
+
+
 # --- A picture of a path ----------------------------------------------------------------------
 
 
-def draw_path(scene: Scene, settings: Settings, target: Path) -> None:
-    """Draw where a face was detected and followed, and every tenth of its boxes, with its landmarks.
+def draw_path(image: Pixels, settings: Settings, target: Path) -> None:
+    """Draw where a face was searched for and followed on its way through the picture.
 
-    Written is the last frame of the scene, twice as large.
+    The frame at the end of the way is written, twice as large and faded.
     """
-    look = Counted(detect.detector(settings.detect))
-    find = follow.Follower(settings.detect.interval, look)
+    scene = Scene(((image, stroll),), 3)
+    find = follow.Follower(settings.detect.interval, Counted(detect.detector(settings.detect)))
     every_frame = detect.detector(settings.detect)
-    green, orange, blue = (80, 200, 80), (0, 140, 255), (255, 160, 60)
-    canvas = np.zeros((2 * HEIGHT, 2 * WIDTH, 3), np.uint8)
-    marks: list[Callable[[Pixels], None]] = []
-    for frame in scene.frames(15, 3.0):
-        calls = look.calls
+    colours = {"searched": (0, 120, 255), "followed": (80, 220, 80), REFERENCE: (255, 170, 70)}
+    boxes: list[tuple[str, Face]] = []
+    for frame in scene.frames(15, 3.2):
+        calls = find.detect.calls
         faces = find(frame)
-        is_search = look.calls > calls
-        canvas = cv2.resize(frame.image, (2 * WIDTH, 2 * HEIGHT), interpolation=cv2.INTER_CUBIC)
-        for face in every_frame(frame):
-            marks.append(partial(_draw_point, point=face.box.centre, colour=blue, radius=9))
-        for face in faces:
-            colour = orange if is_search else green
-            marks.append(partial(_draw_point, point=face.box.centre, colour=colour, radius=5))
-            if is_search or frame.index % 10 == 3:
-                marks.append(partial(_draw_box, face=face, colour=colour))
-    canvas = canvas // 2 + 60
-    for mark in marks:
-        mark(canvas)
-    legend = (("searched", orange), ("followed", green), ("detector on every frame", blue))
-    for line, (text, colour) in enumerate(legend):
+        how = "followed" if find.detect.calls == calls else "searched"
+        boxes += [(REFERENCE, face) for face in every_frame(frame)]
+        boxes += [(how, face) for face in faces]
+    size = (2 * WIDTH, 2 * HEIGHT)
+    end = cv2.cvtColor(scene.picture(3.2), cv2.COLOR_GRAY2BGR)
+    canvas = cv2.resize(end, size, interpolation=cv2.INTER_CUBIC) // 8 * 4 + 20
+    for how, face in boxes:
+        if how == "searched":
+            left, top, width, height = (round(2 * value) for value in face.box)
+            cv2.rectangle(canvas, (left, top), (left + width, top + height), colours[how], 1)
+        for point in (face.box.centre, *face.landmarks):
+            x, y = (round(2 * value) for value in point)
+            radius, thickness = (5, 1) if how == REFERENCE else (3, -1)
+            cv2.circle(canvas, (x, y), radius, colours[how], thickness, cv2.LINE_AA)
+    for line, (text, colour) in enumerate(colours.items()):
         place = (24, 44 + 34 * line)
         cv2.putText(canvas, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.9, colour, 2, cv2.LINE_AA)
-    cv2.imwrite(str(target), canvas)
+    cv2.imwrite(str(target), canvas, [cv2.IMWRITE_PNG_COMPRESSION, 9])
 
 
-def _draw_point(
-    canvas: Pixels, point: tuple[float, float], colour: tuple[int, int, int], radius: int
-) -> None:
-    x, y = (round(2 * value) for value in point)
-    thickness = -1 if radius < 9 else 2
-    cv2.circle(canvas, (x, y), radius, colour, thickness, cv2.LINE_AA)
+def stroll(t: float) -> Pose:
+    return Pose(90 + 145 * t, 250 + 40 * wave(t, 2.1), 110 + 25 * t, roll=10 * wave(t, 1.6))
 
 
-def _draw_box(canvas: Pixels, face: Face, colour: tuple[int, int, int]) -> None:
-    left, top, width, height = (round(2 * value) for value in face.box)
-    cv2.rectangle(canvas, (left, top), (left + width, top + height), colour, 2, cv2.LINE_AA)
-    for landmark in face.landmarks:
-        _draw_point(canvas, landmark, colour, 3)
+def demo_face() -> Pixels:
+    """The face of the demo's photograph, gray."""
+    return detect.gray(photos.read_photo(sources.astronaut()))[40:205, 160:290]
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--faces", type=int, default=6)
-    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("data", type=Path, nargs="?")
+    parser.add_argument("--faces", type=int, default=4)
+    parser.add_argument("--seconds", type=float, default=2.4)
     parser.add_argument("--path", type=Path)
     arguments = parser.parse_args()
     settings = Settings()
-    half = arguments.faces // 2
-    images = faces_of(arguments.data / "photos", "*.jpg", arguments.faces - half)
-    images += faces_of(arguments.data / "wild", "*/*.jpg", half)
     if arguments.path:
-        draw_path(Scene(((images[-1], sway),), 3), settings, arguments.path)
-        return
-    comparison = Comparison(settings)
-    for (kind, scene), fps in itertools.product(scenes(images), RATES):
-        comparison.read(kind, scene, fps, arguments.seconds)
-    print(comparison.table())  # noqa: T201
+        draw_path(demo_face(), settings, arguments.path)
+    elif arguments.data is None:
+        for line in growth(demo_face(), settings):
+            print(line)  # noqa: T201
+    else:
+        half = arguments.faces // 2
+        images = faces_of(arguments.data / "photos", "*.jpg", arguments.faces - half)
+        images += faces_of(arguments.data / "wild", "*/*.jpg", half)
+        comparison = Comparison(settings)
+        for (kind, scene), fps in itertools.product(scenes(images), RATES):
+            comparison.read(kind, scene, fps, arguments.seconds)
+        print(comparison.table())  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ forward-backward error of Kalal, Mikolajczyk and Matas 2010), and if it moves as
 face do (a similarity transform, by RANSAC: cv2.estimateAffinePartial2D).
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -140,4 +141,4 @@ def _advanced(trail: Trail, points: _Points, is_followed: NDArray[np.bool_]) -> 
 
 
 def _scale(transform: NDArray[np.float64]) -> float:
-    return float(np.hypot(transform[0, 0], transform[1, 0]))
+    return math.hypot(transform[0, 0], transform[1, 0])
