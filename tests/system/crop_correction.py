@@ -63,8 +63,8 @@ def samples(wild: Path, count: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
         for _ in range(VIEWS):
             error = rng.uniform(-1, 1, 4) * (SHIFT, SHIFT, SHIFT, DEGREES)
             crop = askew(picture, box._replace(x=box.x + BORDER, y=box.y + BORDER), error)
-            gray = bundle.card.preprocess(*crop).astype(np.int16) - 128
-            network.set_tensor(entry["index"], gray.astype(np.int8).reshape(entry["shape"]))
+            pixels = bundle.card.preprocess(*crop)
+            network.set_tensor(entry["index"], pixels.reshape(entry["shape"]))
             network.invoke()
             for index in layers:
                 name = f"layer with {lengths[index]:,} values"
