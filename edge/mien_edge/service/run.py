@@ -36,6 +36,7 @@ from mien_edge.log.writer import LogWriter
 from mien_edge.model.bundle import Bundle, find_bundle, load_bundle, models_folder, replay_golden
 from mien_edge.model.interpreter import Classifier
 from mien_edge.progress import ProgressLines
+from mien_edge.service import memory
 from mien_edge.service.file_show import FileShow
 from mien_edge.service.gpio import GpioSwitch
 from mien_edge.service.preview import PreviewServer
@@ -495,8 +496,9 @@ def build_chain(settings: Settings, model: LoadedModel) -> pipeline.Chain:
     """Put the stages together around a model.
 
     OpenCV then uses as many threads as the settings say, in the whole process: it would take every
-    core.
+    core; and malloc keeps what frames have freed.
     """
+    memory.keep_freed_memory()
     cv2.setNumThreads(settings.detect.threads)
     detector = following_detector(settings.detect)
     return pipeline.Chain(detector, track.Tracker(settings.track), model.classify, model.smooth)
