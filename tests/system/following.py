@@ -25,14 +25,15 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from mien_edge.chain import detect, follow, photos, pipeline, sources
+from mien_edge.chain import detect, follow, photos, pipeline, smooth, sources
 from mien_edge.model.bundle import find_bundle, load_bundle
 from mien_edge.service.run import build_chain, load_model
 from mien_edge.settings import Settings
+from mien_edge.update.updater import LoadedModel
 from mien_edge.values import Box, Face, Frame, Pixels, Reading
 
 WIDTH, HEIGHT = 640, 480
-RATES = (5, 10, 15, 30)  # frames per second
+RATES = (5, 15, 30)  # frames per second
 NOISE = 4.0  # gray levels; standard deviation of a sensor's noise
 MARGIN = 64  # pixels that noise may be shifted
 
@@ -263,18 +264,19 @@ def oval(height: int, width: int) -> np.ndarray:
 
 
 @cache
-def noise(deviation: float) -> np.ndarray:
+def noise(deviation: float) -> tuple[Pixels, Pixels]:
+    """What noise adds to a picture, and what it takes away."""
     shape = (HEIGHT + MARGIN, WIDTH + MARGIN)
-    return np.random.default_rng(0).normal(0, deviation, shape).round().astype(np.int16)
+    values = np.random.default_rng(0).normal(0, deviation, shape).round()
+    return values.clip(0, 255).astype(np.uint8), (-values).clip(0, 255).astype(np.uint8)
 
 
 def _with_noise(picture: Pixels, rng: np.random.Generator, deviation: float = NOISE) -> Pixels:
+    """A gray picture with noise that is another one each time."""
     top, left = rng.integers(0, MARGIN, 2)
-    height, width = picture.shape[:2]
-    values = noise(deviation)[top : top + height, left : left + width]
-    if picture.ndim == 3:
-        values = values[..., None]
-    return (picture + values).clip(0, 255).astype(np.uint8)
+    part = (slice(top, top + HEIGHT), slice(left, left + WIDTH))
+    more, less = noise(deviation)
+    return cv2.subtract(cv2.add(picture, more[part]), less[part])
 
 
 def faces_of(folder: Path, pattern: str, count: int) -> list[Pixels]:
@@ -308,7 +310,8 @@ class NoisyFrames:
         self.rng = np.random.default_rng(1)
 
     def __call__(self, frame: Frame) -> tuple[Face, ...]:
-        return self.look(replace(frame, image=_with_noise(frame.image, self.rng, 1.0)))
+        noisy = _with_noise(frame.image[..., 0], self.rng, 1.0)
+        return self.look(replace(frame, image=cv2.cvtColor(noisy, cv2.COLOR_GRAY2BGR)))
 
 
 class Window:
@@ -462,12 +465,19 @@ def switches(scene: Scene, fps: float, frames: Iterable[Sequence[Reading]]) -> i
     return count
 
 
+def fresh_chain(settings: Settings, model: LoadedModel, find: detect.Detector) -> pipeline.Chain:
+    """The service's chain with another first stage, and with no face in memory."""
+    threshold = model.bundle.card.calibration.confidence_threshold
+    smoother = smooth.Smoother(settings.smooth, threshold)
+    return replace(build_chain(settings, model), detect=find, smooth=smoother)
+
+
 class Comparison:
     """Scenes read in each way, and what came of it by way and group of scenes."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.bundle = load_bundle(find_bundle(""))
+        self.model = load_model(settings, load_bundle(find_bundle("")))
         self.look = detect.detector(settings.detect)
         self.tallies: dict[tuple[str, str], Tally] = defaultdict(Tally)
 
@@ -497,8 +507,8 @@ class Comparison:
     ) -> tuple[pipeline.Chain, pipeline.Timed, Counted]:
         """A chain of its own, its first stage, and the detector in it."""
         look = Counted(self.look)
-        chain = build_chain(self.settings, load_model(self.settings, self.bundle))
-        timed, stages = pipeline.timed(replace(chain, detect=make(look)), time.process_time)
+        chain = fresh_chain(self.settings, self.model, make(look))
+        timed, stages = pipeline.timed(chain, time.process_time)
         return timed, dict(stages)["detect"], look
 
     def table(self) -> str:
@@ -522,7 +532,7 @@ def growth(image: Pixels, settings: Settings) -> Iterator[str]:
         milliseconds: dict[str, list[float]] = defaultdict(list)
         for _ in range(5):
             for name, make in ways(settings).items():
-                chain = replace(build_chain(settings, model), detect=make(look))
+                chain = fresh_chain(settings, model, make(look))
                 start = time.process_time()
                 readings = [chain(frame) for frame in frames]
                 elapsed = time.process_time() - start
@@ -596,9 +606,11 @@ def main() -> None:
         images = faces_of(arguments.data / "photos", "*.jpg", arguments.faces - half)
         images += faces_of(arguments.data / "wild", "*/*.jpg", half)
         comparison = Comparison(settings)
-        for (kind, scene), fps in itertools.product(scenes(images), RATES):
-            comparison.read(kind, scene, fps, arguments.seconds)
-        print(comparison.table())  # noqa: T201
+        try:
+            for (kind, scene), fps in itertools.product(scenes(images), RATES):
+                comparison.read(kind, scene, fps, arguments.seconds)
+        finally:  # also of what was read before Ctrl+C
+            print(comparison.table())  # noqa: T201
 
 
 if __name__ == "__main__":
