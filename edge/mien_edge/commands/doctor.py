@@ -21,6 +21,7 @@ from typing import Literal
 
 from mien_edge import paths
 from mien_edge.addresses import is_network_address, mask_address
+from mien_edge.chain import reach
 from mien_edge.commands import service_access
 from mien_edge.commands.common import json_option, settings_from, settings_option
 from mien_edge.commands.service_access import Node, ServiceUser, Unit, closed_nodes, nodes
@@ -95,6 +96,7 @@ def examine(
     device = Device(settings, root, settings_file)
     checks = (
         _camera,
+        _reach,
         _access,
         _secrets,
         _packages,
@@ -148,6 +150,26 @@ def _camera(device: Device) -> Iterator[Finding]:
     else:
         text = f"the source is {mask_address(uri)}, not a camera of this device"
         yield Finding("camera", "note", text)
+
+
+def _reach(device: Device) -> Iterator[Finding]:
+    """Say how far from the camera faces are found and get labels."""
+    settings = device.settings
+    wanted = settings.detect.max_distance
+    read = reach.read_distance(settings)
+    found = reach.found_distance(settings)
+    size = reach.detector_size(settings)
+    picture = f"{reach.frame_size(settings)} pixels, {settings.source.field_of_view:g} degrees"
+    text = (
+        f"adults' faces are found up to {found:.1f} m away and large enough for a label up to "
+        f"{read:.1f} m ({picture}, detector {size})"
+    )
+    if wanted > min(found, read):
+        pixels = reach.needed_frame_size(settings)
+        fix = f"make the longer of source.width and source.height {pixels}, or wish for less"
+        yield Finding("reach", "warning", f"detect.max_distance is {wanted:g} m, but {text}", fix)
+    else:
+        yield Finding("reach", "ok", text)
 
 
 def _v4l2_camera(root: Path, name: str) -> Finding:

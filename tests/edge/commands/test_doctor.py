@@ -3,6 +3,7 @@
 import pytest
 from mien_edge.commands import doctor
 from mien_edge.settings import (
+    DetectSettings,
     GpioSettings,
     PublishSettings,
     Settings,
@@ -219,3 +220,18 @@ def test_what_the_device_is_for_is_a_finding(tmp_path, settings, severity, text)
     (finding,) = [finding for finding in findings if finding.subject == "purpose"]
     assert finding.severity == severity
     assert text in finding.text
+
+
+def test_how_far_from_the_camera_faces_are_found_and_read_is_said_in_metres(tmp_path):
+    (finding,) = examined(doctor._reach, tmp_path)
+    assert finding.severity == "ok"
+    assert "found up to 1.8 m away" in finding.text
+    assert "label up to 2.7 m (640 pixels, 66 degrees, detector 320)" in finding.text
+
+
+def test_a_distance_that_the_frames_are_too_small_for_comes_with_the_width_that_it_needs(tmp_path):
+    detect = DetectSettings(max_distance=4.0)
+    (finding,) = examined(doctor._reach, tmp_path, detect=detect)
+    assert finding.severity == "warning"
+    assert finding.text.startswith("detect.max_distance is 4 m, but adults' faces are found")
+    assert "source.height 945" in finding.fix
