@@ -155,8 +155,12 @@ class DetectSettings(_Section):
     min_score: float = _setting(
         0.7, "detector score; faces with a lower score are ignored", 0.05, 0.99
     )
-    interval_frames: int = _setting(
-        5, "frames; without motion, faces are detected only in every Nth frame", 1, 60
+    interval: float = _setting(
+        0.5,
+        "seconds between two searches of the whole picture, and so until a new face is seen; "
+        "faces are followed in between, lost ones are searched for at once; 0: search every frame",
+        0,
+        2,
     )
     blur: bool = _setting(
         True, "apply a 3x3 blur before detection; it finds more faces in noisy frames"
@@ -538,7 +542,8 @@ RENAMED = {
     "[panel]": "[gpio]",
     "source.patience": "source.frame_timeout",
     "source.longest_pause": "source.max_retry_delay",
-    "detect.every": "detect.interval_frames",
+    "detect.every": "detect.interval",
+    "detect.interval_frames": "detect.interval",
     "detect.threshold": "detect.min_score",
     "quality.smallest": "quality.min_face_pixels",
     "quality.sharpness": "quality.min_sharpness",
@@ -570,6 +575,9 @@ RENAMED = {
 }
 """Tables and keys of earlier versions, and their names now."""
 
+_NEW_UNITS = {"detect.interval": "in seconds"}
+"""What the values of keys in RENAMED count now, where it is something else than before."""
+
 
 def parse_settings(text: str, where: str = "mien.toml") -> Settings:
     """Read settings from TOML text.
@@ -598,10 +606,16 @@ def _renamed_advice(content: dict[str, Any]) -> Iterator[str]:
     for table, keys in content.items():
         if isinstance(keys, dict):
             names += [f"{table}.{key}" for key in keys]
-    renamed = [f"{name} is now {RENAMED[name]}" for name in names if name in RENAMED]
+    renamed = [f"{name} is now {_new_name(name)}" for name in names if name in RENAMED]
     if renamed:
         pronoun = "it" if len(renamed) == 1 else "them"
         yield f"{', '.join(renamed)}; rename {pronoun}"
+
+
+def _new_name(name: str) -> str:
+    new_name = RENAMED[name]
+    unit = _NEW_UNITS.get(new_name)
+    return f"{new_name}, {unit}" if unit else new_name
 
 
 def _aggregate_advice(content: dict[str, Any]) -> Iterator[str]:

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 
 from mien_edge.chain import detect, pipeline, reach, sources
+from mien_edge.chain.follow import Follower
 from mien_edge.errors import RuntimeMissingError
 from mien_edge.model import boards, estimates, profile, tflite
 from mien_edge.model.bundle import Bundle
@@ -227,7 +228,7 @@ class _TimedLooks:
 def _time_looks(chain: pipeline.Chain) -> _TimedLooks:
     """Time the looks of the detector within a chain."""
     stage = chain.detect
-    if isinstance(stage, detect.IntervalDetector):
+    if isinstance(stage, Follower):
         looks = _TimedLooks(stage.detect)
         stage.detect = looks
         return looks

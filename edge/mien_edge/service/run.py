@@ -19,8 +19,9 @@ import cv2
 
 from mien_edge import paths
 from mien_edge.addresses import mask_address, mask_text
-from mien_edge.chain import annotate, detect, pipeline, reach, smooth, sources, track
+from mien_edge.chain import annotate, pipeline, reach, smooth, sources, track
 from mien_edge.chain.classify import Classify
+from mien_edge.chain.follow import following_detector
 from mien_edge.chain.score import Score, ScoreResult, read_labels
 from mien_edge.chain.sinks import Console, StandardOutput
 from mien_edge.chain.video import Video
@@ -496,7 +497,7 @@ def build_chain(settings: Settings, model: LoadedModel) -> pipeline.Chain:
     """
     cv2.setNumThreads(settings.detect.threads)
     detector_settings = replace(settings.detect, size=reach.detector_size(settings))
-    detector = detect.interval_detector(detector_settings)
+    detector = following_detector(detector_settings)
     return pipeline.Chain(detector, track.Tracker(settings.track), model.classify, model.smooth)
 
 

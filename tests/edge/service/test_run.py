@@ -168,7 +168,7 @@ def test_opencv_has_as_many_threads_as_the_settings_say(model):
 
 
 def test_the_detector_has_the_size_that_the_farthest_face_needs(model):
-    far = Settings(detect=DetectSettings(max_distance=3.0, interval_frames=1))
+    far = Settings(detect=DetectSettings(max_distance=3.0, interval=0.0))
     detector = build_chain(far, model).detect
     assert detector.settings.size == reach.detector_size(far) > far.detect.size
 

@@ -1,0 +1,140 @@
+"""Faces moved along with what is seen in them: sparse optical flow, and the similarity it shows.
+
+The motion of a point is estimated after Lucas and Kanade 1981, in a pyramid (Bouguet 2000), with
+OpenCV's calcOpticalFlowPyrLK. A point counts if the way back leads to where it came from (the
+forward-backward error of Kalal, Mikolajczyk and Matas 2010), and if it moves as most others of its
+face do (a similarity transform, by RANSAC: cv2.estimateAffinePartial2D).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mien_edge.values import Box, Face, Pixels
+
+_Points = NDArray[np.float32]
+
+_GRID = (0.1, 0.5, 0.9)  # where points lie along a side of the box, as shares of it
+_WINDOW = (9, 9)  # pixels about a point that are taken to move as it does
+_LEVELS = 3  # of the pyramid above the picture: a point may move by some 4 * 2**3 pixels
+_CRITERIA = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 10, 0.03)
+_MAX_RETURN_ERROR = 1.0  # pixels
+_MAX_RESIDUAL = 0.06  # of the box's longer side
+_MIN_SHARE = 0.5  # of a face's points
+_MAX_GROWTH = 2.0
+_IDENTITY = np.eye(2, 3)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trail:
+    """A face that is followed since the detector saw it. Everything is in pixels of the frame.
+
+    face: as the detector saw it.
+    origins: (n, 2) float32, the points in it then: a grid, and its landmarks.
+    points: (n, 2) float32, where they are now.
+    valid: (n,) bool, which of them have been followed without a break.
+    transform: (2, 3), what took the face from there to here.
+    """
+
+    face: Face
+    origins: _Points
+    points: _Points
+    valid: NDArray[np.bool_]
+    transform: NDArray[np.float64]
+
+    @classmethod
+    def start(cls, face: Face) -> "Trail":
+        """The trail of a face that was detected in this frame."""
+        box = face.box
+        grid = [(box.x + box.width * x, box.y + box.height * y) for x in _GRID for y in _GRID]
+        points = np.array([*grid, *face.landmarks], np.float32)
+        return cls(face, points, points, np.ones(len(points), np.bool_), _IDENTITY)
+
+    def current(self) -> Face:
+        """The face as it is now: box and landmarks moved, and the box scaled; never turned."""
+        scale = _scale(self.transform)
+        x, y = self._moved(self.face.box.centre)
+        width = self.face.box.width * scale
+        height = self.face.box.height * scale
+        box = Box(x - width / 2, y - height / 2, width, height)
+        landmarks = tuple(self._moved(landmark) for landmark in self.face.landmarks)
+        return replace(self.face, box=box, landmarks=landmarks)
+
+    def _moved(self, point: tuple[float, float]) -> tuple[float, float]:
+        x, y = (self.transform @ (*point, 1.0)).tolist()
+        return x, y
+
+
+def advance(
+    trails: Sequence[Trail], before: Pixels, now: Pixels, scale: tuple[float, float]
+) -> list[Trail | None]:
+    """Follow faces from one picture to the next; None for each that is lost.
+
+    A face is lost once fewer than half of its first points can be followed, so also when something
+    covers it or it leaves the picture.
+
+    before, now: (height, width) uint8, the frames scaled down.
+    scale: their width and height, as a share of the frame's.
+    """
+    if not trails:
+        return []
+    points = np.concatenate([trail.points for trail in trails])
+    factors = np.array(scale, np.float32)
+    arrivals, valid = _arrivals(points * factors, before, now)
+    arrivals /= factors
+    ends = np.cumsum([len(trail.points) for trail in trails])[:-1]
+    parts = zip(trails, np.split(arrivals, ends), np.split(valid, ends), strict=True)
+    return [_advanced(trail, points, trail.valid & valid) for trail, points, valid in parts]
+
+
+def _arrivals(points: _Points, before: Pixels, now: Pixels) -> tuple[_Points, NDArray[np.bool_]]:
+    """Where points have moved, (n, 2) float32, and which of them lead back to where they were."""
+    arrivals, forth = _flow(before, now, points)
+    returns, back = _flow(now, before, arrivals)
+    errors = np.abs(returns - points).max(axis=1)
+    return arrivals, forth & back & (errors < _MAX_RETURN_ERROR)
+
+
+def _flow(before: Pixels, now: Pixels, points: _Points) -> tuple[_Points, NDArray[np.bool_]]:
+    arrivals, status, _ = cv2.calcOpticalFlowPyrLK(  # type: ignore[call-overload]
+        before,
+        now,
+        points,
+        None,
+        winSize=_WINDOW,
+        maxLevel=_LEVELS,
+        criteria=_CRITERIA,
+    )
+    return arrivals, status[:, 0].astype(np.bool_)
+
+
+def _advanced(trail: Trail, points: _Points, valid: NDArray[np.bool_]) -> Trail | None:
+    """The trail with its points where they are now; None if too few of them agree."""
+    indices = np.flatnonzero(valid)
+    min_count = max(_MIN_SHARE * len(points), 3)
+    if len(indices) < min_count:
+        return None
+    side = max(trail.face.box.width, trail.face.box.height)
+    estimate, inliers = cv2.estimateAffinePartial2D(
+        trail.origins[indices],
+        points[indices],
+        ransacReprojThreshold=_MAX_RESIDUAL * side,
+    )
+    if estimate is None:
+        return None
+    transform = np.asarray(estimate, np.float64)
+    if not 1 / _MAX_GROWTH < _scale(transform) < _MAX_GROWTH:
+        return None
+    agreeing = indices[inliers[:, 0] > 0]
+    if len(agreeing) < min_count:
+        return None
+    remaining = np.zeros_like(valid)
+    remaining[agreeing] = True
+    return replace(trail, points=points, valid=remaining, transform=transform)
+
+
+def _scale(transform: NDArray[np.float64]) -> float:
+    return float(np.hypot(transform[0, 0], transform[1, 0]))
