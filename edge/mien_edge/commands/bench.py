@@ -34,9 +34,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--frames",
         type=int,
-        default=200,
+        default=210,
         metavar="N",
-        help="number of frames to measure in each scene (default: 200)",
+        help="number of frames to measure in each scene (default: 210)",
     )
     parser.add_argument(
         "--against",
@@ -224,7 +224,7 @@ def _board_lines(result: Mapping[str, Any]) -> Iterator[str]:
     from mien_edge.model import boards, estimates
 
     board = boards.BOARDS[result["board"]]
-    settings = boards.proposal_text(board) or "the built-in settings"
+    settings = boards.proposal_text(Settings(), board) or "the built-in settings"
     yield (
         f"estimate for a {board.name} (proposed: {settings}) with the detector at "
         f"{result['detector_size']} pixels:"

@@ -6,10 +6,12 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from mien_edge.chain import reach
 from mien_edge.model import estimates
 from mien_edge.model.tflite import Operator
 from mien_edge.settings import Settings
@@ -23,6 +25,7 @@ REFERENCE_SIZE = 320
 
 _LARGEST_SIZE = 640  # pixels of the longer side
 _PADDING = 32  # pixels
+_DEVICE_TREE_MODEL = "proc/device-tree/model"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +37,7 @@ class Board:
     detector_four_cores: milliseconds of YuNet on all cores, by the picture's longer side.
     detector_one_core: the same on one core, at 640 pixels.
     megabytes: memory of its smallest version.
-    proposal: settings for 15 frames a second, by table and key, where they differ from the
-        built-in ones.
+    proposal: settings for 15 frames a second, by table and key.
     """
 
     name: str
@@ -63,6 +65,10 @@ class Board:
         else:
             on_four_cores = float(np.interp(area, areas, milliseconds))
         return self.detector_one_core * on_four_cores / four_cores[_LARGEST_SIZE]
+
+
+def _proposal(size: int) -> Mapping[str, Mapping[str, Any]]:
+    return {"detect": {"size": size, "max_distance": 0.0, "interval": 0.5}}
 
 
 def _padded_area(size: int) -> int:
@@ -141,7 +147,9 @@ class LineEstimate:
         face = f"{self.faces:.1f} x {self.network:.1f} network"
         frames = f"{self.fps:g} frames x ({face} + {self.other:.1f} all else)"
         result = f"{self.milliseconds:.0f} ms a second = {self.cores:.0%} of one core"
-        return f"{looks} + {frames} = {result}; {self.detector_share:.0%} of it in the detector"
+        share = f"{self.detector_share:.0%} of it in the detector"
+        times = f"a frame takes {self.frame:.0f} ms, with a look {self.frame + self.detector:.0f}"
+        return f"{looks} + {frames} = {result}, {share}; {times}"
 
 
 LINE_SOURCE = (
@@ -159,7 +167,7 @@ BOARDS: Mapping[str, Board] = {
         detector_four_cores={160: 11.912, 320: 41.079, 640: 143.775},
         detector_one_core=380.040,
         megabytes=512,
-        proposal={"detect": {"size": 256}},
+        proposal=_proposal(size=256),
     ),
     "pi4": Board(
         name="Pi 4",
@@ -168,7 +176,7 @@ BOARDS: Mapping[str, Board] = {
         detector_four_cores={160: 5.357, 320: 21.082, 640: 81.111},
         detector_one_core=145.739,
         megabytes=1024,
-        proposal={},
+        proposal=_proposal(size=320),
     ),
     "pi5": Board(
         name="Pi 5",
@@ -177,10 +185,14 @@ BOARDS: Mapping[str, Board] = {
         detector_four_cores={160: 1.545, 320: 8.029, 640: 46.115},
         detector_one_core=65.432,
         megabytes=1024,
-        proposal={},
+        proposal=_proposal(size=320),
     ),
 }
 """The boards that estimates are for, by the name that `mien-edge bench --board` takes."""
+
+
+REFERENCE = Load(size=320, fps=15.0, faces=1.0, looks=2.1, reference_look=4.6, other=1.4)
+"""One moving face on an Intel Xeon, by `mien-edge bench`: what `expected` scales to a board."""
 
 
 def estimate_line(operators: Sequence[Operator], load: Load, board: Board) -> LineEstimate:
@@ -203,9 +215,33 @@ def estimate_line(operators: Sequence[Operator], load: Load, board: Board) -> Li
     )
 
 
+def expected(operators: Sequence[Operator], settings: Settings, board: Board) -> LineEstimate:
+    """What one moving face takes on a board at these settings, by REFERENCE.
+
+    operators: of the emotion network.
+    """
+    fps = settings.source.fps
+    interval = settings.detect.interval
+    looks = min(1 / interval, fps) if interval else fps
+    load = dataclasses.replace(REFERENCE, size=reach.detector_size(settings), fps=fps, looks=looks)
+    return estimate_line(operators, load, board)
+
+
 def board_of(model: str) -> str:
     """The key in BOARDS of what a device tree calls itself; '' for another machine."""
     return next((key for key, board in BOARDS.items() if board.model in model), "")
+
+
+def read_board(root: Path) -> str:
+    """The key in BOARDS of this machine; '' for another one.
+
+    root: the folder with the machine's proc/.
+    """
+    try:
+        model = (root / _DEVICE_TREE_MODEL).read_text(errors="replace")
+    except OSError:
+        return ""
+    return board_of(model)
 
 
 def proposed(settings: Settings, board: Board) -> Settings:
@@ -217,10 +253,11 @@ def proposed(settings: Settings, board: Board) -> Settings:
     return dataclasses.replace(settings, **tables)
 
 
-def proposal_text(board: Board) -> str:
-    """The proposed settings, as 'detect.size = 256'; '' where the built-in ones suit."""
+def proposal_text(settings: Settings, board: Board) -> str:
+    """What `proposed` changes, as 'detect.size = 256'; '' for nothing."""
     return ", ".join(
         f"{table}.{key} = {value}"
         for table, values in board.proposal.items()
         for key, value in values.items()
+        if getattr(getattr(settings, table), key) != value
     )

@@ -47,7 +47,7 @@ _START_UP_TIMEOUT = 120.0  # seconds
 _PACKAGES = ("mien", "numpy", "opencv-python-headless", "ai-edge-litert", "tflite-runtime")
 
 
-def measure(settings: Settings, bundle: Bundle, frames: int = 200) -> dict[str, Any]:
+def measure(settings: Settings, bundle: Bundle, frames: int = 210) -> dict[str, Any]:
     """Measure the chain at full speed, its share of a core at the source's rate, and its start-up.
 
     frames: number of frames to measure in each scene, after a tenth as many to warm up.
@@ -66,7 +66,7 @@ def measure(settings: Settings, bundle: Bundle, frames: int = 200) -> dict[str, 
     return result | start_up | {"cpu_share": cpu_shares(settings, bundle)}
 
 
-def measure_scenes(settings: Settings, bundle: Bundle, frames: int = 200) -> dict[str, Any]:
+def measure_scenes(settings: Settings, bundle: Bundle, frames: int = 210) -> dict[str, Any]:
     """Measure what a frame of each scene costs at full speed.
 
     frames: as in `measure`.

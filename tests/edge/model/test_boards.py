@@ -6,7 +6,7 @@ import pytest
 from mien_edge.model import boards, tflite
 from mien_edge.model.boards import BOARDS, Load
 from mien_edge.model.bundle import find_bundle, load_bundle
-from mien_edge.settings import Settings
+from mien_edge.settings import DetectSettings, Settings
 
 
 @pytest.fixture(scope="module")
@@ -72,14 +72,25 @@ def test_a_board_is_known_by_its_device_tree(model, key):
     assert boards.board_of(model) == key
 
 
-@pytest.mark.parametrize("key", BOARDS)
-def test_the_proposed_settings_are_settings_that_exist(key):
-    settings = boards.proposed(Settings(), BOARDS[key])
-    text = boards.proposal_text(BOARDS[key])
-    changed = {
-        f"{table}.{name} = {value}"
-        for table, values in BOARDS[key].proposal.items()
-        for name, value in values.items()
-        if getattr(getattr(settings, table), name) == value
-    }
-    assert ", ".join(sorted(changed)) == text
+def test_the_proposed_settings_change_what_the_text_says_and_nothing_else():
+    zero = BOARDS["zero2w"]
+    heavy = Settings(detect=DetectSettings(size=640, max_distance=3.0, interval=0.0, blur=False))
+    text = boards.proposal_text(heavy, zero)
+    assert text == "detect.size = 256, detect.max_distance = 0.0, detect.interval = 0.5"
+    light = boards.proposed(heavy, zero)
+    assert light == Settings(detect=DetectSettings(size=256, blur=False))
+    assert boards.proposal_text(light, zero) == ""
+
+
+@pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS)
+def test_with_the_proposed_settings_one_face_keeps_one_core_busy_at_most(board, operators):
+    settings = boards.proposed(Settings(), board)
+    assert boards.expected(operators, settings, board).cores <= 1
+
+
+def test_searching_every_frame_of_large_pictures_takes_more(operators):
+    zero = BOARDS["zero2w"]
+    heavy = Settings(detect=DetectSettings(size=640, interval=0.0))
+    light = boards.proposed(heavy, zero)
+    heavy_cores = boards.expected(operators, heavy, zero).cores
+    assert heavy_cores > 5 > 1 > boards.expected(operators, light, zero).cores

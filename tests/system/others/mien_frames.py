@@ -7,7 +7,6 @@ import sys
 
 import numpy as np
 from frames import Program
-
 from mien_edge.model.bundle import find_bundle, load_bundle
 from mien_edge.service.run import build_chain, load_model
 from mien_edge.settings import Settings
