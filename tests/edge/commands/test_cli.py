@@ -14,7 +14,11 @@ import cv2
 import pytest
 from helpers import ROOT, environment
 from mien_edge import cli
+<<<<<<< HEAD
 from mien_edge.commands import unit
+=======
+from mien_edge.chain import sources
+>>>>>>> c17dd8788ba20cbbaad017147d7f912b8376a27b
 from mien_edge.commands.common import command_lines
 
 ENTRY = [sys.executable, "-m", "mien_edge"]
@@ -332,17 +336,14 @@ sys.exit(f"loaded: {{loaded}}" if loaded else 0)
         ("view", "mien_edge.view.server"),
         ("logs", "mien_edge.log.show"),
         ("status", "mien_edge.status.summary"),
+        ("settings", "mien_edge.settings"),
     ],
 )
 def test_a_process_that_tells_others_has_not_even_the_code_for_pictures(command, module, tmp_path):
     (tmp_path / "mien.toml").write_text('[view]\nhost = "192.0.2.1"\n')
-    arguments = [
-        command,
-        "--settings",
-        str(tmp_path / "mien.toml"),
-        "--log",
-        str(tmp_path / "r.db"),
-    ]
+    arguments = [command, "--settings", str(tmp_path / "mien.toml")]
+    if command != "settings":
+        arguments += ["--log", str(tmp_path / "r.db")]
     if command == "publish":
         arguments += ["--state", str(tmp_path)]
     code = WITHOUT_PICTURES.format(arguments=arguments, module=module)
@@ -355,6 +356,38 @@ def test_the_list_of_commands_imports_none_of_them():
     code += "print([name for name in sys.modules if name.startswith('mien_edge.commands.')])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.stdout.strip() == "['mien_edge.commands.common']"
+
+
+HELP = """
+import sys
+from mien_edge.cli import main
+try:
+    main(["--help"])
+except SystemExit:
+    loaded = {"numpy", "mien_edge.settings", "mien_edge.export.textfile"} & set(sys.modules)
+    sys.exit(f"loaded: {loaded}" if loaded else 0)
+"""
+
+
+def test_the_list_of_commands_is_printed_without_what_the_commands_need():
+    result = subprocess.run([sys.executable, "-c", HELP], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
+PHOTOGRAPH = """
+import sys
+from mien_edge.cli import main
+main(["run", sys.argv[1], "--quiet"])
+needless = ("urllib.request", "http.client", "ssl", "mien_edge.log.show", "mien_edge.chain.annotate")
+loaded = sorted(set(needless) & set(sys.modules))
+sys.exit(f"loaded: {loaded}" if loaded else 0)
+"""
+
+
+def test_a_photograph_is_read_without_what_charts_and_network_cameras_need():
+    command = [sys.executable, "-c", PHOTOGRAPH, str(sources.astronaut())]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
 
 
 def test_a_run_loads_no_tensorflow():
