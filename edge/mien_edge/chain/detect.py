@@ -7,11 +7,7 @@ import cv2
 import numpy as np
 
 from mien_edge import files, paths
-<<<<<<< HEAD
-=======
-from mien_edge.chain import motion
 from mien_edge.chain.shrink import shrink
->>>>>>> c17dd8788ba20cbbaad017147d7f912b8376a27b
 from mien_edge.errors import RuntimeMissingError
 from mien_edge.settings import DetectSettings
 from mien_edge.values import Box, Face, Floats, Frame, Pixels
@@ -51,8 +47,7 @@ def reduced(image: Pixels, size: int) -> Pixels:
         return image
     new_width = max(round(width * factor), 1)
     new_height = max(round(height * factor), 1)
-    new_size = (new_width, new_height)
-    return cv2.resize(image, new_size, interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
+    return shrink(image, new_width, new_height, _HALVINGS)
 
 
 def largest_first(faces: Iterable[Face]) -> tuple[Face, ...]:
@@ -138,16 +133,7 @@ class Haar:
 
 def _prepare(image: Pixels, settings: DetectSettings) -> Pixels:
     """The picture scaled down until its longer side has `size` pixels, and blurred."""
-<<<<<<< HEAD
     image = reduced(image, settings.size)
-=======
-    height, width = image.shape[:2]
-    factor = settings.size / max(height, width)
-    if factor < 1:
-        new_width = max(round(width * factor), 1)
-        new_height = max(round(height * factor), 1)
-        image = shrink(image, new_width, new_height, _HALVINGS)
->>>>>>> c17dd8788ba20cbbaad017147d7f912b8376a27b
     if settings.blur:
         image = cv2.blur(image, (3, 3))  # type: ignore[assignment]
     return image

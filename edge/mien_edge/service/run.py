@@ -19,11 +19,7 @@ import cv2
 
 from mien_edge import paths
 from mien_edge.addresses import mask_address, mask_text
-<<<<<<< HEAD
-from mien_edge.chain import annotate, pipeline, reach, smooth, sources, track
-=======
-from mien_edge.chain import detect, pipeline, smooth, sources, track
->>>>>>> c17dd8788ba20cbbaad017147d7f912b8376a27b
+from mien_edge.chain import pipeline, reach, smooth, sources, track
 from mien_edge.chain.classify import Classify
 from mien_edge.chain.follow import following_detector
 from mien_edge.chain.score import Score, ScoreResult, read_labels

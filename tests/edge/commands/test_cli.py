@@ -14,11 +14,8 @@ import cv2
 import pytest
 from helpers import ROOT, environment
 from mien_edge import cli
-<<<<<<< HEAD
-from mien_edge.commands import unit
-=======
 from mien_edge.chain import sources
->>>>>>> c17dd8788ba20cbbaad017147d7f912b8376a27b
+from mien_edge.commands import unit
 from mien_edge.commands.common import command_lines
 
 ENTRY = [sys.executable, "-m", "mien_edge"]
