@@ -112,6 +112,16 @@ def test_one_covered_step_by_step_is_lost_and_its_neighbour_is_not(picture):
     assert trails[1].current().box == pytest.approx(neighbour.box, abs=1)
 
 
+def test_a_point_that_something_covered_does_not_lead_back_and_counts_no_more(picture):
+    tiles = np.random.default_rng(1).integers(0, 255, (40, 40), np.uint8)
+    covered = cv2.resize(tiles, (512, 512), interpolation=cv2.INTER_CUBIC)
+    points = np.array([(x, y) for x in range(180, 270, 15) for y in range(70, 180, 15)], np.float32)
+    _, is_followed = flow._arrivals(points, picture, covered)
+    assert is_followed.mean() < 0.1
+    _, is_followed = flow._arrivals(points, picture, moved(picture, motion(dx=5)))
+    assert is_followed.mean() > 0.9
+
+
 def test_one_that_leaves_the_picture_is_lost(picture):
     pictures = [moved(picture, motion(dx=-30 * step)) for step in range(9)]
     assert advanced([FACE], pictures) == [None]
