@@ -714,6 +714,8 @@ def _add_ensemble(commands: Any) -> None:
     )
     photos = "labelled photographs, a folder or a manifest, to measure on as well"
     command.add_argument("--photos", type=Path, metavar="PATH", help=photos)
+    mirrored = "take the mean of a crop and its mirror image: better, in twice the time"
+    command.add_argument("--mirrored", action="store_true", help=mirrored)
     json_option(command)
 
 
@@ -726,7 +728,9 @@ def _ensemble(options: _Options) -> None:
     data = _data_source(options)
     members = open_members(options.members, data)
     photographs = DataSource(options.photos).dataset if options.photos else None
-    result = ensemble.make_ensemble(options.folder, members, data.dataset, packages, photographs)
+    result = ensemble.make_ensemble(
+        options.folder, members, data.dataset, packages, photographs, options.mirrored
+    )
     _print_result(options, result, ensemble.as_text(result))
     picture = options.folder / "ensemble.png"
     sys.stderr.write(f"picture: {picture}; distill from it with: --teacher {options.folder}\n")
