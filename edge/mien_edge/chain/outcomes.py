@@ -5,6 +5,7 @@ with replacement, each with all of its photographs (Field & Welsh 2007). Two mod
 photographs are drawn alike, so that their samples may be subtracted.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -111,7 +112,7 @@ def _counts_of_groups(outcomes: Outcomes) -> Doubles:
     cells = (outcomes.truth, outcomes.predicted % shape[1], outcomes.settled.astype(int))
     counts = np.zeros((len(names), *shape))
     np.add.at(counts, (members.reshape(-1), *cells), 1)
-    return counts.reshape(len(names), -1)
+    return counts.reshape(len(names), math.prod(shape))
 
 
 def _cell_shape(outcomes: Outcomes) -> tuple[int, int, int]:
