@@ -661,41 +661,98 @@ def _calibrate(options: _Options) -> None:
 
 
 def _add_evaluate(commands: Any) -> None:
-    text = "measure the networks of a run, or a bundle on data"
+    text = "measure the networks of runs, or bundles on data or photographs"
     command = add_command(commands, "evaluate", text, _evaluate)
-    command.add_argument("target", type=Path, help="a run folder or a bundle folder")
+    targets = "run folders or bundle folders; of several, --json prints a list"
+    command.add_argument("targets", type=Path, nargs="+", metavar="TARGET", help=targets)
     _data_options(command)
-    _folder_option(command, "--against", "another bundle to compare with (McNemar's test)")
+    against = "another bundle to compare with, by McNemar's test; on photographs with intervals too"
+    _folder_option(command, "--against", against)
+    votes = "what each rater says of the photographs: a CSV with the columns file, rater_1, rater_2"
+    _file_option(command, "--votes", f"{votes} … (default: votes.csv beside them)")
+    page = "also write an HTML page about photographs, with the faces of the worst mistakes"
+    _file_option(command, "--html", page)
     json_option(command)
 
 
 def _evaluate(options: _Options) -> None:
-    if (options.target / "card.json").exists():
-        _evaluate_bundle(options)
+    is_bundle = [(target / "card.json").exists() for target in options.targets]
+    if all(is_bundle):
+        _evaluate_bundles(options)
+    elif any(is_bundle):
+        run = options.targets[is_bundle.index(False)]
+        raise RunError(f"{run} is no bundle, as others are; give runs alone, or bundles alone")
     else:
-        _evaluate_run(options)
+        _refuse_photograph_options(options)
+        _print_evaluations(options, [_evaluate_run(target) for target in options.targets])
 
 
-def _evaluate_bundle(options: _Options) -> None:
+def _evaluate_bundles(options: _Options) -> None:
     from mien_edge.model.bundle import load_bundle
 
     from mien_train.results.evaluate import evaluate_bundle
+    from mien_train.results.photo_scores import holds_photographs
 
+    bundles = [load_bundle(target) for target in options.targets]
     against = load_bundle(options.against) if options.against else None
-    dataset = _data_source(options).dataset
-    result = evaluate_bundle(load_bundle(options.target), dataset, options.split, against)
-    _print_result(options, result.to_json(), result.as_text())
+    source = _data_source(options)
+    if holds_photographs(source):
+        _evaluate_on_photographs(options, bundles, against, source)
+        return
+    _refuse_photograph_options(options)
+    results = [
+        evaluate_bundle(bundle, source.dataset, options.split, against) for bundle in bundles
+    ]
+    _print_evaluations(options, [(result.to_json(), result.as_text()) for result in results])
 
 
-def _evaluate_run(options: _Options) -> None:
+def _evaluate_on_photographs(
+    options: _Options, bundles: "list[Bundle]", against: "Bundle | None", source: "DataSource"
+) -> None:
+    from mien_train.results import photo_page, photo_scores
+
+    measured = [*bundles, against] if against else bundles
+    read = photo_scores.read_photographs(measured, source, options.split, options.votes)
+    other = read.pop() if against else None
+    results = [photo_scores.evaluate(each, other) for each in read]
+    parts = [(result.to_json(), result.as_text()) for result in results]
+    _print_evaluations(options, parts)
+    if len(results) > 1 and not options.json:
+        print(photo_scores.table([result.scores for result in results]))  # noqa: T201
+    if options.html:
+        command = shlex.join(["mien-train", *sys.argv[1:]])
+        page = photo_page.as_html(read, results, command)
+        files.write_text(options.html, page)
+        sys.stderr.write(f"page, with faces: {options.html}\n")
+
+
+def _refuse_photograph_options(options: _Options) -> None:
+    """Raise DataError for what is of photographs alone."""
+    for name, value in (("--html", options.html), ("--votes", options.votes)):
+        if value:
+            raise DataError(
+                f"{name} is for photographs: bundles, and --data with a folder or a manifest of "
+                "them; leave it out"
+            )
+
+
+def _evaluate_run(folder: Path) -> tuple[Any, str]:
+    """Return the values for JSON, and the text."""
     from mien_train.results import cross_validate
     from mien_train.results.evaluate import evaluate_run
     from mien_train.training.run import open_run
 
-    run = open_run(options.target)
+    run = open_run(folder)
     results = [evaluate_run(run, head, cross_validate.held_out(run)) for head in run.recipe.heads]
     values = {result.head: result.to_json() for result in results}
-    _print_result(options, values, "\n".join(result.as_text() for result in results))
+    return values, "\n".join(result.as_text() for result in results)
+
+
+def _print_evaluations(options: _Options, results: Sequence[tuple[Any, str]]) -> None:
+    """Print what was measured of each target; of one alone its own JSON."""
+    values = [value for value, _ in results]
+    text = "\n\n".join(text for _, text in results)
+    _print_result(options, values[0] if len(values) == 1 else values, text)
 
 
 # ensemble

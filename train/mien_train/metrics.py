@@ -226,12 +226,18 @@ def risk_coverage(
     """The risk-coverage curve of (n, outputs) probabilities against (n,) labels (Geifman & El-Yaniv
     2017). weights: (n,) how much each row counts; None for 1.
     """
-    confidence = probabilities.max(axis=1)
+    is_correct = probabilities.argmax(axis=1) == labels
+    return risk_coverage_of(probabilities.max(axis=1), is_correct, weights)
+
+
+def risk_coverage_of(
+    confidence: Array, is_correct: Mask, weights: Array | None = None
+) -> RiskCoverage:
+    """The same of (n,) confidences, and whether each prediction is right."""
     order = np.argsort(-confidence, kind="stable")
-    is_correct = (probabilities.argmax(axis=1) == labels)[order]
     counts = np.ones(len(order)) if weights is None else np.asarray(weights, np.float64)[order]
     covered = np.cumsum(counts)
-    accuracy = np.cumsum(is_correct * counts) / covered
+    accuracy = np.cumsum(is_correct[order] * counts) / covered
     return RiskCoverage(confidence[order], accuracy, covered / covered[-1:])
 
 

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import cv2
@@ -161,22 +162,33 @@ def bars(
     return png(figure)
 
 
-def coverage(series: Mapping[str, RiskCoverage], targets: Sequence[float]) -> bytes:
+def coverage(
+    series: Mapping[str, RiskCoverage],
+    targets: Sequence[float],
+    thresholds: Mapping[str, float] = MappingProxyType({}),
+) -> bytes:
     """Accuracy of the faces that get a label against their share; dashed lines at the target
     accuracies.
+
+    thresholds: by the series' name the confidence, 0..1, below which a device says 'uncertain': a
+    point marks it.
     """
     figure, axes = _figure(6, 3.4)
-    for name, curve in series.items():
-        rows = len(curve.accuracy)
-        shares = np.arange(1, rows + 1) / rows
-        axes.plot(shares, curve.accuracy, label=name)
+    for number, (name, curve) in enumerate(series.items()):
+        colour = f"C{number}"
+        axes.plot(curve.coverage, curve.accuracy, label=name, color=colour)
+        rows = int((curve.confidence >= thresholds[name]).sum()) if name in thresholds else 0
+        if rows:
+            point = (curve.coverage[rows - 1], curve.accuracy[rows - 1])
+            axes.plot(*point, marker="o", markersize=7, color=colour, markeredgecolor="white")
     for target in targets:
         axes.axhline(target, color=_GRAY, linestyle="--", linewidth=0.8)
+    lowest = min(float(curve.accuracy[-1]) for curve in series.values())
     axes.set(
         xlabel="share of faces that get a label",
         ylabel="accuracy on them",
         xlim=(0, 1),
-        ylim=(0.5, 1),
+        ylim=(min(0.5, lowest), 1.01),
     )
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
@@ -304,7 +316,7 @@ def groups(panels: Sequence[GroupPanel]) -> bytes:
 
 
 def face(image: Pixels) -> bytes:
-    """A (s, s) face crop as a PNG, pixel by pixel."""
+    """A (s, s) gray or (s, s, 3) BGR face crop as a PNG, pixel by pixel."""
     return cv2.imencode(".png", image)[1].tobytes()
 
 
