@@ -718,7 +718,7 @@ def _evaluate_on_photographs(
     parts = [(result.to_json(), result.as_text()) for result in results]
     _print_evaluations(options, parts)
     if len(results) > 1 and not options.json:
-        print(photo_scores.table([result.scores for result in results]))  # noqa: T201
+        print(f"\n{photo_scores.table([result.scores for result in results])}")  # noqa: T201
     if options.html:
         command = shlex.join(["mien-train", *sys.argv[1:]])
         page = photo_page.as_html(read, results, command)

@@ -4,11 +4,12 @@ It has the column `file`, and a column for each rater: `emotion` (or `label`) fo
 the photographs, and all whose names begin with `rater`. Other columns are not read.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mien_edge.errors import DataError
-from mien_edge.textfiles import Table, open_lines
+from mien_edge.labels import SYNONYMS
+from mien_edge.textfiles import Row, Table, open_lines
 
 from mien_train.data.layouts.manifest import header
 
@@ -16,7 +17,9 @@ NAME = "votes.csv"
 """What the table is called in the photographs' folder."""
 
 RaterVotes = dict[str, tuple[str, ...]]
-"""The words of all raters, in the order of their columns, by the name of the photograph."""
+"""The words of all raters, in the order of their columns, by the name of the photograph; of words
+that mean a label, the label.
+"""
 
 
 def find(folder: Path) -> Path | None:
@@ -39,7 +42,8 @@ def read(path: Path) -> RaterVotes:
     try:
         with path.open("rb") as content:
             for row in Table(open_lines(content), ["file", *columns]):
-                votes[row["file"]] = tuple(row[name].lower() for name in columns if row[name])
+                name, words = _read_row(row, columns)
+                votes[name] = words
     except ValueError as problem:
         raise DataError(f"{path}: {problem}; correct it") from None
     return votes
@@ -49,6 +53,15 @@ def is_unanimous(votes: Iterable[str]) -> bool:
     """Whether at least two raters vote, and all for the same."""
     words = list(votes)
     return len(words) > 1 and len(set(words)) == 1
+
+
+def _read_row(row: Row, columns: Sequence[str]) -> tuple[str, tuple[str, ...]]:
+    """The photograph's name, and its words. Raises ValueError that names the line."""
+    try:
+        words = [row[name].lower() for name in columns if row[name]]
+        return row["file"], tuple(SYNONYMS.get(word, word) for word in words)
+    except ValueError as problem:
+        raise ValueError(f"line {row.line}: {problem}") from None
 
 
 def _rater_columns(path: Path) -> list[str]:

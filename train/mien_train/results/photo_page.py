@@ -37,7 +37,7 @@ def as_html(
             f"by: {command}"
         ),
         html.heading("Summary"),
-        html.table(HEADER, [result.scores.row() for result in results]),
+        html.table(HEADER, [_unbroken(result.scores.row()) for result in results]),
         html.note(
             "In brackets 95 % bootstrap intervals. A photograph in which no face was found counts "
             "as wrong."
@@ -57,6 +57,11 @@ def worst_mistakes(read: ReadPhotographs) -> list[int]:
     is_mistake = (photographs.predicted >= 0) & ~photographs.is_right
     order = np.argsort(-photographs.confidence, kind="stable")
     return [int(row) for row in order if is_mistake[row]][:MAX_MISTAKES]
+
+
+def _unbroken(cells: Sequence[str]) -> list[str]:
+    """The cells with spaces at which no line ends."""
+    return [cell.replace(" ", "\N{NO-BREAK SPACE}") for cell in cells]
 
 
 def _risk_coverage(read: Sequence[ReadPhotographs]) -> str:

@@ -137,10 +137,10 @@ class PhotoScores:
             f"{self.model} on {self.photographs} photographs{self.scope}, in brackets 95 % "
             f"bootstrap intervals over {self._drawn()}",
             *self._figure_lines("accuracy", "balanced_accuracy", "macro_f1"),
-            f"  face found         {self.faces_found} of {self.photographs} ({found:.1%}), "
+            f"  face found         {self.faces_found} of {self.photographs} ({_share(found)}), "
             f"{self.without_emotion} of them not good enough to classify",
             *self._settled_lines(),
-            f"  calibration error  {self.calibration_error:.1%}",
+            f"  calibration error  {_share(self.calibration_error)}",
             f"  recall             {_recall_as_text(self.recall)}",
         ]
         if self.unanimous_recall:
@@ -162,7 +162,7 @@ class PhotoScores:
             f"{self.faces_found} of {self.photographs}",
             str(self.settled),
             _percent(self.figures["settled_accuracy"]) if self.settled else "",
-            f"{self.calibration_error:.1%}",
+            f"{_share(self.calibration_error)}",
         ]
 
     def _drawn(self) -> str:
@@ -177,7 +177,7 @@ class PhotoScores:
         coverage = _percent(self.figures["coverage"])
         yield (
             f"  told a label       {self.settled} of {self.photographs}, at a confidence of "
-            f"{self.threshold:.1%} or more: {coverage}"
+            f"{_share(self.threshold)} or more: {coverage}"
         )
         if self.settled:
             right = _percent(self.figures["settled_accuracy"])
@@ -305,7 +305,8 @@ def read_photographs(
 
 def evaluate(read: ReadPhotographs, other: ReadPhotographs | None = None) -> PhotoEvaluation:
     """Measure what a bundle reads, and compare it with what another one reads."""
-    return PhotoEvaluation(measure(read), compare(read, other) if other else None)
+    is_another = other is not None and other.bundle.card.id != read.bundle.card.id
+    return PhotoEvaluation(measure(read), compare(read, other) if other and is_another else None)
 
 
 def measure(read: ReadPhotographs) -> PhotoScores:
@@ -477,9 +478,13 @@ def _recall(photographs: Outcomes) -> dict[str, LabelRecall]:
 
 def _recall_as_text(recall: dict[str, LabelRecall]) -> str:
     return ", ".join(
-        f"{label} {each.right} of {each.photographs} ({each.right / each.photographs:.0%})"
+        f"{label} {each.right} of {each.photographs} ({100 * each.right / each.photographs:.0f} %)"
         for label, each in recall.items()
     )
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:.1f} %"
 
 
 def _percent(estimate: Estimate) -> str:
