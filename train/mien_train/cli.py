@@ -672,6 +672,8 @@ def _add_evaluate(commands: Any) -> None:
     _file_option(command, "--votes", f"{votes} … (default: votes.csv beside them)")
     page = "also write an HTML page about photographs, with the faces of the worst mistakes"
     _file_option(command, "--html", page)
+    picture = "also draw the risk-coverage curves on photographs, and the first bundle's confusion"
+    _file_option(command, "--out", picture)
     json_option(command)
 
 
@@ -724,14 +726,17 @@ def _evaluate_on_photographs(
         page = photo_page.as_html(read, results, command)
         files.write_text(options.html, page)
         sys.stderr.write(f"page, with faces: {options.html}\n")
+    if options.out:
+        files.write_bytes(options.out, photo_page.draw(read, results))
+        sys.stderr.write(f"picture: {options.out}\n")
 
 
 def _refuse_photograph_options(options: _Options) -> None:
     """Raise DataError for what is of photographs alone."""
-    for name, value in (("--html", options.html), ("--votes", options.votes)):
-        if value:
+    for name in ("html", "out", "votes"):
+        if getattr(options, name):
             raise DataError(
-                f"{name} is for photographs: bundles, and --data with a folder or a manifest of "
+                f"--{name} is for photographs: bundles, and --data with a folder or a manifest of "
                 "them; leave it out"
             )
 

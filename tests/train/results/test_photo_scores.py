@@ -188,7 +188,9 @@ def test_evaluate_prints_a_table_of_several_bundles_and_faces_in_the_page_alone(
 ):
     other = bundle.folder.parent / "edge-1"
     page = tmp_path / "page.html"
-    arguments = command(photos, bundle.folder, other, "--against", other, "--html", page)
+    picture = tmp_path / "picture.png"
+    written = ["--html", page, "--out", picture]
+    arguments = command(photos, bundle.folder, other, "--against", other, *written)
     assert cli.main(arguments) == 0
     text = capsys.readouterr().out
     assert f"{bundle.card.id} on 6 photographs, in brackets 95 % bootstrap intervals" in text
@@ -196,6 +198,7 @@ def test_evaluate_prints_a_table_of_several_bundles_and_faces_in_the_page_alone(
     assert "\n| bundle | accuracy | balanced accuracy |" in text
     assert "| edge-1 | " in text
     assert "mien: on photographs" in page.read_text()
+    assert cv2.imread(str(picture)) is not None
     assert cli.main([*command(photos, bundle.folder, other), "--json"]) == 0
     first, second = json.loads(capsys.readouterr().out)
     assert (first["model"], second["model"]) == (bundle.card.id, "edge-1")
@@ -204,7 +207,7 @@ def test_evaluate_prints_a_table_of_several_bundles_and_faces_in_the_page_alone(
     assert json.loads(capsys.readouterr().out) == first
 
 
-@pytest.mark.parametrize("option", ["--html", "--votes"])
+@pytest.mark.parametrize("option", ["--html", "--out", "--votes"])
 def test_what_is_of_photographs_is_refused_for_rows_of_face_crops(bundle, small, capsys, option):
     assert cli.main([*command(small, bundle.folder), option, "x"]) == 1
     assert f"{option} is for photographs" in capsys.readouterr().err

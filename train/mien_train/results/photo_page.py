@@ -64,20 +64,33 @@ def _unbroken(cells: Sequence[str]) -> list[str]:
     return [cell.replace(" ", "\N{NO-BREAK SPACE}") for cell in cells]
 
 
+def draw(read: Sequence[ReadPhotographs], results: Sequence[PhotoEvaluation]) -> bytes:
+    """A PNG without any face: risk against coverage of all bundles, the first one's confusion."""
+    first = results[0].scores
+    confusion = plots.Confusion(first.model, first.confusion, first.labels)
+    return plots.photographs(_curves(read), metrics.TARGET_ACCURACIES, _thresholds(read), confusion)
+
+
 def _risk_coverage(read: Sequence[ReadPhotographs]) -> str:
-    curves = {}
-    thresholds = {}
-    for each in read:
-        card = each.bundle.card
-        photographs = each.outcomes
-        curve = metrics.risk_coverage_of(photographs.confidence, photographs.is_right)
-        curves[card.id] = curve
-        thresholds[card.id] = card.calibration.confidence_threshold
     return html.picture(
-        plots.coverage(curves, metrics.TARGET_ACCURACIES, thresholds),
+        plots.coverage(_curves(read), metrics.TARGET_ACCURACIES, _thresholds(read)),
         "Share that is right of the photographs that get a label, surest first; the points are "
         "where each bundle's card says 'uncertain' below",
     )
+
+
+def _curves(read: Sequence[ReadPhotographs]) -> dict[str, metrics.RiskCoverage]:
+    curves = {}
+    for each in read:
+        photographs = each.outcomes
+        curve = metrics.risk_coverage_of(photographs.confidence, photographs.is_right)
+        curves[each.bundle.card.id] = curve
+    return curves
+
+
+def _thresholds(read: Sequence[ReadPhotographs]) -> dict[str, float]:
+    cards = [each.bundle.card for each in read]
+    return {card.id: card.calibration.confidence_threshold for card in cards}
 
 
 def _bundle(read: ReadPhotographs, result: PhotoEvaluation) -> Iterator[str]:
