@@ -129,7 +129,7 @@ def classification_metrics(
         confusion=tuple(tuple(counts) for counts in matrix.tolist()),
         calibration_error=calibration_error(probabilities, labels),
         nll=nll(logits, labels, temperature),
-        coverage=_coverages(probabilities, labels),
+        coverage=target_coverages(risk_coverage(probabilities, labels)),
     )
 
 
@@ -241,6 +241,20 @@ def risk_coverage_of(
     return RiskCoverage(confidence[order], accuracy, covered / covered[-1:])
 
 
+def target_coverages(curve: RiskCoverage) -> dict[str, float | None]:
+    """The greatest coverage at which each of TARGET_ACCURACIES ('80%' …) is reached, 0..1; None
+    where no coverage of at least 30 rows, or of all where there are fewer, reaches it.
+    """
+    first = min(_MIN_ACCEPTED, len(curve.accuracy)) - 1
+    coverages: dict[str, float | None] = {}
+    for target in TARGET_ACCURACIES:
+        sufficient = first + np.flatnonzero(curve.accuracy[first:] >= target)
+        coverages[f"{target:.0%}"] = (
+            float(curve.coverage[sufficient[-1]]) if len(sufficient) else None
+        )
+    return coverages
+
+
 def mcnemar(is_correct: Mask, other_is_correct: Mask) -> McNemar:
     """McNemar's exact test of two classifiers on the same rows, from (n,) flags of each; p is 1
     where they agree.
@@ -257,19 +271,6 @@ def _accuracies(curve: RiskCoverage) -> Doubles:
     rows = np.searchsorted(-curve.confidence, -_THRESHOLDS, side="right")
     required = min(_MIN_ACCEPTED, len(curve.confidence))
     return np.where(rows >= required, curve.accuracy[rows - 1], -1.0)
-
-
-def _coverages(probabilities: Array, labels: Array) -> dict[str, float | None]:
-    """The coverage of ClassificationMetrics."""
-    curve = risk_coverage(probabilities, labels)
-    first = min(_MIN_ACCEPTED, len(labels)) - 1
-    coverages: dict[str, float | None] = {}
-    for target in TARGET_ACCURACIES:
-        sufficient = first + np.flatnonzero(curve.accuracy[first:] >= target)
-        coverages[f"{target:.0%}"] = (
-            float(curve.coverage[sufficient[-1]]) if len(sufficient) else None
-        )
-    return coverages
 
 
 def _ratio(numerators: Array, denominators: Array) -> Doubles:

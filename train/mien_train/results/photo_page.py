@@ -18,6 +18,7 @@ from mien_train.results.photo_scores import (
     Photograph,
     PhotoScores,
     ReadPhotographs,
+    risk_coverage,
 )
 
 MAX_MISTAKES = 30
@@ -80,12 +81,7 @@ def _risk_coverage(read: Sequence[ReadPhotographs]) -> str:
 
 
 def _curves(read: Sequence[ReadPhotographs]) -> dict[str, metrics.RiskCoverage]:
-    curves = {}
-    for each in read:
-        photographs = each.outcomes
-        curve = metrics.risk_coverage_of(photographs.confidence, photographs.is_right)
-        curves[each.bundle.card.id] = curve
-    return curves
+    return {each.bundle.card.id: risk_coverage(each) for each in read}
 
 
 def _thresholds(read: Sequence[ReadPhotographs]) -> dict[str, float]:

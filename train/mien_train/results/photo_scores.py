@@ -36,6 +36,7 @@ from mien_train.progress import progress
 from mien_train.results.crossvalidation import Estimate
 from mien_train.results.evaluate import is_own_data, measured_rows
 
+_FEW = 30  # photographs, of which a bootstrap hardly shows what chance could do
 _MIN_OVERLAP = 0.2  # intersection over union of a known box and the detector's, as in data.sights
 _TITLES = {
     "accuracy": "accuracy",
@@ -103,10 +104,11 @@ class PhotoScores:
     photographs in which a face was detected. without_emotion: of these the ones whose face was too
     small, turned away or blurred. figures: outcomes.FIGURES, with 95 % intervals. settled,
     settled_right: photographs that were told a label, and rightly. threshold: the card's
-    confidence for that, 0..1. calibration_error: expected calibration error over 15 bins, 0..1.
-    recall: by label. unanimous_recall: on those photographs alone of which all raters say the same;
-    empty where their votes are not known. confusion: a row of counts for each of the labels; row:
-    label, column: prediction. left_out: see ReadPhotographs.
+    confidence for that, 0..1. coverage: the greatest share of the photographs, surest first, of
+    which 80 % … are right (metrics.target_coverages). calibration_error: expected calibration error
+    over 15 bins, 0..1. recall: by label. unanimous_recall: on those photographs alone of which all
+    raters say the same; empty where their votes are not known. confusion: a row of counts for each
+    of the labels; row: label, column: prediction. left_out: see ReadPhotographs.
     """
 
     model: str
@@ -120,6 +122,7 @@ class PhotoScores:
     settled: int
     settled_right: int
     threshold: float
+    coverage: dict[str, float | None]
     calibration_error: float
     recall: dict[str, LabelRecall]
     unanimous_recall: dict[str, LabelRecall] = field(default_factory=dict)
@@ -140,12 +143,15 @@ class PhotoScores:
             f"  face found         {self.faces_found} of {self.photographs} ({_share(found)}), "
             f"{self.without_emotion} of them not good enough to classify",
             *self._settled_lines(),
+            f"  surest first       {self._coverage()}",
             f"  calibration error  {_share(self.calibration_error)}",
             f"  recall             {_recall_as_text(self.recall)}",
         ]
         if self.unanimous_recall:
             unanimous = _recall_as_text(self.unanimous_recall)
             lines.append(f"  where all raters agree: {unanimous}")
+        if self.photographs < _FEW:
+            lines.append(f"  fewer than {_FEW} photographs: these intervals are too narrow")
         if self.left_out:
             others = ", ".join(f"{label} ({count})" for label, count in self.left_out.items())
             lines.append(f"  left out, for it has no such label: {others}")
@@ -164,6 +170,13 @@ class PhotoScores:
             _percent(self.figures["settled_accuracy"]) if self.settled else "",
             f"{_share(self.calibration_error)}",
         ]
+
+    def _coverage(self) -> str:
+        shares = [
+            f"{target} right of {metrics.coverage_as_text(share)}"
+            for target, share in self.coverage.items()
+        ]
+        return ", ".join(shares)
 
     def _drawn(self) -> str:
         is_grouped = self.groups < self.photographs
@@ -334,6 +347,7 @@ def measure(read: ReadPhotographs) -> PhotoScores:
         settled=int(settled.sum()),
         settled_right=int((settled & is_right).sum()),
         threshold=read.bundle.card.calibration.confidence_threshold,
+        coverage=metrics.target_coverages(risk_coverage(read)),
         calibration_error=metrics.binned_calibration_error(
             photographs.confidence[has_emotion], is_right[has_emotion]
         ),
@@ -342,6 +356,12 @@ def measure(read: ReadPhotographs) -> PhotoScores:
         confusion=tuple(map(tuple, confusion.tolist())),
         left_out=read.left_out,
     )
+
+
+def risk_coverage(read: ReadPhotographs) -> metrics.RiskCoverage:
+    """The risk-coverage curve of the photographs; a missed face is wrong, at no confidence."""
+    photographs = read.outcomes
+    return metrics.risk_coverage_of(photographs.confidence, photographs.is_right)
 
 
 def compare(read: ReadPhotographs, other: ReadPhotographs) -> PhotoComparison:
@@ -391,6 +411,7 @@ def _readings(
             image = read_photo(photograph.path)
         except SourceError:
             continue  # refused by the data set already, unless bad ones are skipped
+        # a name of its own, so that no stage takes two faces of one file for one that moved
         frame = Frame(image, index, time.time(), f"{index} {photograph.name}")
         faces = chain.track(frame, chain.detect(frame))
         readings[photograph] = [
