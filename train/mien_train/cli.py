@@ -8,7 +8,7 @@ import math
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -686,7 +686,7 @@ def _evaluate(options: _Options) -> None:
         raise RunError(f"{run} is no bundle, as others are; give runs alone, or bundles alone")
     else:
         _refuse_photograph_options(options)
-        _print_evaluations(options, [_evaluate_run(target) for target in options.targets])
+        _print_evaluations(options, map(_evaluate_run, options.targets))
 
 
 def _evaluate_bundles(options: _Options) -> None:
@@ -702,10 +702,10 @@ def _evaluate_bundles(options: _Options) -> None:
         _evaluate_on_photographs(options, bundles, against, source)
         return
     _refuse_photograph_options(options)
-    results = [
+    results = (
         evaluate_bundle(bundle, source.dataset, options.split, against) for bundle in bundles
-    ]
-    _print_evaluations(options, [(result.to_json(), result.as_text()) for result in results])
+    )
+    _print_evaluations(options, ((result.to_json(), result.as_text()) for result in results))
 
 
 def _evaluate_on_photographs(
@@ -753,11 +753,17 @@ def _evaluate_run(folder: Path) -> tuple[Any, str]:
     return values, "\n".join(result.as_text() for result in results)
 
 
-def _print_evaluations(options: _Options, results: Sequence[tuple[Any, str]]) -> None:
-    """Print what was measured of each target; of one alone its own JSON."""
-    values = [value for value, _ in results]
-    text = "\n\n".join(text for _, text in results)
-    _print_result(options, values[0] if len(values) == 1 else values, text)
+def _print_evaluations(options: _Options, results: Iterable[tuple[Any, str]]) -> None:
+    """Print what was measured of each target as it comes, or as JSON: of one alone its own."""
+    values: list[Any] = []
+    for value, text in results:
+        if values and not options.json:
+            print()  # noqa: T201
+        values.append(value)
+        if not options.json:
+            print(text)  # noqa: T201
+    if options.json:
+        print(json.dumps(values[0] if len(values) == 1 else values))  # noqa: T201
 
 
 # ensemble
