@@ -141,7 +141,7 @@ def test_a_missed_face_is_the_last_to_get_a_label_and_wrong(bundle):
     """Of 40, 36 are right at 0.8; four have no face: 90 % of all are right, and all of 36."""
     scores = photo_scores.measure(read(bundle, ["sad"] * 40, ["sad"] * 36 + [None] * 4))
     assert scores.coverage == {"80%": 1.0, "90%": 1.0, "95%": 0.925}
-    assert "surest first       80% right of 100.0%, 90% right of 100.0%, 95%" in scores.as_text()
+    assert "surest first       80% right of 100.0 %, 90% right of 100.0 %, 95%" in scores.as_text()
     assert "too narrow" not in scores.as_text()
     few = photo_scores.measure(read(bundle, ["sad"] * 4, ["sad", "sad", None, "happy"]))
     assert "fewer than 30 photographs: these intervals are too narrow" in few.as_text()

@@ -173,7 +173,7 @@ class PhotoScores:
 
     def _coverage(self) -> str:
         shares = [
-            f"{target} right of {metrics.coverage_as_text(share)}"
+            f"{target} right {'never' if share is None else f'of {_share(share)}'}"
             for target, share in self.coverage.items()
         ]
         return ", ".join(shares)
