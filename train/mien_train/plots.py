@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import cv2
@@ -59,6 +60,14 @@ class BeforeAfter(NamedTuple):
     name: str
     before: tuple[float, float, float]
     after: tuple[float, float, float]
+
+
+class Confusion(NamedTuple):
+    """A model's confusion matrix of counts; row: label, column: prediction."""
+
+    model: str
+    counts: Sequence[Sequence[int]]
+    label_names: Sequence[str]
 
 
 class GroupBar(NamedTuple):
@@ -161,25 +170,35 @@ def bars(
     return png(figure)
 
 
-def coverage(series: Mapping[str, RiskCoverage], targets: Sequence[float]) -> bytes:
+def coverage(
+    series: Mapping[str, RiskCoverage],
+    targets: Sequence[float],
+    thresholds: Mapping[str, float] = MappingProxyType({}),
+) -> bytes:
     """Accuracy of the faces that get a label against their share; dashed lines at the target
     accuracies.
+
+    thresholds: by the series' name the confidence, 0..1, below which a device says 'uncertain': a
+    point marks it.
     """
     figure, axes = _figure(6, 3.4)
-    for name, curve in series.items():
-        rows = len(curve.accuracy)
-        shares = np.arange(1, rows + 1) / rows
-        axes.plot(shares, curve.accuracy, label=name)
-    for target in targets:
-        axes.axhline(target, color=_GRAY, linestyle="--", linewidth=0.8)
-    axes.set(
-        xlabel="share of faces that get a label",
-        ylabel="accuracy on them",
-        xlim=(0, 1),
-        ylim=(0.5, 1),
-    )
-    axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
+    _plot_coverage(axes, series, targets, thresholds)
+    return png(figure)
+
+
+def photographs(
+    series: Mapping[str, RiskCoverage],
+    targets: Sequence[float],
+    thresholds: Mapping[str, float],
+    confusion: Confusion,
+) -> bytes:
+    """`coverage` of several bundles on photographs, and beside it the confusion of one of them."""
+    side = max(0.6 * len(confusion.label_names), 2.6)
+    figure = Figure(figsize=(6.5 + side, side), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(6, side))
+    _plot_coverage(left, series, targets, thresholds)
+    _draw_matrix(right, np.array(confusion.counts, float), confusion.label_names)
+    right.set(xlabel="predicted", ylabel="label", title=confusion.model)
     return png(figure)
 
 
@@ -304,7 +323,7 @@ def groups(panels: Sequence[GroupPanel]) -> bytes:
 
 
 def face(image: Pixels) -> bytes:
-    """A (s, s) face crop as a PNG, pixel by pixel."""
+    """A (s, s) gray or (s, s, 3) BGR face crop as a PNG, pixel by pixel."""
     return cv2.imencode(".png", image)[1].tobytes()
 
 
@@ -332,6 +351,32 @@ def _plot_history(axes: Axes, history: Sequence[Mapping[str, float]], name: str)
     validation = [entry[f"val_{name}"] for entry in history]
     axes.plot(epochs, training, label="training (augmented)", color=_GRAY)
     axes.plot(epochs, validation, label="validation", color=_BLUE)
+
+
+def _plot_coverage(
+    axes: Axes,
+    series: Mapping[str, RiskCoverage],
+    targets: Sequence[float],
+    thresholds: Mapping[str, float],
+) -> None:
+    for number, (name, curve) in enumerate(series.items()):
+        colour = f"C{number}"
+        axes.plot(curve.coverage, curve.accuracy, label=name, color=colour)
+        rows = int((curve.confidence >= thresholds[name]).sum()) if name in thresholds else 0
+        if rows:
+            point = (curve.coverage[rows - 1], curve.accuracy[rows - 1])
+            axes.plot(*point, marker="o", markersize=7, color=colour, markeredgecolor="white")
+    for target in targets:
+        axes.axhline(target, color=_GRAY, linestyle="--", linewidth=0.8)
+    lowest = min(float(curve.accuracy[-1]) for curve in series.values())
+    axes.set(
+        xlabel="share of faces that get a label",
+        ylabel="accuracy on them",
+        xlim=(0, 1),
+        ylim=(min(0.5, lowest), 1.01),
+    )
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
 
 
 def _plot_groups(axes: Axes, bars: Sequence[GroupBar | None], of_all: float) -> None:
