@@ -1,0 +1,252 @@
+"""Labelled photographs through the device's whole line: frames that a camera would take of them,
+through the chain that a device puts together from its default settings.
+"""
+
+import dataclasses
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import cache, partial
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+from mien_edge.chain.photos import read_photo
+from mien_edge.chain.smooth import Smoother
+from mien_edge.errors import DataError
+from mien_edge.model.bundle import Bundle, load_bundle
+from mien_edge.service.run import build_chain, load_model
+from mien_edge.settings import Settings, SmoothSettings
+from mien_edge.values import Box, Frame, Reading
+
+from mien_train.arrays import Pixels
+from mien_train.data import camera, label_map, sights
+from mien_train.data.camera import View
+from mien_train.data.layouts.picture import Picture
+from mien_train.data.layouts.recognize import read_layout
+from mien_train.progress import Progress
+
+FPS = Settings().source.fps
+"""Frames per second: the rate that a device requests from its camera by default."""
+
+MOTION_SECONDS = 6.0
+"""Of one photograph's motion."""
+
+_MOTION_FRAMES = round(MOTION_SECONDS * FPS)
+_MIN_OVERLAP = 0.2  # intersection over union of a reading's box and where the face is
+_MIN_PARALLEL = 8  # photographs; fewer are through before processes have started
+_WITHOUT_SMOOTHING = SmoothSettings(time_constant=0, margin=0, min_frames=1)
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What the chain makes of the face in one frame.
+
+    track: the face's number; 0 where it is not found. emotion: the most probable one, by this frame
+    alone; None where the face is not good enough for one. single_label: the label that the card's
+    threshold leaves of it. label: the one that is shown, after smoothing. quality: 'good', or why
+    there is no label; empty where the face is not found.
+    """
+
+    track: int = 0
+    emotion: str | None = None
+    single_label: str | None = None
+    label: str | None = None
+    quality: str = ""
+
+    @property
+    def is_found(self) -> bool:
+        """Whether the face is detected where it is."""
+        return self.track > 0
+
+    @property
+    def shown(self) -> str:
+        """What is shown: a label, or why there is none."""
+        return self.label or self.quality
+
+
+@dataclass(frozen=True)
+class PhotoObservations:
+    """What each bundle's chain makes of one photograph.
+
+    stills: by bundle, an observation of each of `still_views`. motion: by bundle, one of each frame
+    of the motion. Both are empty where the photograph as it is shows no face, and `problem` says
+    why.
+    """
+
+    stills: tuple[tuple[Observation, ...], ...] = ()
+    motion: tuple[tuple[Observation, ...], ...] = ()
+    problem: str = ""
+    is_unreadable: bool = False
+
+
+def read_pictures(path: Path, mapping_file: Path | None, limit: int) -> list[Picture]:
+    """The photographs of a folder or manifest that have a label, each with that label's name; none
+    is opened.
+
+    mapping_file: a label map (label_map.read_label_map), or None. limit: how many are drawn, the
+    same at each call; 0 for all. Raises DataError where there are none.
+    """
+    mapping = label_map.read_label_map(mapping_file) if mapping_file else {}
+    known = label_map.known_words() | set(mapping)
+    pictures = [picture for picture in read_layout(path, known).pictures if picture.label]
+    names = label_map.match_labels([picture.label for picture in pictures], mapping, path)
+    labelled = [
+        dataclasses.replace(picture, label=names[picture.label])
+        for picture in pictures
+        if names[picture.label] != label_map.LEFT_OUT
+    ]
+    if not labelled:
+        raise DataError(
+            f"{path}: no photograph with a label in it; give folders named after labels, or a "
+            "manifest with the columns file and label"
+        )
+    if not 0 < limit < len(labelled):
+        return labelled
+    rows = np.random.default_rng(0).permutation(len(labelled))[:limit]
+    return [labelled[row] for row in sorted(rows)]
+
+
+def observe(
+    bundles: Sequence[Bundle], pictures: Sequence[Picture], skip_bad: bool = False
+) -> list[PhotoObservations]:
+    """Pass each photograph through the chains of all bundles, in as many processes as there are
+    cores.
+
+    skip_bad: go on where a photograph cannot be read. Raises DataError that names it otherwise.
+    """
+    folders = tuple(bundle.folder for bundle in bundles)
+    observe_one = partial(_observe, folders)
+    processes = min(os.cpu_count() or 1, len(pictures))
+    is_parallel = processes > 1 and len(pictures) >= _MIN_PARALLEL
+    # Not forked: TensorFlow's threads, once begun, do not survive that.
+    context = get_context("spawn")
+    results: list[PhotoObservations] = []
+    title = "passing photographs through the line"
+    pool: Executor | None = None
+    if is_parallel:
+        pool = ProcessPoolExecutor(processes, mp_context=context)
+    try:
+        with pool or nullcontext(), Progress(title, "photographs", len(pictures)) as shown:
+            numbers = range(len(pictures))
+            each = pool.map if pool else map
+            for picture, result in zip(pictures, each(observe_one, numbers, pictures), strict=True):
+                if result.is_unreadable and not skip_bad:
+                    _cancel(pool)
+                    raise DataError(
+                        f"{picture.path}: {result.problem}; fix the data, or skip what is bad with "
+                        "--skip-bad"
+                    )
+                results.append(result)
+                shown.update()
+    except BrokenProcessPool:
+        raise DataError(
+            "a process that passed photographs through the line was ended, perhaps for want of "
+            "memory; run this again with fewer bundles or a smaller --max-photos"
+        ) from None
+    return results
+
+
+def _cancel(pool: Executor | None) -> None:
+    if pool is not None:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def still_views(number: int) -> Iterator[View]:
+    """Yield how the photograph of that number is seen: as placed, then each camera corruption at
+    each of its strengths, in their order.
+    """
+    yield View()
+    rng = np.random.default_rng(number)
+    for corruption in camera.CAMERA_CORRUPTIONS:
+        for strength in corruption.strengths:
+            yield corruption.view(strength, rng)
+
+
+class ObservedChain:
+    """The chain of a device whose model is the bundle, with default settings.
+
+    Called with a frame, it returns what the chain makes of one face in it.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        settings = Settings()
+        model = load_model(settings, bundle)
+        chain = build_chain(settings, model)
+        self._smooth = chain.smooth
+        threshold = bundle.card.calibration.confidence_threshold
+        self._settle_single = Smoother(_WITHOUT_SMOOTHING, threshold)
+        self._single: tuple[Reading, ...] = ()
+        self._chain = dataclasses.replace(chain, smooth=self._settle)
+
+    def __call__(self, frame: Frame, face_box: Box) -> Observation:
+        """The observation of the face whose place in the frame is known."""
+        readings = self._chain(frame)
+        overlaps = [reading.box.iou(face_box) for reading in readings]
+        if max(overlaps, default=0.0) < _MIN_OVERLAP:
+            return Observation()
+        index = overlaps.index(max(overlaps))
+        single = self._single[index]
+        reading = readings[index]
+        return Observation(
+            track=reading.track,
+            emotion=single.emotion.label if single.emotion else None,
+            single_label=single.label,
+            label=reading.label,
+            quality=str(reading.quality),
+        )
+
+    def _settle(self, readings: tuple[Reading, ...]) -> tuple[Reading, ...]:
+        """The chain's last stage; beside it labels without smoothing."""
+        self._single = self._settle_single(readings)
+        return self._smooth(readings)
+
+
+@cache
+def _chains(folders: tuple[Path, ...]) -> tuple[ObservedChain, ...]:
+    return tuple(ObservedChain(load_bundle(folder)) for folder in folders)
+
+
+def _observe(folders: tuple[Path, ...], number: int, picture: Picture) -> PhotoObservations:
+    """What the chains of the bundles in these folders make of the photograph of that number."""
+    sight = sights.look(picture.path, picture.box)
+    if sight.problem:
+        return PhotoObservations(problem=sight.problem, is_unreadable=True)
+    if sight.box is None:
+        return PhotoObservations(problem="the detector sees no face in it as it is")
+    image = read_photo(picture.path)
+    chains = _chains(folders)
+    rng = np.random.default_rng(number)
+    stills = []
+    for index, view in enumerate(still_views(number)):
+        frame = Frame(camera.render(image, sight.box, view, rng), 0, 0.0, f"{number} {index}")
+        stills.append(_observations(chains, frame, view.face_box(sight.box)))
+    moments = list(_in_motion(chains, image, sight.box, rng, f"{number} in motion"))
+    return PhotoObservations(
+        stills=tuple(zip(*stills, strict=True)), motion=tuple(zip(*moments, strict=True))
+    )
+
+
+def _in_motion(
+    chains: Sequence[ObservedChain],
+    image: Pixels,
+    box: Box,
+    rng: np.random.Generator,
+    name: str,
+) -> Iterator[list[Observation]]:
+    """Yield what the chains make of each frame of a moved photograph, which comes to them as a
+    video: by its positions, not by the clock.
+    """
+    for index, view in enumerate(camera.motion(_MOTION_FRAMES)):
+        picture = camera.render(image, box, view, rng)
+        frame = Frame(picture, index, 0.0, name, position=index / FPS)
+        yield _observations(chains, frame, view.face_box(box))
+
+
+def _observations(
+    chains: Sequence[ObservedChain], frame: Frame, face_box: Box
+) -> list[Observation]:
+    return [chain(frame, face_box) for chain in chains]
