@@ -24,6 +24,8 @@ _GAMMA = 2.2
 _ELECTRONS = 4000.0  # at white, in a well-lit room
 _READ_NOISE = 3.0  # electrons
 _MAX_GAIN = 16.0
+_WALL = (110, 110, 110)  # BGR; repeated edge pixels, which make streaks, hide small faces
+_DEVELOPED = 4096  # steps in which light becomes gray levels
 _WINDOW = 0.9  # of white, what is behind a face in back light
 _FLARE = 0.03  # of a frame's mean light, which a lens scatters over all of it
 _HEAD = (0.5, 0.62)  # semi-axes of an ellipse around a face's head, in heights of the face
@@ -113,19 +115,19 @@ def _distance(face_height: float, rng: np.random.Generator) -> View:
 
 
 CAMERA_CORRUPTIONS = (
-    CameraCorruption("low light", "stops less light", (2, 4, 6, 7, 8), _low_light),
+    CameraCorruption("low light", "stops less light", (2, 4, 6, 8, 9), _low_light),
     CameraCorruption("back light", "stops below the window", (1, 2, 3, 4, 5), _back_light),
     CameraCorruption("over-exposure", "stops too much", (0.5, 1, 1.5, 2, 3), _over_exposure),
     CameraCorruption("defocus", "pixels, radius", (1, 2, 4, 6, 8), _defocus),
-    CameraCorruption("motion blur", "pixels", (4, 8, 12, 16, 24), _motion_blur),
-    CameraCorruption("tilt", "degrees", (10, 20, 30, 45, 60), _tilt),
-    CameraCorruption("distance", "pixels of face height", (320, 80, 56, 40, 32), _distance),
+    CameraCorruption("motion blur", "pixels", (4, 8, 16, 24, 32), _motion_blur),
+    CameraCorruption("tilt", "degrees", (10, 20, 30, 40, 50), _tilt),
+    CameraCorruption("distance", "pixels of face height", (240, 112, 80, 64, 48), _distance),
 )
 
 
 def render(image: Pixels, box: Box, view: View, rng: np.random.Generator) -> Pixels:
     """The frame, (height, width, 3) BGR uint8 of the size FRAME, in which a camera sees the face of
-    a photograph; beyond the photograph its edge pixels repeat.
+    a photograph, which hangs on a plain wall.
 
     image: (h, w, 3) BGR uint8. box: the face's in its pixels. rng: draws the sensor's noise.
     """
@@ -133,7 +135,8 @@ def render(image: Pixels, box: Box, view: View, rng: np.random.Generator) -> Pix
     light = _through_lens(light, view)
     if view.face_light < 1:
         light = _before_window(light, view)
-    return _develop(light * view.light * view.exposure, view.light, rng)
+    light = light * np.float32(view.light * view.exposure)
+    return _develop(light, view.light, rng)
 
 
 def _place(image: Pixels, box: Box, view: View) -> Pixels:
@@ -147,13 +150,14 @@ def _place(image: Pixels, box: Box, view: View) -> Pixels:
     frame_width, frame_height = FRAME
     remaining_scale = view.face_height / box.height
     matrix = cv2.getRotationMatrix2D((x - 0.5, y - 0.5), view.degrees, remaining_scale)
-    matrix[:, 2] += (frame_width * view.x - x, frame_height * view.y - y)
+    matrix[:, 2] += np.array((frame_width * view.x - x, frame_height * view.y - y))
     return cv2.warpAffine(  # type: ignore[return-value]
         image,
         matrix,
         FRAME,
         flags=cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_REPLICATE,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=_WALL,
     )
 
 
@@ -212,16 +216,27 @@ def _head_mask(view: View) -> Floats:
     axes = tuple(round(axis * view.face_height) for axis in _HEAD)
     cv2.ellipse(mask, centre, axes, -view.degrees, 0, 360, 1.0, cv2.FILLED)
     softness = _HEAD_EDGE * view.face_height
-    return cv2.GaussianBlur(mask, (0, 0), softness)[:, :, None]
+    soft_mask = cv2.GaussianBlur(mask, (0, 0), softness)
+    return soft_mask[:, :, None].astype(np.float32, copy=False)
 
 
 def _develop(light: Floats, room_light: float, rng: np.random.Generator) -> Pixels:
     """What the sensor makes of the light: electrons, noise, gain, gray levels."""
-    electrons = light * np.float32(_ELECTRONS)
-    noise = _noise(rng) * np.sqrt(electrons + np.float32(_READ_NOISE**2))
+    values = light * np.float32(_ELECTRONS)
+    noise = np.sqrt(values + np.float32(_READ_NOISE**2))
+    noise *= _noise(rng)
+    values += noise
     gain = min(1 / room_light, _MAX_GAIN)
-    levels = np.clip((electrons + noise) * np.float32(gain / _ELECTRONS), 0, 1)
-    return np.rint(levels ** np.float32(1 / _GAMMA) * 255).astype(np.uint8)
+    values *= np.float32(gain * (_DEVELOPED - 1) / _ELECTRONS)
+    np.clip(values, 0, _DEVELOPED - 1, out=values)
+    return _levels_of_light()[values.astype(np.uint16)]
+
+
+@cache
+def _levels_of_light() -> Pixels:
+    """(_DEVELOPED,) the gray level of each step of light."""
+    light = np.linspace(0, 1, _DEVELOPED)
+    return np.rint(light ** (1 / _GAMMA) * 255).astype(np.uint8)
 
 
 @cache

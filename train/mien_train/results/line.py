@@ -32,7 +32,7 @@ from mien_train.progress import Progress
 FPS = Settings().source.fps
 """Frames per second: the rate that a device requests from its camera by default."""
 
-MOTION_SECONDS = 6.0
+MOTION_SECONDS = 4.0
 """Of one photograph's motion."""
 
 _MOTION_FRAMES = round(MOTION_SECONDS * FPS)
