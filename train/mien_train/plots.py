@@ -412,6 +412,7 @@ def _plot_label_changes(axes: Axes, models: Sequence[FrameCurves]) -> None:
             axes.plot((low, high), (position, position), color=_DARK_GRAY, linewidth=1)
     axes.set_yticks([])
     axes.invert_yaxis()
+    axes.set_xlim(left=0, right=max(1.0, axes.get_xlim()[1]))
     axes.set(title="in motion", xlabel="label changes a minute; pale: unsmoothed")
     axes.grid(axis="x", alpha=0.3)
 

@@ -1,5 +1,5 @@
-"""`mien-train robustness --photos`: what a bundle is worth in the device's whole line where a camera
-sees a face less well, and while the face moves.
+"""`mien-train robustness --photos`: what a bundle is worth in the whole line where a camera sees a
+face less well, and while the face moves.
 
 Each figure has a 95 % bootstrap interval over photographs, or over the groups that they belong to.
 """
@@ -50,7 +50,7 @@ class CameraCorruptionResult:
 
 
 @dataclass(frozen=True)
-class MotionResult:
+class MotionFigures:
     """Photographs in motion.
 
     seconds, fps: of each photograph's motion. label_changes: from one label to another, per minute;
@@ -92,7 +92,7 @@ class FrameResult:
     threshold: float
     as_placed: StillFigures
     corruptions: dict[str, CameraCorruptionResult]
-    motion: MotionResult
+    motion: MotionFigures
 
     def to_json(self) -> dict[str, Any]:
         """JSON's values, as `--json` prints them."""
@@ -166,7 +166,7 @@ def _measure_bundle(
     truths = [picture.label for picture, _ in own]
     groups = _groups([picture for picture, _ in own])
     columns = zip(*(photo.stills[index] for _, photo in own), strict=True)
-    figures = [_still_figures(column, truths, groups) for column in columns]
+    figures = [still_figures(column, truths, groups) for column in columns]
     clips = [photo.motion[index] for _, photo in own]
     unreadable = sum(photo.is_unreadable for _, photo in pairs)
     return FrameResult(
@@ -178,7 +178,7 @@ def _measure_bundle(
         threshold=bundle.card.calibration.confidence_threshold,
         as_placed=figures[0],
         corruptions=_by_corruption(figures[1:]),
-        motion=_motion_result(clips, truths, groups),
+        motion=motion_figures(clips, truths, groups),
     )
 
 
@@ -201,9 +201,14 @@ def _by_corruption(figures: Sequence[StillFigures]) -> dict[str, CameraCorruptio
     }
 
 
-def _still_figures(
+def still_figures(
     observations: Sequence[Observation], truths: Sequence[str], groups: Indices
 ) -> StillFigures:
+    """The figures of photographs, all seen in one way.
+
+    observations: one of each photograph. truths: their labels. groups: (n,); photographs of one
+    group are drawn together for the intervals.
+    """
     pairs = list(zip(observations, truths, strict=True))
     found = np.array([observation.is_found for observation in observations])
     right = np.array([observation.emotion == truth for observation, truth in pairs])
@@ -217,19 +222,24 @@ def _still_figures(
     )
 
 
-def _motion_result(clips: Sequence[_Clip], truths: Sequence[str], groups: Indices) -> MotionResult:
+def motion_figures(clips: Sequence[_Clip], truths: Sequence[str], groups: Indices) -> MotionFigures:
+    """The figures of photographs in motion.
+
+    clips: of each photograph an observation of each frame, `line.FPS` of them a second. truths,
+    groups: as for `still_figures`.
+    """
     pairs = list(zip(clips, truths, strict=True))
 
     def sums(count: Callable[[_Clip], float]) -> Doubles:
         return np.array([count(clip) for clip in clips], float)
 
-    minutes = sums(lambda clip: len(clip) / line.FPS / 60)
     frames = sums(len)
+    minutes = frames / line.FPS / 60
     given = sums(_given)
     right = [sum(each.label == truth for each in clip) for clip, truth in pairs]
     is_labelled = given > 0
     is_steady = is_labelled & (sums(_label_changes) == 0)
-    return MotionResult(
+    return MotionFigures(
         seconds=line.MOTION_SECONDS,
         fps=line.FPS,
         label_changes=_ratio(sums(_label_changes), minutes, groups),
@@ -295,7 +305,7 @@ def _cells(figures: StillFigures) -> tuple[str, str, str, str]:
     )
 
 
-def _motion_lines(motion: MotionResult) -> Iterator[str]:
+def _motion_lines(motion: MotionFigures) -> Iterator[str]:
     yield f"in motion, {motion.seconds:g} s of each photograph at {motion.fps:g} frames a second"
     yield (
         f"  label changes a minute: {_rate(motion.label_changes)}, without smoothing "

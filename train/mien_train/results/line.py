@@ -15,12 +15,13 @@ from pathlib import Path
 
 import numpy as np
 from mien_edge.chain.photos import read_photo
+from mien_edge.chain.pipeline import Chain
 from mien_edge.chain.smooth import Smoother
 from mien_edge.errors import DataError
 from mien_edge.model.bundle import Bundle, load_bundle
 from mien_edge.service.run import build_chain, load_model
 from mien_edge.settings import Settings, SmoothSettings
-from mien_edge.values import Box, Frame, Reading
+from mien_edge.values import Box, Face, Frame, Reading
 
 from mien_train.arrays import Pixels
 from mien_train.data import camera, label_map, sights
@@ -166,19 +167,39 @@ def still_views(number: int) -> Iterator[View]:
             yield corruption.view(strength, rng)
 
 
-class ObservedChain:
-    """The chain of a device whose model is the bundle, with default settings.
-
-    Called with a frame, it returns what the chain makes of one face in it.
+class FaceFinder:
+    """The first stages of a chain, detect and track, for several chains: they know no model, so
+    each frame goes through them once.
     """
 
-    def __init__(self, bundle: Bundle) -> None:
-        settings = Settings()
-        model = load_model(settings, bundle)
-        chain = build_chain(settings, model)
+    def __init__(self, chain: Chain) -> None:
+        self._chain = chain
+        self._frame: Frame | None = None
+        self._faces: tuple[Face, ...] = ()
+
+    def share_with(self, chain: Chain) -> Chain:
+        """The chain with these first stages for its own."""
+        return dataclasses.replace(chain, detect=self._detect, track=self._track)
+
+    def _detect(self, frame: Frame) -> tuple[Face, ...]:
+        if frame is not self._frame:
+            self._faces = self._chain.track(frame, self._chain.detect(frame))
+            self._frame = frame
+        return self._faces
+
+    def _track(self, frame: Frame, faces: tuple[Face, ...]) -> tuple[Face, ...]:
+        return faces
+
+
+class ObservedChain:
+    """A bundle's chain that returns, called with a frame, what it makes of one face in it.
+
+    chain: from detection to smoothing. confidence_threshold: the card's.
+    """
+
+    def __init__(self, chain: Chain, confidence_threshold: float) -> None:
         self._smooth = chain.smooth
-        threshold = bundle.card.calibration.confidence_threshold
-        self._settle_single = Smoother(_WITHOUT_SMOOTHING, threshold)
+        self._settle_single = Smoother(_WITHOUT_SMOOTHING, confidence_threshold)
         self._single: tuple[Reading, ...] = ()
         self._chain = dataclasses.replace(chain, smooth=self._settle)
 
@@ -205,9 +226,20 @@ class ObservedChain:
         return self._smooth(readings)
 
 
+def observed_chains(bundles: Sequence[Bundle]) -> list[ObservedChain]:
+    """The chains that a device with default settings puts together for each of the bundles."""
+    settings = Settings()
+    chains = [build_chain(settings, load_model(settings, bundle)) for bundle in bundles]
+    finder = FaceFinder(chains[0])
+    return [
+        ObservedChain(finder.share_with(chain), bundle.card.calibration.confidence_threshold)
+        for bundle, chain in zip(bundles, chains, strict=True)
+    ]
+
+
 @cache
-def _chains(folders: tuple[Path, ...]) -> tuple[ObservedChain, ...]:
-    return tuple(ObservedChain(load_bundle(folder)) for folder in folders)
+def _loaded_chains(folders: tuple[Path, ...]) -> list[ObservedChain]:
+    return observed_chains([load_bundle(folder) for folder in folders])
 
 
 def _observe(folders: tuple[Path, ...], number: int, picture: Picture) -> PhotoObservations:
@@ -218,7 +250,7 @@ def _observe(folders: tuple[Path, ...], number: int, picture: Picture) -> PhotoO
     if sight.box is None:
         return PhotoObservations(problem="the detector sees no face in it as it is")
     image = read_photo(picture.path)
-    chains = _chains(folders)
+    chains = _loaded_chains(folders)
     rng = np.random.default_rng(number)
     stills = []
     for index, view in enumerate(still_views(number)):
