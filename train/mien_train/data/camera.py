@@ -32,10 +32,10 @@ _HEAD = (0.5, 0.62)  # semi-axes of an ellipse around a face's head, in heights 
 _HEAD_EDGE = 0.04  # softness of its edge, in heights of the face
 _NOISE_MARGIN = 64  # pixels that the noise field is larger than a frame
 
-_MOTION_SIDEWAYS = 0.15  # of the frame's width, to either side
-_MOTION_UPWARDS = 0.08  # of the frame's height, up and down
-_MOTION_TILT = 12.0  # degrees, to either shoulder
-_MOTION_SCALE = 1.2  # how many times as large or small the face becomes
+_MOTION_SIDEWAYS = 0.1  # of the frame's width, to either side
+_MOTION_UPWARDS = 0.03  # of the frame's height, up and down
+_MOTION_TILT = 10.0  # degrees, to either shoulder
+_MOTION_SCALE = 1.1  # how many times as large or small the face becomes
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,9 @@ through the chain that a device puts together from its default settings.
 import dataclasses
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import nullcontext
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cache, partial
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +26,7 @@ from mien_train.data.camera import View
 from mien_train.data.layouts.picture import Picture
 from mien_train.data.layouts.recognize import read_layout
 from mien_train.progress import Progress
+from mien_train.training.ahead import compute_ahead
 
 FPS = Settings().source.fps
 """Frames per second: the rate that a device requests from its camera by default."""
@@ -119,41 +117,22 @@ def observe(
 
     skip_bad: go on where a photograph cannot be read. Raises DataError that names it otherwise.
     """
-    folders = tuple(bundle.folder for bundle in bundles)
-    observe_one = partial(_observe, folders)
-    processes = min(os.cpu_count() or 1, len(pictures))
-    is_parallel = processes > 1 and len(pictures) >= _MIN_PARALLEL
-    # Not forked: TensorFlow's threads, once begun, do not survive that.
-    context = get_context("spawn")
+    observe_one = partial(_observe, tuple(bundle.folder for bundle in bundles))
+    is_parallel = len(pictures) >= _MIN_PARALLEL
+    processes = (os.cpu_count() or 1) if is_parallel else 0
+    computed = compute_ahead(observe_one, enumerate(pictures), processes)
     results: list[PhotoObservations] = []
     title = "passing photographs through the line"
-    pool: Executor | None = None
-    if is_parallel:
-        pool = ProcessPoolExecutor(processes, mp_context=context)
-    try:
-        with pool or nullcontext(), Progress(title, "photographs", len(pictures)) as shown:
-            numbers = range(len(pictures))
-            each = pool.map if pool else map
-            for picture, result in zip(pictures, each(observe_one, numbers, pictures), strict=True):
-                if result.is_unreadable and not skip_bad:
-                    _cancel(pool)
-                    raise DataError(
-                        f"{picture.path}: {result.problem}; fix the data, or skip what is bad with "
-                        "--skip-bad"
-                    )
-                results.append(result)
-                shown.update()
-    except BrokenProcessPool:
-        raise DataError(
-            "a process that passed photographs through the line was ended, perhaps for want of "
-            "memory; run this again with fewer bundles or a smaller --max-photos"
-        ) from None
+    with closing(computed), Progress(title, "photographs", len(pictures)) as shown:
+        for picture, result in zip(pictures, computed, strict=True):
+            if result.is_unreadable and not skip_bad:
+                raise DataError(
+                    f"{picture.path}: {result.problem}; fix the data, or skip what is bad with "
+                    "--skip-bad"
+                )
+            results.append(result)
+            shown.update()
     return results
-
-
-def _cancel(pool: Executor | None) -> None:
-    if pool is not None:
-        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def still_views(number: int) -> Iterator[View]:
@@ -242,8 +221,9 @@ def _loaded_chains(folders: tuple[Path, ...]) -> list[ObservedChain]:
     return observed_chains([load_bundle(folder) for folder in folders])
 
 
-def _observe(folders: tuple[Path, ...], number: int, picture: Picture) -> PhotoObservations:
-    """What the chains of the bundles in these folders make of the photograph of that number."""
+def _observe(folders: tuple[Path, ...], numbered_picture: tuple[int, Picture]) -> PhotoObservations:
+    """What the chains of the bundles in these folders make of a photograph."""
+    number, picture = numbered_picture
     sight = sights.look(picture.path, picture.box)
     if sight.problem:
         return PhotoObservations(problem=sight.problem, is_unreadable=True)
