@@ -26,6 +26,7 @@ _MOSTLY_SINGLE = 0.9  # groups a picture
 _FEW_GROUPS = 20
 _TOO_FEW_GROUPS = 8  # for an interval that could be believed
 _RESAMPLES = 10_000
+_RATIO_RESAMPLES = 2_000  # a ratio is one of hundreds that are estimated at once
 _CHUNK = 500  # resamples at once, so that thousands of groups fit into memory
 _CONFIDENCE = 95  # per cent
 
@@ -190,7 +191,7 @@ def estimate_ratio(
     _, members = np.unique(members, return_inverse=True)
     sums = np.zeros((int(members.max()) + 1, 2))
     np.add.at(sums, members.reshape(-1), values)
-    drawn = _resampled_sums(sums, 0, _RESAMPLES)
+    drawn = _resampled_sums(sums, 0, _RATIO_RESAMPLES)
     drawn = drawn[drawn[:, 1] > 0]
     return _estimate(float(np.sum(numerators)) / total, drawn[:, 0] / drawn[:, 1])
 
