@@ -871,10 +871,10 @@ def _print_robustness(
     picture: bytes,
     usual_path: Path,
 ) -> None:
-    path = options.out or usual_path
-    files.write_bytes(path, picture)
     values = [result.to_json() for result in results]
     _print_result(options, values, "\n".join(result.as_text() for result in results))
+    path = options.out or usual_path
+    files.write_bytes(path, picture)
     sys.stderr.write(f"picture: {path}\n")
 
 

@@ -164,7 +164,7 @@ def test_an_interval_over_few_groups_is_wider_than_one_over_single_photographs()
     assert grouped.high - grouped.low > 2 * (single.high - single.low)
 
 
-def test_a_photograph_that_cannot_be_read_is_named_or_left_out_and_counted(photographs, tmp_path):
+def test_a_photograph_that_cannot_be_read_is_named_or_left_out(photographs, tmp_path):
     shutil.copytree(photographs, tmp_path, dirs_exist_ok=True)
     (tmp_path / "torn.png").write_bytes((tmp_path / "smile.png").read_bytes()[:200])
     (tmp_path / "labels.csv").write_text("file,emotion\ntorn.png,sad\n")
@@ -172,8 +172,25 @@ def test_a_photograph_that_cannot_be_read_is_named_or_left_out_and_counted(photo
     pictures = line.read_pictures(tmp_path, None, 0)
     with pytest.raises(DataError, match=r"torn\.png: .*--skip-bad"):
         frames.measure(bundles, pictures)
-    with pytest.raises(DataError, match="none of the 1 photographs shows a face"):
+    with pytest.raises(DataError, match="no face in any of the photographs"):
         frames.measure(bundles, pictures, skip_bad=True)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("gone.png,sad\nsmile.png,happy\n", r"gone\.png: no such file"),
+        ("smile.png,tired\n", "no photograph has one of its labels"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_before_any_photograph_is(
+    photographs, tmp_path, monkeypatch, rows, message
+):
+    shutil.copytree(photographs, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "labels.csv").write_text("file,emotion\n" + rows)
+    monkeypatch.setattr(line, "compute_ahead", None)
+    with pytest.raises(DataError, match=message):
+        frames.measure([load_bundle(BUNDLE)], line.read_pictures(tmp_path, None, 0))
 
 
 def test_a_draw_of_photographs_is_the_same_at_each_call_and_in_their_order(tmp_path):

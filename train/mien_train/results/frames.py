@@ -141,6 +141,8 @@ def measure(
     skip_bad: leave out photographs that cannot be read. Raises DataError where none is left for a
     bundle, and, without skip_bad, for one that cannot be read.
     """
+    for bundle in bundles:
+        _require_labels(bundle, pictures)
     observations = line.observe(bundles, pictures, skip_bad)
     pairs = list(zip(pictures, observations, strict=True))
     return [_measure_bundle(bundle, index, pairs) for index, bundle in enumerate(bundles)]
@@ -149,6 +151,15 @@ def measure(
 def draw(results: Sequence[FrameResult]) -> bytes:
     """A PNG: accuracy of all photographs under each corruption, and label changes in motion."""
     return plots.frame_robustness([_curves(result) for result in results])
+
+
+def _require_labels(bundle: Bundle, pictures: Sequence[Picture]) -> None:
+    labels = bundle.card.labels
+    if not any(picture.label in labels for picture in pictures):
+        raise DataError(
+            f"{bundle.card.id}: no photograph has one of its labels ({', '.join(labels)}); say "
+            "what yours mean with --label-map"
+        )
 
 
 def _measure_bundle(
@@ -160,8 +171,8 @@ def _measure_bundle(
     own = [pair for pair in usable if pair[0].label in labels]
     if not own:
         raise DataError(
-            f"{bundle.card.id}: none of the {len(pairs)} photographs shows a face and has one of "
-            f"its labels ({', '.join(labels)}); give others"
+            f"{bundle.card.id}: the detector sees no face in any of the photographs that have one "
+            "of its labels; give others"
         )
     truths = [picture.label for picture, _ in own]
     groups = _groups([picture for picture, _ in own])

@@ -87,8 +87,10 @@ def read_pictures(path: Path, mapping_file: Path | None, limit: int) -> list[Pic
     is opened.
 
     mapping_file: a label map (label_map.read_label_map), or None. limit: how many are drawn, the
-    same at each call; 0 for all. Raises DataError where there are none.
+    same at each call; 0 for all. Raises DataError where there are none, or no such path.
     """
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder; name labelled photographs")
     mapping = label_map.read_label_map(mapping_file) if mapping_file else {}
     known = label_map.known_words() | set(mapping)
     pictures = [picture for picture in read_layout(path, known).pictures if picture.label]
@@ -117,6 +119,9 @@ def observe(
 
     skip_bad: go on where a photograph cannot be read. Raises DataError that names it otherwise.
     """
+    for picture in pictures:
+        if not picture.path.is_file() and not skip_bad:
+            raise _bad_picture(picture, "no such file")
     observe_one = partial(_observe, tuple(bundle.folder for bundle in bundles))
     is_parallel = len(pictures) >= _MIN_PARALLEL
     processes = (os.cpu_count() or 1) if is_parallel else 0
@@ -126,13 +131,15 @@ def observe(
     with closing(computed), Progress(title, "photographs", len(pictures)) as shown:
         for picture, result in zip(pictures, computed, strict=True):
             if result.is_unreadable and not skip_bad:
-                raise DataError(
-                    f"{picture.path}: {result.problem}; fix the data, or skip what is bad with "
-                    "--skip-bad"
-                )
+                raise _bad_picture(picture, result.problem)
             results.append(result)
             shown.update()
     return results
+
+
+def _bad_picture(picture: Picture, problem: str) -> DataError:
+    advice = "fix the data, or skip what is bad with --skip-bad"
+    return DataError(f"{picture.path}: {problem}; {advice}")
 
 
 def still_views(number: int) -> Iterator[View]:
