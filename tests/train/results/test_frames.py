@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 
+import cv2
 import numpy as np
 import pytest
 from helpers import ROOT
@@ -49,14 +50,19 @@ def photographs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def measured(photographs, tmp_path_factory):
-    """The JSON that the command prints, read back, and the picture that it draws."""
+    """The JSON that the command prints, read back, and the picture that it draws: of the demo's photograph, a torn one and one of a wall."""
     folder = tmp_path_factory.mktemp("measured")
-    picture = folder / "frames.png"
-    command = ["robustness", str(BUNDLE), "--photos", str(photographs), "--out", str(picture)]
+    shutil.copytree(photographs, folder, dirs_exist_ok=True)
+    (folder / "torn.png").write_bytes((folder / "smile.png").read_bytes()[:200])
+    cv2.imwrite(str(folder / "wall.png"), np.full((200, 200, 3), 90, np.uint8))
+    rows = "smile.png,happy\ntorn.png,sad\nwall.png,neutral\n"
+    (folder / "labels.csv").write_text("file,emotion\n" + rows)
+    picture = folder / "out" / "frames.png"
+    command = ["robustness", str(BUNDLE), "--photos", str(folder), "--out", str(picture)]
     with pytest.MonkeyPatch.context() as patch:
         printed = []
         patch.setattr("builtins.print", printed.append)
-        assert cli.main([*command, "--json"]) == 0
+        assert cli.main([*command, "--skip-bad", "--json"]) == 0
     (values,) = json.loads(printed[0])
     return FrameResult.from_json(values, "result"), picture
 
@@ -72,6 +78,14 @@ def test_the_command_measures_a_bundle_under_each_corruption_and_in_motion(measu
     assert result.motion.found.value > 0.9
     assert result.motion.given_accuracy.value == 1
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_photographs_that_are_left_out_are_counted_and_named(measured):
+    result, _ = measured
+    assert result.without_face == 1
+    assert result.unreadable == 1
+    text = result.as_text()
+    assert "left out: 1 without a face for the detector as they are, 1 unreadable" in text
 
 
 def test_the_text_names_every_corruption_with_its_unit_and_the_motion(measured):
