@@ -1,4 +1,6 @@
-"""Whether something moved between two pictures: cheap, local, and deaf to a sensor's noise."""
+"""How two pictures differ: whether something moved, whether it is another scene. Cheap, and deaf to
+a sensor's noise.
+"""
 
 import cv2
 import numpy as np
@@ -16,6 +18,8 @@ THRESHOLD = 4.0
 
 A sensor's noise of 15 levels a pixel stays below it.
 """
+
+_CUT = 12.0  # gray levels; two scenes differ by some 40
 
 Thumbnail = NDArray[np.uint8]
 """(60, 80) gray uint8."""
@@ -36,7 +40,20 @@ def moved(before: Thumbnail | None, now: Thumbnail) -> bool:
     """
     if before is None:
         return True
-    difference = cv2.absdiff(before, now)
+    changes = block_means(cv2.absdiff(before, now))  # type: ignore[arg-type]
+    return bool(changes.max() > THRESHOLD)
+
+
+def block_means(image: Pixels) -> Pixels:
+    """(6, 8) uint8: the means of as many equal parts of a gray uint8 picture of any size."""
     grid = (_WIDTH // _BLOCK, _HEIGHT // _BLOCK)
-    blocks = cv2.resize(difference, grid, interpolation=cv2.INTER_AREA)
-    return bool(blocks.max() > THRESHOLD)
+    return cv2.resize(image, grid, interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
+
+
+def is_cut(before: Pixels, now: Pixels) -> bool:
+    """Whether most of two pictures' `block_means` differ by more than _CUT: another scene.
+
+    It may also be a light that was switched. A camera that moves changes the means less.
+    """
+    changed = np.count_nonzero(cv2.absdiff(before, now) > _CUT)  # type: ignore[operator]
+    return bool(changed > before.size / 2)

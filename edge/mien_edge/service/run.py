@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -19,8 +19,9 @@ import cv2
 
 from mien_edge import paths
 from mien_edge.addresses import mask_address, mask_text
-from mien_edge.chain import detect, pipeline, smooth, sources, track
+from mien_edge.chain import pipeline, reach, smooth, sources, track
 from mien_edge.chain.classify import Classify
+from mien_edge.chain.follow import following_detector
 from mien_edge.chain.score import Score, ScoreResult, read_labels
 from mien_edge.chain.sinks import Console, StandardOutput
 from mien_edge.chain.video import Video
@@ -500,7 +501,8 @@ def build_chain(settings: Settings, model: LoadedModel) -> pipeline.Chain:
     """
     memory.keep_freed_memory()
     cv2.setNumThreads(settings.detect.threads)
-    detector = detect.interval_detector(settings.detect)
+    detector_settings = replace(settings.detect, size=reach.detector_size(settings))
+    detector = following_detector(detector_settings)
     return pipeline.Chain(detector, track.Tracker(settings.track), model.classify, model.smooth)
 
 
