@@ -111,7 +111,8 @@ class Preprocess:
         variance = np.add.reduce(values * values, axis=axes, keepdims=True) / count
         values *= _STANDARD_DEVIATION / np.maximum(np.sqrt(variance), 1.0)
         values += _STANDARD_MEAN
-        np.clip(values, 0, 255, out=values)
+        np.maximum(values, 0, out=values)
+        np.minimum(values, 255, out=values)
         return np.rint(values, out=values).astype(np.uint8)
 
 

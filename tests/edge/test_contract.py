@@ -7,7 +7,7 @@ import sys
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from mien_edge import contract
 from mien_edge.contract import (
@@ -157,6 +157,7 @@ def dense_weights(start, step, n_in):
     return overlap.clip(0) / step
 
 
+@settings(deadline=None, max_examples=50)
 @given(
     x=st.floats(-40, 300), y=st.floats(-40, 300), width=st.floats(1, 400), height=st.floats(1, 400),
     shape=st.tuples(st.integers(1, 300), st.integers(1, 300)),
@@ -169,6 +170,7 @@ def test_a_crop_is_the_sum_of_all_pixels_by_their_shares(x, y, width, height, sh
     assert np.abs(PLAIN.cropped(image, Box(x, y, width, height)) - exact).max() < 0.501
 
 
+@settings(deadline=None, max_examples=50)
 @given(
     x=st.floats(-40, 120), y=st.floats(-40, 120), side=st.floats(2, 90),
     shape=st.tuples(st.integers(1, 90), st.integers(1, 90)),

@@ -8,7 +8,7 @@ import math
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from mien_train.data.audit import Audit
     from mien_train.data.source import DataSource
     from mien_train.results.evaluate import CalibrationRequest
+    from mien_train.results.frames import FrameResult
+    from mien_train.results.robustness import RobustnessResult
     from mien_train.training.recipes import Recipe, Stage
     from mien_train.training.run import OpenRun
 
@@ -661,41 +663,109 @@ def _calibrate(options: _Options) -> None:
 
 
 def _add_evaluate(commands: Any) -> None:
-    text = "measure the networks of a run, or a bundle on data"
+    text = "measure the networks of runs, or bundles on data or photographs"
     command = add_command(commands, "evaluate", text, _evaluate)
-    command.add_argument("target", type=Path, help="a run folder or a bundle folder")
+    targets = "run folders or bundle folders; of several, --json prints a list"
+    command.add_argument("targets", type=Path, nargs="+", metavar="TARGET", help=targets)
     _data_options(command)
-    _folder_option(command, "--against", "another bundle to compare with (McNemar's test)")
+    against = "another bundle to compare with, by McNemar's test; on photographs with intervals too"
+    _folder_option(command, "--against", against)
+    votes = "what each rater says of the photographs: a CSV with the columns file, rater_1, rater_2"
+    _file_option(command, "--votes", f"{votes} … (default: votes.csv beside them)")
+    page = "also write an HTML page about photographs, with the faces of the worst mistakes"
+    _file_option(command, "--html", page)
+    picture = "also draw the risk-coverage curves on photographs, and the first bundle's confusion"
+    _file_option(command, "--out", picture)
     json_option(command)
 
 
 def _evaluate(options: _Options) -> None:
-    if (options.target / "card.json").exists():
-        _evaluate_bundle(options)
+    is_bundle = [(target / "card.json").exists() for target in options.targets]
+    if all(is_bundle):
+        _evaluate_bundles(options)
+    elif any(is_bundle):
+        run = options.targets[is_bundle.index(False)]
+        raise RunError(f"{run} is no bundle, as others are; give runs alone, or bundles alone")
     else:
-        _evaluate_run(options)
+        _refuse_photograph_options(options)
+        _print_evaluations(options, map(_evaluate_run, options.targets))
 
 
-def _evaluate_bundle(options: _Options) -> None:
+def _evaluate_bundles(options: _Options) -> None:
     from mien_edge.model.bundle import load_bundle
 
     from mien_train.results.evaluate import evaluate_bundle
+    from mien_train.results.photo_scores import holds_photographs
 
+    bundles = [load_bundle(target) for target in options.targets]
     against = load_bundle(options.against) if options.against else None
-    dataset = _data_source(options).dataset
-    result = evaluate_bundle(load_bundle(options.target), dataset, options.split, against)
-    _print_result(options, result.to_json(), result.as_text())
+    source = _data_source(options)
+    if holds_photographs(source):
+        _evaluate_on_photographs(options, bundles, against, source)
+        return
+    _refuse_photograph_options(options)
+    results = (
+        evaluate_bundle(bundle, source.dataset, options.split, against) for bundle in bundles
+    )
+    _print_evaluations(options, ((result.to_json(), result.as_text()) for result in results))
 
 
-def _evaluate_run(options: _Options) -> None:
+def _evaluate_on_photographs(
+    options: _Options, bundles: "list[Bundle]", against: "Bundle | None", source: "DataSource"
+) -> None:
+    from mien_train.results import photo_page, photo_scores
+
+    measured = [*bundles, against] if against else bundles
+    read = photo_scores.read_photographs(measured, source, options.split, options.votes)
+    other = read.pop() if against else None
+    results = [photo_scores.evaluate(each, other) for each in read]
+    parts = [(result.to_json(), result.as_text()) for result in results]
+    _print_evaluations(options, parts)
+    if len(results) > 1 and not options.json:
+        print(f"\n{photo_scores.table([result.scores for result in results])}")  # noqa: T201
+    if options.html:
+        command = shlex.join(["mien-train", *sys.argv[1:]])
+        page = photo_page.as_html(read, results, command)
+        files.write_text(options.html, page)
+        sys.stderr.write(f"page, with faces: {options.html}\n")
+    if options.out:
+        files.write_bytes(options.out, photo_page.draw(read, results))
+        sys.stderr.write(f"picture: {options.out}\n")
+
+
+def _refuse_photograph_options(options: _Options) -> None:
+    """Raise DataError for what is of photographs alone."""
+    for name in ("html", "out", "votes"):
+        if getattr(options, name):
+            raise DataError(
+                f"--{name} is for photographs: bundles, and --data with a folder or a manifest of "
+                "them; leave it out"
+            )
+
+
+def _evaluate_run(folder: Path) -> tuple[Any, str]:
+    """Return the values for JSON, and the text."""
     from mien_train.results import cross_validate
     from mien_train.results.evaluate import evaluate_run
     from mien_train.training.run import open_run
 
-    run = open_run(options.target)
+    run = open_run(folder)
     results = [evaluate_run(run, head, cross_validate.held_out(run)) for head in run.recipe.heads]
     values = {result.head: result.to_json() for result in results}
-    _print_result(options, values, "\n".join(result.as_text() for result in results))
+    return values, "\n".join(result.as_text() for result in results)
+
+
+def _print_evaluations(options: _Options, results: Iterable[tuple[Any, str]]) -> None:
+    """Print what was measured of each target as it comes, or as JSON: of one alone its own."""
+    values: list[Any] = []
+    for value, text in results:
+        if values and not options.json:
+            print()  # noqa: T201
+        values.append(value)
+        if not options.json:
+            print(text)  # noqa: T201
+    if options.json:
+        print(json.dumps(values[0] if len(values) == 1 else values))  # noqa: T201
 
 
 # ensemble
@@ -714,6 +784,8 @@ def _add_ensemble(commands: Any) -> None:
     )
     photos = "labelled photographs, a folder or a manifest, to measure on as well"
     command.add_argument("--photos", type=Path, metavar="PATH", help=photos)
+    mirrored = "take the mean of a crop and its mirror image: better, in twice the time"
+    command.add_argument("--mirrored", action="store_true", help=mirrored)
     json_option(command)
 
 
@@ -726,7 +798,9 @@ def _ensemble(options: _Options) -> None:
     data = _data_source(options)
     members = open_members(options.members, data)
     photographs = DataSource(options.photos).dataset if options.photos else None
-    result = ensemble.make_ensemble(options.folder, members, data.dataset, packages, photographs)
+    result = ensemble.make_ensemble(
+        options.folder, members, data.dataset, packages, photographs, options.mirrored
+    )
     _print_result(options, result, ensemble.as_text(result))
     picture = options.folder / "ensemble.png"
     sys.stderr.write(f"picture: {picture}; distill from it with: --teacher {options.folder}\n")
@@ -821,26 +895,59 @@ def _ablate(options: _Options) -> None:
 
 
 def _add_robustness(commands: Any) -> None:
-    text = "measure the accuracy of bundles under eight image corruptions"
+    text = "measure bundles on worse pictures: FER2013's crops, or frames made of photographs"
     command = add_command(commands, "robustness", text, _robustness)
     command.add_argument("bundles", type=Path, nargs="+", help="bundle folders")
+    photos = (
+        "labelled photographs, a folder or a manifest: measure the device's whole line on frames "
+        "of them, in bad light, blurred, tilted, far away and in motion, instead of FER2013's crops"
+    )
+    command.add_argument("--photos", type=Path, metavar="PATH", help=photos)
+    _number_option(command, "--max-photos", "photographs to draw of these; 0 for all", default=0)
     _data_options(command)
-    _output_option(command, "--out", "FILE", "picture to write", "out/robustness.png")
+    out = "picture to write (default: out/robustness.png; with --photos out/frames.png)"
+    _file_option(command, "--out", out)
     json_option(command)
 
 
 def _robustness(options: _Options) -> None:
     from mien_edge.model.bundle import load_bundle
 
+    if options.photos:
+        _frame_robustness(options)
+        return
     from mien_train.results import robustness
 
     dataset = _data_source(options).dataset
     bundles = [load_bundle(folder) for folder in options.bundles]
     results = [robustness.measure(loaded, dataset, options.split) for loaded in bundles]
-    files.write_bytes(options.out, robustness.draw(results))
+    _print_robustness(options, results, robustness.draw(results), Path("out/robustness.png"))
+
+
+def _frame_robustness(options: _Options) -> None:
+    from mien_edge.model.bundle import load_bundle
+
+    from mien_train.results import frames, line
+
+    if options.data:
+        raise DataError("--photos measures on frames, --data on crops; give one of the two")
+    bundles = [load_bundle(folder) for folder in options.bundles]
+    pictures = line.read_pictures(options.photos, options.label_map, options.max_photos)
+    results = frames.measure(bundles, pictures, options.skip_bad)
+    _print_robustness(options, results, frames.draw(results), Path("out/frames.png"))
+
+
+def _print_robustness(
+    options: _Options,
+    results: "Sequence[RobustnessResult] | Sequence[FrameResult]",
+    picture: bytes,
+    usual_path: Path,
+) -> None:
     values = [result.to_json() for result in results]
     _print_result(options, values, "\n".join(result.as_text() for result in results))
-    sys.stderr.write(f"picture: {options.out}\n")
+    path = options.out or usual_path
+    files.write_bytes(path, picture)
+    sys.stderr.write(f"picture: {path}\n")
 
 
 def _add_fairness(commands: Any) -> None:

@@ -129,7 +129,7 @@ def classification_metrics(
         confusion=tuple(tuple(counts) for counts in matrix.tolist()),
         calibration_error=calibration_error(probabilities, labels),
         nll=nll(logits, labels, temperature),
-        coverage=_coverages(probabilities, labels),
+        coverage=target_coverages(risk_coverage(probabilities, labels)),
     )
 
 
@@ -226,13 +226,33 @@ def risk_coverage(
     """The risk-coverage curve of (n, outputs) probabilities against (n,) labels (Geifman & El-Yaniv
     2017). weights: (n,) how much each row counts; None for 1.
     """
-    confidence = probabilities.max(axis=1)
+    is_correct = probabilities.argmax(axis=1) == labels
+    return risk_coverage_of(probabilities.max(axis=1), is_correct, weights)
+
+
+def risk_coverage_of(
+    confidence: Array, is_correct: Mask, weights: Array | None = None
+) -> RiskCoverage:
+    """The same of (n,) confidences, and whether each prediction is right."""
     order = np.argsort(-confidence, kind="stable")
-    is_correct = (probabilities.argmax(axis=1) == labels)[order]
     counts = np.ones(len(order)) if weights is None else np.asarray(weights, np.float64)[order]
     covered = np.cumsum(counts)
-    accuracy = np.cumsum(is_correct * counts) / covered
+    accuracy = np.cumsum(is_correct[order] * counts) / covered
     return RiskCoverage(confidence[order], accuracy, covered / covered[-1:])
+
+
+def target_coverages(curve: RiskCoverage) -> dict[str, float | None]:
+    """The greatest coverage at which each of TARGET_ACCURACIES ('80%' …) is reached, 0..1; None
+    where no coverage of at least 30 rows, or of all where there are fewer, reaches it.
+    """
+    first = min(_MIN_ACCEPTED, len(curve.accuracy)) - 1
+    coverages: dict[str, float | None] = {}
+    for target in TARGET_ACCURACIES:
+        sufficient = first + np.flatnonzero(curve.accuracy[first:] >= target)
+        coverages[f"{target:.0%}"] = (
+            float(curve.coverage[sufficient[-1]]) if len(sufficient) else None
+        )
+    return coverages
 
 
 def mcnemar(is_correct: Mask, other_is_correct: Mask) -> McNemar:
@@ -251,19 +271,6 @@ def _accuracies(curve: RiskCoverage) -> Doubles:
     rows = np.searchsorted(-curve.confidence, -_THRESHOLDS, side="right")
     required = min(_MIN_ACCEPTED, len(curve.confidence))
     return np.where(rows >= required, curve.accuracy[rows - 1], -1.0)
-
-
-def _coverages(probabilities: Array, labels: Array) -> dict[str, float | None]:
-    """The coverage of ClassificationMetrics."""
-    curve = risk_coverage(probabilities, labels)
-    first = min(_MIN_ACCEPTED, len(labels)) - 1
-    coverages: dict[str, float | None] = {}
-    for target in TARGET_ACCURACIES:
-        sufficient = first + np.flatnonzero(curve.accuracy[first:] >= target)
-        coverages[f"{target:.0%}"] = (
-            float(curve.coverage[sufficient[-1]]) if len(sufficient) else None
-        )
-    return coverages
 
 
 def _ratio(numerators: Array, denominators: Array) -> Doubles:

@@ -5,18 +5,18 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePath
-from typing import Any, NamedTuple, TypedDict
+from typing import TypedDict
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mien_edge.chain import outcomes
+from mien_edge.chain.outcomes import Outcomes
 from mien_edge.errors import SourceError
 from mien_edge.labels import LABELS, SYNONYMS, is_known, match
 from mien_edge.textfiles import Row, Table, open_lines, shorten
 from mien_edge.values import Frame, Reading
 
 _COLUMNS = ("file", "emotion")
-_BOOTSTRAP_SAMPLES = 2000
 _MAX_NAMED = 5  # names that a message lists
 
 Confusion = dict[str, dict[str, int]]
@@ -34,12 +34,13 @@ class ScoreResult(TypedDict):
     accuracy_found: the same share, of the photographs with an emotion.
     balanced_accuracy: mean over the labels that occur of the share of their photographs that is
         right, 0 to 1; one without an emotion counts as wrong.
-    macro_f1: mean of the labels' F1 scores over the photographs with an emotion, 0 to 1.
+    macro_f1: mean over these labels of their F1 scores, 0 to 1.
     settled: how many were told a label, so that a device shows more than 'uncertain'; of these
     settled_accuracy: share that is right, 0 to 1, and
     settled_confidence: mean probability of the label that was told; 0 where there are none.
-    intervals: 95 % confidence intervals of `accuracy`, `balanced_accuracy` and `settled_accuracy`,
-        by 2,000 bootstrap samples of the photographs (Efron 1979).
+    intervals: 95 % confidence intervals of `accuracy`, `balanced_accuracy`, `macro_f1`,
+        `settled_accuracy`, and of `coverage`, the share that was told a label; by 2,000 bootstrap
+        samples of the photographs (Efron 1979).
     confusion: counts of the photographs with an emotion.
     other_labels: how many were read and have a label that the model has not, by that label; they
         count nowhere else.
@@ -163,23 +164,23 @@ class Score:
         """The counts and shares so far."""
         predicted = self._predictions()
         confusion = self._confusion(predicted)
-        outcomes = self._outcomes()
-        shares = _shares(outcomes)
-        macro_f1 = sum(_f1(confusion, label) for label in self.labels) / len(self.labels)
-        settled = outcomes.settled
+        photographs = self.outcomes()
+        shares = outcomes.figures(photographs)
+        settled = photographs.settled
+        settled_confidence = photographs.confidence[settled].mean() if settled.any() else 0.0
         return {
             "photographs": len(self._read),
             "faces_missed": len(self._read) - len(self._readings),
             "without_emotion": len(self._readings) - len(predicted),
             "accuracy": shares["accuracy"],
-            "accuracy_found": int(outcomes.is_right.sum()) / max(len(predicted), 1),
+            "accuracy_found": int(photographs.is_right.sum()) / max(len(predicted), 1),
             "balanced_accuracy": shares["balanced_accuracy"],
-            "macro_f1": macro_f1,
+            "macro_f1": shares["macro_f1"],
             "uncertain": len(predicted) - int(settled.sum()),
             "settled": int(settled.sum()),
             "settled_accuracy": shares["settled_accuracy"],
-            "settled_confidence": _mean(outcomes.confidence[settled]),
-            "intervals": _intervals(outcomes),
+            "settled_confidence": float(settled_confidence),
+            "intervals": outcomes.intervals(photographs),
             "confusion": confusion,
             "other_labels": dict(Counter(self._other_labels.values())),
             "unlabelled": len(self._unlabelled),
@@ -209,21 +210,11 @@ class Score:
         emotions = {name: reading.emotion for name, reading in self._readings.items()}
         return {name: emotion.label for name, emotion in emotions.items() if emotion is not None}
 
-    def _outcomes(self) -> "_Outcomes":
-        """How it went with each photograph that was read and has a label."""
+    def outcomes(self) -> Outcomes:
+        """What became of each photograph that was read and has a label, in the order of names."""
         names = sorted(self._read)
-        truth = np.array([self.labels.index(self.truths[name]) for name in names], int)
-        is_right = np.zeros(len(names), bool)
-        settled = np.zeros(len(names), bool)
-        confidence = np.zeros(len(names))
-        for row, name in enumerate(names):
-            reading = self._readings.get(name)
-            if reading is None or reading.emotion is None:
-                continue
-            is_right[row] = reading.emotion.label == self.truths[name]
-            settled[row] = reading.label is not None
-            confidence[row] = reading.emotion.confidence
-        return _Outcomes(truth, is_right, settled, confidence)
+        truths = [self.truths[name] for name in names]
+        return outcomes_of(truths, [self._readings.get(name) for name in names], self.labels)
 
     def _confusion(self, predicted: dict[str, str]) -> Confusion:
         confusion = {truth: dict.fromkeys(self.labels, 0) for truth in self.labels}
@@ -233,54 +224,32 @@ class Score:
         return confusion
 
 
-class _Outcomes(NamedTuple):
-    """What became of n photographs: arrays of n rows.
+def outcomes_of(
+    truths: Sequence[str],
+    readings: Sequence[Reading | None],
+    labels: Sequence[str],
+    groups: Sequence[int] | None = None,
+) -> Outcomes:
+    """What became of photographs.
 
-    truth: indices of the model's labels. is_right: whether the most probable emotion is the label.
-    settled: whether a label was told. confidence: of the most probable emotion, 0 to 1.
+    truths: the label of each. readings: of each the reading of its face; None where no face was
+    detected. labels: the model's; each truth is one of them. groups: see Outcomes.
     """
-
-    truth: NDArray[np.int_]
-    is_right: NDArray[np.bool_]
-    settled: NDArray[np.bool_]
-    confidence: NDArray[np.float64]
-
-    def take(self, rows: NDArray[np.int_]) -> "_Outcomes":
-        """The outcomes of those rows, which may repeat."""
-        return _Outcomes(
-            self.truth[rows], self.is_right[rows], self.settled[rows], self.confidence[rows]
-        )
-
-
-def _shares(outcomes: _Outcomes) -> dict[str, float]:
-    """The shares of ScoreResult that have an interval; 0 where there is nothing to share."""
-    counts = np.bincount(outcomes.truth)
-    right = np.bincount(outcomes.truth, outcomes.is_right)
-    recall = right[counts > 0] / counts[counts > 0]
-    settled_right = outcomes.is_right[outcomes.settled]
-    return {
-        "accuracy": _mean(outcomes.is_right),
-        "balanced_accuracy": _mean(recall),
-        "settled_accuracy": _mean(settled_right),
-    }
-
-
-def _mean(values: NDArray[Any]) -> float:
-    return float(values.mean()) if len(values) else 0.0
-
-
-def _intervals(outcomes: _Outcomes) -> dict[str, tuple[float, float]]:
-    count = len(outcomes.truth)
-    rng = np.random.default_rng(0)
-    samples = [
-        _shares(outcomes.take(rng.integers(0, count, count)) if count else outcomes)
-        for _ in range(_BOOTSTRAP_SAMPLES)
+    emotions = [reading.emotion if reading else None for reading in readings]
+    predicted = [
+        labels.index(emotion.label) if emotion and emotion.label in labels else -1
+        for emotion in emotions
     ]
-    intervals = {}
-    for name in samples[0]:
-        low, high = np.percentile([sample[name] for sample in samples], [2.5, 97.5])
-        intervals[name] = (float(low), float(high))
-    return intervals
+    is_settled = [reading is not None and reading.label is not None for reading in readings]
+    confidence = [emotion.confidence if emotion else 0.0 for emotion in emotions]
+    return Outcomes(
+        tuple(labels),
+        np.array([labels.index(truth) for truth in truths], int),
+        np.array(predicted, int),
+        np.array(confidence, float),
+        np.array(is_settled, bool),
+        None if groups is None else np.array(groups, int),
+    )
 
 
 def _with_nearest(name: str, others: Sequence[str]) -> str:
@@ -292,14 +261,6 @@ def _with_nearest(name: str, others: Sequence[str]) -> str:
     return name
 
 
-def _f1(confusion: Confusion, label: str) -> float:
-    truths = sum(confusion[label].values())
-    predictions = sum(row.get(label, 0) for row in confusion.values())
-    if truths + predictions == 0:
-        return 0.0
-    return 2 * confusion[label][label] / (truths + predictions)
-
-
 def as_text(result: ScoreResult) -> str:
     """The result in a few lines, for people; in brackets the 95 % confidence intervals."""
     accuracy = _with_interval(result, "accuracy")
@@ -308,7 +269,7 @@ def as_text(result: ScoreResult) -> str:
     text = (
         f"{result['photographs']} labelled photographs: accuracy {accuracy} of all, "
         f"{result['accuracy_found']:.1%} of faces with an emotion, balanced {balanced}, "
-        f"macro-F1 {result['macro_f1']:.1%}\n"
+        f"macro-F1 {_with_interval(result, 'macro_f1')}\n"
         f"{result['settled']} were told a label: {settled} of these are right, at a mean "
         f"confidence of {result['settled_confidence']:.1%}\n"
         f"{result['faces_missed']} faces missed, {result['without_emotion']} without emotion, "

@@ -10,8 +10,8 @@ from mien_edge.commands.service_access import assignments
 from mien_edge.errors import SettingsError
 
 SERVICE_VARIABLES = {
-    "MALLOC_MMAP_THRESHOLD_": "4194304",
-    "MALLOC_TRIM_THRESHOLD_": "8388608",
+    "MALLOC_MMAP_THRESHOLD_": "33554432",
+    "MALLOC_TRIM_THRESHOLD_": "67108864",
 }
 """What mien.service sets, as it ships (a test compares), for machines where it is not installed."""
 

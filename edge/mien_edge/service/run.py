@@ -31,8 +31,6 @@ from mien_edge.export.exports import Export, open_export, open_timed
 from mien_edge.export.lines import JSON_LINES, Csv, JsonLines, csv_format
 from mien_edge.export.textfile import Existing, LineFormat, RotatingFile, Rotation
 from mien_edge.formats import position_text
-from mien_edge.log.reader import refuse_single_readings
-from mien_edge.log.writer import LogWriter
 from mien_edge.model.bundle import Bundle, find_bundle, load_bundle, models_folder, replay_golden
 from mien_edge.model.interpreter import Classifier
 from mien_edge.progress import ProgressLines
@@ -237,6 +235,9 @@ class Service:
         path = self._log_path()
         if path is None:
             return []
+        from mien_edge.log.reader import refuse_single_readings  # load SQLite
+        from mien_edge.log.writer import LogWriter
+
         min_group = self.settings.min_group
         if min_group and self.options.log:
             refuse_single_readings(path)

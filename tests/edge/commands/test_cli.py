@@ -375,7 +375,7 @@ PHOTOGRAPH = """
 import sys
 from mien_edge.cli import main
 main(["run", sys.argv[1], "--quiet"])
-needless = ("urllib.request", "http.client", "ssl", "mien_edge.log.show", "mien_edge.chain.annotate")
+needless = ("urllib.request", "http.client", "ssl", "mien_edge.log.writer", "mien_edge.chain.annotate")
 loaded = sorted(set(needless) & set(sys.modules))
 sys.exit(f"loaded: {loaded}" if loaded else 0)
 """

@@ -9,7 +9,7 @@ from mien_edge.errors import DataError
 from mien_edge.model.bundle import load_bundle
 from mien_train import cli
 from mien_train.data import heads
-from mien_train.data.read import Dataset
+from mien_train.data.read import VOTES, Dataset
 from mien_train.data.source import DataSource
 from mien_train.results import evaluate
 
@@ -68,6 +68,69 @@ def test_contempt_is_measured_where_crowd_and_bundle_know_it(eight_labels, bundl
     samples = evaluate.bundle_crops(ferplus, data, all_rows(data))
     assert samples.labels["ferplus"].tolist() == [-1, 6, 3]
     assert samples.reference_head == heads.FERPLUS
+
+
+def votes_of(*rows):
+    """(n, 10) votes from what each row counts by FER+'s column: {'happiness': 6, 'NF': 4}."""
+    votes = np.zeros((len(rows), 10), np.uint8)
+    for row, counts in enumerate(rows):
+        for column, count in counts.items():
+            votes[row, VOTES.index(column)] = count
+    return votes
+
+
+def test_the_published_protocol_drops_single_votes_and_needs_more_than_half_of_the_others():
+    votes = votes_of(
+        {"happiness": 10},
+        {"happiness": 4, "sadness": 3, "fear": 1, "anger": 1, "NF": 1},  # 4 of 7
+        {"happiness": 4, "sadness": 4, "fear": 1, "anger": 1},  # half of 8 is not more than half
+        {"happiness": 4, "sadness": 2, "unknown": 2, "NF": 2},  # most votes, not half of them
+        {"happiness": 5, "sadness": 1, "fear": 1, "anger": 1, "disgust": 1, "NF": 1},
+        {"happiness": 3, "unknown": 7},
+        {"happiness": 3, "NF": 7},
+        {"contempt": 6, "anger": 4},
+        dict.fromkeys(VOTES, 1),
+        {},
+    )
+    happiness = VOTES.index("happiness")
+    contempt = VOTES.index("contempt")
+    expected = [happiness, happiness, -1, -1, happiness, -1, -1, contempt, -1, -1]
+    assert heads.published_majority(votes).tolist() == expected
+
+
+def test_a_row_of_contempt_is_wrong_by_the_published_protocol_unless_the_bundle_can_say_it(
+    bundle, eight_labels, monkeypatch
+):
+    """Every row is predicted as its crowd sees it, contempt as the last label that there is."""
+    votes = votes_of({"contempt": 9}, {"neutral": 9}, {"happiness": 9}, {"unknown": 9})
+    data = dataset(LABELS, [6, 6, 3, 3], votes=votes)
+    monkeypatch.setattr(
+        evaluate,
+        "device_crops",
+        lambda *_: evaluate.DeviceCrops(np.zeros(0, int), np.zeros((0, 48, 48), np.uint8)),
+    )
+    for model, right in ((bundle, 2), (eight_labels, 3)):
+        outputs = len(model.card.labels)
+        predicted = np.eye(outputs, dtype=np.float32)[[outputs - 1, 6, 3, 3]]
+        monkeypatch.setattr(
+            evaluate, "int8_logits", lambda _, crops, rows=predicted: rows[: len(crops)]
+        )
+        result = evaluate.evaluate_bundle(model, data, "official")
+        assert (result.published.rows, result.published.accuracy) == (3, pytest.approx(right / 3))
+        assert result.published.unknown_rows == 3 - right
+    assert "1 of contempt counted as wrong" not in result.as_text()
+
+
+def test_two_bundles_are_compared_by_the_published_protocol_too(voted, bundle, capsys):
+    other = bundle.folder.parent / "edge-1"
+    command = ["evaluate", str(bundle.folder), "--data", str(voted), "--against", str(other)]
+    assert cli.main(command) == 0
+    text = capsys.readouterr().out
+    assert (
+        "by FER+'s published protocol (single votes dropped, more than half of the others) 56 rows: accuracy"
+        in text
+    )
+    assert "against edge-1, ferplus-published: " in text
 
 
 def test_labels_of_other_data_are_not_called_those_of_fer2013(bundle):

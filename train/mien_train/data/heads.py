@@ -13,7 +13,7 @@ import numpy as np
 from mien_edge.contract import LABELS, softmax
 from mien_edge.errors import DataError, RunError
 
-from mien_train.arrays import Array, Doubles, Floats, Labels
+from mien_train.arrays import Array, Doubles, Floats, Labels, Pixels
 from mien_train.data.read import VOTE_OF_LABEL, VOTES, Dataset
 
 LABELS_HEAD = "labels"
@@ -234,6 +234,22 @@ def head_probabilities(
     """
     heads = zip(split_heads(logits, sizes), temperatures, strict=True)
     return np.concatenate([softmax(part, temperature) for part, temperature in heads], axis=1)
+
+
+def published_majority(votes: Pixels) -> Labels:
+    """Return (n,) int8 columns of VOTES by FER+'s published protocol, -1 for a row that it leaves
+    out.
+
+    Of a row's (10,) votes single ones are dropped, whatever they are for. The column with most
+    votes must have more than half of what is left, and be an emotion: neither 'unknown' nor 'NF'.
+
+    Source: mode 'majority' of github.com/microsoft/FERPlus, src/ferplus.py (Barsoum et al. 2016).
+    """
+    counted = np.where(votes > 1, votes, 0).astype(np.int64)
+    winners = counted.argmax(axis=1)
+    is_majority = 2 * counted.max(axis=1) > counted.sum(axis=1)
+    is_emotion = winners < VOTES.index("unknown")
+    return np.where(is_majority & is_emotion, winners, -1).astype(np.int8)
 
 
 def _votes(dataset: Dataset) -> Floats:

@@ -59,6 +59,31 @@ class _Face:
     sight: Sight
 
 
+@dataclass(frozen=True)
+class PhotographListing:
+    """What a folder of photographs or a manifest names.
+
+    layout: its name, see layouts.recognize. root: the folder from which pictures are named.
+    pictures: those that teach something. labels: the name of each label word. bad: pictures that
+    are missing. doubtful: those that are left out for their labels.
+    """
+
+    layout: str
+    root: Path
+    pictures: list[Picture]
+    labels: dict[str, str]
+    bad: list[Finding]
+    doubtful: list[Finding]
+
+    def name(self, picture: Picture) -> str:
+        """A picture's path from the root."""
+        return _name(picture.path, self.root)
+
+    def label(self, picture: Picture) -> str:
+        """A picture's label by its name; empty for none."""
+        return self.labels.get(picture.label, label_map.LEFT_OUT)
+
+
 def load_photographs(
     path: Path,
     mapping_file: Path | None = None,
@@ -71,6 +96,37 @@ def load_photographs(
 
     Everything that can be refused without opening a picture is refused first. Raises DataError,
     which names the files.
+    """
+    listing = list_photographs(path, mapping_file, skip_bad)
+    seen, digest = _see(listing.pictures, listing.root)
+    faces = [
+        _Face(picture, listing.name(picture), listing.label(picture), sight)
+        for picture, sight in zip(listing.pictures, seen, strict=True)
+    ]
+    unreadable = [_unreadable(face) for face in faces if face.sight.problem]
+    _refuse_bad(path, unreadable, skip_bad)
+    findings = (*listing.bad, *unreadable, *listing.doubtful, *_face_findings(faces))
+    usable = [face for face in faces if face.sight.picture is not None]
+    if not usable:
+        raise DataError(
+            f"{path}: no face in any of its {len(faces)} pictures; look at some of them"
+        )
+    is_plain = listing.layout == FOLDERS and not mapping_file
+    if not is_plain or any(face.sight.box for face in usable):
+        digest = _extended_digest(digest, usable)
+    dataset = _dataset(usable, digest)
+    findings += tuple(_differing_labels(dataset))
+    return replace(dataset, findings=findings, skipped=len(listing.bad) + len(unreadable))
+
+
+def list_photographs(
+    path: Path,
+    mapping_file: Path | None = None,
+    skip_bad: bool = False,
+) -> PhotographListing:
+    """What a folder of photographs or a manifest names, none of which is opened.
+
+    Parameters and errors are those of `load_photographs`.
     """
     mapping = label_map.read_label_map(mapping_file) if mapping_file else {}
     known = label_map.known_words() | set(mapping)
@@ -87,24 +143,7 @@ def load_photographs(
     doubtful = [_doubt(picture, root) for picture in here if picture.doubt]
     wanted = [picture for picture in here if _is_wanted(picture, names)]
     _refuse_few_labels(path, [names.get(picture.label, "") for picture in wanted])
-    seen, digest = _see(wanted, root)
-    faces = [
-        _Face(picture, _name(picture.path, root), names.get(picture.label, ""), sight)
-        for picture, sight in zip(wanted, seen, strict=True)
-    ]
-    unreadable = [_unreadable(face) for face in faces if face.sight.problem]
-    _refuse_bad(path, unreadable, skip_bad)
-    findings = (*bad, *unreadable, *doubtful, *_face_findings(faces))
-    usable = [face for face in faces if face.sight.picture is not None]
-    if not usable:
-        raise DataError(
-            f"{path}: no face in any of its {len(faces)} pictures; look at some of them"
-        )
-    if layout.name != FOLDERS or mapping or any(face.sight.box for face in usable):
-        digest = _extended_digest(digest, usable)
-    dataset = _dataset(usable, digest)
-    findings += tuple(_differing_labels(dataset))
-    return replace(dataset, findings=findings, skipped=len(bad) + len(unreadable))
+    return PhotographListing(layout.name, root, wanted, names, bad, doubtful)
 
 
 def _is_wanted(picture: Picture, names: dict[str, str]) -> bool:

@@ -29,8 +29,9 @@ from mien_train.data.heads import (
     Head,
     calibration_head,
     labels_head,
+    published_majority,
 )
-from mien_train.data.read import Dataset
+from mien_train.data.read import PUBLIC_TEST, VOTES, Dataset
 from mien_train.data.splits import is_fer2013, split_dataset, without_near_duplicates
 from mien_train.metrics import McNemar
 from mien_train.progress import progress
@@ -42,6 +43,7 @@ from mien_train.results.calibration import (
     calibrate,
 )
 from mien_train.results.evaluation import (
+    PUBLISHED,
     BundleComparison,
     BundleEvaluation,
     DeviceMetrics,
@@ -49,6 +51,7 @@ from mien_train.results.evaluation import (
     Evaluation,
     NetworkCost,
     NetworkEvaluation,
+    PublishedScore,
     Scores,
     labels_as_text,
     write_evaluation,
@@ -265,30 +268,31 @@ def calibration_rows(part: CalibrationSamples, logits: Floats) -> CalibrationRow
 def evaluate_bundle(
     bundle: Bundle, dataset: Dataset, split_name: str, against: Bundle | None = None
 ) -> BundleEvaluation:
-    """Measure a bundle's int8 network on the test rows, or on validation rows where the split has
-    no test rows.
+    """Measure a bundle's int8 network on the `measured_rows`.
 
     Rows whose label the bundle has not are left out, and counted. split_name: one of splits.SPLITS.
     against: another bundle to compare with, by McNemar's test on the rows whose labels both have.
 
     Raises DataError where the bundle's labels and the data's have no name in common.
     """
-    split = split_dataset(dataset, split_name)
-    rows = split.validation
-    test_name = "validation"
-    is_unseen = None
-    if len(split.test):
-        rows = split.test
-        test_name = split.test_name
-        is_unseen = without_near_duplicates(dataset, split)
+    rows, test_name, is_unseen = measured_rows(bundle, dataset, split_name)
     samples = bundle_crops(bundle, dataset, rows, is_unseen)
     logits = int8_logits(bundle.model, samples.crops)
     temperature = bundle.card.calibration.temperature
     detected = device_crops(dataset, rows, bundle.card.preprocess)
     device_logits = int8_logits(bundle.model, detected.crops)
+    published = _published_rows(dataset, rows, samples.predicts)
     comparison = None
     if against is not None:
-        comparison = _compare(samples, logits, against, bundle_crops(against, dataset, rows))
+        other_samples = bundle_crops(against, dataset, rows)
+        other_published = _published_rows(dataset, rows, other_samples.predicts)
+        comparison = _compare(
+            _Measured(samples, logits, published),
+            _Measured(
+                other_samples, int8_logits(against.model, other_samples.crops), other_published
+            ),
+            against.card.id,
+        )
     return BundleEvaluation(
         model=bundle.card.id,
         head=samples.predicts.name,
@@ -300,7 +304,34 @@ def evaluate_bundle(
         layers=profile_layers(bundle.model),
         comparison=comparison,
         left_out=samples.left_out,
+        published=_published_score(published, logits),
     )
+
+
+class MeasuredRows(NamedTuple):
+    """Which rows of a data set a bundle is measured on.
+
+    rows: (n,) row numbers. name: what they are called. is_unseen: (n,) whether a row has no near
+    duplicate among the training rows, or None.
+    """
+
+    rows: Indices
+    name: str
+    is_unseen: Mask | None = None
+
+
+def measured_rows(bundle: Bundle, dataset: Dataset, split_name: str) -> MeasuredRows:
+    """The test rows of data that the bundle was trained on, or that name test rows of their own, or
+    the validation rows where the split has none; of other data all. split_name: one of
+    splits.SPLITS.
+    """
+    names_test = (dataset.usages == PUBLIC_TEST).any()
+    if not names_test and not is_own_data(bundle, dataset):
+        return MeasuredRows(np.arange(len(dataset)), "all rows")
+    split = split_dataset(dataset, split_name)
+    if not len(split.test):
+        return MeasuredRows(split.validation, "validation")
+    return MeasuredRows(split.test, split.test_name, without_near_duplicates(dataset, split))
 
 
 def bundle_head(bundle: Bundle) -> Head:
@@ -567,25 +598,65 @@ def _logits_path(run: OpenRun, head: str, network: str) -> Path:
     return run.folder / "logits" / head / f"{network}.npz"
 
 
-def _compare(
-    samples: LabelledCrops, logits: Array, other: Bundle, other_samples: LabelledCrops
-) -> BundleComparison:
-    """McNemar's test of (n, outputs) logits against another bundle, by each kind of labels, on the
-    rows whose labels both bundles have. other_samples: the samples as the other bundle takes them.
+class _PublishedRows(NamedTuple):
+    """Rows that FER+'s published protocol leaves in.
+
+    is_counted: (n,) whether it leaves a row in. labels: (n,) int8 indices of the network's labels;
+    -1 for those left out, and for contempt where the network has no such label.
     """
-    other_logits = int8_logits(other.model, other_samples.crops)
+
+    is_counted: Mask
+    labels: Labels
+
+
+class _Measured(NamedTuple):
+    """The rows as a bundle takes them, its (n, outputs) logits, and its labels by the protocol."""
+
+    samples: LabelledCrops
+    logits: Floats
+    published: _PublishedRows | None
+
+
+def _published_rows(dataset: Dataset, rows: Indices, predicts: Head) -> _PublishedRows | None:
+    """None without votes, and for a head that lacks one of the seven labels."""
+    if dataset.votes is None or len(_shared(FERPLUS, predicts)) < len(FERPLUS.labels):
+        return None
+    majorities = published_majority(dataset.votes[rows])
+    return _PublishedRows(majorities >= 0, _indices_of(predicts.labels, VOTES, majorities))
+
+
+def _published_score(published: _PublishedRows | None, logits: Floats) -> PublishedScore | None:
+    """None where the protocol leaves no row in."""
+    if published is None or not published.is_counted.any():
+        return None
+    labels = published.labels[published.is_counted]
+    is_correct = logits[published.is_counted].argmax(axis=1) == labels
+    return PublishedScore(len(labels), float(is_correct.mean()), int((labels < 0).sum()))
+
+
+def _compare(own: _Measured, other: _Measured, other_name: str) -> BundleComparison:
+    """McNemar's test of a bundle against another one, by each kind of labels, on the rows whose
+    labels both bundles have; by FER+'s published protocol on all that it leaves in.
+    """
+    predicted = own.logits.argmax(axis=1)
+    other_predicted = other.logits.argmax(axis=1)
     tests: dict[str, McNemar] = {}
-    for head in samples.heads:
-        other_head = other_samples.of_kind(head)
+    for head in own.samples.heads:
+        other_head = other.samples.of_kind(head)
         if other_head is None:
             continue
-        labels = samples.labels[head.name]
-        other_labels = other_samples.labels[other_head.name]
+        labels = own.samples.labels[head.name]
+        other_labels = other.samples.labels[other_head.name]
         rows = (labels >= 0) & (other_labels >= 0)
-        is_correct = logits.argmax(axis=1) == labels
-        other_is_correct = other_logits.argmax(axis=1) == other_labels
+        is_correct = predicted == labels
+        other_is_correct = other_predicted == other_labels
         tests[head.name] = metrics.mcnemar(is_correct[rows], other_is_correct[rows])
-    return BundleComparison(other.card.id, tests)
+    if own.published and other.published:
+        rows = own.published.is_counted
+        is_correct = predicted == own.published.labels
+        other_is_correct = other_predicted == other.published.labels
+        tests[PUBLISHED] = metrics.mcnemar(is_correct[rows], other_is_correct[rows])
+    return BundleComparison(other_name, tests)
 
 
 def _accuracies(scores: Scores) -> dict[str, float]:

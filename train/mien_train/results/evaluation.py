@@ -26,6 +26,10 @@ rows.
 """
 
 
+PUBLISHED = "ferplus-published"
+"""What results call FER+'s published protocol, beside the heads' names."""
+
+
 @dataclass(frozen=True)
 class NetworkEvaluation:
     """One network: its calibration, and its metrics.
@@ -208,7 +212,9 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class BundleComparison:
-    """McNemar's test of a bundle against another one, `model` (NAME-VERSION), by kind of labels."""
+    """McNemar's test of a bundle against another one, `model` (NAME-VERSION), by kind of labels;
+    PUBLISHED for FER+'s published protocol.
+    """
 
     model: str
     tests: dict[str, McNemar]
@@ -227,6 +233,27 @@ class BundleComparison:
         return "\n".join(lines)
 
 
+@dataclass(frozen=True)
+class PublishedScore:
+    """Accuracy by FER+'s published protocol (heads.published_majority).
+
+    rows: that it leaves in. accuracy: 0..1, of these. unknown_rows: of these the ones with a
+    majority that the network cannot say, contempt, which count as wrong.
+    """
+
+    rows: int
+    accuracy: float
+    unknown_rows: int
+
+    def as_text(self) -> str:
+        """The accuracy in a line."""
+        wrong = f", {self.unknown_rows} of contempt counted as wrong" if self.unknown_rows else ""
+        return (
+            f"by FER+'s published protocol (single votes dropped, more than half of the others) "
+            f"{self.rows} rows{wrong}: accuracy {self.accuracy:.2%}"
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class BundleEvaluation:
     """A bundle's int8 network on a data set.
@@ -234,7 +261,8 @@ class BundleEvaluation:
     model: NAME-VERSION. head, labels: whose labels it predicts, and their names. test_name: the
     usage of the rows, or 'validation' where there are no test rows. comparison: with another bundle
     on the same rows, or None. left_out: rows by label, of labels that the bundle has not, for each
-    kind of labels that has such rows.
+    kind of labels that has such rows. published: by FER+'s published protocol; None where there are
+    no votes, or where the bundle lacks one of the seven labels.
     """
 
     model: str
@@ -247,6 +275,7 @@ class BundleEvaluation:
     layers: Sequence[LayerProfile]
     comparison: BundleComparison | None = None
     left_out: dict[str, dict[str, int]] = field(default_factory=dict)
+    published: PublishedScore | None = None
 
     def to_json(self) -> dict[str, Any]:
         """JSON's values, as `mien-train evaluate --json` prints them."""
@@ -261,6 +290,8 @@ class BundleEvaluation:
             "layers": [layer.to_json() for layer in self.layers],
             "left_out": self.left_out,
         }
+        if self.published is not None:
+            values["published"] = schema.to_dict(self.published)
         if self.comparison is not None:
             values["against"] = self.comparison.to_json()
         return values
@@ -272,6 +303,7 @@ class BundleEvaluation:
             f"{', '.join(self.labels)}",
             *self._left_out_as_text(),
             scores_as_text(self.scores),
+            *([self.published.as_text()] if self.published else []),
             self.device.as_text(),
             self.cost.as_text(),
             profile.layers_as_text(self.layers),

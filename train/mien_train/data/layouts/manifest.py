@@ -39,7 +39,7 @@ def find(folder: Path) -> Path | None:
 
 def is_manifest(path: Path) -> bool:
     """Whether the file is a table with the columns file and label or emotion."""
-    names = _header(path)
+    names = header(path)
     return "file" in names and any(column in names for column in _LABEL_COLUMNS)
 
 
@@ -49,7 +49,7 @@ def read(path: Path) -> list[Picture]:
 
     Raises DataError that names the line for what is malformed, and for a file named twice.
     """
-    columns = _header(path)
+    columns = header(path)
     needed = [column for column in _COLUMNS if column in columns]
     needed.append(next(column for column in _LABEL_COLUMNS if column in columns))
     if "box" not in columns and set(_CORNERS) <= set(columns):
@@ -67,7 +67,7 @@ def read(path: Path) -> list[Picture]:
     return pictures
 
 
-def _header(path: Path) -> list[str]:
+def header(path: Path) -> list[str]:
     """The names of a table's columns in lower case; none for what is no readable text."""
     try:
         with path.open("rb") as content:
