@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from mien_train.data.audit import Audit
     from mien_train.data.source import DataSource
     from mien_train.results.evaluate import CalibrationRequest
+    from mien_train.results.frames import FrameResult
+    from mien_train.results.robustness import RobustnessResult
     from mien_train.training.recipes import Recipe, Stage
     from mien_train.training.run import OpenRun
 
@@ -782,6 +784,8 @@ def _add_ensemble(commands: Any) -> None:
     )
     photos = "labelled photographs, a folder or a manifest, to measure on as well"
     command.add_argument("--photos", type=Path, metavar="PATH", help=photos)
+    mirrored = "take the mean of a crop and its mirror image: better, in twice the time"
+    command.add_argument("--mirrored", action="store_true", help=mirrored)
     json_option(command)
 
 
@@ -794,7 +798,9 @@ def _ensemble(options: _Options) -> None:
     data = _data_source(options)
     members = open_members(options.members, data)
     photographs = DataSource(options.photos).dataset if options.photos else None
-    result = ensemble.make_ensemble(options.folder, members, data.dataset, packages, photographs)
+    result = ensemble.make_ensemble(
+        options.folder, members, data.dataset, packages, photographs, options.mirrored
+    )
     _print_result(options, result, ensemble.as_text(result))
     picture = options.folder / "ensemble.png"
     sys.stderr.write(f"picture: {picture}; distill from it with: --teacher {options.folder}\n")
@@ -889,26 +895,59 @@ def _ablate(options: _Options) -> None:
 
 
 def _add_robustness(commands: Any) -> None:
-    text = "measure the accuracy of bundles under eight image corruptions"
+    text = "measure bundles on worse pictures: FER2013's crops, or frames made of photographs"
     command = add_command(commands, "robustness", text, _robustness)
     command.add_argument("bundles", type=Path, nargs="+", help="bundle folders")
+    photos = (
+        "labelled photographs, a folder or a manifest: measure the device's whole line on frames "
+        "of them, in bad light, blurred, tilted, far away and in motion, instead of FER2013's crops"
+    )
+    command.add_argument("--photos", type=Path, metavar="PATH", help=photos)
+    _number_option(command, "--max-photos", "photographs to draw of these; 0 for all", default=0)
     _data_options(command)
-    _output_option(command, "--out", "FILE", "picture to write", "out/robustness.png")
+    out = "picture to write (default: out/robustness.png; with --photos out/frames.png)"
+    _file_option(command, "--out", out)
     json_option(command)
 
 
 def _robustness(options: _Options) -> None:
     from mien_edge.model.bundle import load_bundle
 
+    if options.photos:
+        _frame_robustness(options)
+        return
     from mien_train.results import robustness
 
     dataset = _data_source(options).dataset
     bundles = [load_bundle(folder) for folder in options.bundles]
     results = [robustness.measure(loaded, dataset, options.split) for loaded in bundles]
-    files.write_bytes(options.out, robustness.draw(results))
+    _print_robustness(options, results, robustness.draw(results), Path("out/robustness.png"))
+
+
+def _frame_robustness(options: _Options) -> None:
+    from mien_edge.model.bundle import load_bundle
+
+    from mien_train.results import frames, line
+
+    if options.data:
+        raise DataError("--photos measures on frames, --data on crops; give one of the two")
+    bundles = [load_bundle(folder) for folder in options.bundles]
+    pictures = line.read_pictures(options.photos, options.label_map, options.max_photos)
+    results = frames.measure(bundles, pictures, options.skip_bad)
+    _print_robustness(options, results, frames.draw(results), Path("out/frames.png"))
+
+
+def _print_robustness(
+    options: _Options,
+    results: "Sequence[RobustnessResult] | Sequence[FrameResult]",
+    picture: bytes,
+    usual_path: Path,
+) -> None:
     values = [result.to_json() for result in results]
     _print_result(options, values, "\n".join(result.as_text() for result in results))
-    sys.stderr.write(f"picture: {options.out}\n")
+    path = options.out or usual_path
+    files.write_bytes(path, picture)
+    sys.stderr.write(f"picture: {path}\n")
 
 
 def _add_fairness(commands: Any) -> None:

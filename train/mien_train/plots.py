@@ -45,6 +45,30 @@ class RobustnessCurves(NamedTuple):
     corruptions: Mapping[str, CorruptionAccuracy]
 
 
+class FrameCorruptionCurve(NamedTuple):
+    """Accuracy of all photographs, and the share whose face is found, 0..1, at each strength of one
+    corruption, and the strengths' unit.
+    """
+
+    unit: str
+    strengths: Sequence[float]
+    accuracy: Sequence[float]
+    found: Sequence[float]
+
+
+class FrameCurves(NamedTuple):
+    """What `frame_robustness` draws of one model: its accuracy, 0..1, on frames as placed and under
+    each corruption, and the label changes of a moving face per minute, smoothed and not, each with
+    the ends of its interval.
+    """
+
+    model: str
+    as_placed: float
+    corruptions: Mapping[str, FrameCorruptionCurve]
+    label_changes: tuple[float, float, float]
+    unsmoothed_changes: tuple[float, float, float]
+
+
 class TrialPoint(NamedTuple):
     """One trained design: accuracy 0..1, million multiply-accumulates, milliseconds, its blocks."""
 
@@ -304,6 +328,23 @@ def robustness(models: Sequence[RobustnessCurves]) -> bytes:
     return png(figure)
 
 
+def frame_robustness(models: Sequence[FrameCurves]) -> bytes:
+    """One panel per corruption: accuracy at its strengths for each model; dashed: as placed;
+    dotted: the share of faces that are found. In the last panel label changes in motion.
+    """
+    names = list(models[0].corruptions)
+    columns = (len(names) + 2) // 2
+    figure = Figure(figsize=(11, 5.6), layout="constrained")
+    for index, name in enumerate(names):
+        axes = figure.add_subplot(2, columns, index + 1)
+        _plot_frame_corruption(axes, name, models)
+    figure.axes[0].set_ylabel("share of all photographs")
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    _plot_label_changes(figure.add_subplot(2, columns, len(names) + 1), models)
+    figure.legend(handles, labels, frameon=False, loc="outside lower center", ncols=len(labels))
+    return png(figure)
+
+
 def groups(panels: Sequence[GroupPanel]) -> bytes:
     """Accuracy and confidence minus accuracy of groups, one below the other, with intervals; lines
     at those of all pictures.
@@ -386,6 +427,38 @@ def _plot_groups(axes: Axes, bars: Sequence[GroupBar | None], of_all: float) -> 
             colour = _RED if bar.is_claimed else _BLUE
             axes.plot(bar.interval, [row, row], color=colour, linewidth=2)
             axes.plot(bar.value, row, marker="o", markersize=5, color=colour)
+    axes.grid(axis="x", alpha=0.3)
+
+
+def _plot_frame_corruption(axes: Axes, name: str, models: Sequence[FrameCurves]) -> None:
+    curve = models[0].corruptions[name]
+    positions = np.arange(1, len(curve.strengths) + 1)
+    for number, model in enumerate(models):
+        colour = f"C{number}"
+        accuracy = model.corruptions[name].accuracy
+        axes.plot(positions, accuracy, marker="o", markersize=3, label=model.model, color=colour)
+        axes.axhline(model.as_placed, color=colour, linestyle="--", linewidth=0.8)
+    axes.plot(positions, curve.found, color=_DARK_GRAY, linestyle=":", label="face found")
+    axes.set_xticks(positions, [f"{strength:g}" for strength in curve.strengths])
+    axes.set(title=name, xlabel=curve.unit, ylim=(0, 1.03))
+    axes.grid(alpha=0.3)
+
+
+def _plot_label_changes(axes: Axes, models: Sequence[FrameCurves]) -> None:
+    """Bars of the smoothed label changes, and pale ones of the unsmoothed, with intervals."""
+    height = _GROUP_WIDTH / 2
+    for row, model in enumerate(models):
+        for position, rate, opacity in (
+            (row - height / 2, model.label_changes, 1.0),
+            (row + height / 2, model.unsmoothed_changes, 0.4),
+        ):
+            value, low, high = rate
+            axes.barh(position, value, height, color=f"C{row}", alpha=opacity)
+            axes.plot((low, high), (position, position), color=_DARK_GRAY, linewidth=1)
+    axes.set_yticks([])
+    axes.invert_yaxis()
+    axes.set_xlim(left=0, right=max(1.0, axes.get_xlim()[1]))
+    axes.set(title="in motion", xlabel="label changes a minute; pale: unsmoothed")
     axes.grid(axis="x", alpha=0.3)
 
 

@@ -79,11 +79,11 @@ def teachers(begin_run):
     return folder, runs, gather(folder, runs)
 
 
-def gather(folder, runs):
+def gather(folder, runs, **options):
     """`mien-train ensemble`."""
     paths = [run.folder for run in runs]
     return ensemble.make_ensemble(
-        folder, members.open_members(paths, runs[0].data), runs[0].dataset
+        folder, members.open_members(paths, runs[0].data), runs[0].dataset, **options
     )
 
 
@@ -108,6 +108,20 @@ def test_the_ensemble_is_the_weighted_mean_of_its_members(teachers):
     assert probabilities.shape == (5, 14)
     assert probabilities.sum(axis=1) == pytest.approx(2)
     assert sum(member.share for member in teacher.members) == pytest.approx(1)
+
+
+def test_a_mirrored_ensemble_says_the_same_of_a_crop_and_of_its_mirror_image(teachers, tmp_path):
+    result = gather(tmp_path, teachers[1][:1], is_mirrored=True)
+    mirrored = ensemble.load_ensemble(tmp_path)
+    plain = ensemble.load_ensemble(teachers[0]).members[0]
+    crops = np.random.default_rng(0).integers(0, 256, (5, 48, 48), np.uint8)
+    mirror_images = np.ascontiguousarray(crops[:, :, ::-1])
+    mean = (plain.predict(crops) + plain.predict(mirror_images)) / 2
+    assert mirrored(crops) == pytest.approx(mean)
+    assert mirrored(mirror_images) == pytest.approx(mean)
+    assert not np.allclose(plain.predict(crops), mean)
+    member = teachers[2]["members"][0]["figures"]["validation"]["fer2013"]
+    assert result["figures"]["validation"]["fer2013"]["nll"] != member["nll"]
 
 
 def test_the_ensemble_measures_each_member_and_the_whole(teachers):
@@ -493,6 +507,25 @@ def test_quantization_aware_training_can_learn_from_its_own_float_network(derive
     )(np.arange(len(training)))
     logits = loop.predict(fit.float_network(derived_run, "real"), view)
     assert np.abs(probabilities[:, 14:] - softmax(logits)).max() < 1e-3
+
+
+def test_of_mixtures_a_student_learns_the_teachers_word_alone(derived_run):
+    stage = dataclasses.replace(
+        DISTILLED.fit,
+        augment=dataclasses.replace(DISTILLED.fit.augment, blend=0.3, splice=0.3),
+        distillation_weight=0.5,
+        teacher_views=1,
+    )
+    training = fit.training_set(derived_run, stage)
+    [mixed] = training.mixed_rows
+    [probabilities] = training.teacher_probabilities
+    targets = training.epoch_targets(0)
+    assert 0.3 < mixed.mean() < 0.9
+    assert np.array_equal(targets[mixed], probabilities[mixed].astype(np.float32))
+    assert not probabilities[mixed, 14:].any()
+    assert np.allclose(probabilities[~mixed, 14:].sum(axis=1), 1, atol=0.01)
+    halfway = (training.targets + probabilities.astype(np.float32)) / 2
+    assert np.allclose(targets[~mixed], halfway[~mixed])
 
 
 def test_a_derived_heads_bundle_is_measured_by_majorities(derived_run):

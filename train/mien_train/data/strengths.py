@@ -19,6 +19,8 @@ class Augment:
     erase: probability that a rectangle of 4 to 18 pixels a side is filled with noise (Zhong et al.
     2017).
     mixup: alpha of the beta distribution that blends two rows (Zhang et al. 2017).
+    blend, splice: shares of the pictures of a teacher's views that are mixed with another before
+    the teacher sees them, evenly or at a seam below the eyes; see mixtures.py.
     """
 
     flip: float = 0.5
@@ -35,6 +37,8 @@ class Augment:
     gamma: float = 0.0
     shrink: float = 0.0
     jpeg: float = 0.0
+    blend: float = 0.0
+    splice: float = 0.0
 
 
 OFF = Augment(0, 0, 0, 0, 0, 0, 0, 0, 0, 0)

@@ -16,7 +16,7 @@ from mien_edge import schema
 from mien_edge.errors import DataError, RunError
 
 from mien_train import plots
-from mien_train.arrays import Doubles, Indices, Labels, Mask
+from mien_train.arrays import Array, Doubles, Indices, Labels, Mask
 
 MIN_PICTURES = 40
 """Fewer are refused: a fold would have too few to learn from and to measure on."""
@@ -26,6 +26,7 @@ _MOSTLY_SINGLE = 0.9  # groups a picture
 _FEW_GROUPS = 20
 _TOO_FEW_GROUPS = 8  # for an interval that could be believed
 _RESAMPLES = 10_000
+_RATIO_RESAMPLES = 2_000  # a ratio is one of hundreds that are estimated at once
 _CHUNK = 500  # resamples at once, so that thousands of groups fit into memory
 _CONFIDENCE = 95  # per cent
 
@@ -162,7 +163,8 @@ def compare(
     names, members = np.unique(groups, return_inverse=True)
     sums = np.zeros((len(names), 3))
     np.add.at(sums, members.reshape(-1), np.stack([before, after, np.ones(len(before))], axis=1))
-    resampled = _resampled_accuracies(sums, seed, resamples)
+    drawn = _resampled_sums(sums, seed, resamples)
+    resampled = drawn[:, :2] / drawn[:, 2:]
     accuracies = sums[:, :2].sum(axis=0) / len(before)
     return Comparison(
         rows=len(before),
@@ -171,6 +173,27 @@ def compare(
         after=_estimate(float(accuracies[1]), resampled[:, 1]),
         gain=_estimate(float(accuracies[1] - accuracies[0]), resampled[:, 1] - resampled[:, 0]),
     )
+
+
+def estimate_ratio(
+    numerators: Array, denominators: Array, groups: Indices | None = None
+) -> Estimate | None:
+    """Estimate the sum of the numerators over that of the denominators: with ones, a mean.
+
+    numerators, denominators: (n,). groups: (n,); rows of one group are drawn together; by default
+    each row is one. None where the denominators' sum is zero.
+    """
+    total = float(np.sum(denominators))
+    if not total:
+        return None
+    values = np.stack([numerators, denominators], axis=1).astype(np.float64)
+    members = np.arange(len(values)) if groups is None else groups
+    _, members = np.unique(members, return_inverse=True)
+    sums = np.zeros((int(members.max()) + 1, 2))
+    np.add.at(sums, members.reshape(-1), values)
+    drawn = _resampled_sums(sums, 0, _RATIO_RESAMPLES)
+    drawn = drawn[drawn[:, 1] > 0]
+    return _estimate(float(np.sum(numerators)) / total, drawn[:, 0] / drawn[:, 1])
 
 
 def check_enough(labels: Labels, label_names: Sequence[str], groups: Indices) -> tuple[str, ...]:
@@ -236,11 +259,8 @@ def _notes(
             )
 
 
-def _resampled_accuracies(sums: Doubles, seed: int, resamples: int) -> Doubles:
-    """(resamples, 2) accuracies of groups drawn with replacement.
-
-    sums: (groups, 3), how many rows of each group are right before, are right after, and are.
-    """
+def _resampled_sums(sums: Doubles, seed: int, resamples: int) -> Doubles:
+    """(resamples, k) sums over groups drawn with replacement from (groups, k)."""
     rng = np.random.default_rng(seed)
     groups = len(sums)
     chances = np.full(groups, 1 / groups)
@@ -248,8 +268,7 @@ def _resampled_accuracies(sums: Doubles, seed: int, resamples: int) -> Doubles:
         rng.multinomial(groups, chances, min(_CHUNK, resamples - start)) @ sums
         for start in range(0, resamples, _CHUNK)
     ]
-    drawn = np.concatenate(totals)
-    return drawn[:, :2] / drawn[:, 2:]
+    return np.concatenate(totals)
 
 
 def _estimate(value: float, resampled: Doubles) -> Estimate:

@@ -5,7 +5,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from itertools import islice
 from typing import Any, TypeVar
@@ -31,7 +31,7 @@ def compute_ahead(
     function: Callable[[Task], Result],
     tasks: Iterable[Task],
     processes: int,
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Yield the function's results of the tasks, in order, some of them computed ahead.
 
     function: can be pickled; it is sent to each process once. tasks: may have no end. processes: 0

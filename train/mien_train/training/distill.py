@@ -17,7 +17,7 @@ from mien_edge import schema
 from mien_edge.errors import RunError
 from numpy.typing import NDArray
 
-from mien_train.arrays import Array, Pixels
+from mien_train.arrays import Array, Mask, Pixels
 from mien_train.data import cache, splits
 from mien_train.data.heads import head_probabilities
 from mien_train.progress import progress
@@ -27,6 +27,8 @@ from mien_train.training.package_network import PackageNetwork
 from mien_train.training.recipes import Stage
 from mien_train.training.run import OpenRun
 from mien_train.training.samples import TrainingSet, View, teacher_view
+
+_Derive = Callable[[NDArray[np.float16], Mask], NDArray[np.float16]]
 
 _LEAST = 1e-6  # of a probability, before its logarithm is taken
 _FOLDER = "soft-targets"
@@ -61,32 +63,38 @@ def _with_views(
     training: TrainingSet,
     folder: Path,
     teacher: Callable[[Pixels], Array],
-    derive: Callable[[NDArray[np.float16]], NDArray[np.float16]] | None = None,
+    derive: _Derive | None = None,
 ) -> TrainingSet:
     """Return the training set with a teacher's (n, outputs) probabilities of the crops of each of a
     stage's views, cached in the folder.
 
-    derive: adds what derived heads learn to a teacher's (n, outputs) probabilities.
+    derive: adds what derived heads learn to a teacher's (n, outputs) probabilities; it is told
+    which rows are mixtures.
     """
     probabilities = []
+    mixed_rows = []
     for number in progress(range(stage.teacher_views), "computing soft targets", "views"):
         view = teacher_view(training, stage.augment, run.recipe.seed, number)
         cached = cache.cached(folder / f"{number:02d}.npz", partial(_predict, teacher, view))
         # Earlier versions kept the heads on an axis of their own.
         values = cached.reshape(len(training), -1)
-        probabilities.append(derive(values) if derive else values)
+        is_mixture = view.mixtures.is_mixture
+        probabilities.append(derive(values, is_mixture) if derive else values)
+        mixed_rows.append(is_mixture)
     return replace(
         training,
         teacher_probabilities=tuple(probabilities),
+        mixed_rows=tuple(mixed_rows),
         distillation_weight=stage.distillation_weight,
     )
 
 
 def _deriver(
     run: OpenRun, teacher: Ensemble, training: TrainingSet, folder: Path
-) -> Callable[[NDArray[np.float16]], NDArray[np.float16]] | None:
+) -> _Derive | None:
     """Return what adds, to a teacher's (n, outputs) probabilities on a view, those that the run's
-    derived heads learn; None where there are none.
+    derived heads learn; None where there are none. They learn nothing of mixtures, for which there
+    are no packages' probabilities.
     """
     missing = len(run.heads) - len(teacher.facts.heads)
     if not missing:
@@ -95,8 +103,9 @@ def _deriver(
     head_priors = derived.priors(training.targets[:, : sum(sizes)], sizes)
     packages = _package_probabilities(teacher, training, folder)
 
-    def derive(probabilities: NDArray[np.float16]) -> NDArray[np.float16]:
+    def derive(probabilities: NDArray[np.float16], is_mixture: Mask) -> NDArray[np.float16]:
         own = derived.probabilities(probabilities, teacher.facts.heads, head_priors, packages)
+        own[is_mixture] = 0
         return np.concatenate([probabilities, *[own.astype(np.float16)] * missing], axis=1)
 
     return derive
@@ -135,8 +144,11 @@ def _cache_key(run: OpenRun, stage: Stage) -> str:
     teacher.
     """
     strengths = asdict(stage.augment)
-    for later in ("erase", "mixup"):  # what the teacher does not see
-        del strengths[later]
+    for unseen in ("erase", "mixup"):  # by the teacher
+        del strengths[unseen]
+    for later in ("blend", "splice"):  # so that earlier caches are still found
+        if not strengths[later]:
+            del strengths[later]
     values = [
         strengths,
         schema.to_dict(run.recipe.preprocess),

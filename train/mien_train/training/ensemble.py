@@ -124,23 +124,38 @@ class Member:
         """
         return head_probabilities(logits, self.facts.head_sizes, self.temperatures)
 
+    def predict(self, crops: Pixels, is_mirrored: bool = False) -> Doubles:
+        """Return (n, outputs) probabilities of normalized (n, s, s) crops.
+
+        is_mirrored: the mean of those on the crops and on their mirror images.
+        """
+        own = self.probabilities(self.logits(crops))
+        return (own + self.predict_mirrored(crops)) / 2 if is_mirrored else own
+
+    def predict_mirrored(self, crops: Pixels) -> Doubles:
+        """Return (n, outputs) probabilities of the mirror images of crops."""
+        return self.probabilities(self.logits(np.ascontiguousarray(crops[:, :, ::-1])))
+
 
 @dataclass(frozen=True, eq=False)
 class Ensemble:
     """The members of an ensemble's folder, which have the same facts, and networks of others, which
     teach derived heads alone.
+
+    is_mirrored: whether its word is the mean of those on a crop and on its mirror image.
     """
 
     folder: Path
     members: tuple[Member, ...]
     packages: tuple[PackageNetwork, ...] = ()
+    is_mirrored: bool = False
 
     def __call__(self, crops: Pixels) -> Doubles:
         """Return (n, outputs) probabilities of normalized (n, s, s) crops."""
         total = np.zeros(())
         for member in self.members:
             if member.share:
-                total = total + member.share * member.probabilities(member.logits(crops))
+                total = total + member.share * member.predict(crops, self.is_mirrored)
         return total
 
     @property
@@ -157,12 +172,13 @@ def load_ensemble(folder: Path) -> Ensemble:
             facts = Facts.from_record(record["facts"])
             members = [_load_member(folder, member, facts) for member in record["members"]]
             packages = _parse_packages(folder, record)
+            is_mirrored = record.get("mirrored", False)
         except FileNotFoundError as problem:
             raise RunError(
                 f"{problem.filename}: not here; make the ensemble with: mien-train ensemble "
                 f"{folder} MEMBER …"
             ) from None
-    return Ensemble(folder, tuple(members), tuple(packages))
+    return Ensemble(folder, tuple(members), tuple(packages), is_mirrored)
 
 
 def read_facts(folder: Path) -> Facts:
@@ -231,25 +247,30 @@ def make_ensemble(
     dataset: Dataset,
     packages: Sequence[PackageNetwork] = (),
     photographs: Dataset | None = None,
+    is_mirrored: bool = False,
 ) -> dict[str, Any]:
     """Weigh the members on validation rows, measure each, all together, and the networks of others,
     and write the ensemble's folder.
 
-    photographs: further rows to measure on. Returns the values of ensemble.json. Raises RunError
-    where members differ in data, split, heads or preprocessing, where two networks share a name,
-    and as PackageNetwork.probabilities does, and DataError for photographs with other labels.
+    photographs: further rows to measure on. is_mirrored: see Ensemble. Returns the values of
+    ensemble.json. Raises RunError where members differ in data, split, heads or preprocessing,
+    where two networks share a name, and as PackageNetwork.probabilities does, and DataError for
+    photographs with other labels.
     """
     first = members[0]
     split = splits.require_test(splits.split_dataset(dataset, first.facts.split))
     _refuse_unlike(members, facts(dataset, split, first.facts.split, first.recipe))
     _refuse_equal_names(folder, [*members, *packages])
     rows = _measured_rows(dataset, split, first, photographs)
-    measured = [rows.measure(member) for member in progress(members, "measuring", "members")]
+    measured = [
+        rows.measure(member, is_mirrored) for member in progress(members, "measuring", "members")
+    ]
     probabilities = [member.probabilities for member in measured]
     shares = rows.select_shares(probabilities)
     package_records = [rows.package_record(package, folder) for package in packages]
     result = {
         "facts": first.facts.to_record(),
+        "mirrored": is_mirrored,
         "members": _write_members(folder, rows, measured, shares),
         "figures": rows.figures(np.tensordot(shares, np.stack(probabilities), 1)),
         "equal": rows.figures(np.mean(probabilities, axis=0)),
@@ -353,14 +374,17 @@ class _MeasuredRows:
     sets: dict[str, Indices]
     calibration_index: int
 
-    def measure(self, member: Member) -> "_MeasuredMember":
+    def measure(self, member: Member, is_mirrored: bool) -> "_MeasuredMember":
         """Return the member, calibrated on validation rows, with its probabilities on all rows."""
         logits = member.logits(self.crops)
         rows = self.sets["validation"]
         sizes = self.facts.head_sizes
         temperatures = _fit_temperatures(logits[rows], self.labels[rows], sizes)
         calibrated = replace(member, temperatures=temperatures)
-        return _MeasuredMember(calibrated, calibrated.probabilities(logits))
+        probabilities = calibrated.probabilities(logits)
+        if is_mirrored:
+            probabilities = (probabilities + calibrated.predict_mirrored(self.crops)) / 2
+        return _MeasuredMember(calibrated, probabilities)
 
     def select_shares(self, probabilities: Sequence[Array]) -> Doubles:
         """Return the shares of members with these (n, outputs) probabilities, selected on the

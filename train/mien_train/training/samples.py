@@ -5,7 +5,7 @@ batches of it.
 import itertools
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -13,10 +13,11 @@ import numpy as np
 from mien_edge.contract import Preprocess
 from numpy.typing import NDArray
 
-from mien_train.arrays import Doubles, Floats, Indices, Labels, Pixels
-from mien_train.data import augment, balance, faces, heads
+from mien_train.arrays import Doubles, Floats, Indices, Labels, Mask, Pixels
+from mien_train.data import augment, balance, faces, heads, mixtures
 from mien_train.data.augment import Draws
 from mien_train.data.heads import Head
+from mien_train.data.mixtures import Mixtures
 from mien_train.data.read import Dataset
 from mien_train.data.splits import Split
 from mien_train.data.strengths import Augment
@@ -26,6 +27,7 @@ from mien_train.training.ahead import compute_ahead, default_processes
 # order.
 _STUDENT_VIEW = 0x51E3
 _TEACHER_VIEW = 0x51E4
+_MIXTURES = 0x51E5
 
 _STEPS_PER_TASK = 8
 _MIN_ROWS_FOR_PROCESSES = 4096  # fewer are made in a thread before a process has begun
@@ -40,7 +42,9 @@ class TrainingSet:
     validation_images: (m, s, s) uint8. validation_labels: (m, heads) int8, -1 for none. squares,
     surroundings: see augment.apply, or None. sampled_labels: (n,) labels that an epoch shows
     equally often, or None for every row once. teacher_probabilities: the teacher's (n, outputs) for
-    each of some views, or none. distillation_weight: 0..1, how much of a target is the teacher's.
+    each of some views, or none. mixed_rows: for each of these views (n,), which rows show mixtures
+    of two pictures, whose labels do not count. distillation_weight: 0..1, how much of a target is
+    the teacher's.
     """
 
     images: Pixels
@@ -53,6 +57,7 @@ class TrainingSet:
     surroundings: Pixels | None = None
     sampled_labels: Labels | None = None
     teacher_probabilities: tuple[NDArray[np.float16], ...] = ()
+    mixed_rows: tuple[Mask, ...] = ()
     distillation_weight: float = 0.0
 
     def __len__(self) -> int:
@@ -70,7 +75,8 @@ class TrainingSet:
             return self.targets
         number = epoch % len(self.teacher_probabilities)
         probabilities = self.teacher_probabilities[number].astype(np.float32)
-        weight = self.distillation_weight
+        weight = np.full((len(self), 1), self.distillation_weight, np.float32)
+        weight[self.mixed_rows[number]] = 1
         return (1 - weight) * self.targets + weight * probabilities
 
 
@@ -141,12 +147,21 @@ class View:
     def __init__(self, pictures: Pictures, strengths: Augment, seed: tuple[int, ...]) -> None:
         self.pictures = pictures
         self.draws = _draw(len(pictures.images), strengths, seed)
+        self.mixtures = _draw_mixtures(len(pictures.images), strengths, seed)
 
     def __len__(self) -> int:
         return len(self.pictures.images)
 
     def __call__(self, rows: Indices) -> Pixels:
         """Return (len(rows), s, s) normalized crops of those rows."""
+        crops = self._unmixed(rows)
+        is_mixture = self.mixtures.is_mixture[rows]
+        if is_mixture.any():
+            own = self.mixtures.take(rows[is_mixture])
+            crops[is_mixture] = mixtures.mix(crops[is_mixture], self._unmixed(own.partner), own)
+        return crops
+
+    def _unmixed(self, rows: Indices) -> Pixels:
         pictures = self.pictures
         squares = None if pictures.squares is None else pictures.squares[rows]
         around = None if pictures.surroundings is None else pictures.surroundings[rows]
@@ -157,6 +172,12 @@ class View:
 @lru_cache(1)
 def _draw(count: int, strengths: Augment, seed: tuple[int, ...]) -> Draws:
     return augment.draw(count, strengths, np.random.default_rng(seed))
+
+
+@lru_cache(1)
+def _draw_mixtures(count: int, strengths: Augment, seed: tuple[int, ...]) -> Mixtures:
+    rng = np.random.default_rng((*seed, _MIXTURES))
+    return mixtures.draw_mixtures(count, strengths, rng)
 
 
 def teacher_view(training: TrainingSet, strengths: Augment, seed: int, number: int) -> View:
@@ -204,7 +225,8 @@ class PortionMaker:
     step alone.
 
     teacher_views: how many views the epochs cycle where there is a teacher, else 0; erasing comes
-    on top, which the teacher has not seen.
+    on top, which the teacher has not seen. Without a teacher nobody could say what a mixture shows,
+    and there is none.
     """
 
     pictures: Pictures
@@ -225,9 +247,9 @@ class PortionMaker:
     def _view(self, epoch: int) -> View:
         if self.teacher_views:
             seed = (_TEACHER_VIEW, self.seed, epoch % self.teacher_views)
-        else:
-            seed = (_STUDENT_VIEW, self.seed, epoch)
-        return View(self.pictures, self.strengths, seed)
+            return View(self.pictures, self.strengths, seed)
+        unmixed = replace(self.strengths, blend=0.0, splice=0.0)
+        return View(self.pictures, unmixed, (_STUDENT_VIEW, self.seed, epoch))
 
     def _step(
         self, view: View, order: Indices, epoch: int, step: int
