@@ -11,12 +11,13 @@
 # make e2e          an emulated Raspberry Pi: set up, updated, its power cut CUTS (20) times (root, qemu, an hour)
 # make soak         the service for MINUTES (30) at full speed, its camera failing each minute; draws out/soak.png
 # make train-speed  seconds an epoch of our training loop and of a plain model.fit, in turn
+# make compare      CPU time of a frame: mien, mien at BEFORE (a revision), and two packages of others, in turn
 # make check        what has to hold before a change lands: test, lint, types, edge-only, device-test
 # make clean        remove the environments and what was built
 PYTHON ?= python3
 PIP = -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test test-edge lint types edge-only device-test fleet fuzz e2e soak train-speed check clean
+.PHONY: help demo test test-edge lint types edge-only device-test fleet fuzz e2e soak train-speed compare check clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -53,6 +54,9 @@ soak: .venv/ready
 
 train-speed: .venv/ready
 	PYTHONPATH=edge:train .venv/bin/python tests/system/training_speed.py
+
+compare: .venv/ready
+	.venv/bin/python tests/system/others/compare.py $(if $(BEFORE),--before $(BEFORE))
 
 fleet: .venv/ready
 	PYTHONPATH=tests:edge:train:deploy .venv/bin/python tests/system/fleet.py

@@ -5,6 +5,7 @@ Whatever both sides must agree on stands here once. What can be read from the .t
 (shapes, dtypes, scales, zero points) is never stored a second time."""
 
 import json
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -28,6 +29,9 @@ _MAX_MESSAGE_LENGTH = 500
 
 _STANDARD_MEAN = 128.0
 _STANDARD_DEVIATION = 51.0  # +-2.5 standard deviations fill 0..255
+
+_NEIGHBOURS = 2  # output pixels that are computed together
+_BLOCK = 256  # columns that are resampled at a time
 
 
 def _stored(key: str, values: dict[str, str] | None = None) -> dict[str, Any]:
@@ -70,7 +74,13 @@ class Preprocess:
         Pixels are averaged by area when the face is larger than `size`, interpolated linearly
         when it is smaller; outside of the picture its edge pixels repeat. A FER2013 picture
         enters as `whole(gray)`."""
-        return self.normalize(self.cropped(gray, box.square(1 + self.margin)))
+        return self.normalize(self.cropped(gray, self.square(box)))
+
+    def square(self, box: Box) -> Box:
+        """The part of the picture that becomes the crop of a face's box, in pixels; it may reach
+        outside of the picture.
+        """
+        return box.square(1 + self.margin)
 
     def whole(self, gray: Pixels) -> Pixels:
         """The whole of a picture that is a face crop already, (height, width) uint8, as (size,
@@ -81,13 +91,12 @@ class Preprocess:
 
     def cropped(self, gray: Pixels, square: Box) -> Pixels:
         """`square` resampled to (size, size) uint8, not normalized."""
-        height, width = gray.shape
-        top, row_weights = _resampling(square.y, square.height, height, self.size)
-        left, column_weights = _resampling(square.x, square.width, width, self.size)
-        bottom = top + row_weights.shape[1]
-        right = left + column_weights.shape[1]
-        patch = gray[top:bottom, left:right].astype(np.float32)
-        return np.rint(row_weights @ patch @ column_weights.T).astype(np.uint8)
+        rows, columns = needed_pixels(square, gray.shape)
+        top = square.y - rows.start
+        left = square.x - columns.start
+        lines = _resampled(gray[rows, columns], top, square.height, self.size)
+        crop = _resampled(lines.T, left, square.width, self.size).T
+        return np.rint(crop).astype(np.uint8)
 
     def normalize(self, crops: Pixels) -> Pixels:
         """(…, size, size) uint8 in and out; each crop is normalized by itself. A uniform crop turns
@@ -95,47 +104,72 @@ class Preprocess:
         """
         if self.normalization == "none":
             return crops
+        axes = (-2, -1)
+        count = np.float32(crops.shape[-2] * crops.shape[-1])
         values = crops.astype(np.float32)
-        mean = values.mean(axis=(-2, -1), keepdims=True)
-        deviation = np.maximum(values.std(axis=(-2, -1), keepdims=True), 1.0)
-        standardized = (values - mean) * (_STANDARD_DEVIATION / deviation) + _STANDARD_MEAN
-        return np.rint(standardized.clip(0, 255)).astype(np.uint8)
+        values -= np.add.reduce(values, axis=axes, keepdims=True) / count
+        variance = np.add.reduce(values * values, axis=axes, keepdims=True) / count
+        values *= _STANDARD_DEVIATION / np.maximum(np.sqrt(variance), 1.0)
+        values += _STANDARD_MEAN
+        np.maximum(values, 0, out=values)
+        np.minimum(values, 255, out=values)
+        return np.rint(values, out=values).astype(np.uint8)
 
 
-def _resampling(start: float, length: float, n_in: int, n_out: int) -> tuple[int, Floats]:
-    """How `n_out` pixels are made of the span from `start` to `start + length` on an axis of `n_in`
-    pixels.
+def needed_pixels(square: Box, shape: tuple[int, ...]) -> tuple[slice, slice]:
+    """The rows and columns of a picture that `Preprocess.cropped` reads for a square.
 
-    Returns the offset of the first input pixel needed, and weights, (n_out, pixels needed)
-    float32, whose rows sum to 1."""
-    first = min(max(int(np.floor(start)) - 1, 0), n_in - 1)
-    last = max(min(int(np.ceil(start + length)) + 1, n_in), first + 1)
-    step = length / n_out
-    if step >= 1:
-        weights = _area_weights(start - first, step, last - first, n_out)
-    else:
-        weights = _linear_weights(start - first, step, last - first, n_out)
-    return first, weights.astype(np.float32)
+    shape: of the picture, height and width first.
 
-
-def _area_weights(start: float, step: float, n_in: int, n_out: int) -> Floats:
-    """The share of each input pixel in each output pixel of `step` >= 1 input pixels; edge pixels
-    repeat.
+    At least one row and one column, also for a square outside of the picture. What is cropped of
+    this part alone, with the square moved along, is the same to the bit.
     """
-    edges = start + step * np.arange(n_out + 1)
-    left = np.arange(n_in, dtype=float)
-    right = np.arange(1, n_in + 1, dtype=float)
-    left[0] = -np.inf
-    right[-1] = np.inf
-    overlap = np.minimum(edges[1:, None], right) - np.maximum(edges[:-1, None], left)
-    return overlap.clip(0) / step
+    rows = _needed_range(square.y, square.height, shape[0])
+    return rows, _needed_range(square.x, square.width, shape[1])
 
 
-def _linear_weights(start: float, step: float, n_in: int, n_out: int) -> Floats:
-    """Linear interpolation between the two input pixels next to each output pixel's centre."""
-    centres = np.clip(start + step * (np.arange(n_out) + 0.5) - 0.5, 0, n_in - 1)
-    distances = np.abs(centres[:, None] - np.arange(n_in))
-    return np.maximum(1 - distances, 0)
+def _needed_range(start: float, length: float, n_in: int) -> slice:
+    first = min(max(math.floor(start) - 1, 0), n_in - 1)
+    last = max(min(math.ceil(start + length) + 1, n_in), first + 1)
+    return slice(first, last)
+
+
+def _resampled(pixels: Pixels | Floats, start: float, length: float, n_out: int) -> Floats:
+    """(n_in, width) pixels as (n_out, width) float32: the span from `start` to `start + length` of
+    the first axis in `n_out` steps.
+
+    An output pixel is a weighted sum of few inputs, which follow each other: the inputs of two
+    neighbours are gathered, and multiplied with their weights. In such small products there is
+    little to do, and OpenBLAS wakes no threads for them, which would spin for milliseconds; it does
+    for those of more than 262,144 multiplications (GEMM_MULTITHREAD_THRESHOLD in its common.h).
+    """
+    inputs, weights = _weights(start, length / n_out, len(pixels), (n_out + 1) // _NEIGHBOURS)
+    width = pixels.shape[1]
+    blocks = [pixels[:, left : left + _BLOCK] for left in range(0, width, _BLOCK)]
+    sums = [weights @ block.take(inputs, axis=0).astype(np.float32) for block in blocks]
+    return np.concatenate(sums, axis=2).reshape(-1, width)[:n_out]
+
+
+def _weights(start: float, step: float, n_in: int, groups: int) -> tuple[Any, Floats]:
+    """Which of `n_in` input pixels make the output pixels, of `step` input pixels each, and with
+    which weights: the share of each in the output pixel, or in one as large as an input pixel about
+    the same centre, which is linear interpolation. Edge pixels repeat.
+
+    groups: of neighbours among the output pixels. Returns the inputs of each group, (groups, n) of
+    type intp, and their weights, (groups, _NEIGHBOURS, n) float32.
+    """
+    size = max(step, 1.0)
+    lower = start + (step - size) / 2 + step * np.arange(groups * _NEIGHBOURS)
+    count = min(int((_NEIGHBOURS - 1) * step + size) + 3, n_in)
+    first = np.minimum(np.maximum(np.floor(lower[::_NEIGHBOURS]), 0), n_in - count)
+    inputs = first.astype(np.intp)[:, None] + np.arange(count)
+    bounds = first[:, None, None] + np.arange(count + 1)
+    bounds[:, :, 0] = -np.inf
+    bounds[:, :, -1] = np.inf
+    lower = lower.reshape(groups, _NEIGHBOURS, 1)
+    overlap = np.minimum(lower + size, bounds[:, :, 1:])
+    overlap -= np.maximum(lower, bounds[:, :, :-1])
+    return inputs, (np.maximum(overlap, 0) / size).astype(np.float32)
 
 
 def as_floats(crops: Pixels) -> Floats:

@@ -54,8 +54,10 @@ class Box(NamedTuple):
     def square(self, scale: float) -> "Box":
         """The square about the same centre whose side is `scale` times the longer side."""
         side = max(self.width, self.height) * scale
-        x, y = self.centre
-        return Box(x - side / 2, y - side / 2, side, side)
+        half = side / 2
+        x = self.x + self.width / 2 - half
+        y = self.y + self.height / 2 - half
+        return Box(x, y, side, side)
 
     def scaled(self, fx: float, fy: float) -> "Box":
         """The box in a picture that is `fx` times as wide and `fy` times as high."""
@@ -104,6 +106,10 @@ class Face:
     score: float
     landmarks: tuple[tuple[float, float], ...] = ()
     track: int = 0
+
+    def with_track(self, number: int) -> "Face":
+        """The same face with another number."""
+        return Face(self.box, self.score, self.landmarks, number)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,13 @@
 """The contract: what training and device must agree on."""
 
 import json
+import subprocess
+import sys
 
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from mien_edge import contract
 from mien_edge.contract import (
@@ -139,6 +141,83 @@ def test_any_box_on_any_picture_gives_a_crop_within_its_range(x, y, width, heigh
     assert crop.shape == (48, 48)
     assert image.min() <= crop.min()
     assert crop.max() <= image.max()
+
+
+def dense_weights(start, step, n_in):
+    """The definition: (48, n_in) shares of all input pixels in each output pixel, whose edges repeat."""
+    if step < 1:
+        centres = np.clip(start + step * (np.arange(48) + 0.5) - 0.5, 0, n_in - 1)
+        return np.maximum(1 - np.abs(centres[:, None] - np.arange(n_in)), 0)
+    edges = start + step * np.arange(49)
+    left = np.arange(n_in, dtype=float)
+    right = left + 1
+    left[0] = -np.inf
+    right[-1] = np.inf
+    overlap = np.minimum(edges[1:, None], right) - np.maximum(edges[:-1, None], left)
+    return overlap.clip(0) / step
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    x=st.floats(-40, 300), y=st.floats(-40, 300), width=st.floats(1, 400), height=st.floats(1, 400),
+    shape=st.tuples(st.integers(1, 300), st.integers(1, 300)),
+)  # fmt: skip
+def test_a_crop_is_the_sum_of_all_pixels_by_their_shares(x, y, width, height, shape):
+    image = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    rows = dense_weights(y, height / 48, shape[0])
+    columns = dense_weights(x, width / 48, shape[1])
+    exact = rows @ image.astype(float) @ columns.T
+    assert np.abs(PLAIN.cropped(image, Box(x, y, width, height)) - exact).max() < 0.501
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    x=st.floats(-40, 120), y=st.floats(-40, 120), side=st.floats(2, 90),
+    shape=st.tuples(st.integers(1, 90), st.integers(1, 90)),
+)  # fmt: skip
+def test_the_needed_pixels_alone_give_the_same_crop(x, y, side, shape):
+    image = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    rows, columns = contract.needed_pixels(Box(x, y, side, side), shape)
+    moved = Box(x - columns.start, y - rows.start, side, side)
+    whole = PLAIN.cropped(image, Box(x, y, side, side))
+    assert (PLAIN.cropped(image[rows, columns], moved) == whole).all()
+
+
+WITH_THREADS = """
+import os, pathlib, sys, time
+os.environ["OPENBLAS_NUM_THREADS"] = "4"
+import numpy as np
+from mien_edge.contract import Preprocess
+from mien_edge.values import Box
+
+def waits():
+    tasks = [path for path in pathlib.Path("/proc/self/task").iterdir() if path.name != str(os.getpid())]
+    return [line for task in tasks for line in (task / "status").read_text().splitlines() if "ctxt" in line]
+
+def settled():
+    before, now = None, waits()
+    while now != before:
+        time.sleep(0.05)
+        before, now = now, waits()
+    return now
+
+image = np.zeros((1500, 1500), np.uint8)
+before = settled()
+Preprocess(48, 0.0, "standardize")(image, Box(0, 0, 1450, 1450))
+after_crop = settled()
+np.ones((48, 1500), np.float32) @ image.astype(np.float32)
+can_wake = settled() != after_crop
+print("woken" if after_crop != before else "asleep" if can_wake else "no threads")
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_a_crop_of_a_large_face_wakes_no_thread_of_the_matrix_library():
+    code = [sys.executable, "-c", WITH_THREADS]
+    state = subprocess.run(code, capture_output=True, text=True, check=True).stdout.strip()
+    if state == "no threads":
+        pytest.skip("this NumPy's matrix library has no threads that wait")
+    assert state == "asleep"
 
 
 def test_toning_fixes_mean_and_deviation_and_ignores_light(gray):

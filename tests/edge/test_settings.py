@@ -70,6 +70,13 @@ def test_one_old_key_is_named_with_the_file():
     assert str(refused.value) == "mien.toml: source.patience is now source.frame_timeout; rename it"
 
 
+def test_a_key_that_counts_something_else_now_is_named_with_its_unit():
+    with pytest.raises(SettingsError) as refused:
+        settings.parse_settings("[detect]\ninterval_frames = 1")
+    advice = "detect.interval_frames is now detect.interval, in seconds; rename it"
+    assert str(refused.value) == f"mien.toml: {advice}"
+
+
 def test_a_number_of_faces_at_aggregate_is_told_its_two_keys():
     with pytest.raises(SettingsError, match="write aggregate = true and min_faces = 3"):
         settings.parse_settings("[publish]\naggregate = 3")
@@ -87,7 +94,7 @@ def test_a_whole_old_file_is_told_all_it_needs_in_one_line_and_then_reads():
     names = [f"[{table}]" for table in old_content]
     names += [f"{table}.{key}" for table, keys in old_content.items() for key in keys]
     changed = [name for name in names if name in settings.RENAMED]
-    assert set(settings.RENAMED) - set(changed) == {"throttle.slowest"}
+    assert set(settings.RENAMED) - set(changed) == {"throttle.slowest", "detect.interval_frames"}
     new_content = {table: dict(keys) for table, keys in old_content.items()}
     for old in changed:
         new = settings.RENAMED[old]
@@ -99,6 +106,7 @@ def test_a_whole_old_file_is_told_all_it_needs_in_one_line_and_then_reads():
             table, key = settings.RENAMED[old].split(".")
             new_content[table][key] = new_content[table].pop(old.split(".")[1])
     new_content["publish"]["aggregate"] = False
+    new_content["detect"]["interval"] = 0.5
     lines = [
         f"[{table}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items())
         for table, keys in new_content.items()
@@ -129,12 +137,12 @@ def test_a_missing_file_tells_how_to_write_one(tmp_path):
 
 
 @given(
-    fps=st.floats(0.1, 120), interval=st.integers(1, 60),
+    fps=st.floats(0.1, 120), interval=st.floats(0, 2),
     uri=st.text(st.characters(exclude_categories=["C"]), max_size=20), blur=st.booleans(),
 )  # fmt: skip
 def test_any_allowed_values_survive_the_file(fps, interval, uri, blur):
     source = settings.SourceSettings(uri=uri, fps=fps)
-    detect = settings.DetectSettings(interval_frames=interval, blur=blur)
+    detect = settings.DetectSettings(interval=interval, blur=blur)
     changed = Settings(source=source, detect=detect)
     assert settings.parse_settings(settings.as_toml(changed)) == changed
 

@@ -2,7 +2,7 @@
 
 from mien_edge.chain import quality
 from mien_edge.chain.detect import gray
-from mien_edge.contract import softmax
+from mien_edge.contract import needed_pixels, softmax
 from mien_edge.events import Quality
 from mien_edge.model.bundle import Bundle
 from mien_edge.model.interpreter import Classifier
@@ -27,11 +27,11 @@ class Classify:
         """One reading per face, in their order; its `label` is None, for it is not settled yet."""
         if not faces:
             return ()
-        picture = gray(frame.image)
-        return tuple(self._read(frame, picture, face) for face in faces)
+        image = gray(frame.image) if self.settings.align else frame.image
+        return tuple(self._read(frame, image, face) for face in faces)
 
-    def _read(self, frame: Frame, picture: Pixels, face: Face) -> Reading:
-        verdict, emotion = self._judge(picture, face)
+    def _read(self, frame: Frame, image: Pixels, face: Face) -> Reading:
+        verdict, emotion = self._judge(image, face)
         return Reading(
             time=frame.captured_at,
             frame=frame.index,
@@ -45,23 +45,29 @@ class Classify:
             position=frame.position,
         )
 
-    def _judge(self, picture: Pixels, face: Face) -> tuple[Quality, Emotion | None]:
+    def _judge(self, image: Pixels, face: Face) -> tuple[Quality, Emotion | None]:
         verdict = quality.before_crop(face, self.settings)
         if verdict != Quality.GOOD:
             return verdict, None
-        crop = self._crop(picture, face)
+        crop = self._crop(image, face)
         verdict = quality.after_crop(crop, self.settings)
         if verdict != Quality.GOOD:
             return verdict, None
         return verdict, self.emotion(crop)
 
-    def _crop(self, picture: Pixels, face: Face) -> Pixels:
-        if not self.settings.align:
-            return self.card.preprocess(picture, face.box)
-        patch, box = quality.align_eyes(picture, face)
-        return self.card.preprocess(patch, box)
+    def _crop(self, image: Pixels, face: Face) -> Pixels:
+        """The network's pixels of one face; of the image only what they are made of turns gray."""
+        preprocess = self.card.preprocess
+        if self.settings.align:
+            patch, box = quality.align_eyes(image, face)
+            return preprocess(patch, box)
+        square = preprocess.square(face.box)
+        rows, columns = needed_pixels(square, image.shape)
+        patch = gray(image[rows, columns])
+        square = square._replace(x=square.x - columns.start, y=square.y - rows.start)
+        return preprocess.normalize(preprocess.cropped(patch, square))
 
     def emotion(self, crop: Pixels) -> Emotion:
         """Calibrated probabilities of one preprocessed crop: gray uint8, of the card's size."""
         scores = softmax(self.classifier.logits(crop), self.card.calibration.temperature)
-        return Emotion(self.card.labels, tuple(float(score) for score in scores))
+        return Emotion(self.card.labels, tuple(scores.tolist()))

@@ -1,13 +1,13 @@
 """Face detectors: each is called with a frame and returns the faces in it, largest first."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from mien_edge import files, paths
-from mien_edge.chain import motion
+from mien_edge.chain.shrink import shrink
 from mien_edge.errors import RuntimeMissingError
 from mien_edge.settings import DetectSettings
 from mien_edge.values import Box, Face, Floats, Frame, Pixels
@@ -18,6 +18,7 @@ Detector = Callable[[Frame], tuple[Face, ...]]
 _WEIGHTS = "face_detection_yunet_2023mar.onnx"
 _WEIGHTS_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
 _CASCADE = "haarcascade_frontalface_alt2.xml"
+_HALVINGS = 2  # a pixel that the network sees is the mean of 16 of a large picture
 _MIN_SIDE = 8  # pixels; smaller pictures have no face
 
 
@@ -31,19 +32,27 @@ def detector(settings: DetectSettings) -> Detector:
     return Haar(settings)
 
 
-def interval_detector(settings: DetectSettings) -> Detector:
-    """As `detector`, but for frames that follow each other: see IntervalDetector."""
-    every_frame = detector(settings)
-    if settings.interval_frames == 1:
-        return every_frame
-    return IntervalDetector(settings.interval_frames, every_frame)
-
-
 def gray(image: Pixels) -> Pixels:
     """(height, width) gray uint8 of a gray or BGR uint8 picture; a gray one is not copied."""
     if image.ndim == 2:
         return image
     return cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)  # type: ignore[return-value]
+
+
+def reduced(image: Pixels, size: int) -> Pixels:
+    """A gray or BGR uint8 picture scaled down until its longer side has `size` pixels, or less."""
+    height, width = image.shape[:2]
+    factor = size / max(height, width)
+    if factor >= 1:
+        return image
+    new_width = max(round(width * factor), 1)
+    new_height = max(round(height * factor), 1)
+    return shrink(image, new_width, new_height, _HALVINGS)
+
+
+def largest_first(faces: Iterable[Face]) -> tuple[Face, ...]:
+    """The faces in the order of their boxes' areas."""
+    return tuple(sorted(faces, key=lambda face: -face.box.area))
 
 
 def weights() -> Path:
@@ -96,7 +105,7 @@ class YuNet:
             return ()
         fx, fy = _scale(frame.image, image)
         faces = [_face(row, fx, fy) for row in rows if np.isfinite(row).all()]
-        return _largest_first(faces)
+        return largest_first(faces)
 
 
 class Haar:
@@ -119,47 +128,12 @@ class Haar:
         rows = self._cascade.detectMultiScale(image, 1.1, 3, minSize=(24, 24))
         fx, fy = _scale(frame.image, image)
         boxes = [Box(*map(float, row)) for row in rows]
-        return _largest_first([Face(box.scaled(fx, fy), score=1.0) for box in boxes])
-
-
-class IntervalDetector:
-    """Detects in every n-th frame, and at once when something moved; else repeats the last faces.
-
-    interval: n, in frames, at least 1.
-    detect: the detector that is called then.
-    """
-
-    def __init__(self, interval: int, detect: Detector) -> None:
-        self.interval = interval
-        self.detect = detect
-        self._age = 0
-        self._faces: tuple[Face, ...] = ()
-        self._thumbnail: motion.Thumbnail | None = None
-        self._name = ""
-
-    def __call__(self, frame: Frame) -> tuple[Face, ...]:
-        """The faces of this frame, or those of the frame in which they were last detected."""
-        thumbnail = motion.thumbnail(frame.image)
-        self._age += 1
-        if frame.name != self._name:
-            self._name = frame.name
-            self._thumbnail = None  # of another file
-        if self._age >= self.interval or motion.moved(self._thumbnail, thumbnail):
-            self._faces = self.detect(frame)
-            self._thumbnail = thumbnail
-            self._age = 0
-        return self._faces
+        return largest_first([Face(box.scaled(fx, fy), score=1.0) for box in boxes])
 
 
 def _prepare(image: Pixels, settings: DetectSettings) -> Pixels:
     """The picture scaled down until its longer side has `size` pixels, and blurred."""
-    height, width = image.shape[:2]
-    factor = settings.size / max(height, width)
-    if factor < 1:
-        new_width = max(round(width * factor), 1)
-        new_height = max(round(height * factor), 1)
-        size = (new_width, new_height)
-        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+    image = reduced(image, settings.size)
     if settings.blur:
         image = cv2.blur(image, (3, 3))  # type: ignore[assignment]
     return image
@@ -177,7 +151,3 @@ def _face(row: Floats, fx: float, fy: float) -> Face:
     box = Box(x, y, width, height).scaled(fx, fy)
     landmarks = tuple((points[i] * fx, points[i + 1] * fy) for i in range(0, 10, 2))
     return Face(box, score, landmarks)
-
-
-def _largest_first(faces: list[Face]) -> tuple[Face, ...]:
-    return tuple(sorted(faces, key=lambda face: -face.box.area))

@@ -22,7 +22,6 @@ from mien_edge.addresses import (
     mask_text,
     with_credentials,
 )
-from mien_edge.chain.refusal import explain_refusal
 from mien_edge.credentials import CAMERA, read_secret
 from mien_edge.errors import FrameError, RuntimeMissingError, SourceError
 from mien_edge.settings import SourceSettings
@@ -193,6 +192,8 @@ class Stream(_OpenCvCapture):
         address = _address(settings)
         capture = cv2.VideoCapture(address, cv2.CAP_FFMPEG, options)
         if not capture.isOpened():
+            from mien_edge.chain.refusal import explain_refusal  # loads ssl and http
+
             raise SourceError(f"{name}: {explain_refusal(address, settings.frame_timeout)}")
         super().__init__(capture, name, "")
         self._failures = 0

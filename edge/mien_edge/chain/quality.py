@@ -1,9 +1,9 @@
 """Why a face gets no label: too small, turned away, blurred."""
 
 import math
+from typing import Any
 
 import cv2
-import numpy as np
 
 from mien_edge.events import Quality
 from mien_edge.settings import QualitySettings
@@ -53,10 +53,15 @@ def sharpness(crop: Pixels) -> float:
 
     After Pech-Pacheco et al. 2000. The ratio does not depend on light or contrast.
     """
-    variance = float(np.var(crop))
+    variance = _variance(crop)
     if variance <= 0:
         return 0.0
-    return float(cv2.Laplacian(crop, cv2.CV_32F).var()) / variance
+    return _variance(cv2.Laplacian(crop, cv2.CV_16S)) / variance
+
+
+def _variance(values: Any) -> float:
+    _, deviation = cv2.meanStdDev(values)
+    return float(deviation[0, 0] ** 2)
 
 
 def align_eyes(image: Pixels, face: Face) -> tuple[Pixels, Box]:

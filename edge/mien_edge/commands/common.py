@@ -13,14 +13,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from mien_edge import paths
 from mien_edge.addresses import mask_text
 from mien_edge.errors import MienError
-from mien_edge.export.textfile import Existing
-from mien_edge.settings import Settings, load_settings
 from mien_edge.text import ESCAPE, printable_lines
+
+if TYPE_CHECKING:  # for --help, the settings alone would take a quarter of the time
+    from mien_edge.export.textfile import Existing
+    from mien_edge.settings import Settings
 
 Commands: TypeAlias = "argparse._SubParsersAction[Any]"
 Handler: TypeAlias = Callable[[argparse.Namespace], int | None]
@@ -365,8 +367,10 @@ def existing_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def existing(options: argparse.Namespace) -> Existing:
+def existing(options: argparse.Namespace) -> "Existing":
     """Return what is done with an export that is there already, by --append and --overwrite."""
+    from mien_edge.export.textfile import Existing
+
     if options.append:
         return Existing.APPEND
     return Existing.OVERWRITE if options.overwrite else Existing.REFUSE
@@ -392,13 +396,15 @@ def log_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def settings_from(options: argparse.Namespace) -> Settings:
+def settings_from(options: argparse.Namespace) -> "Settings":
     """Return the settings that a command runs with: the file's, overridden by its options.
 
     options: has `settings`, a Path or None for the defaults; may have `model` and `source`.
 
     Raises SettingsError.
     """
+    from mien_edge.settings import load_settings
+
     settings = load_settings(options.settings)
     folder = getattr(options, "model", None)
     if folder:
@@ -418,10 +424,12 @@ def log_path(options: argparse.Namespace) -> Path:
     """
     if options.log:
         return Path(options.log)
+    from mien_edge.settings import load_settings
+
     return paths.log(load_settings(options.settings).log.path)
 
 
-def service_log_path(options: argparse.Namespace, settings: Settings) -> Path:
+def service_log_path(options: argparse.Namespace, settings: "Settings") -> Path:
     """Return the log of mien.service, for a unit whose own state folder is another one."""
     if options.log:
         return Path(options.log)

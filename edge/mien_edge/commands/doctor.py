@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import glob
 import json
+import math
 import os
 import platform
 import pwd
@@ -21,13 +22,15 @@ from typing import Literal
 
 from mien_edge import paths
 from mien_edge.addresses import is_network_address, mask_address
+from mien_edge.chain import reach
 from mien_edge.commands import service_access
 from mien_edge.commands.common import json_option, settings_from, settings_option
 from mien_edge.commands.service_access import Node, ServiceUser, Unit, closed_nodes, nodes
 from mien_edge.credentials import BROKER, exposed_files
 from mien_edge.errors import MienError, PublishError, SourceError
 from mien_edge.log import clock
-from mien_edge.model.bundle import find_bundle
+from mien_edge.model import boards, tflite
+from mien_edge.model.bundle import find_bundle, load_bundle
 from mien_edge.settings import PublishSettings, Settings
 from mien_edge.status import health
 from mien_edge.status.status_file import read_status
@@ -95,10 +98,12 @@ def examine(
     device = Device(settings, root, settings_file)
     checks = (
         _camera,
+        _reach,
         _access,
         _secrets,
         _packages,
         _model,
+        _speed,
         _heat,
         _power,
         _memory,
@@ -148,6 +153,26 @@ def _camera(device: Device) -> Iterator[Finding]:
     else:
         text = f"the source is {mask_address(uri)}, not a camera of this device"
         yield Finding("camera", "note", text)
+
+
+def _reach(device: Device) -> Iterator[Finding]:
+    """Say how far from the camera faces are found and get labels."""
+    settings = device.settings
+    wanted = settings.detect.max_distance
+    read = reach.read_distance(settings)
+    found = reach.found_distance(settings)
+    size = reach.detector_size(settings)
+    picture = f"{reach.frame_size(settings)} pixels, {settings.source.field_of_view:g} degrees"
+    text = (
+        f"adults' faces are found up to {found:.1f} m away and large enough for a label up to "
+        f"{read:.1f} m ({picture}, detector {size})"
+    )
+    if wanted > min(found, read):
+        pixels = reach.needed_frame_size(settings)
+        fix = f"make the longer of source.width and source.height {pixels}, or wish for less"
+        yield Finding("reach", "warning", f"detect.max_distance is {wanted:g} m, but {text}", fix)
+    else:
+        yield Finding("reach", "ok", text)
 
 
 def _v4l2_camera(root: Path, name: str) -> Finding:
@@ -359,6 +384,35 @@ def _probation(device: Device) -> Iterator[Finding]:
         progress = f"{status.probation} until now"
         text = f"{status.model} is on probation: {progress}; it goes on by itself"
         yield Finding("model", "note", text)
+
+
+def _speed(device: Device) -> Iterator[Finding]:
+    """Say what one moving face takes on this Raspberry Pi by estimate, and propose settings."""
+    key = boards.read_board(device.root)
+    if not key or device.settings.detect.method != "yunet":
+        return
+    try:
+        bundle = load_bundle(find_bundle(device.settings.model.bundle))
+    except MienError:  # which _model tells
+        return
+    board = boards.BOARDS[key]
+    operators = tflite.operators(bundle.model.read_bytes())
+    cores = boards.expected(operators, device.settings, board).cores
+    fps = device.settings.source.fps
+    text = (
+        f"{board.name}: one face takes about {cores:.0%} of a core at {fps:g} frames a second, "
+        "by estimate"
+    )
+    if cores <= 1:
+        yield Finding("speed", "ok", text)
+        return
+    suited = boards.proposed(device.settings, board)
+    suited_cores = boards.expected(operators, suited, board).cores
+    changes = [boards.proposal_text(device.settings, board)]
+    if suited_cores > 1:
+        changes.append(f"source.fps = {math.floor(fps / suited_cores)}")
+    fix = f"set {', '.join(filter(None, changes))}; why: mien-edge bench --board {key}"
+    yield Finding("speed", "warning", text, fix)
 
 
 _COOL_IT = "give it a heat sink, a fan or air; mien lowers the frame rate at throttle.hot"

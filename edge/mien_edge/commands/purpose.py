@@ -196,7 +196,15 @@ def configure_init(parser: argparse.ArgumentParser) -> None:
 
 
 def _init(options: argparse.Namespace) -> None:
+    from mien_edge.model import boards  # NumPy, which mien-deploy needs not load
+
     settings = new_settings(use_from(options), options.source)
+    key = boards.read_board(Path("/"))
+    if key:
+        board = boards.BOARDS[key]
+        proposal = boards.proposal_text(settings, board) or "the built-in settings"
+        settings = boards.proposed(settings, board)
+        print(f"for this {board.name}: {proposal}; why: mien-edge bench --board {key}")  # noqa: T201
     write_settings(options.output, settings, options.force)
     if settings.use.minutes_only:
         kept = f"only minutes with {settings.min_group} faces or more in a frame are kept"

@@ -9,6 +9,13 @@ from pathlib import Path
 from mien_edge.commands.service_access import assignments
 from mien_edge.errors import SettingsError
 
+SERVICE_VARIABLES = {
+    "MALLOC_MMAP_THRESHOLD_": "33554432",
+    "MALLOC_TRIM_THRESHOLD_": "67108864",
+}
+"""What mien.service sets, as it ships (a test compares), for machines where it is not installed."""
+
+SERVICE = "mien.service"
 _KEPT = ("PATH", "HOME", "LANG", "PYTHONPATH")
 
 
@@ -31,15 +38,20 @@ def unit_variables(unit: str) -> dict[str, str]:
     return variables
 
 
-def run_in_unit_environment(unit: str, arguments: list[str]) -> dict[str, str]:
-    """Return the unit's variables, once this process has them.
+def service_variables() -> dict[str, str]:
+    """Return the variables of the service: of the installed unit, or of the one that ships."""
+    try:
+        return unit_variables(SERVICE)
+    except SettingsError:
+        return SERVICE_VARIABLES
 
-    A process that has not is replaced by `mien-edge` with these arguments and the unit's
-    environment, in which little of the shell's is left: glibc reads its variables at the start.
 
-    Raises SettingsError as `unit_variables`.
+def run_in_environment(variables: dict[str, str], arguments: list[str]) -> dict[str, str]:
+    """Return `variables`, once this process has them.
+
+    A process that has not is replaced by `mien-edge` with these arguments and the variables, in
+    which little of the shell's is left: glibc reads its variables at the start.
     """
-    variables = unit_variables(unit)
     if all(os.environ.get(name) == value for name, value in variables.items()):
         return variables
     environment = {name: os.environ[name] for name in _KEPT if name in os.environ}

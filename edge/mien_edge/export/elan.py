@@ -3,6 +3,7 @@
 The elements and their order are those of the schema http://www.mpi.nl/tools/elan/EAFv3.0.xsd.
 """
 
+import html
 import mimetypes
 import os
 import time
@@ -10,7 +11,6 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
-from xml.sax.saxutils import escape, quoteattr
 
 from mien_edge import __version__
 from mien_edge.export.spans import FrameTime, Span, Spans, Timeline, verdict
@@ -103,10 +103,10 @@ class ElanTiers:
     def _media_lines(self) -> Iterator[str]:
         if self._media is None:
             return
-        url = quoteattr(self._media.absolute().as_uri())
+        url = _quoted(self._media.absolute().as_uri())
         kind = mimetypes.guess_type(self._media.name)[0] or "unknown"
         relative = os.path.relpath(self._media.absolute(), self._path.absolute().parent)
-        relative_url = quoteattr("./" + quote(os.fsencode(relative)))
+        relative_url = _quoted("./" + quote(os.fsencode(relative)))
         yield (
             f'<MEDIA_DESCRIPTOR MEDIA_URL={url} MIME_TYPE="{kind}" '
             f"RELATIVE_MEDIA_URL={relative_url}/>"
@@ -135,7 +135,7 @@ class ElanTiers:
                 yield (
                     f'<ANNOTATION><ALIGNABLE_ANNOTATION ANNOTATION_ID="a{number}" '
                     f'TIME_SLOT_REF1="ts{2 * number - 1}" TIME_SLOT_REF2="ts{2 * number}">'
-                    f"<ANNOTATION_VALUE>{escape(span.text)}</ANNOTATION_VALUE>"
+                    f"<ANNOTATION_VALUE>{html.escape(span.text, quote=False)}</ANNOTATION_VALUE>"
                     "</ALIGNABLE_ANNOTATION></ANNOTATION>"
                 )
             yield "</TIER>"
@@ -144,3 +144,8 @@ class ElanTiers:
         """End all annotations and write the file. Raises SinkError."""
         self._end_all(self._timeline.end)
         self._save()
+
+
+def _quoted(value: str) -> str:
+    """An attribute's value in XML; xml.sax.saxutils would load the HTTP client and ssl."""
+    return f'"{html.escape(value)}"'

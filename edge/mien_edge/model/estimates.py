@@ -1,4 +1,4 @@
-"""What network and whole line may cost on a Raspberry Pi, by arithmetic on published rates."""
+"""What a network may cost on one core of a Raspberry Pi, by arithmetic on published rates."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,13 +20,6 @@ _A53_RATIO = 79 / 44 * 1.4 / 1.0
 in float took 79 ms on a Raspberry Pi 3+ (Cortex-A53, 1.4 GHz) and 44 ms on a Pi 4, with all four
 cores (XNNPACK's README, February 2020; v1 115 and 75 ms); then by the clock.
 """
-
-_YUNET_SOURCE = (
-    "YuNet 2023mar in OpenCV, measured on each board: github.com/chowar23/rpi-yunet-benchmark "
-    "(March 2025); on one core at 640x480, at smaller sizes scaled by what they take on four cores"
-)
-_DETECTOR_SIZES = (160, 320, 640)  # pixels of the longer side
-_LARGEST_SIZE = _DETECTOR_SIZES[-1]
 
 _V1_MACS = (551.4, 17.4)
 _V2_MACS = (280.1, 20.7)
@@ -71,72 +64,6 @@ class Estimate:
         return f"estimate for one {self.core}: {result}\n    ({self.rates})"
 
 
-@dataclass(frozen=True, slots=True)
-class Board:
-    """A Raspberry Pi.
-
-    core: the name of its core, as in Estimate.
-    detector_four_cores: milliseconds of YuNet on all cores, by the picture's longer side.
-    detector_one_core: the same on one core, at 640 pixels.
-    """
-
-    name: str
-    core: str
-    detector_four_cores: Mapping[int, float]
-    detector_one_core: float
-
-    def detector_milliseconds(self, size: int) -> float:
-        """The detector on one core, at a size of `detector_four_cores`."""
-        four_cores = self.detector_four_cores
-        return self.detector_one_core * four_cores[size] / four_cores[_LARGEST_SIZE]
-
-
-@dataclass(frozen=True, slots=True)
-class LineEstimate:
-    """What one frame with one face may take on one core of a board.
-
-    size: pixels of the longer side that the detector sees.
-    detector, network: milliseconds, from published rates.
-    rest: milliseconds of all else, as it stands to the detector on this machine.
-    """
-
-    board: str
-    size: int
-    detector: float
-    network: float
-    rest: float
-
-    @property
-    def total(self) -> float:
-        """Milliseconds of the whole line."""
-        return self.detector + self.network + self.rest
-
-    @property
-    def fps(self) -> float:
-        """Frames a second that keep one core busy."""
-        return 1000 / self.total
-
-    @property
-    def detector_share(self) -> float:
-        """Share of the time that the detector takes, 0..1."""
-        return self.detector / self.total
-
-    def as_row(self) -> str:
-        """The estimate as a row of a table, under LINE_HEADER."""
-        parts = f"{self.detector:>9.1f}{self.network:>9.1f}{self.rest:>7.1f}{self.total:>8.1f}"
-        return f"{self.board:<11}{self.size:>5}{parts}{self.fps:>7.0f}{self.detector_share:>11.0%}"
-
-
-LINE_HEADER = (
-    f"{'board':<11}{'size':>5}{'detector':>9}{'network':>9}{'rest':>7}{'total':>8}{'fps':>7}"
-    f"{'in detector':>12}"
-)
-LINE_SOURCE = (
-    "milliseconds on one core, without the camera's own work, not measured as a whole; "
-    f"{_YUNET_SOURCE}; the network as above; the rest as it stands to the detector on this machine"
-)
-
-
 def to_json(estimates: Iterable[Estimate]) -> dict[str, dict[str, Any]]:
     """The estimates as reports and `mien-edge bench --json` hold them, by the name of the core."""
     return {
@@ -169,26 +96,6 @@ def estimate(operators: Sequence[Operator]) -> tuple[Estimate, ...]:
     return tuple(_estimate_for(core, macs - depthwise, depthwise) for core in cores)
 
 
-def estimate_lines(operators: Sequence[Operator], rest_ratio: float) -> tuple[LineEstimate, ...]:
-    """Estimate the whole line for each board and size of the detector.
-
-    rest_ratio: time of all but detector and network, as a multiple of the detector's at 320 pixels,
-        measured on this machine.
-    """
-    networks = {row.core: row.milliseconds for row in estimate(operators)}
-    return tuple(
-        LineEstimate(
-            board=board.name,
-            size=size,
-            detector=board.detector_milliseconds(size),
-            network=networks[board.core],
-            rest=rest_ratio * board.detector_milliseconds(320),
-        )
-        for board in _BOARDS
-        for size in _DETECTOR_SIZES
-    )
-
-
 def _estimate_for(core: Core, convolution: float, depthwise: float) -> Estimate:
     """convolution, depthwise: million multiply-accumulates."""
     milliseconds = convolution / core.convolution + depthwise / core.depthwise
@@ -198,15 +105,9 @@ def _estimate_for(core: Core, convolution: float, depthwise: float) -> Estimate:
     return Estimate(core.name, round(milliseconds, 3), arithmetic, core.source)
 
 
-_A72 = "Cortex-A72 1.5 GHz (Pi 4)"
-_A76 = "Cortex-A76 2.4 GHz (Pi 5)"
-_A53 = "Cortex-A53 1.0 GHz (Zero 2 W)"
-
-_BOARDS = (
-    Board("Pi 5", _A76, {160: 1.545, 320: 8.029, 640: 46.115}, 65.432),
-    Board("Pi 4", _A72, {160: 5.357, 320: 21.082, 640: 81.111}, 145.739),
-    Board("Zero 2 W", _A53, {160: 11.912, 320: 41.079, 640: 143.775}, 380.040),
-)
+CORTEX_A72 = "Cortex-A72 1.5 GHz (Pi 4)"
+CORTEX_A76 = "Cortex-A76 2.4 GHz (Pi 5)"
+CORTEX_A53 = "Cortex-A53 1.0 GHz (Zero 2 W)"
 
 
 def _cortex_a72() -> Core:
@@ -222,7 +123,7 @@ def _cortex_a72() -> Core:
         f"give x = {convolution:.4f} and y = {depthwise:.3f} ms a million, over {_THREADS} cores"
     )
     return Core(
-        _A72,
+        CORTEX_A72,
         1 / convolution / _THREADS,
         1 / depthwise / _THREADS,
         source,
@@ -238,7 +139,7 @@ def _cortex_a76(a72: Core) -> Core:
         "for they have no dot product; not measured"
     )
     return Core(
-        name=_A76,
+        name=CORTEX_A76,
         convolution=a72.convolution * clock_ratio * dot_product_gain,
         depthwise=a72.depthwise * clock_ratio,
         source=source,
@@ -251,4 +152,4 @@ def _cortex_a53(a72: Core) -> Core:
         "1.4 GHz) and 44 ms on a Pi 4 by XNNPACK's README of 2020 (float, four cores), then 1.4 / "
         "1.0 for the clock; not measured"
     )
-    return Core(_A53, a72.convolution / _A53_RATIO, a72.depthwise / _A53_RATIO, source)
+    return Core(CORTEX_A53, a72.convolution / _A53_RATIO, a72.depthwise / _A53_RATIO, source)

@@ -167,7 +167,7 @@ class Classifier:
 
         Returns the raw output, (outputs,) int8 or uint8.
         """
-        steps = self._steps_of_gray[crop][None, ..., None]
+        steps = self._steps_of_gray.take(crop)[None, ..., None]
         self._interpreter.set_tensor(self._input_index, steps)
         self._interpreter.invoke()
         output: NDArray[Any] = self._interpreter.get_tensor(self._output_index)[0]

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -19,8 +19,9 @@ import cv2
 
 from mien_edge import paths
 from mien_edge.addresses import mask_address, mask_text
-from mien_edge.chain import annotate, detect, pipeline, smooth, sources, track
+from mien_edge.chain import pipeline, reach, smooth, sources, track
 from mien_edge.chain.classify import Classify
+from mien_edge.chain.follow import following_detector
 from mien_edge.chain.score import Score, ScoreResult, read_labels
 from mien_edge.chain.sinks import Console, StandardOutput
 from mien_edge.chain.video import Video
@@ -30,11 +31,10 @@ from mien_edge.export.exports import Export, open_export, open_timed
 from mien_edge.export.lines import JSON_LINES, Csv, JsonLines, csv_format
 from mien_edge.export.textfile import Existing, LineFormat, RotatingFile, Rotation
 from mien_edge.formats import position_text
-from mien_edge.log.reader import refuse_single_readings
-from mien_edge.log.writer import LogWriter
 from mien_edge.model.bundle import Bundle, find_bundle, load_bundle, models_folder, replay_golden
 from mien_edge.model.interpreter import Classifier
 from mien_edge.progress import ProgressLines
+from mien_edge.service import memory
 from mien_edge.service.file_show import FileShow
 from mien_edge.service.gpio import GpioSwitch
 from mien_edge.service.preview import PreviewServer
@@ -235,6 +235,9 @@ class Service:
         path = self._log_path()
         if path is None:
             return []
+        from mien_edge.log.reader import refuse_single_readings  # load SQLite
+        from mien_edge.log.writer import LogWriter
+
         min_group = self.settings.min_group
         if min_group and self.options.log:
             refuse_single_readings(path)
@@ -365,6 +368,8 @@ class Service:
     def _open_annotator(self, stack: ExitStack, source: sources.Source) -> list[pipeline.Watcher]:
         if self.options.annotate is None:
             return []
+        from mien_edge.chain import annotate  # loads the charts' modules and the log's queries
+
         frame_rate = partial(_frame_rate, source, self.settings.source.fps)
         annotator = annotate.annotator(self.options.annotate, frame_rate, source.paths)
         stack.callback(annotator.close)
@@ -492,10 +497,12 @@ def build_chain(settings: Settings, model: LoadedModel) -> pipeline.Chain:
     """Put the stages together around a model.
 
     OpenCV then uses as many threads as the settings say, in the whole process: it would take every
-    core.
+    core; and malloc keeps what frames have freed.
     """
+    memory.keep_freed_memory()
     cv2.setNumThreads(settings.detect.threads)
-    detector = detect.interval_detector(settings.detect)
+    detector_settings = replace(settings.detect, size=reach.detector_size(settings))
+    detector = following_detector(detector_settings)
     return pipeline.Chain(detector, track.Tracker(settings.track), model.classify, model.smooth)
 
 

@@ -94,16 +94,6 @@ def test_a_12_megapixel_picture_works(astronaut):
     assert 400 < face.box.height < 900
 
 
-def test_a_still_picture_is_searched_now_and_then_and_a_movement_at_once():
-    calls = []
-    detector = detect.IntervalDetector(3, lambda frame: calls.append(frame.index) or (frame.index,))
-    still, other = np.zeros((60, 80), np.uint8), np.zeros((60, 80), np.uint8)
-    other[20:30, 20:30] = 60
-    frames = testing.frames([still] * 7 + [other] * 3 + [still])
-    assert [index for (index,) in map(detector, frames)] == [0, 0, 0, 3, 3, 3, 6, 7, 7, 7, 10]
-    assert calls == [0, 3, 6, 7, 10]
-
-
 def face(size=80.0, nose=40.0):
     return Face(
         Box(0, 0, size, size),

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from mien_edge import testing
 from mien_edge.chain.smooth import Smoother
@@ -81,6 +81,51 @@ def test_files_share_no_numbers():
         [5, 6],
         [5, 6],
     ]
+
+
+def greedy(before, now, min_iou):
+    """The index in `before` of the box that each of `now` continues, by the definition: of all pairs of free boxes
+    the one with the greatest overlap, the first of equals."""
+    pairs = [
+        (-box.square(1.5).iou(other.square(1.5)), i, j)
+        for i, box in enumerate(now)
+        for j, other in enumerate(before)
+    ]
+    numbers = {}
+    for overlap, i, j in sorted(pairs):
+        if -overlap >= min_iou and i not in numbers and j not in numbers.values():
+            numbers[i] = j
+    return numbers
+
+
+def tracked_indices(before, now, min_iou):
+    """What the tracker makes of it, in the same form."""
+    tracker = Tracker(TrackSettings(min_iou=min_iou))
+    scenes = [[Face(box, 0.9) for box in boxes] for boxes in (before, now)]
+    numbers = follow(tracker, *scenes)[1]
+    return {i: number - 1 for i, number in enumerate(numbers) if number <= len(before)}
+
+
+SIDES = st.integers(0, 3)
+COARSE_BOXES = st.lists(st.builds(Box, SIDES, SIDES, SIDES, SIDES), max_size=9)
+"""Boxes of which many are the same, many overlap alike and some are empty."""
+
+
+@settings(deadline=None, max_examples=50)
+@given(COARSE_BOXES, COARSE_BOXES, st.sampled_from([0.05, 0.5, 0.95]))
+def test_the_greatest_overlap_wins_among_equal_and_empty_boxes_too(before, now, min_iou):
+    assert tracked_indices(before, now, min_iou) == greedy(before, now, min_iou)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 40])
+def test_in_a_crowd_as_between_two_the_greatest_overlap_wins(count):
+    """Few boxes are compared one by one, many in a table."""
+    rng = np.random.default_rng(count)
+    for _ in range(200 // count):
+        places = rng.uniform(0, 40 * count**0.5, (count, 2))
+        before = [Box(x, y, 30.0, 40.0) for x, y in places]
+        now = [Box(x, y, 33.0, 38.0) for x, y in places + rng.normal(0, 12, (count, 2))]
+        assert tracked_indices(before, now, 0.2) == greedy(before, now, 0.2)
 
 
 @given(st.sampled_from(LABELS), st.sampled_from(LABELS), st.integers(1, 30), st.floats(0.4, 1.0))

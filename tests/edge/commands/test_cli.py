@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import platform
+import re
 import signal
 import socket
 import subprocess
@@ -13,6 +14,8 @@ import cv2
 import pytest
 from helpers import ROOT, environment
 from mien_edge import cli
+from mien_edge.chain import sources
+from mien_edge.commands import unit
 from mien_edge.commands.common import command_lines
 
 ENTRY = [sys.executable, "-m", "mien_edge"]
@@ -203,11 +206,15 @@ def test_a_closed_pipe_is_no_error(tmp_path):
 
 @pytest.mark.slow
 def test_bench_measures_in_the_environment_that_a_unit_gives(tmp_path):
-    unit = tmp_path / "mien.service"
-    unit.write_text("[Service]\nEnvironment=A=0\nEnvironment=\nEnvironment=B=1 'C=2 3'\n")
-    measured = json.loads(call("bench", "--frames", 2, "--json", "--unit", unit).stdout)
+    file = tmp_path / "mien.service"
+    file.write_text("[Service]\nEnvironment=A=0\nEnvironment=\nEnvironment=B=1 'C=2 3'\n")
+    measured = json.loads(call("bench", "--frames", 2, "--json", "--unit", file).stdout)
     variables = {"B": "1", "C": "2 3"}
-    assert measured["environment"] == {"unit": str(unit), "variables": variables}
+    assert measured["environment"] == {"unit": str(file), "variables": variables}
+
+
+def test_the_variables_that_bench_measures_with_are_those_of_the_unit_that_ships():
+    assert unit.unit_variables(str(ROOT / "systemd/mien.service")) == unit.SERVICE_VARIABLES
 
 
 def test_the_environment_of_a_unit_that_is_not_there_is_refused():
@@ -217,22 +224,41 @@ def test_the_environment_of_a_unit_that_is_not_there_is_refused():
     assert "name a unit's file" in result.stderr
 
 
-def test_check_and_bench_print_json(bundle):
+def test_check_and_bench_print_json(bundle, tmp_path):
     checked = json.loads(call("check", "--json").stdout)
     assert checked["model"] == bundle.card.id
     assert checked["difference_steps"] <= checked["allowed_steps"]
-    measured = json.loads(call("bench", "--frames", 10, "--json").stdout)
+    result = call("bench", "--frames", 10, "--json")
+    measured = json.loads(result.stdout)
     shares = measured["cpu_share"]
     assert set(shares) == {"one face", "no face", "idle"}
     assert min(shares.values()) > 0
-    assert measured["milliseconds"]["total"]["median"] > 0
+    faces = {name: scene["faces"] for name, scene in measured["scenes"].items()}
+    assert faces == {"moving face": 1, "still face": 1, "several faces": 4, "empty room": 0}
     assert measured["rss_megabytes"] > 10
+    assert measured["start_up_cpu_seconds"] > 0
+    assert measured["environment"]["variables"] == unit.service_variables()
     cores = {core.split()[0] for core in measured["estimates"]}
     assert cores == {"Cortex-A72", "Cortex-A76", "Cortex-A53"}
     assert {line["board"] for line in measured["line_estimates"]} == {"Pi 5", "Pi 4", "Zero 2 W"}
-    assert measured["wall_milliseconds"]["median"] > 0
     layers = json.loads(call("bench", "--layers", "--json").stdout)
     assert layers[-1]["output"] == [7]
+    former = tmp_path / "before.json"
+    former.write_text(result.stdout)
+    compared = call("bench", "--frames", 5, "--board", "zero2w", "--against", former).stdout
+    assert "estimate for a Zero 2 W (proposed: detect.size = 256)" in compared
+    assert "not the same conditions: detector_size: 320 before, 256 now" in compared
+    assert re.search(r"moving face, total +[\d.]+ -> +[\d.]+ ms +x [\d.]+", compared)
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"milliseconds": {}}'])
+def test_bench_refuses_to_compare_with_what_is_no_result_of_it(tmp_path, content):
+    former = tmp_path / "before.json"
+    former.write_text(content)
+    result = call("bench", "--frames", 1, "--board", "pi5", "--against", former, check=False)
+    assert result.returncode == 1
+    assert str(former) in result.stderr
+    assert "bench --json" in result.stderr
 
 
 ONE_THREAD = """
@@ -307,17 +333,14 @@ sys.exit(f"loaded: {{loaded}}" if loaded else 0)
         ("view", "mien_edge.view.server"),
         ("logs", "mien_edge.log.show"),
         ("status", "mien_edge.status.summary"),
+        ("settings", "mien_edge.settings"),
     ],
 )
 def test_a_process_that_tells_others_has_not_even_the_code_for_pictures(command, module, tmp_path):
     (tmp_path / "mien.toml").write_text('[view]\nhost = "192.0.2.1"\n')
-    arguments = [
-        command,
-        "--settings",
-        str(tmp_path / "mien.toml"),
-        "--log",
-        str(tmp_path / "r.db"),
-    ]
+    arguments = [command, "--settings", str(tmp_path / "mien.toml")]
+    if command != "settings":
+        arguments += ["--log", str(tmp_path / "r.db")]
     if command == "publish":
         arguments += ["--state", str(tmp_path)]
     code = WITHOUT_PICTURES.format(arguments=arguments, module=module)
@@ -330,6 +353,38 @@ def test_the_list_of_commands_imports_none_of_them():
     code += "print([name for name in sys.modules if name.startswith('mien_edge.commands.')])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.stdout.strip() == "['mien_edge.commands.common']"
+
+
+HELP = """
+import sys
+from mien_edge.cli import main
+try:
+    main(["--help"])
+except SystemExit:
+    loaded = {"numpy", "mien_edge.settings", "mien_edge.export.textfile"} & set(sys.modules)
+    sys.exit(f"loaded: {loaded}" if loaded else 0)
+"""
+
+
+def test_the_list_of_commands_is_printed_without_what_the_commands_need():
+    result = subprocess.run([sys.executable, "-c", HELP], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
+PHOTOGRAPH = """
+import sys
+from mien_edge.cli import main
+main(["run", sys.argv[1], "--quiet"])
+needless = ("urllib.request", "http.client", "ssl", "mien_edge.log.writer", "mien_edge.chain.annotate")
+loaded = sorted(set(needless) & set(sys.modules))
+sys.exit(f"loaded: {loaded}" if loaded else 0)
+"""
+
+
+def test_a_photograph_is_read_without_what_charts_and_network_cameras_need():
+    command = [sys.executable, "-c", PHOTOGRAPH, str(sources.astronaut())]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
 
 
 def test_a_run_loads_no_tensorflow():

@@ -3,6 +3,7 @@
 import pytest
 from mien_edge.commands import doctor
 from mien_edge.settings import (
+    DetectSettings,
     GpioSettings,
     PublishSettings,
     Settings,
@@ -219,3 +220,46 @@ def test_what_the_device_is_for_is_a_finding(tmp_path, settings, severity, text)
     (finding,) = [finding for finding in findings if finding.subject == "purpose"]
     assert finding.severity == severity
     assert text in finding.text
+
+
+def test_how_far_from_the_camera_faces_are_found_and_read_is_said_in_metres(tmp_path):
+    (finding,) = examined(doctor._reach, tmp_path)
+    assert finding.severity == "ok"
+    assert "found up to 1.8 m away" in finding.text
+    assert "label up to 2.7 m (640 pixels, 66 degrees, detector 320)" in finding.text
+
+
+def test_a_distance_that_the_frames_are_too_small_for_comes_with_the_width_that_it_needs(tmp_path):
+    detect = DetectSettings(max_distance=4.0)
+    (finding,) = examined(doctor._reach, tmp_path, detect=detect)
+    assert finding.severity == "warning"
+    assert finding.text.startswith("detect.max_distance is 4 m, but adults' faces are found")
+    assert "source.height 945" in finding.fix
+
+
+def on_board(root, name):
+    path = root / "proc/device-tree/model"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"{name}\0")
+    return root
+
+
+def test_a_board_that_does_what_the_settings_ask_for_is_fine(tmp_path):
+    (finding,) = examined(doctor._speed, on_board(tmp_path, "Raspberry Pi 5 Model B Rev 1.0"))
+    assert finding.severity == "ok"
+    assert finding.text.startswith("Pi 5: one face takes about ")
+
+
+def test_a_board_that_is_too_slow_for_the_settings_gets_others(tmp_path):
+    detect = DetectSettings(size=640, interval=0.0)
+    root = on_board(tmp_path, "Raspberry Pi Zero 2 W Rev 1.0")
+    (finding,) = examined(doctor._speed, root, detect=detect)
+    assert finding.severity == "warning"
+    assert "Zero 2 W: one face takes about" in finding.text
+    assert "detect.size = 256" in finding.fix
+    assert "detect.interval = 0.5" in finding.fix
+    assert "bench --board zero2w" in finding.fix
+
+
+def test_nothing_is_said_of_the_speed_of_a_machine_that_has_no_estimates(tmp_path):
+    assert examined(doctor._speed, tmp_path) == []

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from helpers import clean_environment, until
 from mien_edge import files, paths, testing
-from mien_edge.chain import sources
+from mien_edge.chain import reach, sources
 from mien_edge.errors import RuntimeMissingError, SinkError, SourceError
 from mien_edge.model.bundle import shipped_bundle
 from mien_edge.progress import ProgressLines
@@ -165,6 +165,12 @@ def test_opencv_has_as_many_threads_as_the_settings_say(model):
         assert cv2.getNumThreads() == 1
     finally:
         cv2.setNumThreads(count)
+
+
+def test_the_detector_has_the_size_that_the_farthest_face_needs(model):
+    far = Settings(detect=DetectSettings(max_distance=3.0, interval=0.0))
+    detector = build_chain(far, model).detect
+    assert detector.settings.size == reach.detector_size(far) > far.detect.size
 
 
 def kinds(log):

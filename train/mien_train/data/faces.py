@@ -58,7 +58,7 @@ def _detector_setup() -> str:
     settings = DetectSettings()
     detector = (
         f"Detect(method={settings.method!r}, size={settings.size}, "
-        f"threshold={settings.min_score}, every={settings.interval_frames}, blur={settings.blur})"
+        f"threshold={settings.min_score}, every=5, blur={settings.blur})"
     )
     return f"({detector}, {_SIDE}, {_BORDER})"
 
