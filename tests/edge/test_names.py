@@ -77,7 +77,7 @@ def test_a_source_of_such_a_name_is_read_and_stored_readably_everywhere(folder, 
     rows = list(csv.DictReader((folder / f"{NAME}.csv").read_text("utf-8").splitlines()))
     assert rows[0]["source"] == shown
     logs = call(folder, "logs", "--log", f"{NAME}.log")
-    assert logs.stdout.splitlines()[0].endswith(f"start: {file_name(source)} with edge-real-1")
+    assert logs.stdout.splitlines()[0].endswith(f"start: {file_name(source)} with edge-real-2")
     with reader.open_to_read(folder / f"{NAME}.log") as connection:
         assert next(reader.readings(connection, reader.Filter()))[1].source == shown
 

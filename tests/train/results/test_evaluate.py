@@ -64,7 +64,7 @@ def test_contempt_is_measured_where_crowd_and_bundle_know_it(eight_labels, bundl
     samples = evaluate.bundle_crops(eight_labels, data, all_rows(data))
     assert [head.name for head in samples.heads] == ["labels", "ferplus8"]
     assert samples.labels["ferplus8"].tolist() == [7, 6, 3]
-    ferplus = load_bundle(bundle.folder.parent / "edge-ferplus-5")
+    ferplus = load_bundle(bundle.folder.parent / "edge-ferplus-6")
     samples = evaluate.bundle_crops(ferplus, data, all_rows(data))
     assert samples.labels["ferplus"].tolist() == [-1, 6, 3]
     assert samples.reference_head == heads.FERPLUS
