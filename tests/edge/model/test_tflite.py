@@ -49,17 +49,3 @@ def test_the_rates_give_the_published_milliseconds_back():
         ]
         a72, *_ = estimates.estimate(network)
         assert a72.milliseconds / 4 == pytest.approx(milliseconds, rel=1e-3)
-
-
-def test_the_whole_line_is_estimated_for_each_board_and_size_from_published_times(bundle):
-    network = tflite.operators(bundle.model.read_bytes())
-    lines = {(line.board, line.size): line for line in estimates.estimate_lines(network, 0.1)}
-    assert lines["Pi 4", 640].detector == pytest.approx(145.7, abs=0.1)
-    assert lines["Pi 4", 320].detector == pytest.approx(37.9, abs=0.1)
-    assert lines["Zero 2 W", 320].detector == pytest.approx(108.6, abs=0.1)
-    assert lines["Pi 5", 160].detector == pytest.approx(2.2, abs=0.1)
-    for line in lines.values():
-        assert line.total == pytest.approx(line.detector + line.network + line.rest)
-        assert line.fps == pytest.approx(1000 / line.total)
-    assert lines["Pi 4", 320].rest == pytest.approx(3.79, abs=0.01)
-    assert 0.7 < lines["Pi 4", 320].detector_share < 0.9
