@@ -43,8 +43,8 @@ class TrainingSet:
     surroundings: see augment.apply, or None. sampled_labels: (n,) labels that an epoch shows
     equally often, or None for every row once. teacher_probabilities: the teacher's (n, outputs) for
     each of some views, or none. mixed_rows: for each of these views (n,), which rows show mixtures
-    of two pictures, whose labels do not count. distillation_weight: 0..1, how much of a target is
-    the teacher's.
+    of two pictures, whose labels do not count; or none at all. distillation_weight: 0..1, how much
+    of a target is the teacher's.
     """
 
     images: Pixels
@@ -76,7 +76,8 @@ class TrainingSet:
         number = epoch % len(self.teacher_probabilities)
         probabilities = self.teacher_probabilities[number].astype(np.float32)
         weight = np.full((len(self), 1), self.distillation_weight, np.float32)
-        weight[self.mixed_rows[number]] = 1
+        if self.mixed_rows:
+            weight[self.mixed_rows[number]] = 1
         return (1 - weight) * self.targets + weight * probabilities
 
 
