@@ -68,7 +68,8 @@ def test_the_answers_of_others_come_while_one_device_hangs_and_ctrl_c_works(devi
     options = [word for option in devices.options() for word in ("-o", option)]
     hosts = [HUNG, PLAIN, CHATTY]
     status = ["status", *hosts, "--program", "echo", "--timeout", "3600"]
-    command = [sys.executable, "-P", "-m", "mien_deploy", *status]
+    # Where the tests run in a shell's background, programs ignore Ctrl-C unless told otherwise.
+    command = ["env", "--default-signal=INT", sys.executable, "-P", "-m", "mien_deploy", *status]
     with subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True) as called:
         answers = {called.stdout.readline().strip() for _ in range(2)}
         called.send_signal(signal.SIGINT)
